@@ -1,0 +1,1 @@
+"""Adaptive batching: the pure policy, and the loop that applies it."""

@@ -1,0 +1,303 @@
+"""Adaptive batching by back-pressure, one batcher per served model.
+
+A request goes out as soon as a slot is free; what arrives while all slots are busy waits and
+goes out together. Nothing is polled and a lone request never waits. Every request owns its
+future: a caller who leaves cancels it, and neither the batch nor its neighbours notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from headrace.batching import policy
+from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+
+logger = logging.getLogger("headrace.batching")
+
+Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
+
+# How late an expired request may be told so, in seconds.
+SWEEP_INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """`max_batch_size` counts rows and is inclusive; `max_batch_time` is seconds to hold a batch
+    open; the queue is bounded in requests and in bytes.
+    """
+
+    max_batch_size: int = 1
+    max_batch_time: float = 0.0
+    max_queue_size: int = 4096
+    max_queue_bytes: int = 512 * 1024 * 1024
+
+
+class Entry:
+    """A request that waits or runs, and the future its caller awaits."""
+
+    __slots__ = ("arrived", "deadline", "deaths", "future", "request", "rows", "size")
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        rows: int,
+        size: int,
+        arrived: float,
+        deadline: float,
+        future: asyncio.Future[InferenceResponse],
+    ) -> None:
+        self.request = request
+        self.rows = rows
+        self.size = size
+        self.arrived = arrived
+        self.deadline = deadline
+        self.future = future
+        self.deaths = 0
+
+
+class Batcher:
+    """Coalesces the requests of one model into batches for `slots` instances."""
+
+    def __init__(self, execute: Execute, limits: BatchLimits, slots: int = 1) -> None:
+        self._execute = execute
+        self._limits = limits
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        # Requests that may share a batch wait in one group; groups take turns.
+        self._groups: dict[Hashable, deque[Entry]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._executing: set[Entry] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._dispatching = False
+        self.queued = 0
+        self.queued_bytes = 0
+        self.batches = 0
+        self.batched_rows = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait or run."""
+        return self.queued + len(self._executing)
+
+    def submit(
+        self, request: InferenceRequest, deadline: float
+    ) -> asyncio.Future[InferenceResponse]:
+        """Queue a request; cancel the future to withdraw it.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        size = request.nbytes
+        if self.queued >= self._limits.max_queue_size or (
+            self.queued and self.queued_bytes + size > self._limits.max_queue_bytes
+        ):
+            self._sweep_groups()
+            if self.queued >= self._limits.max_queue_size:
+                raise Overloaded(
+                    f"{self.queued} requests wait for this model already (--max-queue-size)"
+                )
+            if self.queued and self.queued_bytes + size > self._limits.max_queue_bytes:
+                raise Overloaded("the requests waiting for this model fill --max-queue-bytes")
+        count = policy.rows(request) if self._limits.max_batch_size > 1 else None
+        entry = Entry(
+            request, count or 1, size, self._loop.time(), deadline, self._loop.create_future()
+        )
+        # A request that cannot be merged is a group of its own.
+        group = entry if count is None else policy.key(request)
+        self._enqueue(group, entry)
+        self._wake()
+        return entry.future
+
+    async def drain(self) -> None:
+        """Wait until nothing waits or runs."""
+        while self._groups or self._running:
+            if self._running:
+                await asyncio.wait(self._running)
+            else:
+                await asyncio.sleep(0)
+
+    def _enqueue(self, group: Hashable, entry: Entry) -> None:
+        waiting = self._groups.get(group)
+        if waiting is None:
+            waiting = self._groups[group] = deque()
+        waiting.append(entry)
+        self.queued += 1
+        self.queued_bytes += entry.size
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def _wake(self) -> None:
+        """Dispatch at the end of this loop turn, when all that has arrived is queued."""
+        if not self._dispatching and len(self._running) < self._slots:
+            self._dispatching = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        while self._groups and len(self._running) < self._slots:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            if batch:
+                task = self._loop.create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._dispatch()
+
+    def _next_batch(self) -> list[Entry] | None:
+        """Take the batch whose turn it is; None when every group is still held open."""
+        group = self._ripe_group()
+        if group is None:
+            return None
+        waiting = self._groups.pop(group)
+        batch: list[Entry] = []
+        size = 0
+        while waiting:
+            entry = waiting[0]
+            if batch and size + entry.rows > self._limits.max_batch_size:
+                break
+            waiting.popleft()
+            self._dequeued(entry)
+            if entry.future.done():
+                continue
+            batch.append(entry)
+            size += entry.rows
+        if waiting:
+            # Behind the other groups: each gets its turn.
+            self._groups[group] = waiting
+        return batch
+
+    def _ripe_group(self) -> Hashable | None:
+        for group, waiting in self._groups.items():
+            until = self._held_until(waiting)
+            if until is None:
+                return group
+            self._set_timer(until)
+        return None
+
+    def _held_until(self, waiting: deque[Entry]) -> float | None:
+        """When a batch held open by `max_batch_time` goes out; None for at once."""
+        if not self._limits.max_batch_time or self._limits.max_batch_size <= 1:
+            return None
+        until = waiting[0].arrived + self._limits.max_batch_time
+        if until <= self._loop.time():
+            return None
+        full = sum(entry.rows for entry in waiting) >= self._limits.max_batch_size
+        return None if full else until
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is None or self._timer.cancelled() or self._timer.when() > when:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._wake()
+
+    async def _run(self, batch: list[Entry]) -> None:
+        self._executing.update(batch)
+        try:
+            await self._run_batch(batch)
+        except HeadraceError as exc:
+            await self._recover(batch, exc)
+        except Exception:
+            logger.exception("a batch failed; this is a bug")
+            _fail(batch, HeadraceError("the server failed; its log has the details"))
+        finally:
+            self._executing.difference_update(batch)
+
+    async def _run_batch(self, batch: Sequence[Entry]) -> None:
+        counts = [entry.rows for entry in batch]
+        self.batches += 1
+        self.batched_rows += sum(counts)
+        request = policy.merge([entry.request for entry in batch])
+        response = await self._execute(request, max(entry.deadline for entry in batch))
+        if len(batch) == 1:
+            _deliver(batch[0], response)
+            return
+        for entry, piece in zip(batch, policy.split(response, counts), strict=True):
+            _deliver(entry, piece)
+
+    async def _recover(self, batch: Sequence[Entry], error: HeadraceError) -> None:
+        """Run a failed batch again one by one, so that one bad request fails alone."""
+        died = isinstance(error, WorkerCrashed)
+        if died and not getattr(error, "blameless", False):
+            for entry in batch:
+                entry.deaths += 1
+        if not died and (len(batch) == 1 or error.kind not in ("model_error", "invalid_argument")):
+            _fail(batch, error)
+            return
+        for entry in batch:
+            if not entry.future.done():
+                await self._run_alone(entry)
+
+    async def _run_alone(self, entry: Entry) -> None:
+        while not entry.future.done():
+            if entry.deaths > 1:
+                _fail([entry], Poisoned("the worker died twice while it held this request"))
+            elif entry.deadline <= self._loop.time():
+                _fail([entry], _expired())
+            else:
+                try:
+                    await self._run_batch([entry])
+                except WorkerCrashed as exc:
+                    entry.deaths += not getattr(exc, "blameless", False)
+                except HeadraceError as exc:
+                    _fail([entry], exc)
+
+    def _sweep(self) -> None:
+        """Tell the callers of expired requests; those still queued are never executed."""
+        self._sweeper = None
+        self._sweep_groups()
+        now = self._loop.time()
+        for entry in self._executing:
+            if entry.deadline <= now:
+                _fail([entry], _expired())
+        if self._groups or self._executing:
+            self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def _sweep_groups(self) -> None:
+        now = self._loop.time()
+        for group, waiting in list(self._groups.items()):
+            for entry in waiting:
+                if entry.deadline <= now:
+                    _fail([entry], _expired())
+            gone = [entry for entry in waiting if entry.future.done()]
+            if not gone:
+                continue
+            for entry in gone:
+                self._dequeued(entry)
+            kept = deque(entry for entry in waiting if not entry.future.done())
+            if kept:
+                self._groups[group] = kept
+            else:
+                del self._groups[group]
+
+    def _dequeued(self, entry: Entry) -> None:
+        self.queued -= 1
+        self.queued_bytes -= entry.size
+
+
+def _deliver(entry: Entry, response: InferenceResponse) -> None:
+    if not entry.future.done():
+        entry.future.set_result(response)
+
+
+def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:
+    for entry in entries:
+        if not entry.future.done():
+            entry.future.set_exception(error)
+
+
+def _expired() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's time ran out before the model answered")

@@ -1,0 +1,75 @@
+"""Which requests may run together, and how a batch is merged and split. Pure functions.
+
+Two requests may share a batch only when everything but the number of rows is equal: input names,
+datatypes, trailing shapes, parameters of the request and of its tensors, and wanted outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from headrace.errors import BadModelOutput
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor, split_rows
+
+
+def rows(request: InferenceRequest) -> int | None:
+    """The number of rows all inputs agree on, or None when the request cannot be merged."""
+    count: int | None = None
+    for tensor in request.inputs:
+        shape = tensor.shape
+        if not shape or (count is not None and shape[0] != count):
+            return None
+        count = shape[0]
+    return count or None
+
+
+def key(request: InferenceRequest) -> Hashable:
+    """Equal for two requests exactly when they may share a batch. Hot."""
+    found: list[Hashable] = []
+    for tensor in request.inputs:
+        parameters = tensor.parameters
+        found += (tensor.name, tensor.datatype, tuple(tensor.shape[1:]))
+        found.append(repr(parameters) if parameters else None)
+    if request.parameters:
+        found.append(repr(sorted(request.parameters.items())))
+    if request.outputs:
+        found.append(tuple(request.outputs))
+    return tuple(found)
+
+
+def merge(requests: Sequence[InferenceRequest]) -> InferenceRequest:
+    """One request holding the rows of all, in order. The keys of all are equal."""
+    first = requests[0]
+    if len(requests) == 1:
+        return first
+    merged = []
+    for index, tensor in enumerate(first.inputs):
+        parts = [request.inputs[index] for request in requests]
+        shape = [sum(part.shape[0] for part in parts), *tensor.shape[1:]]
+        data = b"".join([part.data for part in parts])
+        merged.append(Tensor(tensor.name, tensor.datatype, shape, data, tensor.parameters))
+    ids = ",".join([request.id for request in requests[:8]])
+    return InferenceRequest(merged, first.parameters, first.outputs, ids)
+
+
+def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceResponse]:
+    """Hand each request its rows of the merged answer.
+
+    Raises:
+        BadModelOutput: an output has another number of rows than the batch, so nobody can be
+            told which rows are theirs.
+    """
+    total = sum(counts)
+    columns = []
+    for tensor in response.outputs:
+        if not tensor.shape or tensor.shape[0] != total:
+            raise BadModelOutput(
+                f"output '{tensor.name}' has shape {list(tensor.shape)} for {total} batched rows; "
+                "set max_batch_size to 1 for a model whose answers are not one row per input row"
+            )
+        columns.append(split_rows(tensor, counts))
+    return [
+        InferenceResponse([column[index] for column in columns], response.parameters)
+        for index in range(len(counts))
+    ]

@@ -1,0 +1,140 @@
+"""The elements of BYTES tensors: text, base64, times, JSON.
+
+The `content_type` parameter of a tensor says how its elements are written; text in UTF-8
+is what they are without it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+from typing import Any, Callable
+
+from headrace.codecs import jsontext
+from headrace.errors import InvalidInput, shorten
+from headrace.protocol.datatypes import element_count
+from headrace.protocol.tensor import Tensor, unpack_bytes
+
+
+def raw(tensor: Tensor) -> list[bytes]:
+    """The elements as they travelled, undecoded.
+
+    Raises:
+        InvalidInput: the tensor is not BYTES, or its bytes do not fill its shape.
+    """
+    where = f"input '{shorten(tensor.name)}'"
+    if tensor.datatype != "BYTES":
+        raise InvalidInput(f"{where}: expected datatype BYTES, got {shorten(tensor.datatype)}")
+    return unpack_bytes(tensor.data, element_count(tensor.shape, where), where)
+
+
+def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
+    """The elements as Python values, row-major; `content_type` fills in for the tensor's own.
+
+    Raises:
+        InvalidInput: an element is not what its content type says; the message has its index.
+    """
+    elements = raw(tensor)
+    kind = tensor.content_type or content_type or "str"
+    one = _DECODERS.get(kind)
+    if one is None:
+        raise InvalidInput(
+            f"input '{shorten(tensor.name)}': unknown content type '{shorten(kind)}', "
+            f"expected one of {', '.join(_DECODERS)}"
+        )
+    values = []
+    for index, element in enumerate(elements):
+        try:
+            values.append(one(element))
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(
+                f"input '{shorten(tensor.name)}': element {index} is not "
+                f"{_EXPECTED.get(kind, _EXPECTED['str'])}"
+            ) from error
+    return values
+
+
+def encode(values: list[Any], where: str) -> tuple[str, list[bytes]]:
+    """Elements for a BYTES tensor and the content type that tells how they are written.
+
+    Raises:
+        BadModelOutput: a value has no JSON form; the message begins with `where`.
+    """
+    kinds = set(map(type, values))
+    if all(issubclass(kind, str) for kind in kinds):
+        try:
+            return "str", [value.encode() for value in values]
+        except UnicodeEncodeError:
+            return "pd_json", [jsontext.dumps(value, where) for value in values]
+    if all(issubclass(kind, (bytes, bytearray)) for kind in kinds):
+        return "base64", [base64.b64encode(value) for value in values]
+    if all(issubclass(kind, (dt.datetime, dt.date)) and kind is not _nat() for kind in kinds):
+        return "datetime", [value.isoformat().encode() for value in values]
+    return "pd_json", [jsontext.dumps(value, where) for value in values]
+
+
+def _nat() -> Any:
+    # NaT claims to be a datetime; only pandas makes one.
+    import sys
+
+    pandas = sys.modules.get("pandas")
+    return type(pandas.NaT) if pandas is not None else None
+
+
+def parse_time(text: str) -> dt.datetime:
+    """An ISO 8601 time; fractions beyond microseconds are cut, `Z` is UTC.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        # Python before 3.11 reads neither `Z` nor other than three or six digits of fraction.
+        head, dot, tail = text.replace("Z", "+00:00").partition(".")
+        if not dot:
+            return dt.datetime.fromisoformat(head)
+        digits = len(tail) - len(tail.lstrip("0123456789"))
+        fraction = tail[:digits][:6].ljust(6, "0")
+        return dt.datetime.fromisoformat(f"{head}.{fraction}{tail[digits:]}")
+
+
+def _text(element: bytes) -> str:
+    return element.decode("utf-8")
+
+
+def _base64(element: bytes) -> bytes:
+    try:
+        return base64.b64decode(element, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+
+
+def _time(element: bytes) -> dt.datetime:
+    return parse_time(element.decode("utf-8"))
+
+
+def _json(element: bytes) -> Any:
+    return json.loads(element)
+
+
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "str": _text,
+    "np": _text,
+    "pd": _text,
+    "dict": _text,
+    "base64": _base64,
+    "datetime": _time,
+    "pd_json": _json,
+    "json": _json,
+}
+
+_EXPECTED = {
+    "str": "UTF-8 text; bytes are sent with content_type 'base64'",
+    "base64": "valid base64",
+    "datetime": "an ISO 8601 time",
+    "pd_json": "valid JSON",
+    "json": "valid JSON",
+}

@@ -1,0 +1,171 @@
+"""DataFrames and Series, to tensors and back: one tensor per column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from headrace.codecs import array, cells
+from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
+from headrace.protocol.tensor import Tensor
+
+_EXACT_IN_FLOAT = 2**53
+
+
+def frame_of(
+    tensors: Sequence[Tensor], kinds: dict[str, str] | None = None, columns: Any = None
+) -> Any:
+    """A DataFrame with one column per tensor of shape [N] or [N, 1].
+
+    `kinds` gives the content type of columns whose tensor does not say; a tensor of more
+    dimensions becomes a column of arrays. `columns` is a pandas Index to use for the names.
+
+    Raises:
+        InvalidInput: columns differ in length, repeat a name, or hold an undecodable cell.
+    """
+    import pandas as pd
+
+    rows = _rows(tensors)
+    if columns is None:
+        columns = _index(tuple(tensor.name for tensor in tensors))
+        if not columns.is_unique:
+            raise InvalidInput("two inputs have the same name, a table's columns must differ")
+    block = _block(tensors, rows)
+    if block is not None:
+        return pd.DataFrame(block, columns=columns, copy=False)
+    values = {
+        position: _column(tensor, (kinds or {}).get(tensor.name), rows)
+        for position, tensor in enumerate(tensors)
+    }
+    frame = pd.DataFrame(values, index=pd.RangeIndex(rows))
+    frame.columns = columns
+    return frame
+
+
+def tensors_of(frame: Any) -> list[Tensor]:
+    """One tensor of shape [N] per column, named after it; the index is left out.
+
+    Raises:
+        BadModelOutput: two columns have the same name, or a cell has no form in JSON.
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise BadModelOutput(f"the answer has several columns named {listing(repeated)}")
+    return [tensor_of_series(name, frame.iloc[:, i]) for i, name in enumerate(names)]
+
+
+def tensor_of_series(name: str, series: Any) -> Tensor:
+    """The Series as a tensor of shape [N].
+
+    Missing values in whole numbers, texts, flags or times make it a column of JSON cells
+    with nulls; whole numbers that float64 holds exactly become FP64 with NaN instead.
+    """
+    values = _values(series)
+    if values.dtype.kind == "O":
+        missing = series.isna().to_numpy()
+        if missing.any() and not _has_containers(values):
+            values = values.copy()
+            values[missing] = None
+    return array.tensor_of(name, values)
+
+
+def _rows(tensors: Sequence[Tensor]) -> int:
+    counts = [tensor.shape[0] if tensor.shape else 1 for tensor in tensors]
+    for tensor, count in zip(tensors, counts):
+        if count != counts[0]:
+            raise InvalidInput(
+                f"input '{shorten(tensor.name)}' has {count} rows, but input "
+                f"'{shorten(tensors[0].name)}' has {counts[0]}"
+            )
+    return counts[0] if counts else 0
+
+
+@lru_cache(maxsize=64)
+def _index(names: tuple[str, ...]) -> Any:
+    import pandas as pd
+
+    return pd.Index(names)
+
+
+def _block(tensors: Sequence[Tensor], rows: int) -> np.ndarray[Any, Any] | None:
+    """All columns as one array whose transpose is the frame, when they share a datatype.
+
+    One block laid out by column is what a frame read from a file has, and what the frame
+    would be copied into; BLAS rounds differently for other layouts.
+    """
+    if not tensors or not rows:
+        return None
+    first = tensors[0].datatype
+    if first in ("BYTES", "BF16"):
+        return None
+    for tensor in tensors:
+        shape = tensor.shape
+        if tensor.datatype != first or len(shape) > 1 and (len(shape) > 2 or shape[1] != 1):
+            return None
+    flat = array.numbers_of(
+        Tensor("", first, (), bytearray().join([tensor.data for tensor in tensors]))
+    )
+    return flat.reshape(len(tensors), rows).T
+
+
+def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
+    import pandas as pd
+
+    if tensor.datatype == "BYTES":
+        content_type = tensor.content_type or kind
+        if content_type == "datetime":
+            return _times(tensor)
+        flat: Any = cells.decode(tensor, content_type)
+    else:
+        flat = array.numbers_of(tensor, writable=True)
+    if len(flat) == rows:
+        return pd.Series(flat) if rows else pd.Series(flat, dtype=_empty_dtype(flat))
+    nested = np.empty(rows, dtype=object)
+    items = np.asarray(flat, dtype=object) if isinstance(flat, list) else flat
+    for row, item in enumerate(items.reshape(tuple(tensor.shape))):
+        nested[row] = item
+    return pd.Series(nested)
+
+
+def _empty_dtype(flat: Any) -> Any:
+    return object if isinstance(flat, list) else flat.dtype
+
+
+def _times(tensor: Tensor) -> Any:
+    import pandas as pd
+
+    texts = [element.decode("utf-8", "replace") for element in cells.raw(tensor)]
+    where = f"input '{shorten(tensor.name)}'"
+    try:
+        times = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601")
+        if times.dtype == object or getattr(times.dt, "tz", None) is not None:
+            times = pd.to_datetime(times, utc=True).dt.tz_localize(None)
+        return times.astype("datetime64[ns]")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"{where}: an element is not an ISO 8601 time") from error
+
+
+def _values(series: Any) -> np.ndarray[Any, Any]:
+    """The Series as an array of numbers or times where nothing is lost, else of objects."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        values: np.ndarray[Any, Any] = series.to_numpy()
+        return values
+    if dtype.kind == "M":
+        # to_numpy of a zoned Series gives the moment in UTC; the zone must travel as text.
+        return np.array([None if item is None else item for item in series.astype(object)])
+    missing = bool(series.isna().any())
+    if dtype.kind in "biuf" and dtype.name != "category":
+        if not missing:
+            return np.asarray(series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None)))
+        if dtype.kind == "f" or dtype.kind in "iu" and series.abs().max() <= _EXACT_IN_FLOAT:
+            return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.asarray(series.astype(object).to_numpy())
+
+
+def _has_containers(values: np.ndarray[Any, Any]) -> bool:
+    return any(isinstance(value, (list, tuple, dict, np.ndarray)) for value in values)

@@ -1,0 +1,91 @@
+"""JSON text of what models return, always valid JSON."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import BadModelOutput
+
+
+def dumps(value: Any, where: str) -> bytes:
+    """Compact UTF-8 JSON; NaN and infinities become null, bytes become base64 text.
+
+    Arrays become nested lists, data frames lists of records, pydantic models their fields.
+
+    Raises:
+        BadModelOutput: some part of the value has no JSON form.
+    """
+    try:
+        try:
+            text = _strict(value)
+        except ValueError:
+            text = _strict(_without_nan(value))
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError:
+            # A lone surrogate has no UTF-8 form, but JSON can escape it.
+            return json.dumps(json.loads(text)).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadModelOutput(f"{where}: a value of the answer has no JSON form") from error
+
+
+def _strict(value: Any) -> str:
+    return json.dumps(
+        value, default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+    )
+
+
+def _plain(value: Any) -> Any:
+    """One step towards what `json` knows; called for what it does not."""
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        # NaT is a datetime too, and the only one unequal to itself.
+        return value.isoformat() if value == value else None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "M":
+            texts = np.datetime_as_string(value).astype(object)
+            texts[np.isnat(value)] = None
+            return texts.tolist()
+        return value.tolist()
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return _from_library(value)
+
+
+def _from_library(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return value.to_dict(orient="records")
+    if hasattr(value, "toarray"):
+        return value.toarray().tolist()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if type(value).__name__ == "NAType":
+        return None
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _without_nan(_plain(value))

@@ -1,0 +1,180 @@
+"""The content types: which Python value a request becomes, which tensors a value becomes.
+
+| content type | the request becomes | inputs |
+|---|---|---|
+| `np` | an array | exactly one |
+| `pd` | a DataFrame, one column per input | any |
+| `dict` | a dict of arrays | any |
+| `str` `base64` `datetime` `pd_json` | a list of text, bytes, times, JSON values | exactly one |
+| `json` | the JSON value of its only element | exactly one |
+
+The content type of a tensor says how its elements are written and wins over the request's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+
+from headrace.codecs import array, cells, frame, jsontext
+from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor, pack_bytes
+
+OUTPUT = "output-1"
+
+_CELLS = ("str", "base64", "datetime", "pd_json")
+
+
+def decode_input(tensor: Tensor, content_type: str | None = None) -> Any:
+    """One input as an array, or as the list or JSON value that its content type asks for.
+
+    `content_type` fills in for the tensor's own.
+
+    Raises:
+        InvalidInput: the content type is unknown, or an element is not what it says.
+    """
+    kind = tensor.content_type or content_type or "np"
+    if kind in _CELLS:
+        return cells.decode(tensor, kind)
+    if kind == "json":
+        return _json(tensor)
+    if kind in ("np", "pd", "dict"):
+        return array.array_of(tensor)
+    raise _unknown(kind)
+
+
+def decode_request(request: InferenceRequest, content_type: str | None) -> Any:
+    """All inputs as the one value that the request's content type names (`np` if None).
+
+    Raises:
+        InvalidInput: the content type is unknown or takes a single input and got several.
+    """
+    kind = content_type or "np"
+    decode = _REQUESTS.get(kind)
+    if decode is None:
+        raise _unknown(kind)
+    return decode(request)
+
+
+def encode_response(
+    value: Any, name_default: str = OUTPUT, names: Sequence[str] | None = None
+) -> InferenceResponse:
+    """The answer that stands for `value`; its type chooses the tensors and content type.
+
+    A single output is called `names[0]` if given, else `name_default`; a tuple of arrays
+    becomes one output each, called by `names` or `output-1`, `output-2`.
+
+    Raises:
+        BadModelOutput: no tensor and no JSON can hold the value.
+    """
+    name = names[0] if names else name_default
+    if isinstance(value, InferenceResponse):
+        return value
+    if isinstance(value, np.ndarray):
+        return _single(array.tensor_of(name, value), "np")
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        return InferenceResponse(frame.tensors_of(value), {"content_type": "pd"})
+    if hasattr(value, "iloc") and hasattr(value, "dtype"):
+        title = name if value.name is None else str(value.name)
+        return _single(frame.tensor_of_series(title, value), "pd")
+    if isinstance(value, dict):
+        return _mapping(value, name)
+    if isinstance(value, tuple) and value and all(isinstance(v, np.ndarray) for v in value):
+        return _several(value, names)
+    if isinstance(value, (list, tuple)):
+        return _list(value, name)
+    if isinstance(value, (str, bytes, bytearray)):
+        return _single(_named(name, array.array_from([value])), "str")
+    if isinstance(value, (bool, int, float, np.generic)):
+        return _single(_named(name, array.array_from([value])), "np")
+    return _other(value, name)
+
+
+def _single(tensor: Tensor, content_type: str) -> InferenceResponse:
+    return InferenceResponse([tensor], {"content_type": content_type})
+
+
+def _named(name: str, value: np.ndarray[Any, Any]) -> Tensor:
+    return array.tensor_of(name, value)
+
+
+def _list(value: Sequence[Any], name: str) -> InferenceResponse:
+    tensor = _named(name, array.array_from(list(value)))
+    return _single(tensor, "str" if tensor.content_type == "str" else "np")
+
+
+def _several(
+    values: Sequence[np.ndarray[Any, Any]], names: Sequence[str] | None
+) -> InferenceResponse:
+    if names and len(names) != len(values):
+        raise BadModelOutput(f"the answer has {len(values)} outputs, expected {len(names)}")
+    titles = names or [f"output-{number}" for number in range(1, len(values) + 1)]
+    tensors = [array.tensor_of(title, value) for title, value in zip(titles, values)]
+    return InferenceResponse(tensors, {"content_type": "dict"})
+
+
+def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
+    arrays: list[Tensor] = []
+    for key, item in value.items():
+        if isinstance(item, list):
+            item = array.array_from(item)
+        if not isinstance(item, np.ndarray):
+            return _other(value, name)
+        arrays.append(array.tensor_of(str(key), item))
+    if not arrays:
+        return _other(value, name)
+    return InferenceResponse(arrays, {"content_type": "dict"})
+
+
+def _other(value: Any, name: str) -> InferenceResponse:
+    if hasattr(value, "model_dump"):
+        return encode_response(value.model_dump(), name)
+    if hasattr(value, "toarray"):
+        return encode_response(value.toarray(), name)
+    if hasattr(value, "__array__") and not isinstance(value, dict):
+        return encode_response(np.asarray(value), name)
+    text = jsontext.dumps(value, f"output '{shorten(name)}'")
+    tensor = Tensor(name, "BYTES", [1], pack_bytes([text]), {"content_type": "json"})
+    return _single(tensor, "json")
+
+
+def _one(request: InferenceRequest, kind: str) -> Tensor:
+    if len(request.inputs) != 1:
+        raise InvalidInput(
+            f"content type '{kind}' takes exactly one input, got {len(request.inputs)}: "
+            f"{listing([tensor.name for tensor in request.inputs])}; "
+            "content types 'pd' and 'dict' take several"
+        )
+    return request.inputs[0]
+
+
+def _json(tensor: Tensor) -> Any:
+    values = cells.decode(tensor, "json")
+    if len(values) != 1:
+        raise InvalidInput(
+            f"input '{shorten(tensor.name)}': content type 'json' takes one element, "
+            f"got {len(values)}"
+        )
+    return values[0]
+
+
+def _cells_of(kind: str) -> Callable[[InferenceRequest], Any]:
+    return lambda request: cells.decode(_one(request, kind), kind)
+
+
+_REQUESTS: dict[str, Callable[[InferenceRequest], Any]] = {
+    "np": lambda request: array.array_of(_one(request, "np")),
+    "pd": lambda request: frame.frame_of(request.inputs),
+    "dict": lambda request: {tensor.name: array.array_of(tensor) for tensor in request.inputs},
+    **{kind: _cells_of(kind) for kind in _CELLS},
+    "json": lambda request: _json(_one(request, "json")),
+}
+
+
+def _unknown(kind: str) -> InvalidInput:
+    return InvalidInput(
+        f"unknown content type '{shorten(kind)}', expected one of {', '.join(_REQUESTS)}"
+    )

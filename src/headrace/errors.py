@@ -1,0 +1,202 @@
+"""The one exception tree. Layers above translate `kind` to their status codes.
+
+HeadraceError
+├── InvalidInput          the caller's request breaks the contract
+├── UnsupportedMedia      a content type or encoding nobody here decodes
+├── TooLarge              a body, tensor or header over its cap
+├── NotFound              no such model, version or route
+├── MethodNotAllowed      the route exists, the verb does not
+├── Forbidden             a setting switches this operation off
+├── ModelNotReady         known, but loading, failed, unloaded or restarting
+├── Conflict              a load is already under way
+├── Overloaded            a queue is full
+├── DeadlineExceeded      the caller's or the model's time is up
+├── RequestTimeout        the request itself arrived too slowly
+├── Cancelled             the caller left
+├── ModelFailed           user code raised
+├── BadModelOutput        the model answered something that cannot be delivered
+├── WorkerCrashed         the worker died and the retry is spent
+├── Poisoned              the request was present at two worker deaths
+├── Unimplemented         the feature is off or not built
+├── ShuttingDown          the server drains
+├── LoadFailed            a model could not be loaded
+│   └── MissingDependency a framework is not installed
+└── ConfigurationError    a flag, environment variable or file is wrong
+
+Errors cross the process boundary as `(kind, message)`, never as objects.
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of every error the server raises on purpose.
+
+    `kind` is the stable code that clients and tables use; the message is shown to
+    clients, so it never holds paths, tracebacks or payload values.
+    """
+
+    kind = "internal"
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else self.kind
+
+
+class InvalidInput(HeadraceError):
+    """The request breaks the contract; the message names the input and the expectation."""
+
+    kind = "invalid_argument"
+
+
+class UnsupportedMedia(HeadraceError):
+    """The content type or encoding is not one this route decodes."""
+
+    kind = "unsupported_media"
+
+
+class TooLarge(HeadraceError):
+    """A body or tensor exceeds its cap; the message names the setting that raises it."""
+
+    kind = "too_large"
+
+
+class HeadersTooLarge(HeadraceError):
+    """The request head exceeds its cap."""
+
+    kind = "headers_too_large"
+
+
+class NotFound(HeadraceError):
+    """No such model, version or route."""
+
+    kind = "not_found"
+
+
+class MethodNotAllowed(HeadraceError):
+    """The route exists but does not answer this verb."""
+
+    kind = "method_not_allowed"
+
+
+class Forbidden(HeadraceError):
+    """A setting switches this operation off; the message names it."""
+
+    kind = "forbidden"
+
+
+class ModelNotReady(HeadraceError):
+    """The model is known but cannot answer now. Safe to retry."""
+
+    kind = "model_not_ready"
+
+
+class Conflict(HeadraceError):
+    """Another load of the same model is under way."""
+
+    kind = "conflict"
+
+
+class Overloaded(HeadraceError):
+    """A bounded queue is full. Safe to retry."""
+
+    kind = "overloaded"
+
+
+class DeadlineExceeded(HeadraceError):
+    """The time given to the request ran out."""
+
+    kind = "deadline_exceeded"
+
+
+class RequestTimeout(HeadraceError):
+    """The request was not received within its deadline."""
+
+    kind = "request_timeout"
+
+
+class Cancelled(HeadraceError):
+    """The caller left before the answer."""
+
+    kind = "cancelled"
+
+
+class ModelFailed(HeadraceError):
+    """The model raised an exception; its traceback is in the log."""
+
+    kind = "model_error"
+
+
+class BadModelOutput(HeadraceError):
+    """The model's answer cannot be delivered (wrong rows, unknown type)."""
+
+    kind = "bad_model_output"
+
+
+class WorkerCrashed(HeadraceError):
+    """The worker process died while it held the request. Safe to retry."""
+
+    kind = "worker_crashed"
+
+
+class Poisoned(HeadraceError):
+    """The request was present at two worker deaths and is not tried again."""
+
+    kind = "poisoned"
+
+
+class Unimplemented(HeadraceError):
+    """The feature is switched off or not built."""
+
+    kind = "unimplemented"
+
+
+class ShuttingDown(HeadraceError):
+    """The server drains and takes no new work."""
+
+    kind = "shutting_down"
+
+
+class LoadFailed(HeadraceError):
+    """A model could not be loaded; the message is the reason shown in the index."""
+
+    kind = "load_failed"
+
+
+class MissingDependency(LoadFailed):
+    """A framework is not installed; the message is the install command."""
+
+    kind = "missing_dependency"
+
+
+class ConfigurationError(HeadraceError):
+    """A flag, environment variable or settings file is wrong."""
+
+    kind = "configuration"
+
+
+def _subclasses(root: type[HeadraceError]) -> dict[str, type[HeadraceError]]:
+    found = {root.kind: root}
+    for sub in root.__subclasses__():
+        found.update(_subclasses(sub))
+    return found
+
+
+BY_KIND = _subclasses(HeadraceError)
+
+
+def from_kind(kind: str, message: str) -> HeadraceError:
+    """Rebuild an error that crossed a process boundary."""
+    return BY_KIND.get(kind, HeadraceError)(message)
+
+
+def shorten(text: object, limit: int = 64) -> str:
+    """A client's string made safe for a message: escaped and at most `limit` characters."""
+    escaped = str(text).encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
+def listing(names: list[str] | tuple[str, ...], most: int = 10) -> str:
+    """Quote up to `most` names for a message and count the rest."""
+    shown = ", ".join(f"'{shorten(name)}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,1 @@
+"""Where predict runs: inline in this process, or in worker processes."""

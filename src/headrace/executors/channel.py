@@ -1,0 +1,189 @@
+"""The front's end of one worker: sends frames, matches answers to the calls that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from itertools import count
+from typing import Any, cast
+
+import orjson
+
+from headrace.errors import from_kind
+from headrace.executors.executor import WorkerLost
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Buffer
+from headrace.worker import frames
+from headrace.worker.arena import SUPPORTED, Arena
+from headrace.worker.frames import Kind
+
+
+class Channel(asyncio.Protocol):
+    """Calls into one worker process; every call's future ends, whatever happens to the worker."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._placed: dict[int, list[int]] = {}
+        self._ids = count(1)
+        self._received = bytearray()
+        self._outbound: Arena | None = None
+        self._inbound: Arena | None = None
+        self._lost: WorkerLost | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def connect(cls, path: str) -> Channel:
+        """Connect to a worker's socket and share memory with it where the system can."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        channel = cls()
+        try:
+            sock.connect(path)
+            hello = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
+            if SUPPORTED:
+                channel._share_memory(sock, hello)
+            else:
+                sock.sendall(hello)
+            sock.setblocking(False)
+            await loop.create_connection(lambda: channel, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return channel
+
+    def _share_memory(self, sock: socket.socket, hello: bytes) -> None:
+        fds = [Arena.create_file(), Arena.create_file()]
+        try:
+            socket.send_fds(sock, [hello], fds)
+            self._outbound, self._inbound = Arena(fds[0]), Arena(fds[1])
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the worker is gone, so that no call can be made."""
+        return self._lost is not None
+
+    @property
+    def calls(self) -> int:
+        """Calls that wait for an answer."""
+        return len(self._calls)
+
+    def request(self, kind: Kind, meta: dict[str, Any]) -> asyncio.Future[Any]:
+        """Send a frame without tensors; the future holds the answer's meta."""
+        call, future = self._open()
+        self._write(frames.encode(kind, call, orjson.dumps(meta)))
+        return future
+
+    def infer(self, key: str, request: InferenceRequest) -> asyncio.Future[Any]:
+        """Send one batch; the future holds its `InferenceResponse`.
+
+        The future fails with `WorkerLost` when the worker dies first, else with the error that
+        the worker answered.
+        """
+        call, future = self._open()
+        placed = self._placed[call] = []
+        described, payload = frames.describe(request.inputs, self._placer(placed))
+        meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
+        if request.parameters:
+            meta["parameters"] = request.parameters
+        if request.outputs:
+            meta["outputs"] = request.outputs
+        self._write(frames.encode(Kind.INFER, call, orjson.dumps(meta), payload))
+        return future
+
+    def send_stop(self) -> None:
+        """Ask the worker to exit."""
+        self._write(frames.encode(Kind.STOP, 0, b"{}"))
+
+    def lose(self, error: WorkerLost) -> None:
+        """End every waiting call; the worker is gone or about to be."""
+        if self._lost is not None:
+            return
+        self._lost = error
+        calls, self._calls = self._calls, {}
+        for future in calls.values():
+            if not future.done():
+                future.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+        for arena in (self._outbound, self._inbound):
+            if arena is not None:
+                arena.close()
+        self._outbound = self._inbound = None
+        self._placed.clear()
+
+    def _open(self) -> tuple[int, asyncio.Future[Any]]:
+        if self._lost is not None:
+            raise self._lost
+        call = next(self._ids)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls[call] = future
+        return call, future
+
+    def _placer(self, placed: list[int]) -> Callable[[Buffer], int | None]:
+        def place(data: Buffer) -> int | None:
+            offset = self._outbound.place(data) if self._outbound is not None else None
+            if offset is not None:
+                placed.append(offset)
+            return offset
+
+        return place
+
+    def _fetch(self, offset: int, size: int) -> bytes:
+        assert self._inbound is not None, "a worker placed a tensor in memory it was not given"
+        return self._inbound.fetch(offset, size)
+
+    def _release(self, offsets: list[int]) -> None:
+        if offsets and self._lost is None:
+            self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
+
+    def _write(self, buffers: list[Buffer]) -> None:
+        assert self._transport is not None, "the channel is used before it is connected"
+        self._transport.write(b"".join(buffers))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not isinstance: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        header = frames.HEADER.size
+        while len(received) >= header:
+            kind, call, meta_size, payload_size = frames.parse_header(received)
+            end = header + meta_size + payload_size
+            if len(received) < end:
+                return
+            meta = orjson.loads(received[header : header + meta_size])
+            payload = received[header + meta_size : end]
+            del received[:end]
+            self._resolve(kind, call, meta, payload)
+
+    def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
+        # The worker is done with the tensors it was sent, whether or not anybody still waits.
+        for offset in self._placed.pop(call, ()):
+            if self._outbound is not None:
+                self._outbound.free(offset)
+        result = meta
+        if "tensors" in meta:
+            result = InferenceResponse(
+                frames.restore(meta["tensors"], payload, self._fetch), meta["parameters"]
+            )
+            self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
+        future = self._calls.pop(call, None)
+        if future is None or future.done():
+            return
+        if kind == Kind.ERROR:
+            future.set_exception(from_kind(meta["kind"], meta["message"]))
+        else:
+            future.set_result(result)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lose(WorkerLost("the worker process died"))
+        if not self.closed.done():
+            self.closed.set_result(None)

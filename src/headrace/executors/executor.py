@@ -1,0 +1,57 @@
+"""The contract of every executor."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from headrace.errors import WorkerCrashed
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.settings import ModelSettings
+
+
+class Executor(Protocol):
+    """Loads models under a key and answers their requests, one batch per call."""
+
+    async def start(self) -> None:
+        """Take resources; returns before any worker is up."""
+
+    async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        """Load a model on its instances.
+
+        Raises:
+            LoadFailed: with the reason; nothing of the model is left behind.
+        """
+
+    def slots(self, key: str) -> int:
+        """How many batches of this model may run at once."""
+
+    def is_up(self, key: str) -> bool:
+        """Whether a loaded model could answer now, without waiting for a restart."""
+
+    async def infer(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        """Answer one batch before `deadline` (event loop time).
+
+        Raises:
+            DeadlineExceeded: the model did not answer in time and was stopped.
+            WorkerCrashed: the worker died while it held this batch.
+            HeadraceError: what the model or its runtime raised.
+        """
+
+    async def unload(self, key: str) -> None:
+        """Forget a model; running batches have ended before."""
+
+    async def stop(self) -> None:
+        """Stop everything; no process is left."""
+
+
+class WorkerLost(WorkerCrashed):
+    """The worker died while it held a batch that may run again.
+
+    `blameless` is true when another request's overrun deadline was the reason.
+    """
+
+    def __init__(self, message: str, blameless: bool = False) -> None:
+        super().__init__(message)
+        self.blameless = blameless

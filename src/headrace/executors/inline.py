@@ -1,0 +1,60 @@
+"""Runs models in threads of this process, for debugging and embedding."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from headrace.errors import DeadlineExceeded
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.settings import ModelSettings
+from headrace.worker.host import ModelHost
+
+
+class InlineExecutor:
+    """One thread per model. A model that hangs keeps its thread: there is nothing to kill."""
+
+    def __init__(self, load_timeout: float) -> None:
+        self._load_timeout = load_timeout
+        self._host = ModelHost()
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
+        loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
+        try:
+            metadata = await asyncio.wait_for(loading, self._load_timeout)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        self._threads[key] = thread
+        return metadata
+
+    def slots(self, key: str) -> int:
+        return 1
+
+    def is_up(self, key: str) -> bool:
+        return key in self._threads
+
+    async def infer(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads[key], self._host.infer, key, request)
+        try:
+            return await asyncio.wait_for(running, max(0.0, deadline - loop.time()))
+        except TimeoutError:
+            raise DeadlineExceeded("the model did not answer in time") from None
+
+    async def unload(self, key: str) -> None:
+        thread = self._threads.pop(key, None)
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, self._host.unload, key)
+            thread.shutdown(wait=False)
+
+    async def stop(self) -> None:
+        for key in list(self._threads):
+            await self.unload(key)

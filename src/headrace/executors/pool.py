@@ -1,0 +1,246 @@
+"""A pool of worker processes that share one environment, and the models placed on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+
+from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
+from headrace.executors.executor import WorkerLost
+from headrace.executors.process import WorkerProcess
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.settings import ModelSettings
+from headrace.worker.frames import Kind
+
+logger = logging.getLogger("headrace.executors")
+
+FIRST_BACKOFF = 0.05
+LONGEST_BACKOFF = 30.0
+# A worker that lived this long starts over with the shortest back-off.
+STEADY = 10.0
+STOP_GRACE = 5.0
+# Deaths in a row while loading one model before the worker goes on without it.
+MOST_STRIKES = 5
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The interpreter workers run on and how they log."""
+
+    python: str
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+@dataclass
+class Seat:
+    """One of the pool's workers: the live process, if any, and the models it shall hold.
+
+    `strikes` counts the deaths in a row while a model was being loaded again.
+    """
+
+    process: WorkerProcess | None = None
+    orders: dict[str, ModelSettings] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    strikes: dict[str, int] = field(default_factory=dict)
+    supervisor: asyncio.Task[None] | None = None
+
+
+class WorkerPool:
+    """Keeps `size` workers alive and routes each batch to the least busy one.
+
+    Workers start when the first model is placed on them. A dead worker is started again with
+    growing pauses and loads its models anew; batches that were waiting for it simply wait.
+    """
+
+    def __init__(self, environment: Environment, size: int, load_timeout: float) -> None:
+        self._environment = environment
+        self._load_timeout = load_timeout
+        self._seats = [Seat() for _ in range(size)]
+        self._changed = asyncio.Condition()
+        self._stopping = False
+        self.restarts = 0
+
+    async def start(self) -> None:
+        """Workers start with the first model; see `load`."""
+
+    async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        """Load a model on `settings.instances` workers, the emptiest first."""
+        seats = sorted(self._seats, key=lambda seat: len(seat.orders))
+        chosen = seats[: max(1, min(settings.instances, len(seats)))]
+        try:
+            metadata = await asyncio.wait_for(
+                asyncio.gather(*(self._place(seat, key, settings) for seat in chosen)),
+                self._load_timeout,
+            )
+        except TimeoutError:
+            await self.unload(key)
+            raise LoadFailed(
+                f"model '{settings.name}' did not load within {self._load_timeout:g} s "
+                "(--load-timeout)"
+            ) from None
+        except BaseException:
+            await self.unload(key)
+            raise
+        return metadata[0]
+
+    def slots(self, key: str) -> int:
+        return sum(key in seat.orders for seat in self._seats)
+
+    def is_up(self, key: str) -> bool:
+        return any(key in seat.loaded for seat in self._seats)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the live workers."""
+        return [seat.process.pid for seat in self._seats if seat.process is not None]
+
+    async def infer(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        loop = asyncio.get_running_loop()
+        process = self._least_busy(key) or await self._wait_for(key, deadline)
+        answer = process.channel.infer(key, request)
+        overrun = loop.call_at(deadline, _overrun, process, answer)
+        try:
+            response: InferenceResponse = await answer
+        finally:
+            overrun.cancel()
+        return response
+
+    async def unload(self, key: str) -> None:
+        for seat in self._seats:
+            seat.orders.pop(key, None)
+            seat.failed.pop(key, None)
+            if seat.process is not None and key in seat.loaded:
+                seat.loaded.discard(key)
+                try:
+                    await asyncio.wait_for(
+                        seat.process.channel.request(Kind.UNLOAD, {"model": key}), STOP_GRACE
+                    )
+                except (TimeoutError, HeadraceError) as exc:
+                    logger.warning("unloading failed: %s", exc)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        for seat in self._seats:
+            if seat.supervisor is not None:
+                seat.supervisor.cancel()
+        await asyncio.gather(
+            *(seat.process.stop(STOP_GRACE) for seat in self._seats if seat.process is not None)
+        )
+
+    def _least_busy(self, key: str) -> WorkerProcess | None:
+        best: WorkerProcess | None = None
+        for seat in self._seats:
+            process = seat.process
+            if key not in seat.loaded or process is None or process.channel.is_lost:
+                continue
+            if best is None or process.channel.calls < best.channel.calls:
+                best = process
+        return best
+
+    async def _wait_for(self, key: str, deadline: float) -> WorkerProcess:
+        """The next worker that holds the model, within the deadline."""
+        async with self._changed:
+            while (process := self._least_busy(key)) is None:
+                holders = [seat for seat in self._seats if key in seat.orders]
+                reasons = [seat.failed[key] for seat in holders if key in seat.failed]
+                if len(reasons) == len(holders):
+                    raise ModelNotReady(reasons[0] if reasons else "the model is not loaded")
+                remaining = deadline - asyncio.get_running_loop().time()
+                try:
+                    await asyncio.wait_for(self._changed.wait(), max(0.0, remaining))
+                except TimeoutError:
+                    raise DeadlineExceeded("no worker came up for the model in time") from None
+        return process
+
+    async def _place(self, seat: Seat, key: str, settings: ModelSettings) -> ModelMetadata:
+        if seat.supervisor is None:
+            seat.supervisor = asyncio.create_task(self._supervise(seat))
+        async with self._changed:
+            await self._changed.wait_for(lambda: seat.process is not None)
+        assert seat.process is not None, "waited for just above"
+        try:
+            metadata = await self._load_on(seat, seat.process, key, settings)
+        except WorkerLost as exc:
+            raise LoadFailed(f"model '{settings.name}': {exc.message} while loading it") from exc
+        seat.orders[key] = settings
+        return metadata
+
+    async def _load_on(
+        self, seat: Seat, process: WorkerProcess, key: str, settings: ModelSettings
+    ) -> ModelMetadata:
+        order = {"model": key, "settings": settings.to_dict()}
+        meta = await process.channel.request(Kind.LOAD, order)
+        async with self._changed:
+            seat.loaded.add(key)
+            self._changed.notify_all()
+        return ModelMetadata.from_dict(meta)
+
+    async def _spawn(self) -> WorkerProcess:
+        environment = self._environment
+        return await WorkerProcess.spawn(
+            environment.python, environment.log_level, environment.log_format
+        )
+
+    async def _supervise(self, seat: Seat) -> None:
+        """Keep the seat's worker alive: start it, wait for its death, start it again."""
+        loop = asyncio.get_running_loop()
+        backoff = FIRST_BACKOFF
+        while not self._stopping:
+            started = loop.time()
+            process = await self._spawn()
+            async with self._changed:
+                seat.process = process
+                self._changed.notify_all()
+            await self._reload(seat, process)
+            await process.exited.wait()
+            seat.process = None
+            seat.loaded.clear()
+            self.restarts += 1
+            backoff = FIRST_BACKOFF if loop.time() - started > STEADY else backoff
+            pause = backoff * random.uniform(0.5, 1.0)
+            fields = {"pid": process.pid}
+            logger.error("worker %s, restarting in %.2f s", process.fate, pause, extra=fields)
+            await asyncio.sleep(pause)
+            backoff = min(backoff * 2, LONGEST_BACKOFF)
+
+    async def _reload(self, seat: Seat, process: WorkerProcess) -> None:
+        """Load the seat's models into a fresh process, those that killed it before last.
+
+        One at a time, so that a model that kills the worker while loading is known by name.
+        """
+        strikes = seat.strikes
+        orders = [item for item in seat.orders.items() if item[0] not in seat.failed]
+        for key, settings in sorted(orders, key=lambda item: strikes.get(item[0], 0)):
+            try:
+                await asyncio.wait_for(
+                    self._load_on(seat, process, key, settings), self._load_timeout
+                )
+                strikes.pop(key, None)
+            except WorkerLost as exc:
+                strikes[key] = strikes.get(key, 0) + 1
+                if strikes[key] >= MOST_STRIKES:
+                    self._give_up(
+                        seat, key, f"model '{settings.name}': {exc.message} while loading"
+                    )
+                return
+            except (TimeoutError, HeadraceError) as exc:
+                self._give_up(seat, key, f"model '{settings.name}' did not load again: {exc}")
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _give_up(self, seat: Seat, key: str, reason: str) -> None:
+        seat.failed[key] = reason
+        logger.error(reason)
+
+
+def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) -> None:
+    """End a worker whose batch is past its deadline; nothing else stops native code."""
+    if not answer.done():
+        answer.set_exception(DeadlineExceeded("the model did not answer in time"))
+        process.kill(WorkerLost("the worker was ended for a request past its deadline", True))

@@ -1,0 +1,124 @@
+"""One worker process: spawn it, watch it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from headrace.executors.channel import Channel
+from headrace.executors.executor import WorkerLost
+
+
+class WorkerProcess:
+    """A live worker and the channel to it.
+
+    The worker inherits a socket that already listens, so the front connects at once and its
+    first frames wait in the socket until the interpreter is up.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+        self._process = process
+        self._pidfd: int | None = None
+        self.channel = channel
+        self.fate = ""
+        self.exited = asyncio.Event()
+
+    @classmethod
+    async def spawn(cls, python: str, log_level: str, log_format: str) -> WorkerProcess:
+        """Start a worker on `python` and connect to it."""
+        with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+            path = str(Path(folder, "worker"))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                listener.bind(path)
+                listener.listen()
+                process = _popen(python, listener.fileno(), log_level, log_format)
+                try:
+                    # The name is needed for this one connection only and goes with the folder.
+                    channel = await Channel.connect(path)
+                except BaseException:
+                    process.kill()
+                    process.wait()
+                    raise
+        worker = cls(process, channel)
+        worker._watch()
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self, reason: WorkerLost | None = None) -> None:
+        """End the process now; `reason` is what its waiting calls are told."""
+        self.channel.lose(reason or WorkerLost("the worker process was ended"))
+        if self._process.poll() is None:
+            self._process.kill()
+
+    async def stop(self, grace: float) -> None:
+        """Ask the process to exit, and end it when it has not after `grace` seconds."""
+        if not self.channel.is_lost:
+            self.channel.send_stop()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.exited.wait(), grace)
+        self.kill()
+        await self.exited.wait()
+
+    def _watch(self) -> None:
+        """Learn of the death at once: from the kernel, or from the closed socket."""
+        loop = asyncio.get_running_loop()
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self._process.pid)
+            loop.add_reader(self._pidfd, self._on_exit)
+        self.channel.closed.add_done_callback(lambda _: self._on_hang_up())
+
+    def _on_hang_up(self) -> None:
+        # A worker that closed its socket is lost, whether or not the process lingers.
+        self.kill()
+        if self._pidfd is None:
+            self._process.wait()
+            self._on_exit()
+
+    def _on_exit(self) -> None:
+        if self.exited.is_set():
+            return
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self.fate = _describe(self._process.wait())
+        self.channel.lose(WorkerLost(f"the worker process {self.fate}"))
+        self.exited.set()
+
+
+def _popen(python: str, fd: int, log_level: str, log_format: str) -> subprocess.Popen[bytes]:
+    command = [
+        *(python, "-m", "headrace.worker"),
+        *("--fd", str(fd), "--parent", str(os.getpid())),
+        *("--log-level", log_level, "--log-format", log_format),
+    ]
+    return subprocess.Popen(
+        command,
+        pass_fds=[fd],
+        stdin=subprocess.DEVNULL,
+        # Standard output belongs to the server's ready line.
+        stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _has_fileno(stream: object) -> bool:
+    try:
+        return stream.fileno() >= 0  # type: ignore[attr-defined,no-any-return]
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with status {code}"

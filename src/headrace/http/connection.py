@@ -1,0 +1,449 @@
+"""One HTTP/1.1 connection: uvicorn's httptools protocol with deadlines, caps and JSON errors.
+
+What every request pays for is a state byte, one reading of the clock and one comparison per
+segment received. All else happens on the slow paths: a request that arrives in pieces, a
+segment larger than a request head may be, and the listener's sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from headrace.errors import (
+    HeadersTooLarge,
+    HeadraceError,
+    InvalidInput,
+    Overloaded,
+    RequestTimeout,
+    Unimplemented,
+)
+from headrace.http.cycle import Cycle
+from headrace.settings import ServerSettings
+
+logger = logging.getLogger("headrace.http")
+
+ErrorBody = Callable[[str, HeadraceError], tuple[int, bytes]]
+
+MAX_FIELDS = 100
+MAX_PIPELINED = 32
+# A refused client may still be sending: reading on for a moment lets it see the answer, where
+# closing at once would reset the connection and destroy it.
+LINGER_SECONDS = 3.0
+LINGER_BYTES = 256 * 1024 * 1024
+
+NEVER = math.inf
+IDLE, HEAD, BODY = range(3)
+
+# Fields that change how a request is read; any of them sends the head through `_check_head`.
+_FRAMING = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection; in each request's scope under `headrace.connection`.
+
+    `on_disconnect` is called once when the client leaves; the application sets it while it
+    awaits a model and clears it afterwards. `deadline` is the loop time after which the
+    listener's sweep calls `expire`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        settings: ServerSettings,
+        error_body: ErrorBody,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(config, server_state, {}, loop)
+        self.on_disconnect: Callable[[], object] | None = None
+        self.deadline = NEVER
+        self._settings = settings
+        self._error_body = error_body
+        self._max_head = settings.max_header_size
+        # What is being received, and whether `deadline` was set for it already.
+        self._receiving = IDLE
+        self._timed = IDLE
+        self._head_size = 0
+        self._suspect = False
+        self._upgrading = False
+        self._body_advanced = False
+        self._bytes_beside_body = 0
+        self._unsent = 0
+        self._refusal = b""
+        self._lingering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        if len(self.connections) > self._settings.max_connections:
+            self.connections.discard(self)
+            error = Overloaded("the server has as many connections as --max-connections allows")
+            transport.write(self._render("", error))
+            transport.close()
+            return
+        self._timed = HEAD
+        self.deadline = self.loop.time() + self._settings.header_timeout
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        notify, self.on_disconnect = self.on_disconnect, None
+        if notify is not None:
+            notify()
+
+    def data_received(self, data: bytes) -> None:
+        self._suspect = len(data) > self._max_head or self._receiving == HEAD
+        try:
+            self.parser.feed_data(data)
+            if self._receiving:
+                self._received_part(len(data))
+        except httptools.HttpParserError as error:
+            self._refuse(_cause(error))
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except HeadraceError as error:
+            self._refuse(error)
+
+    def on_message_begin(self) -> None:
+        self._receiving = HEAD
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.scope = {  # type: ignore[typeddict-item, typeddict-unknown-key]
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,  # type: ignore[typeddict-item]
+            "root_path": "",
+            "headers": self.headers,
+            "headrace.connection": self,
+        }
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _FRAMING:
+            self._suspect = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        if self._suspect or len(self.headers) > MAX_FIELDS:
+            self._check_head(version)
+        scope = cast("dict[str, Any]", self.scope)
+        scope["method"] = self.parser.get_method().decode("ascii")
+        if version != "1.1":
+            if version != "1.0":
+                raise InvalidInput("malformed HTTP request: only HTTP/1.1 and HTTP/1.0 are spoken")
+            scope["http_version"] = version
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Overloaded(f"more than {MAX_PIPELINED} requests wait on one connection")
+        scope["raw_path"], scope["query_string"] = _split_target(self.url)
+        path = scope["raw_path"].decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        self._receiving = BODY
+        # Trailers come through on_header too, and must not reach the scope.
+        self.headers = []
+        self._start_cycle(version)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_advanced = True
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._receiving = self._timed = IDLE
+        cycle = self.cycle
+        if cycle.response_complete:
+            self.deadline = self.loop.time() + self._settings.keep_alive_timeout
+            return
+        self.deadline = NEVER
+        cycle.more_body = False
+        cycle.message_event.set()
+        # With reading paused, nobody would notice the client leave.
+        if self.flow.read_paused and not self.pipeline:
+            self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self._lingering:
+            return
+        if self.transport.is_closing():
+            self.deadline = self.loop.time() + self._settings.body_timeout
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal:
+            self._close_with(self._refusal)
+        elif not self._receiving:
+            self.deadline = self.loop.time() + self._settings.keep_alive_timeout
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.deadline = self.loop.time() + self._settings.body_timeout
+
+    def close(self) -> None:
+        """Close after an answer; a client still sending its body gets time to see it."""
+        if self._receiving and not self.transport.is_closing():
+            self._close_with(b"")
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when idle; otherwise let the request at hand be answered, then close."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif self._receiving == IDLE:
+            self.transport.close()
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed: refuse, close, or give a moving answer more time."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self.deadline = now + self._settings.body_timeout
+        elif unsent or self._lingering or self.transport.is_closing():
+            self.transport.abort()
+        elif self._receiving == HEAD:
+            seconds = self._settings.header_timeout
+            self._refuse(RequestTimeout(f"the request head did not arrive within {seconds:g} s"))
+        elif self._receiving == BODY:
+            seconds = self._settings.body_timeout
+            self._refuse(RequestTimeout(f"the request body did not arrive within {seconds:g} s"))
+        elif self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.deadline = NEVER
+
+    def _start_cycle(self, version: str) -> None:
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=self.scope,
+            # Its writes go straight to the transport, its closing goes through `close`.
+            transport=cast("asyncio.Transport", self),
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _check_head(self, version: str) -> None:
+        """Judge a head that is large, came in pieces, or holds a framing field.
+
+        The parser itself refuses Content-Length beside Transfer-Encoding, more than one
+        Content-Length, folded lines and bare line feeds.
+        """
+        self._require_small_head(self._measure_head())
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                if version != "1.1":
+                    raise InvalidInput("malformed HTTP request: Transfer-Encoding needs HTTP/1.1")
+                if value.lower() != b"chunked":
+                    raise Unimplemented("the only Transfer-Encoding understood is 'chunked'")
+            elif name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            elif name == b"upgrade":
+                self._upgrading = self.parser.should_upgrade()
+
+    def _measure_head(self) -> int:
+        fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.url) + fields
+
+    def _require_small_head(self, size: int) -> None:
+        if len(self.headers) > MAX_FIELDS:
+            raise HeadersTooLarge(f"the request head has more than {MAX_FIELDS} fields")
+        if size > self._max_head:
+            raise HeadersTooLarge(
+                f"the request head exceeds {self._max_head} bytes; --max-header-size raises the cap"
+            )
+
+    def _received_part(self, size: int) -> None:
+        """Account for a segment that leaves a request incomplete."""
+        if self._receiving == HEAD:
+            if self._timed != HEAD:
+                self._timed = HEAD
+                self.deadline = self.loop.time() + self._settings.header_timeout
+                self._head_size = self._measure_head()
+            else:
+                self._head_size += size
+            self._require_small_head(self._head_size)
+            return
+        if self._timed != BODY:
+            self._timed = BODY
+            self.deadline = self.loop.time() + self._settings.body_timeout
+            self._bytes_beside_body = 0
+            return
+        # Trailers and chunk extensions advance nothing, so only this count bounds them.
+        self._bytes_beside_body = 0 if self._body_advanced else self._bytes_beside_body + size
+        self._body_advanced = False
+        if self._bytes_beside_body > self._max_head:
+            raise HeadersTooLarge(
+                f"chunk extensions or trailers exceed {self._max_head} bytes; "
+                "--max-header-size raises the cap"
+            )
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read on as if no upgrade had been offered.
+
+        The parser takes what follows an upgrade for another protocol, but RFC 9110 7.8 lets
+        a server ignore the offer, and then a body follows as usual. Java's HttpClient offers
+        h2c on every first request.
+        """
+        self._upgrading = False
+        framing = [
+            b"%b: %b\r\n" % field
+            for field in self.scope["headers"]
+            if field[0] in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser = httptools.HttpRequestParser(_KnownHead(self))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
+
+    def _refuse(self, error: HeadraceError) -> None:
+        """Answer the request being received with `error`, after the answers owed before it."""
+        if self.transport.is_closing():
+            return
+        logger.debug("refused a request: %s", error.message, extra={"kind": error.kind})
+        owed = self.cycle is not None and not self.cycle.response_complete
+        path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
+        refusal = self._render(path, error)
+        if self._receiving == BODY:
+            owed = bool(self.pipeline)
+            if owed:
+                self.pipeline.popleft()
+            else:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+                if self.cycle.response_started:
+                    refusal = b""
+        if owed:
+            self._receiving = IDLE
+            self.parser = cast("httptools.HttpRequestParser", _Discard(self.transport))
+            self._refusal = refusal
+            self.deadline = NEVER
+        else:
+            self._close_with(refusal)
+
+    def _render(self, path: str, error: HeadraceError) -> bytes:
+        status, body = self._error_body(path, error)
+        fields = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        if status == 503:
+            fields.append((b"retry-after", b"1"))
+        common = [field for field in self.server_state.default_headers if field[0] != b"connection"]
+        lines = [b"%b: %b\r\n" % field for field in common + fields]
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+
+    def _close_with(self, answer: bytes) -> None:
+        """Send a last answer, then read on for a moment before the connection closes."""
+        self.parser = cast("httptools.HttpRequestParser", _Discard(self.transport))
+        self._receiving = IDLE
+        self._lingering = True
+        self.deadline = self.loop.time() + LINGER_SECONDS
+        self.transport.write(answer)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        # What is read from now on is dropped, so there is no need to hold it back.
+        self.flow.resume_reading()
+
+
+class _Discard:
+    """Stands in for the parser of a refused connection."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._left = LINGER_BYTES
+
+    def feed_data(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.abort()
+
+
+class _KnownHead:
+    """Passes parser callbacks on to a connection, except those of one head it knows already."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known = True
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._known:
+            self._connection.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._known:
+            self._connection.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._known:
+            self._connection.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._known:
+            self._known = False
+        else:
+            self._connection.on_headers_complete()
+
+
+def _split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query string of a request target, in origin or absolute form."""
+    if target[:1] == b"/" and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return path, query
+    try:
+        parsed = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        parsed = None
+    if parsed is None or not parsed.path:
+        raise InvalidInput("malformed HTTP request: the request target has no path")
+    return parsed.path, parsed.query or b""
+
+
+def _cause(error: httptools.HttpParserError) -> HeadraceError:
+    """What a parser error means: one of ours that a callback raised, or malformed HTTP."""
+    if isinstance(error.__context__, HeadraceError):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError):
+        logger.error("a parser callback failed", exc_info=error)
+        return HeadraceError("the request could not be read")
+    return InvalidInput(f"malformed HTTP request: {error}")

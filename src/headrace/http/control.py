@@ -1,0 +1,136 @@
+"""Health, metadata, MLflow's small routes, OpenAPI and metrics, on Starlette's routing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace import __version__
+from headrace.dataplane import DataPlane
+from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
+from headrace.http import openapi
+from headrace.http.errors import error_body, error_headers
+
+
+def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
+    """Every route that is not inference, and the JSON answers for those that do not exist."""
+    control = Control(dataplane)
+    routes = [
+        Route("/v2", control.server_metadata),
+        Route("/v2/health/live", control.live),
+        Route("/v2/health/ready", control.ready),
+        *_model_routes(control),
+        Route("/invocations", control.inference_only, methods=["POST"]),
+        Route("/ping", control.ping),
+        Route("/health", control.ping),
+        Route("/version", control.version),
+        Route("/openapi.json", control.openapi),
+        Route("/metrics", metrics),
+    ]
+    return Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _on_http_error, HeadraceError: _on_error},
+    )
+
+
+def _model_routes(control: Control) -> list[Route]:
+    routes = []
+    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        routes += [
+            Route(prefix, control.model_metadata),
+            Route(prefix + "/ready", control.model_ready),
+            # POST never gets here; these make any other verb a 405 instead of a 404.
+            Route(prefix + "/infer", control.inference_only, methods=["POST"]),
+            Route(prefix + "/invocations", control.inference_only, methods=["POST"]),
+        ]
+    return routes
+
+
+class Control:
+    """One method per route."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if self._dataplane.is_ready():
+            return _json({"ready": True})
+        answer: dict[str, Any] = {"ready": False, "error": "the server is not ready"}
+        if self._dataplane.draining:
+            answer["error"] = "the server is draining"
+        elif not_ready := self._dataplane.not_ready():
+            answer["error"] = "models are not ready: " + ", ".join(sorted(not_ready))
+            answer["models"] = not_ready
+        return _json(answer, 503, {"retry-after": "1"})
+
+    async def server_metadata(self, request: Request) -> Response:
+        return _json(self._dataplane.server_metadata())
+
+    async def model_metadata(self, request: Request) -> Response:
+        return _json(self._dataplane.model_metadata(*_model_of(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        name, version = _model_of(request)
+        if self._dataplane.model_ready(name, version):
+            return _json({"name": name, "ready": True})
+        reason = self._dataplane.not_ready().get(name, "restarting")
+        error = f"model '{shorten(name)}' is not ready: {reason}"
+        answer = {"name": name, "ready": False, "error": error}
+        return _json(answer, 503, {"retry-after": "1"})
+
+    async def ping(self, request: Request) -> Response:
+        """MLflow answers one newline while it can score; so does this when ready."""
+        if self._dataplane.is_ready():
+            return Response(b"\n", media_type="application/json")
+        status, body = (
+            503,
+            orjson.dumps(
+                {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the server is not ready"}
+            ),
+        )
+        return Response(body, status, {"retry-after": "1"}, "application/json")
+
+    async def version(self, request: Request) -> Response:
+        return Response(__version__, media_type="application/json")
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(openapi.document(self._dataplane))
+
+    async def inference_only(self, request: Request) -> Response:
+        raise AssertionError("inference routes are answered before Starlette; this is a bug")
+
+
+def _model_of(request: Request) -> tuple[str, str | None]:
+    return request.path_params["name"], request.path_params.get("version")
+
+
+def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(answer), status, headers, "application/json")
+
+
+async def _on_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HeadraceError)
+    status, body = error_body(request.url.path, exc)
+    headers = {key.decode(): value.decode() for key, value in error_headers(exc)}
+    return Response(body, status, headers, "application/json")
+
+
+async def _on_http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    path = shorten(request.scope["path"])
+    if exc.status_code == 405:
+        error: HeadraceError = MethodNotAllowed(f"{path} does not answer {request.method}")
+    else:
+        error = NotFound(f"nothing is served at {path}")
+    response = await _on_error(request, error)
+    response.headers.update(exc.headers or {})
+    return response

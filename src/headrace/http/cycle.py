@@ -1,0 +1,93 @@
+"""The answer to one request: uvicorn's cycle, with head and body in one write.
+
+uvicorn writes an answer's head and body apart, which is two system calls and often two
+packets for an answer of a hundred bytes. Measured: docs/decisions/0004.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+WITHOUT_BODY = (204, 304)
+
+
+class Cycle(RequestResponseCycle):
+    """Holds the head of an answer of known length until its body comes."""
+
+    _head = b""
+
+    async def send(self, message: Any) -> None:
+        """Take one ASGI message of the answer. Hot."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if kind == "http.response.start" and not self.response_started:
+            self._start(message["status"], message.get("headers", []))
+        elif kind == "http.response.body" and self.response_started and not self.response_complete:
+            self._write(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"'{kind}' does not follow what was sent before; this is a bug")
+
+    def _start(self, status: int, headers: Any) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status]]
+        closes = False
+        for name, value in self.default_headers:
+            closes = closes or name == b"connection"
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            if b"\n" in value or b"\r" in value:
+                raise RuntimeError("an answer's header holds a line break; this is a bug")
+            if name == b"content-length":
+                self.expected_content_length = int(value)
+                self.chunked_encoding = False
+            elif name == b"connection":
+                if closes:
+                    continue
+                closes = b"close" in value.lower()
+            lines += (name, b": ", value, b"\r\n")
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self.scope["method"] == "HEAD" or status in WITHOUT_BODY:
+            self.chunked_encoding = False
+        elif self.chunked_encoding is None:
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+        if self.chunked_encoding:
+            self._flush(b"")
+
+    def _write(self, body: bytes, more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            self._flush(b"")
+            self.expected_content_length = 0
+        elif self.chunked_encoding:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self._flush(chunk if more else chunk + b"0\r\n\r\n")
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0:
+                raise RuntimeError("an answer is longer than its Content-Length; this is a bug")
+            self._flush(body)
+        if more:
+            return
+        if self.expected_content_length:
+            raise RuntimeError("an answer is shorter than its Content-Length; this is a bug")
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _flush(self, body: bytes) -> None:
+        head, self._head = self._head, b""
+        if head or body:
+            self.transport.write(head + body if head else body)

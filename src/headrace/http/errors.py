@@ -1,0 +1,84 @@
+"""The single table from error kinds to HTTP status and MLflow's error code.
+
+Also the body's shape by the protocol of the path: Open Inference `{"error": ...}`, or
+MLflow's `{"error_code": ..., "message": ...}`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from headrace.errors import HeadraceError
+
+JSON = b"application/json"
+
+
+class Row(NamedTuple):
+    """How one error kind is told over HTTP."""
+
+    status: int
+    mlflow: str
+    retry_after: bool = False
+    close: bool = False
+
+
+TABLE = {
+    "invalid_argument": Row(400, "INVALID_PARAMETER_VALUE"),
+    "unsupported_media": Row(415, "BAD_REQUEST"),
+    "too_large": Row(413, "BAD_REQUEST", close=True),
+    "headers_too_large": Row(431, "BAD_REQUEST", close=True),
+    "not_found": Row(404, "RESOURCE_DOES_NOT_EXIST"),
+    "method_not_allowed": Row(405, "BAD_REQUEST"),
+    "forbidden": Row(403, "PERMISSION_DENIED"),
+    "model_not_ready": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
+    "conflict": Row(409, "RESOURCE_CONFLICT"),
+    "overloaded": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
+    "deadline_exceeded": Row(504, "DEADLINE_EXCEEDED"),
+    "request_timeout": Row(408, "BAD_REQUEST", close=True),
+    "cancelled": Row(499, "CANCELLED", close=True),
+    "model_error": Row(500, "INTERNAL_ERROR"),
+    "bad_model_output": Row(500, "INTERNAL_ERROR"),
+    "worker_crashed": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
+    "poisoned": Row(500, "INTERNAL_ERROR"),
+    "unimplemented": Row(501, "NOT_IMPLEMENTED"),
+    "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
+    "load_failed": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
+    "missing_dependency": Row(503, "TEMPORARILY_UNAVAILABLE"),
+    "configuration": Row(500, "INTERNAL_ERROR"),
+    "internal": Row(500, "INTERNAL_ERROR"),
+}
+
+MLFLOW_PATHS = ("/invocations", "/ping", "/health", "/version")
+
+
+def speaks_mlflow(path: str) -> bool:
+    """Whether errors on this path take MLflow's form."""
+    return path in MLFLOW_PATHS or path.endswith("/invocations")
+
+
+def row(error: HeadraceError) -> Row:
+    """The table's row for an error."""
+    return TABLE.get(error.kind, TABLE["internal"])
+
+
+def error_body(path: str, error: HeadraceError) -> tuple[int, bytes]:
+    """Status and JSON body of an error on a path."""
+    found = row(error)
+    if speaks_mlflow(path):
+        body = {"error_code": found.mlflow, "message": error.message}
+    else:
+        body = {"error": error.message, "code": error.kind}
+    return found.status, orjson.dumps(body)
+
+
+def error_headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:
+    """What an error adds to the headers of its answer."""
+    found = row(error)
+    headers = []
+    if found.retry_after:
+        headers.append((b"retry-after", b"1"))
+    if found.close:
+        headers.append((b"connection", b"close"))
+    return headers

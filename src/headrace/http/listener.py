@@ -1,0 +1,179 @@
+"""The HTTP door's sockets and connections, from `bind` to the last answer of a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from headrace.errors import ConfigurationError
+from headrace.http.connection import Connection, ErrorBody
+from headrace.settings import ServerSettings
+
+BACKLOG = 2048
+SWEEP_INTERVAL = 1.0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open a listening socket on an IPv4 or IPv6 address; port 0 picks a free one.
+
+    It listens at once, so that a second server on the same port fails here and not later.
+
+    Raises:
+        ConfigurationError: the address is unknown, taken or not allowed; the message names
+            address and port, and the caller adds its flag.
+    """
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: there is no such port")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise _unusable(host, port, error) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `::` means every address, IPv4 included.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _unusable(host, port, error) from error
+    return sock
+
+
+def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
+    code = error.errno if isinstance(error, OSError) else None
+    gai = isinstance(error, socket.gaierror)
+    reason = os.strerror(code) if code is not None and not gai else "no such address"
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason.lower()}")
+
+
+class Listener:
+    """Serves an ASGI application on sockets that `bind` opened.
+
+    Draining, in this order: set `announce_close`, `close_listeners()`,
+    `shut_down_connections()`, wait for `in_flight()` to empty, `stop()`.
+    """
+
+    def __init__(self, app: Any, settings: ServerSettings, error_body: ErrorBody) -> None:
+        self._settings = settings
+        self._error_body = error_body
+        self._config = Config(
+            app,
+            http=HttpToolsProtocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._ticks: asyncio.Task[None] | None = None
+        self._announce_close = False
+
+    @classmethod
+    async def start(
+        cls,
+        app: Any,
+        sockets: Iterable[socket.socket],
+        settings: ServerSettings,
+        error_body: ErrorBody,
+        sweep_interval: float = SWEEP_INTERVAL,
+    ) -> Listener:
+        """Accept connections on `sockets`, which the listener owns from now on.
+
+        `error_body` gives status and JSON body of an error on a path ("" when unknown).
+        Deadlines are met within `sweep_interval` seconds.
+        """
+        self = cls(app, settings, error_body)
+        self._refresh_headers()
+        loop = asyncio.get_running_loop()
+        connect = functools.partial(
+            Connection, self._config, self._state, settings, error_body, loop
+        )
+        for sock in sockets:
+            self._servers.append(await loop.create_server(connect, sock=sock, backlog=BACKLOG))
+        self._ticks = loop.create_task(self._tick(sweep_interval))
+        return self
+
+    @property
+    def announce_close(self) -> bool:
+        """Whether every answer tells its client to close the connection."""
+        return self._announce_close
+
+    @announce_close.setter
+    def announce_close(self, value: bool) -> None:
+        self._announce_close = value
+        self._refresh_headers()
+
+    @property
+    def connections(self) -> set[Connection]:
+        """The connections now open."""
+        return cast("set[Connection]", self._state.connections)
+
+    def in_flight(self) -> set[asyncio.Task[None]]:
+        """The requests now being answered; the set is live."""
+        return self._state.tasks
+
+    def close_listeners(self) -> None:
+        """Stop accepting connections; those open stay."""
+        for server in self._servers:
+            server.close()
+
+    def shut_down_connections(self) -> None:
+        """Close idle connections; the others close after their answer, which announces it."""
+        self.announce_close = True
+        for connection in list(self.connections):
+            connection.shutdown()
+
+    async def stop(self) -> None:
+        """Cut what is left: listeners, connections, and the tasks that outlive them."""
+        self.close_listeners()
+        if self._ticks is not None:
+            self._ticks.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticks
+        for connection in list(self.connections):
+            connection.transport.abort()
+        # Requests learn of the lost connection first, and most end by themselves.
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=0.1)
+        for task in list(self._state.tasks):
+            task.cancel()
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
+
+    async def _tick(self, interval: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval)
+            self._refresh_headers()
+            now = loop.time()
+            for connection in list(self.connections):
+                if connection.deadline <= now:
+                    connection.expire(now)
+
+    def _refresh_headers(self) -> None:
+        # In place: an answer reads this list when it is sent, so that requests already
+        # under way announce the close too.
+        headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        if self._announce_close:
+            headers.append((b"connection", b"close"))
+        self._state.default_headers[:] = headers

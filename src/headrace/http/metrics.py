@@ -1,0 +1,108 @@
+"""Prometheus text from the plain counters, rendered at scrape time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from headrace.dataplane import DataPlane
+from headrace.errors import MethodNotAllowed, NotFound
+from headrace.executors.pool import WorkerPool
+from headrace.http.errors import error_body
+from headrace.observability.metrics import BUCKETS, Histogram
+
+LABELS = ("model", "version")
+
+
+class MetricsApp:
+    """The ASGI application of the metrics listener: `/metrics` and nothing else."""
+
+    def __init__(self, dataplane: DataPlane, workers: WorkerPool) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(ServerCollector(dataplane, workers))
+        ProcessCollector(registry=self._registry)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
+        if scope["path"] != "/metrics":
+            content_type = "application/json"
+            status, body = error_body("", NotFound("metrics are served at /metrics"))
+        elif scope["method"] not in ("GET", "HEAD"):
+            content_type = "application/json"
+            status, body = error_body("", MethodNotAllowed("/metrics answers GET only"))
+        else:
+            body = generate_latest(self._registry)
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class ServerCollector(Collector):
+    """Reads the counters. Labels come from served models only, so strangers add no series.
+
+    The `model_infer_*` names are those of MLServer, so that its dashboards keep working.
+    """
+
+    def __init__(self, dataplane: DataPlane, workers: WorkerPool) -> None:
+        self._dataplane = dataplane
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        success = CounterMetricFamily(
+            "model_infer_request_success", "Requests answered", labels=LABELS
+        )
+        failure = CounterMetricFamily(
+            "model_infer_request_failure", "Requests failed", labels=LABELS
+        )
+        duration = HistogramMetricFamily(
+            "model_infer_request_duration", "Seconds from decoded to answered", labels=LABELS
+        )
+        queued = GaugeMetricFamily("headrace_queued_requests", "Requests waiting", labels=LABELS)
+        flight = GaugeMetricFamily(
+            "headrace_in_flight_requests", "Waiting or running", labels=LABELS
+        )
+        batches = CounterMetricFamily("headrace_batches", "Batches executed", labels=LABELS)
+        rows = CounterMetricFamily("headrace_batched_rows", "Rows executed", labels=LABELS)
+        ready = GaugeMetricFamily("headrace_model_ready", "1 when it can answer", labels=LABELS)
+        for model in self._dataplane.repository.models():
+            labels = [model.name, model.version or ""]
+            metrics = model.metrics
+            success.add_metric(labels, metrics.successes)
+            failure.add_metric(labels, metrics.failures)
+            duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
+            ready.add_metric(labels, self._dataplane.repository.is_ready(model))
+            if (batcher := model.batcher) is not None:
+                queued.add_metric(labels, batcher.queued)
+                flight.add_metric(labels, batcher.in_flight)
+                batches.add_metric(labels, batcher.batches)
+                rows.add_metric(labels, batcher.batched_rows)
+        yield from (success, failure, duration, queued, flight, batches, rows, ready)
+        yield CounterMetricFamily(
+            "headrace_worker_restarts", "Workers started anew", value=self._workers.restarts
+        )
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Prometheus buckets are cumulative."""
+    cumulative = 0
+    found: list[tuple[str, float]] = []
+    for bound, count in zip([*map(str, BUCKETS), "+Inf"], histogram.counts, strict=True):
+        cumulative += count
+        found.append((bound, cumulative))
+    return found

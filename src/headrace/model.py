@@ -1,0 +1,111 @@
+"""The `Model` a user subclasses, and that every runtime is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable
+from functools import cached_property
+from typing import Any
+
+from headrace.codecs.arguments import Arguments
+from headrace.codecs.registry import OUTPUT, encode_response
+from headrace.protocol.messages import (
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+    TensorMetadata,
+)
+from headrace.settings import ModelSettings
+
+
+class Model:
+    """A loaded thing that can predict.
+
+    Subclass it and write `predict`: the types in its signature choose how request tensors
+    become arguments, and the type of what it returns chooses how the answer is encoded.
+    `load` and `predict` may be plain functions or coroutines. All run in a worker process.
+
+    Set `row_independent = True` when each row of the answer depends on the same row of the
+    input alone; requests are then merged into batches.
+    """
+
+    row_independent = False
+    platform = "python"
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+
+    def load(self) -> Any:
+        """Make the model able to predict. Runs once, before the model is ready."""
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer one request or one merged batch."""
+        raise NotImplementedError(f"{type(self).__name__} has no predict method")
+
+    def unload(self) -> Any:
+        """Free what `load` took. Runs once, after the last request."""
+
+    def metadata(self) -> ModelMetadata:
+        """Describe the loaded model; called once, after `load`.
+
+        Inputs and outputs are those of `model-settings.json`, else what the types in the
+        signature of `predict` tell.
+
+        Raises:
+            LoadFailed: a type in the signature of `predict` is none that a codec makes.
+        """
+        inputs = self._arguments.metadata()
+        parameters = {}
+        if self.settings.content_type:
+            parameters["content_type"] = self.settings.content_type
+        return ModelMetadata(
+            platform=self.settings.platform or self.platform,
+            inputs=declared(self.settings.inputs) or inputs,
+            outputs=declared(self.settings.outputs) or self._arguments.outputs(),
+            parameters=parameters,
+            row_independent=self.row_independent,
+        )
+
+    def infer(self, request: InferenceRequest) -> Any:
+        """Answer a request of tensors with an `InferenceResponse` (or an awaitable of one).
+
+        Raises:
+            InvalidInput: an input is missing, unknown, or not what its parameter's type takes.
+            BadModelOutput: what `predict` returned cannot be sent.
+        """
+        answer = self.predict(**self._arguments.bind(request))
+        return self._later(answer) if inspect.isawaitable(answer) else self._encode(answer)
+
+    async def _later(self, answer: Awaitable[Any]) -> InferenceResponse:
+        return self._encode(await answer)
+
+    def _encode(self, answer: Any) -> InferenceResponse:
+        names: list[str] = [row["name"] for row in self.settings.outputs]
+        return encode_response(answer, names[0] if names else OUTPUT, names or None)
+
+    @cached_property
+    def _arguments(self) -> Arguments:
+        return Arguments(self.predict)
+
+
+def declared(rows: list[dict[str, Any]]) -> list[TensorMetadata]:
+    """Inputs or outputs as `model-settings.json` declares them, as metadata."""
+    return [
+        TensorMetadata(
+            row["name"],
+            row.get("datatype", "BYTES"),
+            list(row.get("shape", [-1])),
+            dict(row.get("parameters") or {}),
+        )
+        for row in rows
+    ]
+
+
+__all__ = [
+    "InferenceRequest",
+    "InferenceResponse",
+    "Model",
+    "ModelMetadata",
+    "ModelSettings",
+    "declared",
+]

@@ -1,0 +1,76 @@
+"""Structured logs on standard error: one line per event, for people or for machines.
+
+Standard library only; workers log in the same form.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+# Fields a caller may pass with `extra=`; each appears in the line under its own name.
+FIELDS = ("request_id", "model", "version", "status", "kind", "pid", "seconds")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line; everything is escaped, so a line cannot be forged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(_fields(record))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, message and `key=value` fields; control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={_escape(value)}" for key, value in _fields(record).items())
+        message = _escape(record.getMessage())
+        line = f"{_time(record)} {record.levelname:<7} {message}{fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure(level: str, form: str) -> None:
+    """Send all logs to standard error.
+
+    `form` is `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
+    """
+    if form == "auto":
+        form = "text" if sys.stderr.isatty() else "json"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("headrace").setLevel(level.upper())
+    # A closed pipe behind standard error must never reach a request.
+    logging.raiseExceptions = False
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    found = {name: getattr(record, name, None) for name in FIELDS}
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _escape(value: object) -> str:
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)
+    )

@@ -1,0 +1,51 @@
+"""JSON as MLflow's clients write it: NaN and Infinity may stand for numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from headrace.errors import InvalidInput
+
+
+def load(value: Any) -> Any:
+    """Python values of a raw JSON field; what is no longer raw passes through.
+
+    Raises:
+        InvalidInput: the text is not JSON, even loosely.
+    """
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return loads(bytes(value))
+
+
+def loads(text: bytes) -> Any:
+    """Decode JSON that may hold NaN and Infinity; numbers beyond a double are refused.
+
+    Raises:
+        InvalidInput: says what is wrong and where, never what the text holds.
+    """
+    try:
+        return json.loads(text, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"the body is not valid JSON: {error.msg} at character {error.pos}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not valid UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise InvalidInput("the body is not acceptable JSON: it nests too deeply") from None
+    except ValueError:
+        raise InvalidInput("the body is not acceptable JSON: a number is too long") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise InvalidInput("the body holds a number too large for a double")
+    return number

@@ -1,0 +1,99 @@
+"""What a model is asked and what it answers, free of any wire format.
+
+The names are those of the Open Inference Protocol: inputs, outputs, parameters, id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from headrace.protocol.tensor import Parameters, Tensor
+
+
+class InferenceRequest:
+    """One inference request: tensors in, and which outputs are wanted.
+
+    `parameters` reach the model; `outputs` names the wanted outputs in order, `None` means
+    all. Transport options (binary answers, compression) never appear here.
+    """
+
+    __slots__ = ("id", "inputs", "outputs", "parameters")
+
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        parameters: Parameters | None = None,
+        outputs: list[str] | None = None,
+        id: str = "",
+    ) -> None:
+        self.inputs = inputs
+        self.parameters = parameters
+        self.outputs = outputs
+        self.id = id
+
+    @property
+    def content_type(self) -> str | None:
+        return self.parameters.get("content_type") if self.parameters else None
+
+    @property
+    def nbytes(self) -> int:
+        size = 0
+        for tensor in self.inputs:
+            size += len(tensor.data)
+        return size
+
+
+class InferenceResponse:
+    """The answer to one request; the door adds the model's name, version and the id.
+
+    `parameters["content_type"]` says what Python value the tensors stand for (`np`, `pd`,
+    `dict`, `str`, `json`), so that a door with another answer form can rebuild it.
+    """
+
+    __slots__ = ("outputs", "parameters")
+
+    def __init__(self, outputs: list[Tensor], parameters: Parameters | None = None) -> None:
+        self.outputs = outputs
+        self.parameters = parameters
+
+    @property
+    def content_type(self) -> str | None:
+        return self.parameters.get("content_type") if self.parameters else None
+
+
+@dataclass(frozen=True)
+class TensorMetadata:
+    """Metadata of one input or output; a dimension of -1 is free."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a loaded model says of itself.
+
+    `row_independent` is the promise that rows never influence each other, which is what
+    lets requests be merged into one batch. `signature` is the MLflow signature as found in
+    `MLmodel` (`inputs`, `outputs`, `params`), or None.
+    """
+
+    platform: str = ""
+    inputs: list[TensorMetadata] = field(default_factory=list)
+    outputs: list[TensorMetadata] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    row_independent: bool = False
+    signature: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> ModelMetadata:
+        tensors = {
+            key: [TensorMetadata(**tensor) for tensor in raw[key]] for key in ("inputs", "outputs")
+        }
+        return cls(**{**raw, **tensors})

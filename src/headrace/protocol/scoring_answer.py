@@ -1,0 +1,132 @@
+"""MLflow's scoring protocol, answers: predictions and errors as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from headrace.errors import BadModelOutput, HeadraceError, shorten
+from headrace.protocol.casting import to_array
+from headrace.protocol.datatypes import element_count
+from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.tensor import Tensor, unpack_bytes
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+_ERROR_CODES = {
+    "invalid_argument": "INVALID_PARAMETER_VALUE",
+    "unsupported_media": "BAD_REQUEST",
+    "too_large": "BAD_REQUEST",
+    "headers_too_large": "BAD_REQUEST",
+    "not_found": "RESOURCE_DOES_NOT_EXIST",
+    "method_not_allowed": "BAD_REQUEST",
+    "forbidden": "PERMISSION_DENIED",
+    "model_not_ready": "TEMPORARILY_UNAVAILABLE",
+    "conflict": "RESOURCE_CONFLICT",
+    "overloaded": "TEMPORARILY_UNAVAILABLE",
+    "deadline_exceeded": "DEADLINE_EXCEEDED",
+    "request_timeout": "BAD_REQUEST",
+    "cancelled": "CANCELLED",
+    "worker_crashed": "TEMPORARILY_UNAVAILABLE",
+    "unimplemented": "NOT_IMPLEMENTED",
+    "shutting_down": "TEMPORARILY_UNAVAILABLE",
+}
+
+
+def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
+    """The JSON answer of `POST /invocations`: `{"predictions": X}`, or X when not `wrapped`.
+
+    NaN and infinity become null, so the answer is always valid JSON.
+
+    Raises:
+        BadModelOutput: the outputs do not form an answer, or hold bytes that are not UTF-8.
+    """
+    outputs = response.outputs
+    kind = response.content_type
+    if kind == "json" and len(outputs) == 1:
+        value: Any = orjson.Fragment(_elements(outputs[0])[0])
+    elif kind == "pd":
+        value = _records(outputs)
+    elif kind == "dict" or len(outputs) > 1:
+        value = {output.name: _nested(output) for output in outputs}
+    elif outputs:
+        value = _nested(outputs[0])
+    else:
+        raise BadModelOutput("the model answered no outputs")
+    try:
+        return orjson.dumps({"predictions": value} if wrapped else value, option=_OPTIONS)
+    except TypeError as error:
+        raise BadModelOutput("the model's answer cannot be written as JSON") from error
+
+
+def error_body(error: HeadraceError) -> bytes:
+    """The JSON error of the scoring routes: MLflow's `error_code`, and our message."""
+    code = _ERROR_CODES.get(error.kind, "INTERNAL_ERROR")
+    return orjson.dumps({"error_code": code, "message": error.message})
+
+
+def _nested(tensor: Tensor) -> Any:
+    """A tensor as what JSON can hold, in its own shape."""
+    if tensor.datatype == "BYTES":
+        return _reshape(_texts(tensor), list(tensor.shape))
+    array = to_array(tensor).reshape(tensor.shape)
+    # MLflow writes float32 with the digits of the same number as a double.
+    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        array = array.astype("<f8")
+    elif not array.flags.aligned:
+        array = array.copy()
+    return array if array.ndim else array.item()
+
+
+def _elements(tensor: Tensor) -> list[bytes]:
+    count = element_count(tensor.shape, tensor.name)
+    return unpack_bytes(tensor.data, count, f"output '{shorten(tensor.name)}'")
+
+
+def _texts(tensor: Tensor) -> list[Any]:
+    """The elements of a BYTES tensor: text, or JSON to be spliced in."""
+    elements = _elements(tensor)
+    if tensor.content_type in ("pd_json", "json"):
+        return [orjson.Fragment(element) for element in elements]
+    try:
+        return [element.decode() for element in elements]
+    except UnicodeDecodeError:
+        raise BadModelOutput(
+            f"output '{shorten(tensor.name)}' holds bytes that are not UTF-8; "
+            "ask for it as binary data over /v2"
+        ) from None
+
+
+def _reshape(flat: list[Any], shape: list[int]) -> Any:
+    """Nest a flat list, row-major, to `shape`."""
+    if not shape:
+        return flat[0]
+    for width in reversed(shape[1:]):
+        if width == 0:
+            return np.empty(shape).tolist()
+        flat = [flat[start : start + width] for start in range(0, len(flat), width)]
+    return flat
+
+
+def _records(columns: list[Tensor]) -> list[dict[str, Any]]:
+    """One object per row from one output per column."""
+    names = [column.name for column in columns]
+    cells = [_cells(column) for column in columns]
+    if len({len(column) for column in cells}) > 1:
+        raise BadModelOutput("the model's output columns differ in their number of rows")
+    return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _cells(column: Tensor) -> list[Any]:
+    """A column's cells, one per row."""
+    shape = list(column.shape)
+    values = _nested(column)
+    if not shape:
+        return [values]
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if len(shape) == 2 and shape[1] == 1:
+        return [cell[0] for cell in values]
+    return list(values)

@@ -1,0 +1,1 @@
+"""What this server serves now: discovery, loading, versions."""

@@ -1,0 +1,91 @@
+"""Adapters from model frameworks to `Model`, and how an implementation name finds its class.
+
+Importing this package loads no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from headrace.errors import HeadraceError, LoadFailed, shorten
+from headrace.model import Model
+from headrace.runtimes import import_path
+from headrace.settings import ModelSettings
+
+_SKLEARN = "headrace.runtimes.sklearn:SKLearnRuntime"
+_XGBOOST = "headrace.runtimes.xgboost:XGBoostRuntime"
+_MLFLOW = "headrace.runtimes.mlflow:MLflowRuntime"
+
+IMPLEMENTATIONS: dict[str, str] = {
+    "sklearn": _SKLEARN,
+    "xgboost": _XGBOOST,
+    "mlflow": _MLFLOW,
+    "mlserver_sklearn.SKLearnModel": _SKLEARN,
+    "mlserver_xgboost.XGBoostModel": _XGBOOST,
+    "mlserver_mlflow.MLflowRuntime": _MLFLOW,
+}
+
+
+def create(settings: ModelSettings) -> Model:
+    """Import the class that `settings.implementation` names and make the model, not yet loaded.
+
+    A user's class is written `module:Class` or `module.Class`; its module is looked for in
+    the model's folder, then in the working directory, then wherever Python looks.
+
+    Raises:
+        LoadFailed: there is no such module or class, importing it failed, or it is no `Model`.
+    """
+    known = IMPLEMENTATIONS.get(settings.implementation)
+    if known is None:
+        import_path.put_working_directory()
+        if settings.folder:
+            import_path.put_first(settings.folder)
+    cls = _find(known or settings.implementation)
+    if not (isinstance(cls, type) and callable(getattr(cls, "infer", None))):
+        raise LoadFailed(
+            f"implementation '{shorten(settings.implementation)}' is not a subclass of Model"
+        )
+    try:
+        model: Model = cls(settings)
+    except HeadraceError:
+        raise
+    except Exception as error:
+        raise LoadFailed(
+            f"implementation '{shorten(settings.implementation)}' could not be created: "
+            f"{type(error).__name__} was raised"
+        ) from error
+    return model
+
+
+def _find(implementation: str) -> Any:
+    shown = shorten(implementation)
+    module_name, colon, name = implementation.partition(":")
+    if not colon:
+        module_name, _, name = implementation.rpartition(".")
+    if not module_name or not name:
+        raise LoadFailed(
+            f"implementation '{shown}' is neither a runtime ({', '.join(IMPLEMENTATIONS)}) "
+            "nor of the form module:Class"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        wanted = shorten(error.name or module_name)
+        raise LoadFailed(
+            f"implementation '{shown}' could not be imported: there is no module '{wanted}'"
+        ) from error
+    except Exception as error:
+        raise LoadFailed(
+            f"implementation '{shown}' could not be imported: its module raised "
+            f"{type(error).__name__}"
+        ) from error
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise LoadFailed(
+            f"implementation '{shown}': module '{shorten(module_name)}' has no class "
+            f"'{shorten(name)}'"
+        )
+    return found

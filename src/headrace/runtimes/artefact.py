@@ -1,0 +1,101 @@
+"""The file a runtime loads: where it lies and what may go wrong while reading it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from headrace.errors import HeadraceError, LoadFailed, MissingDependency
+from headrace.settings import ModelSettings
+
+
+def require(module: str, extra: str) -> Any:
+    """Import a framework.
+
+    Raises:
+        MissingDependency: it is not installed; the message is the install command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A broken installation of the framework itself is another failure than its absence.
+        if error.name != module.partition(".")[0]:
+            raise
+        raise MissingDependency(
+            f"{module.partition('.')[0]} is not installed: pip install 'headrace[{extra}]'"
+        ) from error
+
+
+def locate(settings: ModelSettings, names: Sequence[str]) -> str:
+    """Path of the model file: the uri itself, or the first of `names` in that folder.
+
+    Raises:
+        LoadFailed: there is no such file.
+    """
+    path = folder_or_file(settings)
+    if os.path.isfile(path):
+        return path
+    if not os.path.isdir(path):
+        raise LoadFailed(f"model '{settings.name}': its uri is neither a file nor a folder")
+    for name in names:
+        candidate = os.path.join(path, name)
+        if os.path.isfile(candidate):
+            return candidate
+    raise LoadFailed(f"model '{settings.name}': found none of {', '.join(names)} in its folder")
+
+
+def folder_or_file(settings: ModelSettings) -> str:
+    """The local path that `uri` means; a relative one starts at the settings' folder."""
+    uri = settings.uri or settings.folder
+    if uri.startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
+        uri = unquote(urlsplit(uri).path)
+    if not os.path.isabs(uri) and settings.folder and not os.path.exists(uri):
+        return os.path.join(settings.folder, uri)
+    return uri
+
+
+def read(what: str, load: Callable[[], Any]) -> Any:
+    """Run `load`; whatever it raises becomes a `LoadFailed` that says what could not be read."""
+    try:
+        return load()
+    except HeadraceError:
+        raise
+    except ModuleNotFoundError as error:
+        raise LoadFailed(
+            f"{what} needs the module '{error.name}', which is not installed"
+        ) from error
+    except Exception as error:
+        raise LoadFailed(f"{what} could not be read: {type(error).__name__} was raised") from error
+
+
+def load_pickle(path: str, form: str) -> Any:
+    """Unpickle a model with `pickle`, `cloudpickle` or `joblib`; runs code from the file."""
+    if form == "joblib":
+        return require("joblib", "sklearn").load(path)
+    reader = (
+        require("cloudpickle", "mlflow")
+        if form == "cloudpickle"
+        else importlib.import_module("pickle")
+    )
+    with open(path, "rb") as file:
+        return reader.load(file)
+
+
+def load_skops(path: str, trusted: Sequence[str]) -> Any:
+    """Read a skops file whose types are skops' own or among `trusted`.
+
+    Raises:
+        LoadFailed: the file holds other types; the message lists them.
+    """
+    skops_io = require("skops.io", "sklearn")
+    unknown = [name for name in skops_io.get_untrusted_types(file=path) if name not in trusted]
+    if unknown:
+        raise LoadFailed(
+            f"the skops file holds types that are not trusted: {', '.join(unknown[:10])}; "
+            "list them in 'skops_trusted_types' if its origin is"
+        )
+    return skops_io.load(path, trusted=list(trusted))

@@ -1,0 +1,65 @@
+"""The module search path of a worker that serves several models."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+
+def put_working_directory() -> None:
+    """Let modules in the working directory be found, before others unless already listed."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def put_first(folder: str) -> None:
+    """Let modules in `folder` be found before all others, and be read anew.
+
+    Two models may each bring a module of the same name, and a reloaded model may bring a
+    changed one: modules already imported under a name that `folder` defines are forgotten,
+    unless they are part of Python or of an installed package that `folder` merely contains.
+    """
+    folder = os.path.abspath(folder)
+    while folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    for name in _defined_in(folder):
+        module = sys.modules.get(name)
+        if module is not None and _belongs_to_a_user(module):
+            _forget(name)
+
+
+def _defined_in(folder: str) -> list[str]:
+    names: list[str] = []
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return names
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            names.append(entry.name[:-3])
+        elif entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")):
+            names.append(entry.name)
+    return names
+
+
+def _belongs_to_a_user(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    if not file or module.__name__ == "__main__":
+        return False
+    top = module.__name__.partition(".")[0]
+    if top == "headrace":
+        return False
+    file = os.path.abspath(file)
+    installed = "site-packages" in file or "dist-packages" in file
+    return not installed and not file.startswith(os.path.dirname(os.path.abspath(os.__file__)))
+
+
+def _forget(name: str) -> None:
+    for loaded in list(sys.modules):
+        if loaded == name or loaded.startswith(name + "."):
+            del sys.modules[loaded]

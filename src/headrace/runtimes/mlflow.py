@@ -1,0 +1,167 @@
+"""MLflow models: scikit-learn and XGBoost flavors natively, all others through pyfunc."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import numpy as np
+
+from headrace.codecs import decode_request, encode_response
+from headrace.codecs.array import array_of
+from headrace.codecs.frame import frame_of
+from headrace.model import Model, declared
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.signature import SCORING, Signature
+from headrace.protocol.tensor import Tensor
+from headrace.runtimes import mlflow_native, mlflow_pyfunc
+from headrace.runtimes.mlflow_folder import MLflowFolder
+from headrace.runtimes.mlflow_payload import Payload
+
+_NOT_PARAMS = ("content_type", "headers")
+
+
+class MLflowRuntime(Model):
+    """Serve a local MLflow model folder, with the answers of `mlflow.pyfunc`.
+
+    The signature decides what the model gets: a DataFrame, an array or a dict of arrays. A
+    model without one gets what the request's content type says. A request whose content
+    type is `mlflow` holds a body of MLflow's scoring protocol.
+    """
+
+    platform = "mlflow"
+
+    def load(self) -> None:
+        folder = MLflowFolder(self.settings)
+        raw = folder.signature()
+        self._raw_signature = raw
+        self._signature = Signature.parse(raw) if raw else None
+        folder.add_code()
+        schema = None
+        native = mlflow_native.load(folder)
+        if native is not None:
+            self._predict = native
+        else:
+            config = self.settings.extra.get("model_config")
+            self._predict, schema = mlflow_pyfunc.load(folder, config)
+        # Instances of the class differ: only the native flavors promise independent rows.
+        self.row_independent = native is not None
+        self._columns = _columns(self._signature)
+        schemas = _schemas(raw)
+        self._fixed_width = {
+            name
+            for name, row in schemas.items()
+            if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
+        }
+        self._payload = Payload(self._signature, schemas, schema, self._typed)
+
+    def unload(self) -> None:
+        del self._predict
+
+    def metadata(self) -> ModelMetadata:
+        signature = self._signature
+        content_type = self.settings.content_type
+        inputs, outputs = declared(self.settings.inputs), declared(self.settings.outputs)
+        if signature is not None and signature.inputs:
+            inputs, content_type = signature.input_metadata(), signature.content_type
+        if signature is not None and signature.outputs:
+            outputs = signature.output_metadata()
+        return ModelMetadata(
+            platform=self.settings.platform or self.platform,
+            inputs=inputs,
+            outputs=outputs,
+            parameters={"content_type": content_type} if content_type else {},
+            row_independent=self.row_independent,
+            signature=self._raw_signature,
+        )
+
+    def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer a request that already conforms to the signature, or a raw scoring body.
+
+        Raises:
+            InvalidInput: a body, column or tensor is not what the signature takes.
+            BadModelOutput: the model's answer cannot be sent.
+        """
+        if request.content_type == SCORING:
+            value, params = self._payload.decode(request)
+        else:
+            value = self._value(request)
+            params = _params(request.parameters)
+        return _encode(self._predict(value, params))
+
+    def _value(self, request: InferenceRequest) -> Any:
+        signature = self._signature
+        if signature is not None and signature.from_type_hint:
+            return _listed(request.inputs)
+        if signature is not None and signature.inputs:
+            return self._typed(request)
+        kind = request.content_type or self.settings.content_type
+        if kind is None and len(request.inputs) > 1:
+            kind = "pd" if importlib.util.find_spec("pandas") else "dict"
+        return decode_request(request, kind)
+
+    def _typed(self, request: InferenceRequest) -> Any:
+        """The value that the signature's kind of schema takes."""
+        signature = self._signature
+        assert signature is not None
+        tensors = request.inputs
+        if signature.is_columns:
+            columns = self._columns
+            if len(tensors) != len(signature.inputs):
+                present = {tensor.name for tensor in tensors}
+                columns = columns[[name in present for name in signature.names]]
+            return frame_of(tensors, None, columns)
+        if signature.is_named:
+            return {tensor.name: self._array(tensor) for tensor in tensors}
+        return self._array(tensors[0])
+
+    def _array(self, tensor: Tensor) -> Any:
+        array = array_of(tensor, writable=True)
+        if array.dtype.kind == "O":
+            return array.astype(str) if tensor.name in self._fixed_width else array
+        return array
+
+
+def _columns(signature: Signature | None) -> Any:
+    """The names that the DataFrame's columns get: those the model was trained with."""
+    if signature is None or not signature.is_columns:
+        return None
+    import pandas as pd
+
+    if not signature.is_named:
+        return pd.RangeIndex(len(signature.inputs))
+    return pd.Index([spec.name if spec.label is None else spec.label for spec in signature.inputs])
+
+
+def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The types of the inputs as `MLmodel` has them, by their names on the wire."""
+    inputs = (raw or {}).get("inputs") or []
+    rows: list[dict[str, Any]] = json.loads(inputs) if isinstance(inputs, str) else inputs
+    return {
+        f"input-{index}" if row.get("name") is None else str(row["name"]): row
+        for index, row in enumerate(rows)
+    }
+
+
+def _params(parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not parameters:
+        return None
+    return {name: v for name, v in parameters.items() if name not in _NOT_PARAMS} or None
+
+
+def _listed(tensors: list[Tensor]) -> Any:
+    """Plain Python values for a model that checks its own type hints."""
+    lists = {tensor.name: array_of(tensor).tolist() for tensor in tensors}
+    return next(iter(lists.values())) if len(lists) == 1 else lists
+
+
+def _encode(answer: Any) -> InferenceResponse:
+    """The answer as MLflow would show it: scalars stay scalars, Series are tables."""
+    if isinstance(answer, (str, bytes)):
+        answer = np.array(answer, dtype=object)
+    elif isinstance(answer, (bool, int, float)):
+        answer = np.array(answer)
+    elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
+        answer = answer.to_frame()
+    return encode_response(answer)

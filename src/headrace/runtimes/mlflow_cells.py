@@ -1,0 +1,79 @@
+"""Nested values of a scoring request, checked before MLflow casts them.
+
+MLflow would turn 1.5 into 1 for a whole-number type; here that is refused, as it is for
+plain columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+from headrace.errors import InvalidInput, shorten
+
+_INTEGERS = {"integer": 2**31, "long": 2**63}
+
+
+def check(value: Any, schema: dict[str, Any], where: str) -> None:
+    """Require that every leaf of `value` converts to the schema's type without loss.
+
+    Lists are looked through at any depth: MLflow reads them as rows or as arrays.
+
+    Raises:
+        InvalidInput: a leaf does not; `where` names the column.
+    """
+    kind = schema.get("type")
+    for leaf in leaves(value):
+        if leaf is None:
+            continue
+        if kind == "array":
+            check(leaf, schema.get("items") or {}, where)
+        elif kind == "object" and isinstance(leaf, dict):
+            properties = schema.get("properties") or {}
+            for name, item in leaf.items():
+                if name in properties:
+                    check(item, properties[name], f"{where}, property '{shorten(name)}'")
+        elif kind == "map" and isinstance(leaf, dict):
+            for item in leaf.values():
+                check(item, schema.get("values") or {}, where)
+        elif kind in _CHECKS and not _CHECKS[kind](leaf):
+            raise InvalidInput(f"{where}: a value does not convert to {kind} without loss")
+
+
+def columns(value: Any) -> Iterator[tuple[str, Any]]:
+    """The named cells of rows (a list of objects) or of columns (an object)."""
+    for row in value if isinstance(value, list) else [value]:
+        if isinstance(row, dict):
+            yield from row.items()
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is left of `value` when lists are flattened."""
+    stack: list[Any] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item)
+        else:
+            yield item
+
+
+def _is_whole(value: Any, limit: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -limit <= value < limit and value == int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: _is_whole(value, _INTEGERS["integer"]),
+    "long": lambda value: _is_whole(value, _INTEGERS["long"]),
+    "float": _is_number,
+    "double": _is_number,
+    "string": lambda value: isinstance(value, str),
+    "binary": lambda value: isinstance(value, str),
+}

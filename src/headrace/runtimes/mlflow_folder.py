@@ -1,0 +1,85 @@
+"""An MLflow model folder as its `MLmodel` file describes it, for MLflow 1 to 3."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from headrace.errors import LoadFailed, MissingDependency
+from headrace.runtimes import artefact, import_path
+from headrace.settings import ModelSettings
+
+_LARGEST = 16 * 1024 * 1024
+
+
+class MLflowFolder:
+    """What `MLmodel` says, and the paths it gives inside the folder.
+
+    Raises:
+        LoadFailed: there is no readable `MLmodel`.
+        MissingDependency: PyYAML is not installed.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        path = artefact.folder_or_file(settings)
+        self.path = os.path.dirname(path) if os.path.basename(path) == "MLmodel" else path
+        self.raw = _read(os.path.join(self.path, "MLmodel"), settings.name)
+        self.flavors: dict[str, dict[str, Any]] = self.raw.get("flavors") or {}
+
+    @property
+    def pyfunc(self) -> dict[str, Any]:
+        """The `python_function` flavor; empty when the model cannot be loaded by Python."""
+        return self.flavors.get("python_function") or {}
+
+    def signature(self) -> dict[str, Any] | None:
+        """The signature as written, with `from_type_hint` when the model's code made it."""
+        raw = self.raw.get("signature")
+        if not isinstance(raw, dict):
+            return None
+        signature = {key: raw.get(key) for key in ("inputs", "outputs", "params")}
+        if self.raw.get("is_signature_from_type_hint") or raw.get("is_signature_from_type_hint"):
+            signature["from_type_hint"] = True
+        return signature
+
+    def file(self, name: str) -> str:
+        """Path of a file that a flavor names; it must lie inside the folder.
+
+        Raises:
+            LoadFailed: it does not exist or points elsewhere.
+        """
+        root = os.path.realpath(self.path)
+        path = os.path.realpath(os.path.join(root, name))
+        if not path.startswith(root + os.sep) or not os.path.exists(path):
+            raise LoadFailed("MLmodel names a model file that is not in the model's folder")
+        return path
+
+    def add_code(self) -> None:
+        """Let the modules that were logged with the model be imported."""
+        for name in self._code_folders():
+            import_path.put_first(os.path.join(self.path, name))
+
+    def _code_folders(self) -> list[str]:
+        names = {flavor.get("code") for flavor in self.flavors.values() if isinstance(flavor, dict)}
+        return sorted(name for name in names if isinstance(name, str))
+
+
+def _read(path: str, name: str) -> dict[str, Any]:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "PyYAML is needed to read MLflow models: pip install 'headrace[mlflow]'"
+        ) from error
+    try:
+        if os.path.getsize(path) > _LARGEST:
+            raise LoadFailed(f"model '{name}': its MLmodel file is over {_LARGEST} bytes")
+        with open(path, encoding="utf-8") as file:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            raw = yaml.load(file, Loader=loader)
+    except OSError as error:
+        raise LoadFailed(f"model '{name}': its folder has no MLmodel file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LoadFailed(f"model '{name}': its MLmodel file is not valid YAML") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("flavors"), dict):
+        raise LoadFailed(f"model '{name}': its MLmodel file lists no flavors")
+    return raw

@@ -1,0 +1,96 @@
+"""MLflow models of scikit-learn and XGBoost, loaded from their own files without MLflow.
+
+Importing MLflow takes seconds and its `predict` milliseconds. The answers are those of
+`mlflow.pyfunc.load_model`; what this module does not know is left to that.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from functools import partial
+from typing import Any, Callable, Optional
+
+from headrace.errors import LoadFailed
+from headrace.runtimes import artefact
+from headrace.runtimes.mlflow_folder import MLflowFolder
+
+Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
+
+_SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+
+
+def load(folder: MLflowFolder) -> Predict | None:
+    """How to predict with the model, or None when pyfunc must load it.
+
+    Raises:
+        LoadFailed: the model's file cannot be read, or deserializing is switched off.
+    """
+    pyfunc = folder.pyfunc
+    if pyfunc.get("config"):
+        return None
+    reader = _LOADERS.get(pyfunc.get("loader_module", ""))
+    return reader(folder, pyfunc) if reader else None
+
+
+def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
+    flavor = folder.flavors.get("sklearn")
+    method = pyfunc.get("predict_fn") or "predict"
+    name = pyfunc.get("model_path") or pyfunc.get("data")
+    form = (flavor or {}).get("serialization_format") or "pickle"
+    known = form in ("pickle", "cloudpickle", "joblib", "skops")
+    if not flavor or not name or method not in _SKLEARN_METHODS or not known:
+        return None
+    _check_allowed()
+    artefact.require("sklearn", "sklearn")
+    path = folder.file(name)
+    if form == "skops":
+        load = partial(artefact.load_skops, path, flavor.get("skops_trusted_types") or [])
+    else:
+        load = partial(artefact.load_pickle, path, form)
+    model = artefact.read("the scikit-learn model", load)
+    if not hasattr(model, method):
+        raise LoadFailed(f"the scikit-learn model has no method '{method}'")
+    predict = getattr(model, method)
+    return lambda value, params: predict(value)
+
+
+def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
+    flavor = folder.flavors.get("xgboost")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    xgboost = artefact.require("xgboost", "xgboost")
+    module, _, name = str(flavor.get("model_class") or "xgboost.core.Booster").rpartition(".")
+    cls = getattr(xgboost, name, None)
+    if module.partition(".")[0] != "xgboost" or cls is None:
+        return None
+    model = cls()
+    path = folder.file(flavor["data"])
+    artefact.read("the XGBoost model", lambda: model.load_model(path))
+    if isinstance(model, xgboost.Booster):
+        accepted = set(inspect.signature(model.predict).parameters)
+        return lambda value, params: model.predict(
+            xgboost.DMatrix(value), validate_features=True, **_only(params, accepted)
+        )
+    accepted = set(inspect.signature(model.predict).parameters) - {"validate_features"}
+    return lambda value, params: model.predict(
+        value, validate_features=True, **_only(params, accepted)
+    )
+
+
+def _only(params: dict[str, Any] | None, accepted: set[str]) -> dict[str, Any]:
+    """The params that `predict` takes; MLflow drops the others with a warning."""
+    return {name: value for name, value in (params or {}).items() if name in accepted}
+
+
+def _check_allowed() -> None:
+    """Honour MLflow's switches against running code from model files."""
+    for switch in ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"):
+        if os.environ.get(switch, "true").lower() in ("false", "0"):
+            raise LoadFailed(f"the model's file may run code, which {switch} forbids")
+
+
+_LOADERS: dict[str, Callable[[MLflowFolder, dict[str, Any]], Predict | None]] = {
+    "mlflow.sklearn": _sklearn,
+    "mlflow.xgboost": _xgboost,
+}

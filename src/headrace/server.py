@@ -1,0 +1,172 @@
+"""The composition root: the only file that names concrete classes and sets the order of things.
+
+Start: bind every port, answer live, load, be ready. Stop: not ready, finish what is in flight,
+close the listeners, stop the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+import orjson
+
+from headrace.dataplane import DataPlane
+from headrace.errors import ConfigurationError
+from headrace.executors.inline import InlineExecutor
+from headrace.executors.pool import Environment, WorkerPool
+from headrace.http.app import App
+from headrace.http.errors import error_body
+from headrace.http.listener import Listener, bind
+from headrace.http.metrics import MetricsApp
+from headrace.repository import artifacts
+from headrace.repository.repository import ModelRepository
+from headrace.settings import ModelSettings, ServerSettings
+
+logger = logging.getLogger("headrace")
+
+# Exit status when requests were still running at the end of the drain.
+INCOMPLETE_DRAIN = 3
+
+
+class Server:
+    """One front process with its listeners, repository and workers."""
+
+    def __init__(self, settings: ServerSettings, models: list[ModelSettings]) -> None:
+        self._settings = settings
+        self._models = models
+        self._stop = asyncio.Event()
+        environment = Environment(sys.executable, settings.log_level, settings.log_format)
+        self._workers = WorkerPool(
+            environment, max(1, settings.parallel_workers), settings.load_timeout
+        )
+        self._repository = ModelRepository(
+            settings, self._workers, InlineExecutor(settings.load_timeout)
+        )
+        self._dataplane = DataPlane(self._repository)
+        self._listeners: list[Listener] = []
+
+    async def run(self) -> int:
+        """Serve until a signal; returns the exit status.
+
+        Raises:
+            ConfigurationError: a port cannot be bound; nothing was started.
+        """
+        self._handle_signals()
+        await self._listen()
+        artifacts.sweep()
+        loading = asyncio.create_task(self._load())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            loading.cancel()
+            await asyncio.wait([loading])
+        elif loading.result():
+            await stopping
+        else:
+            logger.error("no model could be loaded, giving up")
+            await self._close()
+            return 1
+        return await self._drain()
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        http = _bind(settings.host, settings.http_port, "--http-port")
+        metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
+        metrics_app = MetricsApp(self._dataplane, self._workers)
+        apps = [(App(self._dataplane, settings, metrics_app), http), (metrics_app, metrics)]
+        for app, sock in apps:
+            self._listeners.append(await Listener.start(app, [sock], settings, error_body))
+        self._addresses = {
+            "http": f"http://{_address(settings.host, http.getsockname()[1])}",
+            "metrics": f"http://{_address(settings.host, metrics.getsockname()[1])}/metrics",
+        }
+        logger.info("listening on %s", self._addresses["http"])
+
+    async def _load(self) -> bool:
+        """Load all models; False when there were some and none could be loaded."""
+        await self._repository.load_all(self._models)
+        self._dataplane.loaded = True
+        missing = self._dataplane.not_ready()
+        if missing and len(missing) == len({model.name for model in self._models}):
+            return False
+        if missing:
+            logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
+        self._announce()
+        return True
+
+    def _announce(self) -> None:
+        """Tell people and scripts the addresses."""
+        addresses = self._addresses
+        print(
+            f"headrace serves at {addresses['http']}, metrics at {addresses['metrics']}", flush=True
+        )
+        if self._settings.ready_fd is not None:
+            try:
+                os.write(self._settings.ready_fd, orjson.dumps(addresses) + b"\n")
+                os.close(self._settings.ready_fd)
+            except OSError as exc:
+                logger.warning("--ready-fd %d: %s", self._settings.ready_fd, exc.strerror)
+
+    async def _drain(self) -> int:
+        """Finish what is in flight, then stop in order."""
+        settings = self._settings
+        logger.info("draining")
+        self._dataplane.draining = True
+        for listener in self._listeners:
+            listener.announce_close = True
+        await asyncio.sleep(settings.drain_delay)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.drain_timeout
+        await _finish(self._listeners, deadline)
+        for listener in self._listeners:
+            listener.close_listeners()
+            listener.shut_down_connections()
+        # What was accepted before the listeners closed is served too.
+        left = await _finish(self._listeners, deadline)
+        await self._close()
+        if left:
+            logger.error("%d requests did not finish within --drain-timeout", left)
+        return INCOMPLETE_DRAIN if left else 0
+
+    async def _close(self) -> None:
+        for listener in self._listeners:
+            await listener.stop()
+        await self._repository.close()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            # Asked twice: leave at once; the kernel ends the workers with this process.
+            os._exit(1)
+        self._stop.set()
+
+
+async def _finish(listeners: list[Listener], deadline: float) -> int:
+    """Wait for the requests in flight now; returns how many are left at the deadline."""
+    tasks = [task for listener in listeners for task in listener.in_flight()]
+    if not tasks:
+        return 0
+    remaining = deadline - asyncio.get_running_loop().time()
+    _, left = await asyncio.wait(tasks, timeout=max(0.0, remaining))
+    return len(left)
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    try:
+        return bind(host, port)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{exc.message} ({flag})") from exc
+
+
+def _address(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

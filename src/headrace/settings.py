@@ -1,0 +1,92 @@
+"""Frozen settings of the server and of each model. Values only; `configuration` reads them.
+
+Standard library only: a worker receives its `ModelSettings` as JSON.
+Durations are seconds and sizes are bytes, in every flag, file and environment variable.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+
+
+def _flag(default: Any, help: str, **extra: Any) -> Any:
+    """A server setting: its default, its help text, and how the command line shows it."""
+    return field(default=default, metadata={"help": help, **extra})
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How the server listens, what it refuses, and how long it waits.
+
+    Each field is one flag (`--http-port`), one environment variable (`HEADRACE_HTTP_PORT`,
+    or `MLSERVER_HTTP_PORT`) and one key of `settings.json`.
+    """
+
+    host: str = _flag("127.0.0.1", "address to listen on")
+    http_port: int = _flag(8080, "port of the HTTP door; 0 picks a free one for every listener")
+    metrics_port: int = _flag(8082, "port of the metrics listener; follows --http-port 0")
+    ready_fd: int | None = _flag(
+        None, "file descriptor that gets the addresses as one JSON line when ready"
+    )
+    parallel_workers: int = _flag(
+        1, "worker processes per environment; 0 runs models inside the server"
+    )
+    max_body_size: int = _flag(64 * MIB, "largest request body, decoded, in bytes")
+    max_header_size: int = _flag(16 * 1024, "largest request head in bytes")
+    max_connections: int = _flag(10_000, "connections served at once; more are closed at once")
+    header_timeout: float = _flag(10.0, "seconds to receive a request head")
+    body_timeout: float = _flag(30.0, "seconds to receive a request body")
+    keep_alive_timeout: float = _flag(75.0, "seconds an idle connection is kept")
+    infer_timeout: float = _flag(60.0, "seconds one request may take, queueing included")
+    load_timeout: float = _flag(300.0, "seconds a model may take to load")
+    max_queue_size: int = _flag(4096, "requests waiting for one model before 503")
+    max_queue_bytes: int = _flag(512 * MIB, "bytes of requests waiting for one model before 503")
+    drain_delay: float = _flag(0.0, "seconds to answer not-ready but keep accepting after SIGTERM")
+    drain_timeout: float = _flag(30.0, "seconds in-flight requests may take after SIGTERM")
+    log_level: str = _flag(
+        "info", "least severe level logged", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _flag(
+        "auto",
+        "text for people, json for machines; auto asks the terminal",
+        choices=("auto", "text", "json"),
+    )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One version of one model: what to load, with which runtime, and how to run it.
+
+    `implementation` is an import path, one of our runtimes or a user's class. `uri` is the
+    local folder or file to load. `folder` is where `model-settings.json` lies; a user's class is
+    imported from there.
+    """
+
+    name: str
+    implementation: str
+    uri: str = ""
+    version: str | None = None
+    folder: str = ""
+    platform: str = ""
+    content_type: str | None = None
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    max_batch_size: int | None = None
+    max_batch_time: float = 0.0
+    instances: int = 1
+    inline: bool = False
+    infer_timeout: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def home_folder() -> Path:
+    """Where everything this program keeps between runs lies: `HEADRACE_HOME` or `~/headrace`."""
+    return Path(os.environ.get("HEADRACE_HOME") or Path.home() / "headrace")

@@ -1,0 +1,77 @@
+"""Entry of a worker process; see `headrace.worker`."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+
+from headrace.observability import logs
+from headrace.worker.connection import Connection
+from headrace.worker.host import ModelHost
+
+logger = logging.getLogger("headrace.worker")
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Accept front processes on the inherited socket until one says stop or none is left."""
+    parser = argparse.ArgumentParser(prog="headrace.worker")
+    parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
+    parser.add_argument("--parent", type=int, required=True, help="process to die with")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", default="text")
+    arguments = parser.parse_args()
+    logs.configure(arguments.log_level, arguments.log_format)
+    _die_with_parent(arguments.parent)
+    # The server decides when a worker stops: a signal to the whole group must not kill it first.
+    # Handlers, not SIG_IGN, so that programs started by a model get the default back.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    # Model threads that hold the GIL must not keep the reading threads waiting for long.
+    sys.setswitchinterval(0.001)
+    _accept(socket.socket(fileno=arguments.fd), ModelHost())
+    return 0
+
+
+def _accept(listener: socket.socket, host: ModelHost) -> None:
+    lock = threading.Lock()
+    connected = 0
+
+    def serve(sock: socket.socket) -> None:
+        nonlocal connected
+        stop = True
+        try:
+            stop = Connection(sock, host).serve()
+        except Exception:
+            logger.exception("the connection to a front process failed")
+        with lock:
+            connected -= 1
+            last = connected == 0
+        if stop or last:
+            # Model threads may be deep in native code; nothing in here needs a clean exit.
+            os._exit(0)
+
+    while True:
+        sock, _ = listener.accept()
+        with lock:
+            connected += 1
+        threading.Thread(target=serve, args=(sock,), name="front", daemon=True).start()
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel for a SIGKILL when the parent dies; elsewhere the closed socket tells."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

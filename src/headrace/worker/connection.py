@@ -1,0 +1,180 @@
+"""A worker's end of one front process: reads frames, runs models, sends the results back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import socket
+import threading
+from typing import Any, Callable
+
+from headrace.errors import HeadraceError
+from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.tensor import Buffer
+from headrace.settings import ModelSettings
+from headrace.worker import frames
+from headrace.worker.arena import Arena
+from headrace.worker.frames import Frame, Kind
+from headrace.worker.host import ModelHost
+
+logger = logging.getLogger("headrace.worker")
+
+RECEIVE_SIZE = 256 * 1024
+
+
+class Connection:
+    """Serves one front process until it hangs up.
+
+    The reading thread never runs a model: each model has a thread of its own, so a slow one
+    delays no other, and a frame is read as soon as it arrives.
+    """
+
+    def __init__(self, sock: socket.socket, host: ModelHost) -> None:
+        self._sock = sock
+        self._host = host
+        self._send_lock = threading.Lock()
+        self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
+        self._inbound: Arena | None = None
+        self._outbound: Arena | None = None
+        self._received = bytearray()
+        self._chunk = memoryview(bytearray(RECEIVE_SIZE))
+
+    def serve(self) -> bool:
+        """Handle frames until the front leaves; True when it asked the worker to stop."""
+        self._greet()
+        while True:
+            frame = self._read_frame()
+            if frame is None or frame.kind == Kind.STOP:
+                break
+            if frame.kind == Kind.RELEASE:
+                self._release(frame.meta)
+            else:
+                self._lane(frame).put(frame)
+        for lane in self._lanes.values():
+            lane.put(None)
+        return frame is not None
+
+    def _greet(self) -> None:
+        """Take the front's hello, which carries the two memory files where they exist."""
+        data, fds, _, _ = socket.recv_fds(self._sock, RECEIVE_SIZE, 2)
+        self._received += data
+        if len(fds) == 2:
+            self._inbound, self._outbound = Arena(fds[0]), Arena(fds[1])
+        frame = self._read_frame()
+        if frame is None or frame.kind != Kind.HELLO:
+            raise frames.FrameError("the front process did not say hello")
+
+    def _read_frame(self) -> Frame | None:
+        if not self._fill(frames.HEADER.size):
+            return None
+        kind, call, meta_size, payload_size = frames.parse_header(self._received)
+        start = frames.HEADER.size
+        end = start + meta_size + payload_size
+        if not self._fill(end):
+            return None
+        meta = json.loads(self._received[start : start + meta_size])
+        payload = self._received[start + meta_size : end]
+        del self._received[:end]
+        return Frame(kind, call, meta, payload)
+
+    def _fill(self, size: int) -> bool:
+        """Receive until `size` bytes are at hand; False when the front has left."""
+        while len(self._received) < size:
+            try:
+                count = self._sock.recv_into(self._chunk)
+            except ConnectionError:
+                return False
+            if not count:
+                return False
+            self._received += self._chunk[:count]
+        return True
+
+    def _lane(self, frame: Frame) -> queue.SimpleQueue[Frame | None]:
+        key = frame.meta["model"]
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = queue.SimpleQueue()
+            threading.Thread(
+                target=self._work, args=(key, lane), name=f"model {key}", daemon=True
+            ).start()
+        if frame.kind == Kind.UNLOAD:
+            del self._lanes[key]
+        return lane
+
+    def _work(self, key: str, lane: queue.SimpleQueue[Frame | None]) -> None:
+        while True:
+            frame = lane.get()
+            if frame is None:
+                self._host.unload(key)
+                return
+            self._answer(key, frame)
+            if frame.kind == Kind.UNLOAD:
+                return
+
+    def _answer(self, key: str, frame: Frame) -> None:
+        kind, payload = Kind.RESULT, []
+        try:
+            meta, payload = self._HANDLERS[frame.kind](self, key, frame)
+        except HeadraceError as error:
+            kind, meta = Kind.ERROR, frames.error_meta(error)
+        except Exception:
+            logger.exception("a frame of kind %d failed", frame.kind)
+            kind = Kind.ERROR
+            meta = frames.error_meta(HeadraceError("the worker failed; its log has the details"))
+        self._send(frames.encode(kind, frame.call, _dump(meta), payload))
+
+    def _load(self, key: str, frame: Frame) -> Any:
+        settings = ModelSettings(**frame.meta["settings"])
+        return self._host.load(key, settings).to_dict(), []
+
+    def _unload(self, key: str, frame: Frame) -> Any:
+        self._host.unload(key)
+        return {}, []
+
+    def _infer(self, key: str, frame: Frame) -> Any:
+        meta = frame.meta
+        request = InferenceRequest(
+            frames.restore(meta["tensors"], frame.payload, self._fetch),
+            meta.get("parameters"),
+            meta.get("outputs"),
+            meta.get("id", ""),
+        )
+        response = self._host.infer(key, request)
+        described, payload = frames.describe(response.outputs, self._place)
+        return {"tensors": described, "parameters": response.parameters}, payload
+
+    _HANDLERS: dict[int, Callable[..., Any]] = {
+        Kind.LOAD: _load,
+        Kind.INFER: _infer,
+        Kind.UNLOAD: _unload,
+    }
+
+    def _fetch(self, offset: int, size: int) -> bytes:
+        if self._inbound is None:
+            raise frames.FrameError("a tensor lies in shared memory, but none was shared")
+        return self._inbound.fetch(offset, size)
+
+    def _place(self, data: Buffer) -> int | None:
+        if self._outbound is None:
+            return None
+        with self._send_lock:
+            return self._outbound.place(data)
+
+    def _release(self, offsets: list[int]) -> None:
+        if self._outbound is not None:
+            with self._send_lock:
+                for offset in offsets:
+                    self._outbound.free(offset)
+
+    def _send(self, buffers: list[Buffer]) -> None:
+        data = b"".join(buffers)
+        try:
+            with self._send_lock:
+                self._sock.sendall(data)
+        except ConnectionError:
+            logger.debug("the front process left before its answer")
+
+
+def _dump(meta: Any) -> bytes:
+    return json.dumps(meta, separators=(",", ":"), default=str).encode()

@@ -1,0 +1,119 @@
+"""The frames that a front process and a worker exchange over a Unix socket.
+
+A frame is a fixed header, a JSON `meta` and a payload of raw tensor bytes:
+
+    magic "HR" | version u8 | kind u8 | meta size u32 | call id u64 | payload size u64
+
+`meta["tensors"]` describes the tensors in order; a tensor whose `offset` is not negative lies in
+the sender's shared-memory arena instead of the payload. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, Callable, NamedTuple
+
+from headrace.errors import HeadraceError
+from headrace.protocol.tensor import Buffer, Tensor
+
+HEADER = struct.Struct("<2sBBIQQ")
+MAGIC = b"HR"
+VERSION = 1
+
+# Payload offsets are multiples of this, so that numpy arrays over them are aligned.
+ALIGNMENT = 8
+
+
+class Kind(IntEnum):
+    """What a frame asks or answers."""
+
+    HELLO = 1
+    LOAD = 2
+    INFER = 3
+    UNLOAD = 4
+    STOP = 5
+    RELEASE = 6
+    RESULT = 16
+    ERROR = 17
+
+
+class Frame(NamedTuple):
+    """One received frame."""
+
+    kind: int
+    call: int
+    meta: Any
+    payload: Buffer
+
+
+class FrameError(HeadraceError):
+    """The peer speaks another version of the protocol, or not this protocol at all."""
+
+
+def parse_header(data: Buffer) -> tuple[int, int, int, int]:
+    """Return kind, call id, meta size and payload size.
+
+    Raises:
+        FrameError: the magic or the version differs.
+    """
+    magic, version, kind, meta_size, call, payload_size = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION:
+        raise FrameError(f"expected frame version {VERSION}, got {version} with magic {magic!r}")
+    return kind, call, meta_size, payload_size
+
+
+def encode(kind: Kind, call: int, meta: bytes, payload: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The buffers of one frame, to be written one after the other."""
+    size = sum(len(part) for part in payload)
+    return [HEADER.pack(MAGIC, VERSION, kind, len(meta), call, size), meta, *payload]
+
+
+def describe(
+    tensors: Sequence[Tensor], place: Callable[[Buffer], int | None]
+) -> tuple[list[list[Any]], list[Buffer]]:
+    """Split tensors into their description for `meta` and the payload buffers.
+
+    `place` puts a buffer into shared memory and returns its offset, or None to send it inline.
+    """
+    described: list[list[Any]] = []
+    payload: list[Buffer] = []
+    for tensor in tensors:
+        data = tensor.data
+        size = len(data)
+        offset = place(data)
+        if offset is None:
+            payload.append(data)
+            if size % ALIGNMENT:
+                payload.append(bytes(ALIGNMENT - size % ALIGNMENT))
+            offset = -1
+        described.append(
+            [tensor.name, tensor.datatype, list(tensor.shape), size, offset, tensor.parameters]
+        )
+    return described, payload
+
+
+def restore(
+    described: Sequence[Sequence[Any]],
+    payload: Buffer,
+    fetch: Callable[[int, int], Buffer],
+) -> list[Tensor]:
+    """Rebuild the tensors of a frame; `fetch(offset, size)` reads shared memory."""
+    view = memoryview(payload)
+    position = 0
+    tensors = []
+    for name, datatype, shape, size, offset, parameters in described:
+        data: Buffer
+        if offset < 0:
+            data = view[position : position + size]
+            position += size + -size % ALIGNMENT
+        else:
+            data = fetch(offset, size)
+        tensors.append(Tensor(name, datatype, shape, data, parameters))
+    return tensors
+
+
+def error_meta(error: HeadraceError) -> dict[str, str]:
+    """An error as it crosses the process boundary."""
+    return {"kind": error.kind, "message": error.message}

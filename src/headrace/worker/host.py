@@ -1,0 +1,110 @@
+"""Holds loaded models and runs them; the part of a worker that knows no sockets.
+
+The inline executor uses the same host inside the server process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable
+from typing import Any
+
+from headrace import runtimes
+from headrace.errors import HeadraceError, LoadFailed, ModelFailed, ModelNotReady, shorten
+from headrace.model import Model
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.settings import ModelSettings
+
+logger = logging.getLogger("headrace.worker")
+
+
+class HostedModel:
+    """One loaded model and the event loop its coroutines run on."""
+
+    def __init__(self, settings: ModelSettings, model: Model) -> None:
+        self.settings = settings
+        self.model = model
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, result: Any) -> Any:
+        """Finish a result that may be awaitable, on this model's own event loop."""
+        if not inspect.isawaitable(result):
+            return result
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(_as_coroutine(result))
+
+    def close(self) -> None:
+        self.run(self.model.unload())
+        if self._loop is not None:
+            self._loop.close()
+
+
+class ModelHost:
+    """Loads, runs and unloads models by key. Thread-safe across different keys.
+
+    Calls for one key come from one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[str, HostedModel] = {}
+        # Creating a model imports user code and edits sys.path, which threads share.
+        self._import_lock = threading.Lock()
+
+    def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        """Create and load a model.
+
+        Raises:
+            LoadFailed: with the one-sentence reason; the traceback goes to the log.
+        """
+        try:
+            with self._import_lock:
+                hosted = HostedModel(settings, runtimes.create(settings))
+            if hosted.run(hosted.model.load()) is False:
+                raise LoadFailed(f"load() of model '{settings.name}' returned False")
+            metadata = hosted.model.metadata()
+        except HeadraceError:
+            raise
+        except BaseException as exc:
+            logger.exception("model %s failed to load", settings.name)
+            raise LoadFailed(
+                f"model '{settings.name}' raised {type(exc).__name__} while loading: "
+                f"{shorten(exc, 200)}"
+            ) from exc
+        self._models[key] = hosted
+        return metadata
+
+    def infer(self, key: str, request: InferenceRequest) -> InferenceResponse:
+        """Answer one request or merged batch.
+
+        Raises:
+            ModelFailed: the model raised; the traceback goes to the log.
+            HeadraceError: as raised by the runtime for bad input.
+        """
+        hosted = self._models.get(key)
+        if hosted is None:
+            raise ModelNotReady("the model is not loaded in this worker")
+        try:
+            response: InferenceResponse = hosted.run(hosted.model.infer(request))
+        except HeadraceError:
+            raise
+        except Exception as exc:
+            name = hosted.settings.name
+            logger.exception("model %s failed", name, extra={"request_id": request.id})
+            raise ModelFailed(
+                f"model '{name}' failed on this request; the server's log has the details"
+            ) from exc
+        return response
+
+    def unload(self, key: str) -> None:
+        """Forget a model and let it free what it holds. Unknown keys are fine."""
+        hosted = self._models.pop(key, None)
+        if hosted is not None:
+            hosted.close()
+
+
+async def _as_coroutine(result: Awaitable[Any]) -> Any:
+    return await result

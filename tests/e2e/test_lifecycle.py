@@ -1,0 +1,187 @@
+"""The end of a server: what it finishes, what it refuses, and that nothing is left."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from support.asking import Answer, Client, ask, connect, numbers
+from support.custom import write_model
+from support.serving import Server, serving, until
+
+pytestmark = pytest.mark.e2e
+
+INFER = "/v2/models/m/infer"
+READY = "/v2/health/ready"
+# Sleeps for as many seconds as the first number says.
+SLEEPER = "time.sleep(abs(float(x.flat[0])))\nreturn x * 2"
+
+
+def in_flight(server: Server) -> int:
+    """Requests that the server's model queues or runs."""
+    text = ask(server.metrics, "GET", "/metrics").body.decode()
+    (line,) = (row for row in text.splitlines() if row.startswith("headrace_in_flight_requests{"))
+    return int(float(line.split()[-1]))
+
+
+def timed_infer(server: Server, *values: float) -> tuple[Answer, float]:
+    answer = ask(server.http, "POST", INFER, numbers(*values))
+    return answer, time.monotonic()
+
+
+def test_fifty_slow_requests_are_answered_after_sigterm(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "time.sleep(1)\nreturn x * 2", row_independent=True)
+    with ThreadPoolExecutor(50) as threads, serving(folder) as server:
+        calls = [threads.submit(timed_infer, server, nonce) for nonce in range(50)]
+        until(lambda: in_flight(server) == 50, 20, "fifty requests are in flight")
+        server.signal()
+        draining = until(
+            lambda: (answer := ask(server.http, "GET", READY)).status == 503 and answer,
+            1,
+            "readiness turns",
+        )
+        late = ask(server.http, "POST", INFER, numbers(50))
+        code = server.wait(20)
+        ended = time.monotonic()
+        answers = [call.result() for call in calls]
+
+        assert code == 0
+        assert draining.headers["connection"] == "close"
+        assert "draining" in draining.json["error"]
+        assert late.status == 200, late
+        assert late.headers["connection"] == "close"
+        for nonce, (answer, _) in enumerate(answers):
+            assert answer.status == 200, answer
+            assert answer.json["outputs"][0]["data"] == [nonce * 2.0]
+            assert answer.headers["connection"] == "close"
+        assert ended - max(moment for _, moment in answers) < 1.5
+
+
+def test_idle_connections_do_not_delay_the_exit(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path)) as server:
+        clients = [Client(server.http) for _ in range(20)]
+        for client in clients:
+            assert client.ask("POST", INFER, numbers(1)).status == 200
+        untouched = connect(server.http)
+        begun = connect(server.http)
+        begun.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n")
+        started = time.monotonic()
+        server.signal()
+
+        assert server.wait(10) == 0
+        assert time.monotonic() - started < 1.5
+        for client in clients:
+            client.__exit__()
+        untouched.close()
+        begun.close()
+
+
+def test_sigint_ends_the_server_like_sigterm(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path)) as server:
+        server.signal(signal.SIGINT)
+
+        assert server.wait(5) == 0
+
+
+def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
+    with (
+        ThreadPoolExecutor() as threads,
+        serving(write_model(tmp_path, SLEEPER), exit_code=1) as server,
+    ):
+        call = threads.submit(timed_infer, server, 60)
+        until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        server.signal()
+        until(lambda: ask(server.http, "GET", READY).status == 503, 2, "draining")
+        started = time.monotonic()
+        server.signal()
+        server.wait(5)
+
+        assert time.monotonic() - started < 1
+        with pytest.raises((http.client.HTTPException, OSError)):
+            call.result(5)
+
+
+def test_the_drain_ends_at_its_timeout_and_says_so(tmp_path: Path) -> None:
+    arguments = (write_model(tmp_path, SLEEPER), "--drain-timeout", 1)
+    with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=3) as server:
+        calls = [threads.submit(timed_infer, server, 60) for _ in range(3)]
+        until(lambda: in_flight(server) == 3, 10, "the requests are in flight")
+        started = time.monotonic()
+        server.signal()
+        server.wait(10)
+
+        assert 0.9 < time.monotonic() - started < 3
+        for call in calls:
+            error = call.exception(5)
+            assert isinstance(error, (http.client.HTTPException, OSError)) or (
+                error is None and call.result()[0].status == 503
+            ), error
+        assert "--drain-timeout" in server.log()
+
+
+def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path), "--drain-delay", 1) as server:
+        server.signal()
+        until(lambda: ask(server.http, "GET", READY).status == 503, 1, "draining")
+        answers = [ask(server.http, "POST", INFER, numbers(nonce)) for nonce in range(10)]
+
+        assert [answer.json["outputs"][0]["data"][0] for answer in answers] == [
+            2.0 * nonce for nonce in range(10)
+        ]
+        assert ask(server.http, "GET", "/v2/health/live").status == 200
+
+
+def test_a_killed_server_takes_its_workers_along(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, SLEEPER)
+    arguments = (folder, "--parallel-workers", 2)
+    with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=-9) as server:
+        call = threads.submit(timed_infer, server, 60)
+        until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        assert server.workers()
+        server.signal(signal.SIGKILL)
+        server.wait(2)
+
+        until(lambda: not server.workers(), 2, "the workers are gone")
+        assert isinstance(call.exception(5), (http.client.HTTPException, OSError))
+
+
+def test_a_worker_that_ignores_everything_is_ended(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "import signal; signal.pause()")
+    arguments = (folder, "--drain-timeout", 0.2)
+    with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=3) as server:
+        threads.submit(timed_infer, server, 1)
+        until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        (worker,) = server.workers()
+        with stopped(worker):
+            server.signal()
+            server.wait(10)
+
+
+class stopped:
+    """Holds a process still with SIGSTOP."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def __enter__(self) -> None:
+        import os
+
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: the process must be gone by then."""
+
+
+def test_without_workers_the_answers_are_the_same_and_no_process_is_started(
+    tmp_path: Path,
+) -> None:
+    with serving(write_model(tmp_path), "--parallel-workers", 0) as server:
+        answer = ask(server.http, "POST", INFER, numbers(1, 2))
+
+        assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
+        assert server.workers() == []

@@ -1,0 +1,173 @@
+"""From the first moment to ready: what answers when, and what a failed start leaves behind."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from support.asking import ask, numbers
+from support.custom import write_model
+from support.serving import Server, serving, starting, until
+
+pytestmark = pytest.mark.e2e
+
+SLOW_LOAD = "time.sleep(5)"
+LIVE = "/v2/health/live"
+READY = "/v2/health/ready"
+
+
+def seconds_until_live(server: Server, started: float) -> float:
+    server.wait_listening()
+    until(lambda: ask(server.http, "GET", LIVE).status == 200, 10, "live")
+    return time.monotonic() - started
+
+
+def test_live_answers_within_a_second_and_a_half_while_a_model_loads(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, load=SLOW_LOAD)
+    took = []
+    # The best of three: the claim is about the server, not about what else the machine does.
+    while len(took) < 3 and min(took, default=9.0) > 1.5:
+        started = time.monotonic()
+        with starting(folder) as server:
+            took.append(seconds_until_live(server, started))
+            assert ask(server.http, "GET", READY).status == 503
+
+    assert min(took) <= 1.5
+
+
+def test_a_loading_model_is_named_until_it_is_ready(tmp_path: Path) -> None:
+    with starting(write_model(tmp_path, load=SLOW_LOAD, name="slow")) as server:
+        server.wait_listening()
+        ready = ask(server.http, "GET", READY)
+        model = ask(server.http, "GET", "/v2/models/slow/ready")
+        infer = ask(server.http, "POST", "/v2/models/slow/infer", numbers(1))
+
+        assert ready.status == model.status == infer.status == 503
+        assert ready.json["models"] == {"slow": "LOADING"}
+        assert "slow" in ready.json["error"]
+        assert "retry-after" in infer.headers
+        assert infer.json["code"] == "model_not_ready"
+        assert server.output() == ""
+
+        server.wait_ready()
+
+        assert ask(server.http, "GET", READY).json == {"ready": True}
+        assert ask(server.http, "GET", "/v2/models/slow/ready").status == 200
+        assert ask(server.http, "POST", "/v2/models/slow/infer", numbers(1)).status == 200
+
+
+def test_a_signal_while_a_model_loads_ends_the_server(tmp_path: Path) -> None:
+    with starting(write_model(tmp_path, load="time.sleep(60)")) as server:
+        server.wait_listening()
+        until(server.workers, 10, "the worker is up")
+        server.signal()
+
+        assert server.wait(7) == 0
+        until(lambda: not server.workers(), 2, "no process is left")
+
+
+def test_the_ready_line_and_the_ready_descriptor_agree(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path)) as server:
+        line = server.output()
+
+        assert line.count("\n") == 1
+        assert server.announced["http"] in line
+        assert server.announced["metrics"] in line
+        assert ask(server.metrics, "GET", "/metrics").status == 200
+
+
+@pytest.mark.parametrize("flag", ["--http-port", "--metrics-port"])
+def test_a_taken_port_ends_the_start_at_once(tmp_path: Path, flag: str) -> None:
+    folder = write_model(tmp_path, load=SLOW_LOAD)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        took = 9.0
+        # The best of three, as above.
+        for _ in range(3):
+            started = time.monotonic()
+            with starting(folder, flag, port) as server:
+                assert server.wait(10) != 0
+                took = min(took, time.monotonic() - started)
+                message = server.log()
+                assert server.workers() == []
+            if took <= 2:
+                break
+
+    assert took <= 2
+    assert all(word in message for word in ("127.0.0.1", str(port), flag)), message
+    assert "Traceback" not in message
+
+
+def test_two_servers_never_share_a_port(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    with serving(folder) as first:
+        port = urlsplit(first.http).port
+        with starting(folder, "--http-port", port) as second:
+            assert second.wait(10) != 0
+
+        assert ask(first.http, "GET", READY).status == 200
+
+
+@pytest.mark.parametrize(
+    ("load", "reason"),
+    [
+        ("raise ValueError('weights are missing')", "weights are missing"),
+        ("return False", "returned False"),
+        ("sys.exit('no licence')", "no licence"),
+        ("os._exit(7)", "exited with status 7"),
+    ],
+    ids=["raises", "returns False", "sys.exit", "dies"],
+)
+def test_the_only_model_failing_to_load_ends_the_server(
+    tmp_path: Path, load: str, reason: str
+) -> None:
+    with starting(write_model(tmp_path, load=load)) as server:
+        assert server.wait(30) not in (0, 3)
+        assert reason in server.log()
+        assert server.output() == ""
+        until(lambda: not server.workers(), 2, "no process is left")
+
+
+def test_a_module_that_cannot_be_imported_is_explained_in_the_log(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    (folder / "custom_m.py").write_text("raise RuntimeError('wrong generation of card')")
+
+    with starting(folder) as server:
+        assert server.wait(30) == 1
+        assert "wrong generation of card" in server.log()
+
+
+def test_a_failed_model_does_not_stop_the_others(tmp_path: Path) -> None:
+    write_model(tmp_path, name="good")
+    write_model(tmp_path, name="bad", load="raise ValueError('weights are missing')")
+
+    with serving(tmp_path) as server:
+        good = ask(server.http, "POST", "/v2/models/good/infer", numbers(3))
+        bad = ask(server.http, "POST", "/v2/models/bad/infer", numbers(3))
+        ready = ask(server.http, "GET", READY)
+
+        assert good.json["outputs"][0]["data"] == [6.0]
+        assert bad.status == 503
+        assert "bad" in bad.json["error"]
+        assert ready.status == 503
+        assert list(ready.json["models"]) == ["bad"]
+        assert "weights are missing" in ready.json["models"]["bad"]
+        assert ask(server.http, "GET", "/v2/models/good/ready").status == 200
+        assert (
+            "weights are missing" in ask(server.http, "GET", "/v2/models/bad/ready").json["error"]
+        )
+
+
+def test_a_model_that_dies_while_loading_does_not_stop_the_others(tmp_path: Path) -> None:
+    write_model(tmp_path, name="good", load="time.sleep(0.5)")
+    write_model(tmp_path, name="bad", load="os._exit(7)")
+
+    with serving(tmp_path) as server:
+        good = ask(server.http, "POST", "/v2/models/good/infer", numbers(3))
+
+        assert good.status == 200, good
+        assert list(ask(server.http, "GET", READY).json["models"]) == ["bad"]

@@ -1,0 +1,321 @@
+"""The batcher: coalescing, splitting, shedding, cancelling, and what a failure costs."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.errors import (
+    BadModelOutput,
+    DeadlineExceeded,
+    HeadraceError,
+    InvalidInput,
+    ModelFailed,
+    Overloaded,
+    Poisoned,
+    WorkerCrashed,
+)
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor
+
+FAR = 1e9
+
+
+class Model:
+    """Doubles its input, one batch at a time; a closed gate keeps a batch running."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[float]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures: list[Callable[[list[float]], HeadraceError | None]] = []
+
+    async def __call__(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
+        tensor = request.inputs[0]
+        values = list(struct.unpack(f"<{len(tensor.data) // 8}d", tensor.data))
+        self.batches.append(values)
+        await self.gate.wait()
+        for failure in self.failures:
+            if (error := failure(values)) is not None:
+                raise error
+        data = struct.pack(f"<{len(values)}d", *(2 * value for value in values))
+        return InferenceResponse([Tensor("y", "FP64", [len(values)], data)])
+
+
+def request(*values: float, name: str = "x", **more: Any) -> InferenceRequest:
+    data = struct.pack(f"<{len(values)}d", *values)
+    return InferenceRequest([Tensor(name, "FP64", [len(values), 1], data)], **more)
+
+
+def answer(response: InferenceResponse) -> list[float]:
+    data = response.outputs[0].data
+    return list(struct.unpack(f"<{len(data) // 8}d", data))
+
+
+def run(test: Callable[[Model], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        await asyncio.wait_for(test(Model()), 10)
+
+    asyncio.run(main())
+
+
+def batching(size: int = 8, **limits: Any) -> BatchLimits:
+    return BatchLimits(max_batch_size=size, **limits)
+
+
+def test_a_lone_request_goes_out_at_once() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+
+        assert answer(await batcher.submit(request(1.0), FAR)) == [2.0]
+
+    run(test)
+
+
+def test_requests_that_arrive_while_the_model_runs_go_out_together() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+        model.gate.clear()
+        first = batcher.submit(request(1.0), FAR)
+        await settle()
+        others = [batcher.submit(request(value), FAR) for value in (2.0, 3.0, 4.0)]
+        await settle()
+        model.gate.set()
+        await asyncio.gather(first, *others)
+
+        assert model.batches == [[1.0], [2.0, 3.0, 4.0]]
+        assert [answer(future.result()) for future in others] == [[4.0], [6.0], [8.0]]
+
+    run(test)
+
+
+def test_max_batch_size_counts_rows_and_is_inclusive() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(4))
+        futures = [batcher.submit(request(*values), FAR) for values in ((1, 2), (3, 4), (5,))]
+        await asyncio.gather(*futures)
+
+        assert model.batches == [[1, 2, 3, 4], [5]]
+
+    run(test)
+
+
+def test_a_request_larger_than_the_batch_size_passes_alone() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(2))
+        futures = [batcher.submit(request(*values), FAR) for values in ((1, 2, 3), (4,))]
+        await asyncio.gather(*futures)
+
+        assert model.batches == [[1, 2, 3], [4]]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(request(2.0, name="z"), id="input name"),
+        pytest.param(request(2.0, parameters={"scale": 2}), id="request parameters"),
+        pytest.param(request(2.0, outputs=["y"]), id="wanted outputs"),
+        pytest.param(InferenceRequest([Tensor("x", "INT64", [1, 1], bytes(8))]), id="datatype"),
+        pytest.param(
+            InferenceRequest([Tensor("x", "FP64", [1, 2], bytes(16))]), id="trailing shape"
+        ),
+        pytest.param(
+            InferenceRequest([Tensor("x", "FP64", [1, 1], bytes(8), {"content_type": "np"})]),
+            id="tensor parameters",
+        ),
+    ],
+)
+def test_requests_that_differ_in_anything_but_rows_never_share_a_batch(
+    other: InferenceRequest,
+) -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+        await asyncio.gather(batcher.submit(request(1.0), FAR), batcher.submit(other, FAR))
+
+        assert len(model.batches) == 2
+
+    run(test)
+
+
+def test_a_caller_who_leaves_the_queue_takes_its_rows_along() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+        model.gate.clear()
+        first = batcher.submit(request(1.0), FAR)
+        await settle()
+        leaver, stayer = (batcher.submit(request(value), FAR) for value in (2.0, 3.0))
+        leaver.cancel()
+        model.gate.set()
+
+        assert answer(await stayer) == [6.0]
+        await first
+        assert model.batches == [[1.0], [3.0]]
+        assert batcher.in_flight == 0
+
+    run(test)
+
+
+def test_a_caller_who_leaves_a_running_batch_does_not_disturb_its_neighbours() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+        model.gate.clear()
+        leaver, stayer = (batcher.submit(request(value), FAR) for value in (1.0, 2.0))
+        await settle()
+        leaver.cancel()
+        model.gate.set()
+
+        assert answer(await stayer) == [4.0]
+
+    run(test)
+
+
+def test_one_bad_request_fails_alone() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda values: InvalidInput("bad") if -1.0 in values else None)
+        batcher = Batcher(model, batching())
+        futures = [batcher.submit(request(value), FAR) for value in (1.0, -1.0, 2.0)]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+
+        assert isinstance(results[1], InvalidInput)
+        assert [answer(results[0]), answer(results[2])] == [[2.0], [4.0]]  # type: ignore[arg-type]
+
+    run(test)
+
+
+def test_an_answer_with_other_rows_than_the_batch_fails_the_batch() -> None:
+    async def test(model: Model) -> None:
+        async def sums(request: InferenceRequest, deadline: float) -> InferenceResponse:
+            return InferenceResponse([Tensor("y", "FP64", [1], bytes(8))])
+
+        batcher = Batcher(sums, batching())
+        futures = [batcher.submit(request(value), FAR) for value in (1.0, 2.0)]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+
+        assert all(isinstance(result, BadModelOutput) for result in results)
+
+    run(test)
+
+
+def test_a_batch_whose_worker_died_runs_again_unnoticed() -> None:
+    async def test(model: Model) -> None:
+        deaths = [WorkerCrashed("killed")]
+        model.failures.append(lambda values: deaths.pop() if deaths else None)
+        batcher = Batcher(model, batching())
+        futures = [batcher.submit(request(value), FAR) for value in (1.0, 2.0)]
+
+        assert [answer(await future) for future in futures] == [[2.0], [4.0]]
+
+    run(test)
+
+
+def test_a_request_that_kills_the_worker_twice_is_quarantined_and_its_neighbours_live() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda values: WorkerCrashed("died") if 3.0 in values else None)
+        batcher = Batcher(model, batching())
+        futures = [batcher.submit(request(float(value)), FAR) for value in range(8)]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+
+        assert [index for index, r in enumerate(results) if isinstance(r, Poisoned)] == [3]
+        assert sum(3.0 in batch for batch in model.batches) == 2
+
+    run(test)
+
+
+def test_a_full_queue_refuses_at_once_and_names_the_flag() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, BatchLimits(max_queue_size=1))
+        model.gate.clear()
+        running = batcher.submit(request(1.0), FAR)
+        await settle()
+        waiting = batcher.submit(request(2.0), FAR)
+        with pytest.raises(Overloaded, match="--max-queue-size"):
+            batcher.submit(request(3.0), FAR)
+        model.gate.set()
+        await asyncio.gather(running, waiting)
+
+    run(test)
+
+
+def test_the_queue_is_bounded_in_bytes() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, BatchLimits(max_queue_bytes=12))
+        model.gate.clear()
+        running = batcher.submit(request(1.0), FAR)
+        await settle()
+        waiting = batcher.submit(request(2.0), FAR)
+        with pytest.raises(Overloaded, match="--max-queue-bytes"):
+            batcher.submit(request(3.0), FAR)
+        model.gate.set()
+        await asyncio.gather(running, waiting)
+
+    run(test)
+
+
+def test_a_request_that_expires_in_the_queue_is_never_executed() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, BatchLimits())
+        model.gate.clear()
+        running = batcher.submit(request(1.0), FAR)
+        await settle()
+        late = batcher.submit(request(2.0), asyncio.get_running_loop().time() + 0.01)
+        with pytest.raises(DeadlineExceeded):
+            await late
+        model.gate.set()
+        await running
+        await batcher.drain()
+
+        assert model.batches == [[1.0]]
+
+    run(test)
+
+
+def test_a_lone_failure_is_not_executed_again() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda values: ModelFailed("no"))
+        batcher = Batcher(model, batching())
+        with pytest.raises(ModelFailed):
+            await batcher.submit(request(1.0), FAR)
+
+        assert len(model.batches) == 1
+
+    run(test)
+
+
+def test_max_batch_time_holds_a_batch_open_for_more() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(max_batch_time=5.0, size=2))
+        first = batcher.submit(request(1.0), FAR)
+        await settle()
+        assert model.batches == []
+        second = batcher.submit(request(2.0), FAR)
+        await asyncio.gather(first, second)
+
+        assert model.batches == [[1.0, 2.0]]
+
+    run(test)
+
+
+def test_two_slots_run_two_batches_at_once() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, BatchLimits(), slots=2)
+        model.gate.clear()
+        futures = [batcher.submit(request(value), FAR) for value in (1.0, 2.0, 3.0)]
+        await settle()
+        assert model.batches == [[1.0], [2.0]]
+        model.gate.set()
+        await asyncio.gather(*futures)
+
+    run(test)
+
+
+async def settle() -> None:
+    """Let everything run that can run without anything new happening."""
+    for _ in range(5):
+        await asyncio.sleep(0)

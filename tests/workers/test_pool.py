@@ -1,0 +1,257 @@
+"""Worker processes: load, answer, die, come back, stop. Every worker here is a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.errors import DeadlineExceeded, LoadFailed, ModelFailed, Poisoned
+from headrace.executors.executor import WorkerLost
+from headrace.executors.pool import Environment, WorkerPool
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor
+from headrace.settings import ModelSettings
+
+
+def write_model(folder: Path, body: str, load: str = "pass") -> ModelSettings:
+    """A model whose predict has `body`, which sees the ndarray `x`."""
+    source = f"""
+import os, signal, sys, time
+import numpy as np
+from headrace.model import Model
+
+class Tried(Model):
+    def load(self):
+{textwrap.indent(textwrap.dedent(load), "        ")}
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+{textwrap.indent(textwrap.dedent(body), "        ")}
+"""
+    name = f"tried_{folder.name.replace('-', '_')}"
+    (folder / f"{name}.py").write_text(source)
+    return ModelSettings("tried", f"{name}.Tried", uri=str(folder), folder=str(folder))
+
+
+def request(*values: float) -> InferenceRequest:
+    data = np.array(values, np.float64)
+    return InferenceRequest([Tensor("x", "FP64", [len(values)], data.tobytes())])
+
+
+def answer(response: InferenceResponse) -> list[float]:
+    return np.frombuffer(response.outputs[0].data).tolist()
+
+
+def run(test: Callable[[WorkerPool], Coroutine[Any, Any, None]], size: int = 1) -> None:
+    async def main() -> None:
+        pool = WorkerPool(Environment(sys.executable), size, load_timeout=30)
+        try:
+            await asyncio.wait_for(test(pool), 60)
+        finally:
+            await pool.stop()
+
+    asyncio.run(main())
+
+
+def soon(seconds: float = 30) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def test_a_worker_answers(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x * 2"))
+
+        assert answer(await pool.infer("m", request(1.0, 2.0), soon())) == [2.0, 4.0]
+
+    run(test)
+
+
+def test_a_tensor_of_many_megabytes_crosses_both_ways_unchanged(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x"))
+        sent = np.random.default_rng(0).random(2_000_000)
+        response = await pool.infer("m", request(*sent), soon())
+
+        assert np.array_equal(np.frombuffer(response.outputs[0].data), sent)
+
+    run(test)
+
+
+def test_shared_memory_is_given_back_after_each_call(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x"))
+        large = request(*np.zeros(10_000_000))
+        for _ in range(30):  # 2.4 GB in all through an arena of 1 GiB
+            await pool.infer("m", large, soon())
+        arena = pool._seats[0].process.channel._outbound  # type: ignore[union-attr]
+
+        assert arena is not None
+        assert arena._used == []
+
+    run(test)
+
+
+def test_a_model_that_raises_is_a_model_error_without_its_text(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "raise RuntimeError('secret')"))
+        with pytest.raises(ModelFailed) as caught:
+            await pool.infer("m", request(1.0), soon())
+
+        assert "secret" not in str(caught.value)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("load", "reason"),
+    [
+        pytest.param("raise ValueError('no such file')", "no such file", id="raises"),
+        pytest.param("return False", "returned False", id="returns False"),
+        pytest.param("os._exit(3)", "worker process", id="exits"),
+    ],
+)
+def test_a_model_that_cannot_load_says_why(tmp_path: Path, load: str, reason: str) -> None:
+    async def test(pool: WorkerPool) -> None:
+        with pytest.raises(LoadFailed, match=reason):
+            await pool.load("m", write_model(tmp_path, "return x", load))
+
+    run(test)
+
+
+def test_a_killed_worker_comes_back_with_its_models(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x * 2"))
+        batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits())
+        first = pool.pids[0]
+        os.kill(first, signal.SIGKILL)
+
+        assert answer(await batcher.submit(request(1.0), soon())) == [2.0]
+        assert pool.pids != [first]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", id="killed"),
+        pytest.param("os._exit(0)", id="exits with status 0"),
+    ],
+)
+def test_a_request_that_kills_the_worker_is_tried_twice_and_then_refused(
+    tmp_path: Path, death: str
+) -> None:
+    async def test(pool: WorkerPool) -> None:
+        settings = write_model(tmp_path, f"if 13 in x:\n    {death}\nreturn x * 2")
+        await pool.load("m", settings)
+        batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits(max_batch_size=8))
+        futures = [batcher.submit(request(value), soon()) for value in (1.0, 13.0, 2.0)]
+        good, bad, fine = await asyncio.gather(*futures, return_exceptions=True)
+
+        assert isinstance(bad, Poisoned)
+        assert [answer(good), answer(fine)] == [[2.0], [4.0]]  # type: ignore[arg-type]
+        assert pool.restarts == 2
+
+    run(test)
+
+
+def test_a_model_that_hangs_is_ended_at_its_deadline_and_serves_again(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        settings = write_model(tmp_path, "if x[0] == 13:\n    time.sleep(600)\nreturn x * 2")
+        await pool.load("m", settings)
+        with pytest.raises(DeadlineExceeded):
+            await pool.infer("m", request(13.0), soon(0.2))
+        batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits())
+
+        assert answer(await batcher.submit(request(1.0), soon())) == [2.0]
+
+    run(test)
+
+
+def test_a_slow_model_delays_no_other_model_of_its_worker(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        await pool.load("slow", write_model(tmp_path / "a", "time.sleep(600)"))
+        await pool.load("fast", write_model(tmp_path / "b", "return x * 2"))
+        stuck = asyncio.create_task(pool.infer("slow", request(1.0), soon()))
+        await asyncio.sleep(0)
+
+        assert answer(await pool.infer("fast", request(1.0), soon(10))) == [2.0]
+        stuck.cancel()
+
+    run(test)
+
+
+def test_instances_are_spread_over_the_workers(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        settings = write_model(tmp_path, "time.sleep(0.3)\nreturn x * 0 + os.getpid()")
+        await pool.load("m", ModelSettings(**{**settings.to_dict(), "instances": 2}))
+        calls = [pool.infer("m", request(1.0), soon()) for _ in range(2)]
+        pids = {answer(response)[0] for response in await asyncio.gather(*calls)}
+
+        assert pool.slots("m") == 2
+        assert pids == set(pool.pids)
+
+    run(test, size=2)
+
+
+def test_coroutine_models_run(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        settings = write_model(tmp_path, "return x + 1")
+        file = next(tmp_path.glob("tried_*.py"))
+        file.write_text(file.read_text().replace("    def ", "    async def "))
+        await pool.load("m", settings)
+
+        assert answer(await pool.infer("m", request(1.0), soon())) == [2.0]
+
+    run(test)
+
+
+def test_an_unloaded_model_is_gone_and_the_worker_stays(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x"))
+        pids = pool.pids
+        await pool.unload("m")
+
+        assert not pool.is_up("m")
+        assert pool.pids == pids
+
+    run(test)
+
+
+def test_stop_leaves_no_process(tmp_path: Path) -> None:
+    async def main() -> int:
+        pool = WorkerPool(Environment(sys.executable), 1, load_timeout=30)
+        await pool.load("m", write_model(tmp_path, "time.sleep(600)"))
+        running = asyncio.create_task(pool.infer("m", request(1.0), soon()))
+        await asyncio.sleep(0)
+        pid = pool.pids[0]
+        await pool.stop()
+        with pytest.raises(WorkerLost):
+            await running
+        return pid
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(asyncio.run(main()), 0)
+
+
+def test_what_a_model_prints_stays_off_standard_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "print('noise', flush=True)\nreturn x"))
+        await pool.infer("m", request(1.0), soon())
+
+    run(test)
+
+    assert "noise" not in capfd.readouterr().out
