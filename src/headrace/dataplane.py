@@ -112,16 +112,16 @@ class DataPlane:
             model.metrics.failures += 1
             raise
 
-    async def finish(self, call: Call) -> InferenceResponse:
-        """Wait for the answer. Hot.
+    def finish(self, call: Call) -> InferenceResponse:
+        """The answer of a call whose future is done. Hot.
 
         Raises:
-            asyncio.CancelledError: the call's future was cancelled because the caller left.
+            asyncio.CancelledError: the call was withdrawn because the caller left.
             HeadraceError: what the model, its worker or its deadline raised.
         """
         metrics = call.model.metrics
         try:
-            response = await call.future
+            response = call.future.result()
         except BaseException:
             metrics.failures += 1
             raise

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+from sklearn.linear_model import LinearRegression
 
 from support.asking import ask, request, tensor
 from support.clients import TEST_TIMEOUT, TRITON, environment, run_script
@@ -25,6 +26,14 @@ pytestmark = [
 ]
 
 FORMS = [f"{a} to {b}" for a in ("json", "binary") for b in ("json", "binary")]
+# For bytes that are no text: a model that takes the request as it is gets its tensors untouched.
+BLOBS = """
+from headrace.model import InferenceRequest, InferenceResponse, Model
+
+class Blobs(Model):
+    def predict(self, request: InferenceRequest) -> InferenceResponse:
+        return InferenceResponse(request.inputs)
+"""
 ONE_COLUMN = request(tensor("alcohol", "FP64", [1], [9.5]))
 
 
@@ -35,6 +44,10 @@ def models(tmp_path_factory):
     settings = {"name": "wine", "implementation": "mlserver_mlflow.MLflowRuntime"}
     (root / "wine/model-settings.json").write_text(json.dumps(settings))
     write_model(root, "return x", name="echo")
+    (root / "blobs").mkdir()
+    (root / "blobs/blobs.py").write_text(BLOBS)
+    settings = {"name": "blobs", "implementation": "blobs:Blobs"}
+    (root / "blobs/model-settings.json").write_text(json.dumps(settings))
     return root
 
 
@@ -122,13 +135,20 @@ def test_the_error_names_what_is_missing(triton):
     assert "fixed acidity" in message
 
 
+def mlflow_client(server):
+    address = urlsplit(server.http)
+    return ScoringServerClient(address.hostname, address.port)
+
+
+def predictions(response):
+    return json.loads(response.to_json())["predictions"]
+
+
 @pytest.fixture(scope="module")
 def scoring(models):
     """MLflow's client, and the model it asks, behind a server of that model alone."""
     with serving(models / "wine", "--name", "wine") as server:
-        address = urlsplit(server.http)
-        client = ScoringServerClient(address.hostname, address.port)
-        yield client, mlflow.pyfunc.load_model(str(models / "wine"))
+        yield mlflow_client(server), mlflow.pyfunc.load_model(str(models / "wine"))
 
 
 def test_mlflows_client_waits_for_us(scoring):
@@ -146,23 +166,36 @@ def test_mlflows_client_reads_a_version(scoring):
     [
         pytest.param(lambda table: table, id="DataFrame"),
         pytest.param(lambda table: table[list(table)[::-1]], id="columns in another order"),
-        pytest.param(lambda table: table.assign(extra=1), id="a column too many"),
         pytest.param(lambda table: table.sample(frac=1, random_state=7), id="a shuffled index"),
-        pytest.param(
-            lambda table: {name: table[name].to_numpy() for name in table}, id="dict of arrays"
-        ),
     ],
 )
 def test_mlflows_client_gets_the_answers_of_pyfunc(form, scoring):
     client, model = scoring
     data = form(wines().head(20))
-    assert client.invoke(data).predictions == model.predict(data).tolist()
+    assert predictions(client.invoke(data)) == model.predict(data).tolist()
 
 
-def test_mlflows_client_shows_our_words_when_columns_are_missing(scoring):
+def test_mlflows_client_sends_arrays(tmp_path):
+    rows = np.arange(12.0).reshape(3, 4)
+    model = LinearRegression().fit(rows, [1.0, 2.0, 4.0])
+    options = {"signature": mlflow.models.infer_signature(rows), "pip_requirements": ["numpy"]}
+    mlflow.sklearn.save_model(model, str(tmp_path / "m"), **options)
+    with serving(tmp_path / "m") as server:
+        assert predictions(mlflow_client(server).invoke(rows)) == model.predict(rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        pytest.param(wines()[["alcohol"]], "missing columns 'fixed acidity'", id="missing"),
+        # Here we differ from MLflow on purpose: it drops what it does not know.
+        pytest.param(wines().assign(extra=1), "surplus column 'extra'", id="surplus"),
+    ],
+)
+def test_mlflows_client_shows_our_words_when_columns_do_not_fit(table, words, scoring):
     client, _ = scoring
-    with pytest.raises(Exception, match="error code 400.*fixed acidity"):
-        client.invoke(wines()[["alcohol"]])
+    with pytest.raises(Exception, match=f"error code 400.*{words}"):
+        client.invoke(table)
 
 
 def test_mlflows_client_gets_the_answer_to_params(tmp_path):
@@ -175,7 +208,6 @@ def test_mlflows_client_gets_the_answer_to_params(tmp_path):
     options = {"signature": signature, "pip_requirements": ["numpy"]}
     mlflow.pyfunc.save_model(str(tmp_path / "m"), python_model=Scaled(), **options)
     with serving(tmp_path / "m") as server:
-        address = urlsplit(server.http)
-        client = ScoringServerClient(address.hostname, address.port)
-        assert client.invoke(table, params={"by": 0.5}).predictions == [0.0, 0.5, 1.0]
-        assert client.invoke(table).predictions == [0.0, 2.0, 4.0]
+        client = mlflow_client(server)
+        assert predictions(client.invoke(table, params={"by": 0.5})) == [0.0, 0.5, 1.0]
+        assert predictions(client.invoke(table)) == [0.0, 2.0, 4.0]

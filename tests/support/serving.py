@@ -33,6 +33,7 @@ class Server:
         self.http = ""
         self.metrics = ""
         self.announced: dict[str, str] = {}
+        self.signalled = False
         self._folder = Path(tempfile.mkdtemp(prefix="headrace-test-"))
         self._mark = uuid.uuid4().hex
         self._ready, ready_fd = os.pipe()
@@ -103,6 +104,8 @@ class Server:
         return sorted(pid for pid in found if pid != self.process.pid)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal; the first one of a test replaces the SIGTERM at its end."""
+        self.signalled = True
         self.process.send_signal(number)
 
     def close(self) -> None:
@@ -150,13 +153,13 @@ def serving(
 ) -> Iterator[Server]:
     """A server that is ready, as `headrace serve *args`, on free ports.
 
-    Afterwards it gets SIGTERM unless it has ended, must exit with `exit_code` (None for any)
-    within `timeout` seconds, and must leave no process behind.
+    Afterwards it gets SIGTERM unless the test sent a signal, must exit with `exit_code` (None
+    for any) within `timeout` seconds, and must leave no process behind.
     """
     with starting(*args, env=env) as server:
         server.wait_ready(timeout)
         yield server
-        if server.process.poll() is None:
+        if not server.signalled:
             server.signal()
         code = server.wait(timeout)
         assert exit_code is None or code == exit_code, server.log()

@@ -28,13 +28,16 @@ SWEEP_INTERVAL = 0.05
 @dataclass(frozen=True)
 class BatchLimits:
     """`max_batch_size` counts rows and is inclusive; `max_batch_time` is seconds to hold a batch
-    open; the queue is bounded in requests and in bytes.
+    open; the queue is bounded in requests and in bytes. `infer_timeout` is how many seconds
+    after its arrival a request's execution is ended, however impatient its caller; None ends it
+    at the caller's deadline.
     """
 
     max_batch_size: int = 1
     max_batch_time: float = 0.0
     max_queue_size: int = 4096
     max_queue_bytes: int = 512 * 1024 * 1024
+    infer_timeout: float | None = None
 
 
 class Entry:
@@ -221,12 +224,17 @@ class Batcher:
         self.batches += 1
         self.batched_rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
-        response = await self._execute(request, max(entry.deadline for entry in batch))
+        response = await self._execute(request, max(map(self._ended_by, batch)))
         if len(batch) == 1:
             _deliver(batch[0], response)
             return
         for entry, piece in zip(batch, policy.split(response, counts), strict=True):
             _deliver(entry, piece)
+
+    def _ended_by(self, entry: Entry) -> float:
+        # Ending an execution may end a worker, which is not for an impatient caller to do.
+        timeout = self._limits.infer_timeout
+        return entry.deadline if timeout is None else max(entry.deadline, entry.arrived + timeout)
 
     async def _recover(self, batch: Sequence[Entry], error: HeadraceError) -> None:
         """Run a failed batch again one by one, so that one bad request fails alone."""

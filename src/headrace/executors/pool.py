@@ -47,6 +47,13 @@ class Seat:
     failed: dict[str, str] = field(default_factory=dict)
     strikes: dict[str, int] = field(default_factory=dict)
     supervisor: asyncio.Task[None] | None = None
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last_fate: str = ""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a process that takes calls."""
+        return self.process is not None and not self.process.channel.is_lost
 
 
 class WorkerPool:
@@ -161,15 +168,35 @@ class WorkerPool:
     async def _place(self, seat: Seat, key: str, settings: ModelSettings) -> ModelMetadata:
         if seat.supervisor is None:
             seat.supervisor = asyncio.create_task(self._supervise(seat))
-        async with self._changed:
-            await self._changed.wait_for(lambda: seat.process is not None)
-        assert seat.process is not None, "waited for just above"
         try:
-            metadata = await self._load_on(seat, seat.process, key, settings)
-        except WorkerLost as exc:
-            raise LoadFailed(f"model '{settings.name}': {exc.message} while loading it") from exc
+            metadata = await self._try_on(seat, key, settings)
+        except WorkerLost:
+            # Another model that was loading at the same time may be the culprit: once more, alone.
+            async with seat.alone:
+                metadata = await self._try_alone(seat, key, settings)
         seat.orders[key] = settings
         return metadata
+
+    async def _try_alone(self, seat: Seat, key: str, settings: ModelSettings) -> ModelMetadata:
+        try:
+            return await self._try_on(seat, key, settings)
+        except WorkerLost as exc:
+            fate = seat.last_fate
+            raise LoadFailed(
+                f"model '{settings.name}': the worker process {fate} while loading it"
+            ) from exc
+
+    async def _try_on(self, seat: Seat, key: str, settings: ModelSettings) -> ModelMetadata:
+        async with self._changed:
+            await self._changed.wait_for(lambda: seat.is_up)
+        process = seat.process
+        assert process is not None, "waited for just above"
+        try:
+            return await self._load_on(seat, process, key, settings)
+        except WorkerLost:
+            await process.exited.wait()
+            seat.last_fate = process.fate
+            raise
 
     async def _load_on(
         self, seat: Seat, process: WorkerProcess, key: str, settings: ModelSettings
@@ -222,11 +249,15 @@ class WorkerPool:
                     self._load_on(seat, process, key, settings), self._load_timeout
                 )
                 strikes.pop(key, None)
-            except WorkerLost as exc:
+            except WorkerLost:
+                await process.exited.wait()
                 strikes[key] = strikes.get(key, 0) + 1
                 if strikes[key] >= MOST_STRIKES:
                     self._give_up(
-                        seat, key, f"model '{settings.name}': {exc.message} while loading"
+                        seat,
+                        key,
+                        f"model '{settings.name}': "
+                        f"the worker process {process.fate} while loading it",
                     )
                 return
             except (TimeoutError, HeadraceError) as exc:

@@ -12,7 +12,7 @@ import logging
 import math
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
@@ -29,24 +29,39 @@ from headrace.errors import (
     Unimplemented,
 )
 from headrace.http.cycle import Cycle
+from headrace.http.parsing import Discard, KnownHead, cause, split_target
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
 
 ErrorBody = Callable[[str, HeadraceError], tuple[int, bytes]]
 
+
+class Direct(Protocol):
+    """Answers requests that have arrived whole, without the cost of an ASGI task."""
+
+    def match(self, path: str) -> Any:
+        """What `direct` needs to know of a POST path; None when it is not for it."""
+
+    def direct(
+        self, connection: Any, target: Any, body: bytes, answer: Callable[..., None]
+    ) -> asyncio.Future[Any] | None:
+        """Answer now and return None, or return the future after which `answer` is called."""
+
+
 MAX_FIELDS = 100
 MAX_PIPELINED = 32
 # A refused client may still be sending: reading on for a moment lets it see the answer, where
 # closing at once would reset the connection and destroy it.
 LINGER_SECONDS = 3.0
-LINGER_BYTES = 256 * 1024 * 1024
 
 NEVER = math.inf
 IDLE, HEAD, BODY = range(3)
 
 # Fields that change how a request is read; any of them sends the head through `_check_head`.
-_FRAMING = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
+_FRAMING = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
+# Larger bodies go to the ASGI application, which can apply back-pressure.
+LARGEST_DIRECT = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
@@ -64,8 +79,12 @@ class Connection(HttpToolsProtocol):
         settings: ServerSettings,
         error_body: ErrorBody,
         loop: asyncio.AbstractEventLoop,
+        direct: Direct | None = None,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
+        self._direct = direct
+        self._target: Any = None
+        self._length = 0
         self.on_disconnect: Callable[[], object] | None = None
         self.deadline = NEVER
         self._settings = settings
@@ -110,7 +129,7 @@ class Connection(HttpToolsProtocol):
             if self._receiving:
                 self._received_part(len(data))
         except httptools.HttpParserError as error:
-            self._refuse(_cause(error))
+            self._refuse(cause(error))
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except HeadraceError as error:
@@ -119,6 +138,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._receiving = HEAD
         self.url = b""
+        self._length = 0
         self.expect_100_continue = False
         self.headers = []
         self.scope = {  # type: ignore[typeddict-item, typeddict-unknown-key]
@@ -135,7 +155,9 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _FRAMING:
+        if name == b"content-length":
+            self._length = int(value)
+        elif name in _FRAMING:
             self._suspect = True
         self.headers.append((name, value))
 
@@ -151,10 +173,11 @@ class Connection(HttpToolsProtocol):
             scope["http_version"] = version
         if len(self.pipeline) >= MAX_PIPELINED:
             raise Overloaded(f"more than {MAX_PIPELINED} requests wait on one connection")
-        scope["raw_path"], scope["query_string"] = _split_target(self.url)
+        scope["raw_path"], scope["query_string"] = split_target(self.url)
         path = scope["raw_path"].decode("ascii")
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         self._receiving = BODY
+        self._target = self._direct_target(scope)
         # Trailers come through on_header too, and must not reach the scope.
         self.headers = []
         self._start_cycle(version)
@@ -178,6 +201,9 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.loop.time() + self._settings.keep_alive_timeout
             return
         self.deadline = NEVER
+        if self._target is not None:
+            self._answer_directly(cast(Cycle, cycle))
+            return
         cycle.more_body = False
         cycle.message_event.set()
         # With reading paused, nobody would notice the client leave.
@@ -248,16 +274,39 @@ class Connection(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=asyncio.Event() if self._target is None else _NO_EVENT,
             expect_100_continue=self.expect_100_continue,
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        if self._target is not None:
+            return
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _direct_target(self, scope: dict[str, Any]) -> Any:
+        """Whether this request can do without a task: small, plain, and nothing before it."""
+        if (
+            self._direct is None
+            or self._suspect
+            or self._length > LARGEST_DIRECT
+            or scope["method"] != "POST"
+            or self.flow.write_paused
+            or (self.cycle is not None and not self.cycle.response_complete)
+        ):
+            return None
+        return self._direct.match(scope["path"])
+
+    def _answer_directly(self, cycle: Cycle) -> None:
+        assert self._direct is not None, "only its targets get here"
+        target, self._target = self._target, None
+        future = self._direct.direct(self, target, bytes(cycle.body), cycle.answer)
+        if future is not None:
+            self.tasks.add(future)  # type: ignore[arg-type]
+            future.add_done_callback(self.tasks.discard)
 
     def _check_head(self, version: str) -> None:
         """Judge a head that is large, came in pieces, or holds a framing field.
@@ -327,7 +376,7 @@ class Connection(HttpToolsProtocol):
             for field in self.scope["headers"]
             if field[0] in (b"content-length", b"transfer-encoding")
         ]
-        self.parser = httptools.HttpRequestParser(_KnownHead(self))
+        self.parser = httptools.HttpRequestParser(KnownHead(self))
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
 
@@ -350,7 +399,7 @@ class Connection(HttpToolsProtocol):
                     refusal = b""
         if owed:
             self._receiving = IDLE
-            self.parser = cast("httptools.HttpRequestParser", _Discard(self.transport))
+            self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
             self._refusal = refusal
             self.deadline = NEVER
         else:
@@ -371,7 +420,7 @@ class Connection(HttpToolsProtocol):
 
     def _close_with(self, answer: bytes) -> None:
         """Send a last answer, then read on for a moment before the connection closes."""
-        self.parser = cast("httptools.HttpRequestParser", _Discard(self.transport))
+        self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
         self._receiving = IDLE
         self._lingering = True
         self.deadline = self.loop.time() + LINGER_SECONDS
@@ -384,66 +433,11 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
 
-class _Discard:
-    """Stands in for the parser of a refused connection."""
+class _NoEvent:
+    """Stands in for the event that wakes an ASGI task, where there is none."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._left = LINGER_BYTES
-
-    def feed_data(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            self._transport.abort()
+    def set(self) -> None:
+        """Wake nobody."""
 
 
-class _KnownHead:
-    """Passes parser callbacks on to a connection, except those of one head it knows already."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._known = True
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._known:
-            self._connection.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._known:
-            self._connection.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._known:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self._known:
-            self._known = False
-        else:
-            self._connection.on_headers_complete()
-
-
-def _split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query string of a request target, in origin or absolute form."""
-    if target[:1] == b"/" and b"#" not in target:
-        path, _, query = target.partition(b"?")
-        return path, query
-    try:
-        parsed = httptools.parse_url(target)
-    except httptools.HttpParserInvalidURLError:
-        parsed = None
-    if parsed is None or not parsed.path:
-        raise InvalidInput("malformed HTTP request: the request target has no path")
-    return parsed.path, parsed.query or b""
-
-
-def _cause(error: httptools.HttpParserError) -> HeadraceError:
-    """What a parser error means: one of ours that a callback raised, or malformed HTTP."""
-    if isinstance(error.__context__, HeadraceError):
-        return error.__context__
-    if isinstance(error, httptools.HttpParserCallbackError):
-        logger.error("a parser callback failed", exc_info=error)
-        return HeadraceError("the request could not be read")
-    return InvalidInput(f"malformed HTTP request: {error}")
+_NO_EVENT = cast("asyncio.Event", _NoEvent())

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headrace.errors import ConfigurationError
-from headrace.http.connection import Connection, ErrorBody
+from headrace.http.connection import Connection, Direct, ErrorBody
 from headrace.settings import ServerSettings
 
 BACKLOG = 2048
@@ -70,6 +70,7 @@ class Listener:
     """
 
     def __init__(self, app: Any, settings: ServerSettings, error_body: ErrorBody) -> None:
+        self._direct: Direct | None = getattr(app, "inference", None)
         self._settings = settings
         self._error_body = error_body
         self._config = Config(
@@ -107,7 +108,7 @@ class Listener:
         self._refresh_headers()
         loop = asyncio.get_running_loop()
         connect = functools.partial(
-            Connection, self._config, self._state, settings, error_body, loop
+            Connection, self._config, self._state, settings, error_body, loop, self._direct
         )
         for sock in sockets:
             self._servers.append(await loop.create_server(connect, sock=sock, backlog=BACKLOG))

@@ -130,6 +130,7 @@ class ModelRepository:
             max_batch_time=model.settings.max_batch_time,
             max_queue_size=self._settings.max_queue_size,
             max_queue_bytes=self._settings.max_queue_bytes,
+            infer_timeout=model.infer_timeout,
         )
         model.batcher = Batcher(
             partial(executor.infer, model.key), limits, executor.slots(model.key)

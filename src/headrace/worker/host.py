@@ -66,7 +66,10 @@ class ModelHost:
             if hosted.run(hosted.model.load()) is False:
                 raise LoadFailed(f"load() of model '{settings.name}' returned False")
             metadata = hosted.model.metadata()
-        except HeadraceError:
+        except HeadraceError as exc:
+            if exc.__cause__ is not None:
+                # The message tells the kind of failure only; the cause is for the log.
+                logger.exception("model %s failed to load", settings.name)
             raise
         except BaseException as exc:
             logger.exception("model %s failed to load", settings.name)
@@ -91,7 +94,8 @@ class ModelHost:
             response: InferenceResponse = hosted.run(hosted.model.infer(request))
         except HeadraceError:
             raise
-        except Exception as exc:
+        except BaseException as exc:
+            # SystemExit included: it would end this thread only, and leave the caller waiting.
             name = hosted.settings.name
             logger.exception("model %s failed", name, extra={"request_id": request.id})
             raise ModelFailed(

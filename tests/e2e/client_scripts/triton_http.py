@@ -1,6 +1,6 @@
 """Asks a server everything a Triton user asks, with Triton's own client.
 
-`triton_http.py HOST:PORT`: the server has the models `wine` and `echo`. Prints one JSON object.
+`triton_http.py HOST:PORT` prints one JSON object; the server has models `wine`, `echo`, `blobs`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def echoes(client: triton.InferenceServerClient) -> dict:
 
 def raw_bytes(client: triton.InferenceServerClient) -> bool:
     """Bytes that are no text pass in binary form."""
-    answer = client.infer("echo", [tensor("x", RAW, "BYTES", True)], outputs=output(True))
-    return answer.as_numpy("output-1").tolist() == RAW.tolist()
+    asked = [tensor("x", RAW, "BYTES", True)]
+    answer = client.infer("blobs", asked, outputs=[triton.InferRequestedOutput("x")])
+    return answer.as_numpy("x").tolist() == RAW.tolist()
 
 
 def zipped(client: triton.InferenceServerClient) -> dict:
@@ -141,7 +142,7 @@ def main() -> None:
             "later": later(client),
             "errors": errors(client),
         }
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 
 from headrace.errors import Cancelled, TooLarge
 from headrace.http.body import read_body
+from headrace.http.inference import collect
 from headrace.http.listener import Listener, bind
 from headrace.settings import ServerSettings
 
@@ -37,7 +38,7 @@ async def answer(send, status, body, *headers):
 async def echo(scope, receive, send):
     """Answers path and body; a body over 1000 bytes is refused."""
     try:
-        body = await read_body(scope, receive, 1000)
+        body = await read_body(collect(scope["headers"]), receive, 1000)
     except Cancelled:
         return
     except TooLarge:

@@ -12,6 +12,7 @@ from raw_http import CHUNKED, GET, POST, serve, until
 
 from headrace.errors import Cancelled, ConfigurationError
 from headrace.http.body import read_body
+from headrace.http.inference import collect
 from headrace.http.listener import bind
 
 
@@ -75,7 +76,7 @@ def test_the_application_learns_that_the_client_left():
     left = asyncio.Event()
 
     async def app(scope, receive, send):
-        await read_body(scope, receive, 1_000_000)
+        await read_body(collect(scope["headers"]), receive, 1_000_000)
         scope["headrace.connection"].on_disconnect = left.set
         await left.wait()
 
@@ -146,7 +147,7 @@ def test_a_body_shorter_than_its_content_length_is_a_client_that_left():
 
     async def app(scope, receive, send):
         with contextlib.suppress(Cancelled):
-            await read_body(scope, receive, 1000)
+            await read_body(collect(scope["headers"]), receive, 1000)
             raise AssertionError
         cancelled.set()
 

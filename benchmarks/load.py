@@ -1,0 +1,90 @@
+"""Load from wrk: one keep-alive request per connection at a time, on one thread of wrk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# `[==[` opens a Lua string that only `]==]` closes, which no compact JSON holds.
+SCRIPT = """wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [==[{body}]==]
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    '\\nRESULT {{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": '
+    .. '{{"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}}}}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+end
+"""
+
+
+class LoadFailed(Exception):
+    """wrk is missing, could not run, or saw an error: there is no number."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of wrk: requests a second, and latencies in milliseconds."""
+
+    requests: int
+    seconds: float
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+def wrk_version() -> str:
+    """The first line that wrk says of itself.
+
+    Raises:
+        LoadFailed: wrk is not installed.
+    """
+    if shutil.which("wrk") is None:
+        raise LoadFailed(
+            "wrk is not installed, and it makes the load; on Debian and Ubuntu: "
+            "apt-get install wrk, on macOS: brew install wrk"
+        )
+    # wrk has no quiet way to tell its version: it exits 1 after the usage.
+    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, timeout=10)
+    return (said.stdout + said.stderr).splitlines()[0].split(" Copyright")[0]
+
+
+def write_script(path: Path, body: bytes) -> None:
+    """Write the Lua script that posts `body`."""
+    path.write_text(SCRIPT.format(body=body.decode()))
+
+
+def run(url: str, script: Path, connections: int, seconds: int) -> Measured:
+    """Load `url` for whole `seconds` over `connections`.
+
+    Raises:
+        LoadFailed: a request failed on its socket, timed out or was refused, or none came back.
+    """
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
+    try:
+        done = subprocess.run(
+            [*command, "-s", str(script), url], capture_output=True, text=True, timeout=seconds + 40
+        )
+    except subprocess.TimeoutExpired:
+        raise LoadFailed(f"wrk did not end, {connections} connections to {url}") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode != 0 or not lines:
+        raise LoadFailed(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
+    result = json.loads(lines[0].removeprefix("RESULT "))
+    errors: Mapping[str, int] = result["errors"]
+    if any(errors.values()) or not result["requests"]:
+        raise LoadFailed(f"{connections} connections to {url}: {errors}, so this is no result")
+    taken = result["microseconds"] / 1e6
+    return Measured(
+        result["requests"],
+        taken,
+        result["requests"] / taken,
+        result["p50"] / 1000,
+        result["p99"] / 1000,
+    )

@@ -1,0 +1,166 @@
+"""Renders docs/benchmarks.md from the results; no figure of that page is typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import comparison
+from benchmarks.comparison import Run, middle
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+INTRODUCTION = """# Benchmarks
+
+This page is rendered from `benchmarks/results/` by `python -m benchmarks.render`; do not edit it.
+`make bench` measures again and renders it; `benchmarks/README.md` says how.
+
+One wine, a row of eleven numbers, per request. The load comes from wrk on the same machine, so
+the rates are those of this machine with wrk on it; the ratios travel better than the rates.
+"""
+
+
+def page(results: Iterable[Run]) -> str:
+    """The whole page in Markdown."""
+    return "\n".join([INTRODUCTION, *(section(result) for result in results)])
+
+
+def section(result: Run) -> str:
+    """One scenario set: goals, ratios, rates, latencies, costs, start, machine."""
+    parts = [
+        f"## {result['title']}\n",
+        f"{_method(result)}\n",
+        "### Goals\n",
+        _goals(result),
+        "### Rates as a multiple of bare uvicorn\n",
+        _per_connections(result, lambda name, count: _times(result, name, "uvicorn-echo", count)),
+        "### Rates as a multiple of `mlflow models serve`\n",
+        _per_connections(
+            result, lambda name, count: _times(result, name, "mlflow-invocations", count)
+        ),
+        "### Requests a second, median of the rounds\n",
+        _per_connections(result, lambda name, count: f"{middle(result, name, count, 'rate'):,.0f}"),
+        "### Latency in milliseconds, p50 / p99, median of the rounds\n",
+        _per_connections(result, lambda name, count: _latency(result, name, count)),
+        "### Processor time per request in microseconds, server process / its child processes\n",
+        _per_connections(result, lambda name, count: _cost(result, name, count)),
+        "### Start and memory\n",
+        _servers(result),
+        "### The machine and the versions\n",
+        _machine(result["machine"], result["load_average"]),
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page from every results file."""
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(results))
+
+
+def _method(result: Run) -> str:
+    method = result["method"]
+    return (
+        f"{method['rounds']} rounds of {method['seconds']} s for each scenario at each number of "
+        f"connections, interleaved, after {method['warm_up_seconds']} s of warm-up. All servers "
+        "were up, and only the measured one had load."
+    )
+
+
+def _goals(result: Run) -> str:
+    titles = _titles(result)
+    rows = [
+        [
+            titles[goal.name],
+            titles[goal.base],
+            goal.connections,
+            f"{goal.factor:g}",
+            f"{reached:.2f}",
+            f"{least:.2f} to {most:.2f}",
+            comparison.verdict(goal, reached),
+        ]
+        for goal, reached, least, most in comparison.goals(result)
+    ]
+    head = ["what", "against", "connections", "goal", "reached", "in a round", ""]
+    return _table(head, rows)
+
+
+def _per_connections(result: Run, cell: Any) -> str:
+    counts = result["method"]["connections"]
+    head = ["connections", *counts]
+    rows = [
+        [title, *(cell(name, count) for count in counts)] for name, title in _titles(result).items()
+    ]
+    return _table(head, rows)
+
+
+def _times(result: Run, name: str, base: str, connections: int) -> str:
+    reached, _, _ = comparison.ratio(result, name, base, connections)
+    return f"{reached:.2f}" if reached < 10 else f"{reached:.0f}"
+
+
+def _latency(result: Run, name: str, connections: int) -> str:
+    p50, p99 = (middle(result, name, connections, figure) for figure in ("p50_ms", "p99_ms"))
+    return f"{p50:.2f} / {p99:.2f}"
+
+
+def _cost(result: Run, name: str, connections: int) -> str:
+    front, workers = (
+        middle(result, name, connections, figure) for figure in ("front_us", "workers_us")
+    )
+    return f"{front:.0f} / {workers:.0f}"
+
+
+def _servers(result: Run) -> str:
+    rows = [
+        [
+            name,
+            f"{server['live_after_seconds']:.2f}",
+            f"{server['ready_after_seconds']:.2f}",
+            f"{server['memory_mb']['front']:.0f}",
+            f"{server['memory_mb']['workers']:.0f}",
+            f"{server['memory_mb']['pss']:.0f}",
+        ]
+        for name, server in result["servers"].items()
+    ]
+    head = [
+        "server", "live after s", "ready after s", "server process MB", "child processes MB",
+        "all, shared pages counted once, MB",
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _machine(machine: Run, load_average: dict[str, list[float]]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    loads = "; ".join(
+        f"{when} the run {', '.join(f'{value:g}' for value in values)}"
+        for when, values in load_average.items()
+    )
+    rows = [
+        ["date", machine["date"]],
+        ["commit", machine["commit"]],
+        ["processor", f"{machine['cpu']}, {machine['cores']} cores"],
+        ["memory", f"{machine['memory_mb']:,} MB"],
+        ["system", f"{machine['system']}, Python {machine['python']}"],
+        ["versions", f"{versions}, {machine['wrk']}"],
+        ["load average", loads],
+    ]
+    return _table(["", ""], rows)
+
+
+def _titles(result: Run) -> dict[str, str]:
+    return {name: scenario["title"] for name, scenario in result["scenarios"].items()}
+
+
+def _table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The servers under test as child processes: started, asked whether ready, looked at, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks import echo
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT = 90.0
+STOP_TIMEOUT = 10.0
+HEALTH = {"uvicorn": "/", "mlflow": "/ping"}
+OURS = ("/v2/health/live", "/v2/health/ready")
+
+
+class NotStarted(Exception):
+    """A server ended, or was not ready in time."""
+
+
+class Server:
+    """One running server; `live_after` and `ready_after` are seconds since it was started."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+        self.name = name
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self.live_after = 0.0
+        self.ready_after = 0.0
+
+    def processes(self) -> dict[str, list[int]]:
+        """The process ids: `front`, which was started, and `workers`, all that descend from it."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    children.setdefault(_parent(entry), []).append(int(entry.name))
+        found, todo = [], [self.process.pid]
+        while todo:
+            below = children.get(todo.pop(), [])
+            found += below
+            todo += below
+        return {"front": [self.process.pid], "workers": sorted(found)}
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident megabytes of the front and of the workers together, and the PSS of all."""
+        processes = self.processes()
+        sizes = {kind: _memory(ids, "Rss:") for kind, ids in processes.items()}
+        sizes["pss"] = _memory([pid for ids in processes.values() for pid in ids], "Pss:")
+        return sizes
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds used so far by the front and by the workers together."""
+        return {kind: sum(_cpu(pid) for pid in ids) for kind, ids in self.processes().items()}
+
+
+@contextmanager
+def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
+    """The server `name`, ready: `argument` is its model, or the answer of the echo.
+
+    Raises:
+        NotStarted: it ended or was not ready in time; `log` has what it said.
+    """
+    port = _free_port()
+    # `mlflow models serve` looks for uvicorn on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", echo.ANSWER: str(argument)}
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(name, argument, port),
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(name, process, port)
+    try:
+        live, ready = OURS if name.startswith("headrace") else (HEALTH[name],) * 2
+        server.live_after = _answers(server, live, began, log)
+        server.ready_after = _answers(server, ready, began, log)
+        yield server
+    finally:
+        _end(server)
+
+
+def _command(name: str, argument: Path, port: int) -> list[str]:
+    if name == "uvicorn":
+        options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        app = ["--factory", "benchmarks.echo:create", "--port", str(port)]
+        return [sys.executable, "-m", "uvicorn", *options, *app]
+    if name == "mlflow":
+        where = ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
+        return [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(argument), *where]
+    ports = ["--http-port", str(port), "--metrics-port", str(_free_port())]
+    return [sys.executable, "-m", "headrace", "serve", str(argument), "--name", "wine", *ports]
+
+
+def _answers(server: Server, path: str, began: float, log: Path) -> float:
+    """Wait for a 200 and return the seconds since `began`."""
+    while (taken := time.monotonic() - began) < START_TIMEOUT:
+        if server.process.poll() is not None:
+            raise NotStarted(f"{server.name} ended:\n{_tail(log)}")
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(server.url + path, timeout=START_TIMEOUT) as response,
+        ):
+            if response.status == 200:
+                return time.monotonic() - began
+        time.sleep(0.02)
+    raise NotStarted(f"{server.name} was not ready after {taken:.0f} s:\n{_tail(log)}")
+
+
+def _end(server: Server) -> None:
+    """Ask the server to end, and end what is left of its session."""
+    server.process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.process.wait(STOP_TIMEOUT)
+    # The process group is its own, so nobody else's process is in it.
+    with suppress(ProcessLookupError):
+        os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait(STOP_TIMEOUT)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1500:]
+
+
+def _parent(entry: Path) -> int:
+    # The second field, the name, may hold spaces and brackets.
+    return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _cpu(pid: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _memory(pids: list[int], field: str) -> float:
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith(field):
+                    total += int(line.split()[1])
+    return total / 1024

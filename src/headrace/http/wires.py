@@ -1,0 +1,123 @@
+"""How each protocol writes requests and answers over HTTP. Everything else is one flow."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+from headrace.errors import InvalidInput, UnsupportedMedia
+from headrace.http.errors import JSON
+from headrace.protocol import rest_binary, rest_json, scoring
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.repository.served import ServedModel
+
+Headers = dict[bytes, bytes]
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class Wire(Protocol):
+    """One protocol's way of writing requests and answers."""
+
+    def decode(self, body: bytes, headers: Headers, model: ServedModel) -> tuple[Any, Any]:
+        """The request, and what `encode` needs to know of it."""
+
+    def encode(
+        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
+    ) -> tuple[bytes, HeaderList]:
+        """The answer's body and its headers, without the length."""
+
+
+JSON_HEADERS: HeaderList = [(b"content-type", JSON)]
+
+
+class OpenInference:
+    """Open Inference Protocol REST, with the binary tensor data extension."""
+
+    MEDIA_TYPES = (b"application/json", b"application/octet-stream")
+    # curl's default for a body; what follows is parsed as JSON all the same.
+    LENIENT = (b"", b"application/x-www-form-urlencoded")
+
+    def decode(
+        self, body: bytes, headers: Headers, model: ServedModel
+    ) -> tuple[InferenceRequest, Any]:
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type not in self.MEDIA_TYPES and media_type not in self.LENIENT:
+            raise UnsupportedMedia(
+                "this route takes application/json, or application/octet-stream with "
+                "Inference-Header-Content-Length"
+            )
+        length = headers.get(b"inference-header-content-length")
+        if length is None:
+            decoded = rest_json.decode_request(body)
+        elif not length.isdigit() or len(length) > 18:
+            raise InvalidInput(
+                "Inference-Header-Content-Length: expected the number of JSON bytes in the body"
+            )
+        elif int(length) == 0:
+            decoded = rest_binary.decode_raw(body, model.model_metadata.inputs)
+        else:
+            decoded = rest_json.decode_request(body, int(length))
+        return decoded.request, decoded.binary_outputs
+
+    def encode(
+        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
+    ) -> tuple[bytes, HeaderList]:
+        body, json_length = rest_json.encode_response(
+            response,
+            model_name=model.name,
+            model_version=model.version,
+            id=id,
+            binary_outputs=context,
+        )
+        if json_length is None:
+            return body, JSON_HEADERS
+        return body, [
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", b"%d" % json_length),
+        ]
+
+
+class Scoring:
+    """MLflow's scoring protocol."""
+
+    def decode(
+        self, body: bytes, headers: Headers, model: ServedModel
+    ) -> tuple[InferenceRequest, Any]:
+        content_type = headers.get(b"content-type")
+        decoded = scoring.decode(
+            body, content_type.decode("latin-1") if content_type else None, model.signature
+        )
+        return decoded.request, decoded.wrapped
+
+    def encode(
+        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
+    ) -> tuple[bytes, HeaderList]:
+        return scoring.encode(response, context), JSON_HEADERS
+
+
+class Target(NamedTuple):
+    """Which model a path means; no name means the only one served."""
+
+    wire: Wire
+    name: str | None = None
+    version: str | None = None
+
+
+OPEN_INFERENCE = OpenInference()
+SCORING = Scoring()
+WIRES: dict[str, Wire] = {"infer": OPEN_INFERENCE, "invocations": SCORING}
+
+
+@lru_cache(maxsize=4096)
+def match(path: str) -> Target | None:
+    """The inference target of a path, or None when it is no inference route. Hot."""
+    if path == "/invocations":
+        return Target(SCORING)
+    parts = path.split("/")
+    if len(parts) == 5 and parts[1] == "v2" and parts[2] == "models":
+        wire = WIRES.get(parts[4])
+        return Target(wire, parts[3]) if wire is not None else None
+    if len(parts) == 7 and parts[1:3] == ["v2", "models"] and parts[4] == "versions":
+        wire = WIRES.get(parts[6])
+        return Target(wire, parts[3], parts[5]) if wire is not None else None
+    return None

@@ -1,0 +1,17 @@
+"""What every test gets; data and models are defined in the tests themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of the data sets too large for this repository; skips where there is none."""
+    folder = os.environ.get("HEADRACE_TEST_DATA")
+    if not folder:
+        pytest.skip("HEADRACE_TEST_DATA is not set")
+    return Path(folder)
