@@ -7,6 +7,7 @@ close the listeners, stop the workers.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -91,6 +92,9 @@ class Server:
         """Load all models; False when there were some and none could be loaded."""
         await self._repository.load_all(self._models)
         self._dataplane.loaded = True
+        # What lives now lives on: the collector need not walk it again for every request's garbage.
+        gc.collect()
+        gc.freeze()
         missing = self._dataplane.not_ready()
         if missing and len(missing) == len({model.name for model in self._models}):
             return False

@@ -10,11 +10,17 @@ from collections.abc import Hashable, Sequence
 
 from headrace.errors import BadModelOutput
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.signature import SCORING
 from headrace.protocol.tensor import Tensor, split_rows
 
 
 def rows(request: InferenceRequest) -> int | None:
-    """The number of rows all inputs agree on, or None when the request cannot be merged."""
+    """The number of rows all inputs agree on, or None when the request cannot be merged.
+
+    A raw scoring body is one tensor of one element, but holds any number of rows.
+    """
+    if request.content_type == SCORING:
+        return None
     count: int | None = None
     for tensor in request.inputs:
         shape = tensor.shape

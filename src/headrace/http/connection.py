@@ -28,7 +28,7 @@ from headrace.errors import (
     RequestTimeout,
     Unimplemented,
 )
-from headrace.http.cycle import Cycle
+from headrace.http.cycle import Cycle, DirectCycle
 from headrace.http.parsing import Discard, KnownHead, cause, split_target
 from headrace.settings import ServerSettings
 
@@ -46,7 +46,10 @@ class Direct(Protocol):
     def direct(
         self, connection: Any, target: Any, body: bytes, answer: Callable[..., None]
     ) -> asyncio.Future[Any] | None:
-        """Answer now and return None, or return the future after which `answer` is called."""
+        """Answer now and return None, or return the future after which `answer` is called.
+
+        Whoever returns a future calls `connection.settled` with it when it is done.
+        """
 
 
 MAX_FIELDS = 100
@@ -84,6 +87,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, {}, loop)
         self._direct = direct
         self._target: Any = None
+        self._direct_cycle = DirectCycle(self)
         self._length = 0
         self.on_disconnect: Callable[[], object] | None = None
         self.deadline = NEVER
@@ -202,7 +206,7 @@ class Connection(HttpToolsProtocol):
             return
         self.deadline = NEVER
         if self._target is not None:
-            self._answer_directly(cast(Cycle, cycle))
+            self._answer_directly()
             return
         cycle.more_body = False
         cycle.message_event.set()
@@ -265,6 +269,11 @@ class Connection(HttpToolsProtocol):
 
     def _start_cycle(self, version: str) -> None:
         before = self.cycle
+        keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        if self._target is not None:
+            self._direct_cycle.begin(keep_alive)
+            self.cycle = cast(Cycle, self._direct_cycle)
+            return
         self.cycle = Cycle(
             scope=self.scope,
             # Its writes go straight to the transport, its closing goes through `close`.
@@ -274,13 +283,11 @@ class Connection(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event() if self._target is None else _NO_EVENT,
+            message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        if self._target is not None:
-            return
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -300,13 +307,18 @@ class Connection(HttpToolsProtocol):
             return None
         return self._direct.match(scope["path"])
 
-    def _answer_directly(self, cycle: Cycle) -> None:
+    def _answer_directly(self) -> None:
         assert self._direct is not None, "only its targets get here"
         target, self._target = self._target, None
+        cycle = self._direct_cycle
         future = self._direct.direct(self, target, bytes(cycle.body), cycle.answer)
         if future is not None:
             self.tasks.add(future)  # type: ignore[arg-type]
-            future.add_done_callback(self.tasks.discard)
+
+    def settled(self, future: asyncio.Future[Any]) -> None:
+        """A direct request's future is done; nothing is in flight for it any more."""
+        self.on_disconnect = None
+        self.tasks.discard(future)
 
     def _check_head(self, version: str) -> None:
         """Judge a head that is large, came in pieces, or holds a framing field.
@@ -431,13 +443,3 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         # What is read from now on is dropped, so there is no need to hold it back.
         self.flow.resume_reading()
-
-
-class _NoEvent:
-    """Stands in for the event that wakes an ASGI task, where there is none."""
-
-    def set(self) -> None:
-        """Wake nobody."""
-
-
-_NO_EVENT = cast("asyncio.Event", _NoEvent())

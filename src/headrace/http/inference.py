@@ -16,7 +16,7 @@ from headrace.errors import Cancelled, HeadraceError, InvalidInput
 from headrace.http.body import compress, read_body
 from headrace.http.errors import error_body, error_headers, row
 from headrace.http.wires import JSON_HEADERS, HeaderList, Headers, Target, Wire, match
-from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.messages import InferenceResponse
 from headrace.repository.served import ServedModel
 from headrace.settings import ServerSettings
 
@@ -37,7 +37,7 @@ class Exchange(NamedTuple):
     call: Call
     wire: Wire
     context: Any
-    request: InferenceRequest
+    id: str
     request_id: bytes
     accepted: bytes | None
 
@@ -94,7 +94,7 @@ class InferenceRoutes:
     def _on_done(
         self, connection: Any, exchange: Exchange, answer: Answer, future: asyncio.Future[Any]
     ) -> None:
-        connection.on_disconnect = None
+        connection.settled(future)
         try:
             fields, body = self._conclude(exchange)
         except asyncio.CancelledError:
@@ -115,12 +115,13 @@ class InferenceRoutes:
         wire = target.wire
         model = self._find(target)
         request, context = wire.decode(body, headers, model)
-        if not request.id:
-            request.id = request_id.decode("ascii")
+        id = request.id or request_id.decode("ascii")
+        # A failure is logged by this process and by the worker, both under the request's id.
+        request.id = request_id.decode("ascii")
         given = headers.get(b"x-request-timeout")
         call = self._dataplane.start(model, request, _timeout(given) if given else None)
         accepted = headers.get(b"accept-encoding")
-        return Exchange(call, wire, context, request, request_id, accepted)
+        return Exchange(call, wire, context, id, request_id, accepted)
 
     def _conclude(self, exchange: Exchange) -> tuple[HeaderList, bytes]:
         """Headers and body of the answer to a request whose future is done.
@@ -131,9 +132,7 @@ class InferenceRoutes:
         """
         call = exchange.call
         response: InferenceResponse = self._dataplane.finish(call)
-        body, fields = exchange.wire.encode(
-            call.model, response, exchange.request.id, exchange.context
-        )
+        body, fields = exchange.wire.encode(call.model, response, exchange.id, exchange.context)
         return [*fields, (b"x-request-id", exchange.request_id)], body
 
     def _find(self, target: Target) -> ServedModel:

@@ -27,21 +27,30 @@ class Wire(Protocol):
         """The answer's body and its headers, without the length."""
 
 
+MEDIA_TYPES = (
+    b"application/json",
+    b"application/octet-stream",
+    # None at all, and curl's default for a body: what follows is parsed as JSON all the same.
+    b"",
+    b"application/x-www-form-urlencoded",
+)
+
+
+@lru_cache(maxsize=256)
+def _is_accepted(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
+
+
 JSON_HEADERS: HeaderList = [(b"content-type", JSON)]
 
 
 class OpenInference:
     """Open Inference Protocol REST, with the binary tensor data extension."""
 
-    MEDIA_TYPES = (b"application/json", b"application/octet-stream")
-    # curl's default for a body; what follows is parsed as JSON all the same.
-    LENIENT = (b"", b"application/x-www-form-urlencoded")
-
     def decode(
         self, body: bytes, headers: Headers, model: ServedModel
     ) -> tuple[InferenceRequest, Any]:
-        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media_type not in self.MEDIA_TYPES and media_type not in self.LENIENT:
+        if not _is_accepted(headers.get(b"content-type", b"")):
             raise UnsupportedMedia(
                 "this route takes application/json, or application/octet-stream with "
                 "Inference-Header-Content-Length"

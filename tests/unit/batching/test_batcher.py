@@ -144,6 +144,18 @@ def test_requests_that_differ_in_anything_but_rows_never_share_a_batch(
     run(test)
 
 
+def test_raw_scoring_bodies_are_never_merged() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching())
+        raw = {"content_type": "mlflow"}
+        futures = [batcher.submit(request(1.0, parameters=raw), FAR) for _ in range(2)]
+        await asyncio.gather(*futures)
+
+        assert len(model.batches) == 2
+
+    run(test)
+
+
 def test_a_caller_who_leaves_the_queue_takes_its_rows_along() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching())
