@@ -51,7 +51,7 @@ def main() -> int:
     if not is_free(port):
         print(f"port {port} is taken; choose another: make demo PORT={port + 10}", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         return demo(port, options.check)

@@ -26,10 +26,12 @@ class Model:
     `load` and `predict` may be plain functions or coroutines. All run in a worker process.
 
     Set `row_independent = True` when each row of the answer depends on the same row of the
-    input alone; requests are then merged into batches.
+    input alone; requests are then merged into batches. `decodes_scoring` is for runtimes that
+    decode raw bodies of MLflow's scoring protocol themselves.
     """
 
     row_independent = False
+    decodes_scoring = False
     platform = "python"
 
     def __init__(self, settings: ModelSettings) -> None:

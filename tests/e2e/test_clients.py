@@ -135,6 +135,10 @@ def test_the_error_names_what_is_missing(triton):
     assert "fixed acidity" in message
 
 
+# MLflow's client waits for an answer without end.
+answers_soon = pytest.mark.timeout(60)
+
+
 def mlflow_client(server):
     address = urlsplit(server.http)
     return ScoringServerClient(address.hostname, address.port)
@@ -151,11 +155,13 @@ def scoring(models):
         yield mlflow_client(server), mlflow.pyfunc.load_model(str(models / "wine"))
 
 
+@answers_soon
 def test_mlflows_client_waits_for_us(scoring):
     client, _ = scoring
     client.wait_server_ready(timeout=5)
 
 
+@answers_soon
 def test_mlflows_client_reads_a_version(scoring):
     client, _ = scoring
     assert client.get_version() == ask(client.url_prefix, "GET", "/version").body.decode()
@@ -169,12 +175,14 @@ def test_mlflows_client_reads_a_version(scoring):
         pytest.param(lambda table: table.sample(frac=1, random_state=7), id="a shuffled index"),
     ],
 )
+@answers_soon
 def test_mlflows_client_gets_the_answers_of_pyfunc(form, scoring):
     client, model = scoring
     data = form(wines().head(20))
     assert predictions(client.invoke(data)) == model.predict(data).tolist()
 
 
+@answers_soon
 def test_mlflows_client_sends_arrays(tmp_path):
     rows = np.arange(12.0).reshape(3, 4)
     model = LinearRegression().fit(rows, [1.0, 2.0, 4.0])
@@ -192,12 +200,14 @@ def test_mlflows_client_sends_arrays(tmp_path):
         pytest.param(wines().assign(extra=1), "surplus column 'extra'", id="surplus"),
     ],
 )
+@answers_soon
 def test_mlflows_client_shows_our_words_when_columns_do_not_fit(table, words, scoring):
     client, _ = scoring
     with pytest.raises(Exception, match=f"error code 400.*{words}"):
         client.invoke(table)
 
 
+@answers_soon
 def test_mlflows_client_gets_the_answer_to_params(tmp_path):
     class Scaled(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):

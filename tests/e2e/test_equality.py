@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -119,6 +120,18 @@ def row_major(table):
     return np.ascontiguousarray(table.to_numpy())
 
 
+@cache
+def single_wines():
+    table = wines()
+    return [table.iloc[[n]] for n in range(len(table))]
+
+
+@cache
+def one_by_one(load):
+    predict = load()
+    return np.concatenate([predict(row) for row in single_wines()])
+
+
 DOORS = [
     pytest.param(ask_columns, named, id="v2 JSON columns"),
     pytest.param(ask_columns_binary, named, id="v2 binary columns"),
@@ -137,11 +150,8 @@ def test_all_wines_in_one_request_equal_the_model(ask, load, client):
 
 @pytest.mark.parametrize(("ask", "load"), DOORS)
 def test_the_wines_one_by_one_equal_the_model(ask, load, client):
-    table, predict = wines(), load()
-    rows = [table.iloc[[n]] for n in range(len(table))]
-    answers = np.concatenate([ask(client, row) for row in rows])
-    expected = np.concatenate([predict(row) for row in rows])
-    assert answers.tobytes() == expected.tobytes()
+    answers = np.concatenate([ask(client, row) for row in single_wines()])
+    assert answers.tobytes() == one_by_one(load).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -150,14 +160,14 @@ def test_the_wines_one_by_one_equal_the_model(ask, load, client):
 )
 @pytest.mark.parametrize("ask", [ask_array, ask_array_binary], ids=["JSON", "binary"])
 def test_any_double_arrives_as_it_was_sent(value, ask, client):
-    table = wines().head(1).assign(alcohol=value)
+    table = single_wines()[0].assign(alcohol=value)
     (answer,) = ask(client, table)
     assert struct.pack("<d", answer) == unnamed()(table).tobytes()
 
 
 def test_the_server_process_stays_small(server, client):
-    for n in range(200):
-        ask_columns(client, wines().iloc[[n]])
+    for row in single_wines()[:200]:
+        ask_columns(client, row)
     status = Path(f"/proc/{server.process.pid}/status")
     if not status.exists():
         pytest.skip("memory is read from /proc, which only Linux has")

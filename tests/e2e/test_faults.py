@@ -137,6 +137,51 @@ def test_a_request_that_kills_the_worker_twice_is_refused_and_the_next_is_fine(
         assert fine.json["outputs"][0]["data"] == [8.0]
 
 
+def test_a_hanging_model_costs_its_neighbours_in_the_worker_nothing(tmp_path: Path) -> None:
+    write_model(tmp_path, BUSY, row_independent=True)
+    write_model(tmp_path, "time.sleep(600)", name="hangs", infer_timeout=0.5)
+    with serving(tmp_path) as server, Load(server.http, 8) as load:
+        for _ in range(3):
+            load.wait_progress()
+            assert ask(server.http, "POST", "/v2/models/hangs/infer", numbers(1)).status == 504
+        load.wait_progress()
+
+    assert load.failures == []
+
+
+def test_readiness_follows_a_worker_that_restarts(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, load="time.sleep(0.5)")) as server:
+        started = time.monotonic()
+        kill_worker(server)
+        until(lambda: ask(server.http, "GET", "/v2/health/ready").status == 503, 1, "not ready")
+        assert ask(server.http, "GET", "/v2/models/m/ready").status == 503
+        assert ask(server.http, "GET", "/v2/health/live").status == 200
+        until(lambda: ask(server.http, "GET", "/v2/health/ready").status == 200, 10, "ready")
+
+        assert time.monotonic() - started > 0.5
+        assert (
+            "headrace_worker_restarts_total 1.0"
+            in ask(server.metrics, "GET", "/metrics").body.decode()
+        )
+
+
+def test_more_requests_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "time.sleep(0.5)\nreturn x * 2")
+    with ThreadPoolExecutor(10) as threads, serving(folder, "--max-queue-size", 3) as server:
+        answers = list(
+            threads.map(lambda n: ask(server.http, "POST", INFER, numbers(n)), range(10))
+        )
+
+        served = [answer for answer in answers if answer.status == 200]
+        refused = [answer for answer in answers if answer.status == 503]
+        assert len(served) >= 3
+        assert len(refused) >= 5
+        assert len(served) + len(refused) == 10
+        assert {answer.json["code"] for answer in refused} == {"overloaded"}
+        assert all("retry-after" in answer.headers for answer in refused)
+        assert "--max-queue-size" in refused[0].json["error"]
+
+
 @pytest.fixture(scope="module")
 def moody(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model that obeys: 1 sleeps, 2 raises, 3 prints 50 MB, 4 exits, all else is doubled."""

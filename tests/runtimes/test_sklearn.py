@@ -145,3 +145,12 @@ def test_metadata_tells_features_and_classes(tmp_path):
     assert metadata.inputs[0].parameters["feature_names"] == ["a", "b", "c"]
     assert [output.shape for output in metadata.outputs[:2]] == [[-1], [-1, 2]]
     assert metadata.row_independent
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=["NaN", "infinity"])
+def test_nan_that_the_model_does_not_take_is_the_callers_fault(value, tmp_path):
+    runtime = serve(LogisticRegression().fit(X, Y), tmp_path)
+    rows = X.copy()
+    rows[3, 1] = value
+    with pytest.raises(InvalidInput, match="NaN"):
+        ask(runtime, inputs=[tensor_of("x", rows)])

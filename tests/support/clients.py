@@ -45,7 +45,7 @@ def environment(name: str, requirement: str) -> Path:
 
 
 def run_script(python: Path, script: str, *arguments: str, timeout: float = 60, **env: str) -> Any:
-    """What a script of `client_scripts` prints, parsed as JSON; it must exit with 0."""
+    """The last line that a script of `client_scripts` prints, as JSON; it must exit with 0."""
     done = subprocess.run(
         [python, SCRIPTS / script, *arguments],
         capture_output=True,
@@ -55,7 +55,7 @@ def run_script(python: Path, script: str, *arguments: str, timeout: float = 60, 
         timeout=timeout,
     )
     assert done.returncode == 0, f"{script} exited with {done.returncode}:\n{done.stderr}"
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _build(folder: Path, requirement: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import DeadlineExceeded, LoadFailed, ModelFailed, Poisoned
 from headrace.executors.executor import WorkerLost
-from headrace.executors.pool import Environment, WorkerPool
+from headrace.executors.pool import BATCHES_PER_INSTANCE, Environment, WorkerPool
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
@@ -199,7 +199,7 @@ def test_instances_are_spread_over_the_workers(tmp_path: Path) -> None:
         calls = [pool.infer("m", request(1.0), soon()) for _ in range(2)]
         pids = {answer(response)[0] for response in await asyncio.gather(*calls)}
 
-        assert pool.slots("m") == 2
+        assert pool.slots("m") == 2 * BATCHES_PER_INSTANCE
         assert pids == set(pool.pids)
 
     run(test, size=2)

@@ -18,9 +18,12 @@ logger = logging.getLogger("headrace.executors")
 
 FIRST_BACKOFF = 0.05
 LONGEST_BACKOFF = 30.0
-# A worker that lived this long starts over with the shortest back-off.
+# A worker that had loaded a model, or lived this long, comes back after the shortest pause.
 STEADY = 10.0
 STOP_GRACE = 5.0
+# One batch runs and one waits in the worker, which then never idles while the front process
+# handles answers. Measured: docs/decisions/0009.
+BATCHES_PER_INSTANCE = 2
 # Deaths in a row while loading one model before the worker goes on without it.
 MOST_STRIKES = 5
 
@@ -95,7 +98,7 @@ class WorkerPool:
         return metadata[0]
 
     def slots(self, key: str) -> int:
-        return sum(key in seat.orders for seat in self._seats)
+        return BATCHES_PER_INSTANCE * sum(key in seat.orders for seat in self._seats)
 
     def is_up(self, key: str) -> bool:
         return any(key in seat.loaded for seat in self._seats)
@@ -226,10 +229,11 @@ class WorkerPool:
                 self._changed.notify_all()
             await self._reload(seat, process)
             await process.exited.wait()
+            if seat.loaded or loop.time() - started > STEADY:
+                backoff = FIRST_BACKOFF
             seat.process = None
             seat.loaded.clear()
             self.restarts += 1
-            backoff = FIRST_BACKOFF if loop.time() - started > STEADY else backoff
             pause = backoff * random.uniform(0.5, 1.0)
             fields = {"pid": process.pid}
             logger.error("worker %s, restarting in %.2f s", process.fate, pause, extra=fields)

@@ -31,6 +31,7 @@ class MLflowRuntime(Model):
     """
 
     platform = "mlflow"
+    decodes_scoring = True
 
     def load(self) -> None:
         folder = MLflowFolder(self.settings)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Callable, Optional
 
 from headrace.errors import LoadFailed
-from headrace.runtimes import artefact
+from headrace.runtimes import artefact, finite
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
@@ -52,7 +52,7 @@ def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
     if not hasattr(model, method):
         raise LoadFailed(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
-    return lambda value, params: predict(value)
+    return lambda value, params: finite.call(predict, value)
 
 
 def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:

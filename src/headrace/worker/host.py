@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 import threading
 from collections.abc import Awaitable
 from typing import Any
@@ -15,10 +16,20 @@ from typing import Any
 from headrace import runtimes
 from headrace.errors import HeadraceError, LoadFailed, ModelFailed, ModelNotReady, shorten
 from headrace.model import Model
-from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.messages import (
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+    TensorMetadata,
+)
+from headrace.protocol.signature import SCORING
+from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.worker")
+
+# Reasons are shown to clients, who need not know where files lie.
+FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
 class HostedModel:
@@ -27,6 +38,7 @@ class HostedModel:
     def __init__(self, settings: ModelSettings, model: Model) -> None:
         self.settings = settings
         self.model = model
+        self.inputs: list[TensorMetadata] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, result: Any) -> Any:
@@ -66,6 +78,7 @@ class ModelHost:
             if hosted.run(hosted.model.load()) is False:
                 raise LoadFailed(f"load() of model '{settings.name}' returned False")
             metadata = hosted.model.metadata()
+            hosted.inputs = metadata.inputs
         except HeadraceError as exc:
             if exc.__cause__ is not None:
                 # The message tells the kind of failure only; the cause is for the log.
@@ -75,7 +88,7 @@ class ModelHost:
             logger.exception("model %s failed to load", settings.name)
             raise LoadFailed(
                 f"model '{settings.name}' raised {type(exc).__name__} while loading: "
-                f"{shorten(exc, 200)}"
+                f"{shorten(FOLDERS.sub('', str(exc)), 200)}"
             ) from exc
         self._models[key] = hosted
         return metadata
@@ -91,6 +104,8 @@ class ModelHost:
         if hosted is None:
             raise ModelNotReady("the model is not loaded in this worker")
         try:
+            if request.content_type == SCORING and not hosted.model.decodes_scoring:
+                request = as_request(request, hosted.inputs)
             response: InferenceResponse = hosted.run(hosted.model.infer(request))
         except HeadraceError:
             raise

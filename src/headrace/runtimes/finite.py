@@ -1,0 +1,32 @@
+"""Tells a model's refusal of NaN and infinity, which is the caller's fault, from its failure."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+
+from headrace.errors import InvalidInput
+
+
+def call(predict: Callable[[Any], Any], value: Any) -> Any:
+    """Call a method of an estimator.
+
+    Raises:
+        InvalidInput: it raised ValueError, and the input holds NaN or infinity.
+    """
+    try:
+        return predict(value)
+    except ValueError as error:
+        if _is_finite(value):
+            raise
+        raise InvalidInput(
+            "the input holds NaN (null) or infinity, which this model does not take"
+        ) from error
+
+
+def _is_finite(value: Any) -> bool:
+    # A table of several types has columns to look at one by one.
+    columns = [value[name] for name in value.columns] if hasattr(value, "columns") else [value]
+    arrays = [np.asarray(column) for column in columns]
+    return all(np.isfinite(array).all() for array in arrays if array.dtype.kind in "fc")

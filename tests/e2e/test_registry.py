@@ -1,0 +1,144 @@
+"""Models from MLflow's registry, as a real MLflow server holds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import headrace
+from support.asking import ask
+from support.clients import run_script
+from support.serving import serving, starting
+from support.tracking import ENVIRONMENT, tracking_server
+from support.wine import DATA, columns, save_mlflow, trained, wines
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore"),
+    # Two starts of MLflow come before the first test.
+    pytest.mark.timeout(300),
+]
+
+# Python runs this in every process that can find it: it writes down who imports MLflow.
+WATCH = """
+import os, sys
+
+def watch(event, arguments):
+    if event == "import" and arguments[0].partition(".")[0] == "mlflow":
+        open(os.path.join(os.environ["WATCHED"], str(os.getpid())), "a").close()
+
+sys.addaudithook(watch)
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """The address of the registry and what is in it."""
+    with tracking_server(tmp_path_factory.mktemp("tracking")) as address:
+        env = {**ENVIRONMENT, "MLFLOW_TRACKING_URI": address}
+        script = "register_wine.py"
+        logged = run_script(Path(sys.executable), script, str(DATA), timeout=120, **env)
+        yield env, logged
+
+
+def predictions(server, name):
+    body = {"inputs": columns(wines().head(3))}
+    answer = ask(server.http, "POST", f"/v2/models/{name}/infer", body)
+    assert answer.status == 200, answer.body
+    return answer.json["outputs"][0]["data"]
+
+
+@pytest.fixture(scope="module")
+def champion(registry, tmp_path_factory):
+    """A server of the alias, and the ids of the processes of it that imported MLflow."""
+    env, _ = registry
+    folder = tmp_path_factory.mktemp("watch")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    (folder / "seen").mkdir()
+    source = Path(headrace.__file__).parents[1]
+    watched = {
+        "PYTHONPATH": os.pathsep.join([str(folder), str(source)]),
+        "WATCHED": str(folder / "seen"),
+    }
+    with serving("models:/wine@champion", env={**env, **watched}) as server:
+        yield server, lambda: {int(path.name) for path in (folder / "seen").iterdir()}
+
+
+def test_an_alias_is_served_under_the_name_of_the_model(champion, registry):
+    server, _ = champion
+    _, logged = registry
+    assert predictions(server, "wine") == logged[0]["expected"]
+
+
+def test_neither_the_server_nor_its_workers_import_mlflow(champion):
+    server, importers = champion
+    predictions(server, "wine")
+    # The child that fetched the model, gone by now, shows that watching works.
+    assert len(importers()) == 1
+    assert server.workers()
+    assert not importers() & {server.process.pid, *server.workers()}
+
+
+@pytest.mark.parametrize(
+    ("uri", "name", "which"),
+    [
+        pytest.param("models:/wine/1", "wine", 0, id="version"),
+        pytest.param("models:/wine/latest", "wine", 1, id="latest"),
+        pytest.param("runs:/{run}/model", "model", 1, id="run"),
+        pytest.param("models:/{model_id}", "{model_id}", 0, id="model id"),
+    ],
+)
+def test_a_model_of_the_registry_is_served_while_its_download_lasts(
+    uri, name, which, registry, tmp_path
+):
+    env, logged = registry
+    model, downloads = logged[which], tmp_path / "downloads"
+    with serving(uri.format(**model), env={**env, "HEADRACE_HOME": str(tmp_path)}) as server:
+        assert predictions(server, name.format(**model)) == model["expected"]
+        assert list(downloads.rglob("MLmodel"))
+    assert not list(downloads.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        pytest.param("models:/wine@nobody", "alias nobody not found", id="alias"),
+        pytest.param("models:/wine/99", "version=99", id="version"),
+        pytest.param("runs:/00000000000000000000000000000000/model", "not found", id="run"),
+    ],
+)
+def test_what_the_registry_does_not_have_ends_the_server_with_its_reason(uri, words, registry):
+    env, _ = registry
+    with starting(uri, env=env) as server:
+        assert server.wait(60) == 1
+        log = server.log()
+    assert f"MLflow cannot fetch '{uri}'" in log
+    assert words in log
+    assert "Traceback" not in log
+
+
+def test_a_registry_that_does_not_answer_ends_the_server_with_its_reason():
+    env = {
+        **ENVIRONMENT,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    with starting("models:/wine/1", env=env) as server:
+        assert server.wait(60) == 1
+        assert "MLflow cannot fetch 'models:/wine/1'" in server.log()
+        assert "Traceback" not in server.log()
+
+
+def test_a_file_uri_is_served(tmp_path):
+    folder = save_mlflow(tmp_path / "red wine")
+    with serving(folder.as_uri(), "--name", "wine") as server:
+        assert predictions(server, "wine") == trained().predict(wines().head(3)).tolist()
+
+
+def test_a_file_uri_without_a_model_ends_the_server_with_its_reason(tmp_path):
+    with starting(tmp_path.as_uri(), "--name", "wine") as server:
+        assert server.wait(30) == 1
+        assert "no MLmodel file" in server.log()

@@ -1,0 +1,92 @@
+"""An MLflow tracking server with a registry, as a child process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+START_TIMEOUT = 90
+STOP_TIMEOUT = 20
+ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """The URL of `mlflow server` with its database and artifacts in `folder`."""
+    for _ in range(3):
+        port = _free_port()
+        process = _start(folder, port)
+        try:
+            # Another process may have taken the port meanwhile; then the server ends.
+            if _answers(process, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            _stop(process)
+    raise AssertionError(f"mlflow server does not start:\n{(folder / 'log').read_text()[-3000:]}")
+
+
+def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # A group of its own, for it starts processes of its own.
+            start_new_session=True,
+        )
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + START_TIMEOUT
+    while process.poll() is None and time.monotonic() < deadline:
+        if _is_healthy(port):
+            # Someone else's server on that port would outlive ours.
+            return process.poll() is None
+        time.sleep(0.2)
+    return False
+
+
+def _is_healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.read() == b"OK")
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
