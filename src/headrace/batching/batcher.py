@@ -20,6 +20,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 logger = logging.getLogger("headrace.batching")
 
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
+Withdraw = Callable[[InferenceRequest], None]
 
 # How late an expired request may be told so, in seconds.
 SWEEP_INTERVAL = 0.05
@@ -66,8 +67,15 @@ class Entry:
 class Batcher:
     """Coalesces the requests of one model into batches for `slots` instances."""
 
-    def __init__(self, execute: Execute, limits: BatchLimits, slots: int = 1) -> None:
+    def __init__(
+        self,
+        execute: Execute,
+        limits: BatchLimits,
+        slots: int = 1,
+        withdraw: Withdraw = lambda request: None,
+    ) -> None:
         self._execute = execute
+        self._withdraw = withdraw
         self._limits = limits
         self._slots = slots
         self._loop = asyncio.get_running_loop()
@@ -75,6 +83,7 @@ class Batcher:
         self._groups: dict[Hashable, deque[Entry]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._executing: set[Entry] = set()
+        self._batches: dict[InferenceRequest, Sequence[Entry]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
@@ -224,7 +233,11 @@ class Batcher:
         self.batches += 1
         self.batched_rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
-        response = await self._execute(request, max(map(self._ended_by, batch)))
+        self._batches[request] = batch
+        try:
+            response = await self._execute(request, max(map(self._ended_by, batch)))
+        finally:
+            self._batches.pop(request, None)
         if len(batch) == 1:
             _deliver(batch[0], response)
             return
@@ -271,8 +284,16 @@ class Batcher:
         for entry in self._executing:
             if entry.deadline <= now:
                 _fail([entry], _expired())
+        self._withdraw_abandoned()
         if self._groups or self._executing:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def _withdraw_abandoned(self) -> None:
+        """A batch whose callers have all left or expired need not run, if it has not begun."""
+        for request, batch in list(self._batches.items()):
+            if all(entry.future.done() for entry in batch):
+                del self._batches[request]
+                self._withdraw(request)
 
     def _sweep_groups(self) -> None:
         now = self._loop.time()

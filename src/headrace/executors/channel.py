@@ -27,6 +27,7 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._placed: dict[int, list[int]] = {}
+        self._requests: dict[int, InferenceRequest] = {}
         self._ids = count(1)
         self._received = bytearray()
         self._outbound: Arena | None = None
@@ -86,6 +87,7 @@ class Channel(asyncio.Protocol):
         the worker answered.
         """
         call, future = self._open()
+        self._requests[call] = request
         placed = self._placed[call] = []
         described, payload = frames.describe(request.inputs, self._placer(placed))
         meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
@@ -95,6 +97,12 @@ class Channel(asyncio.Protocol):
             meta["outputs"] = request.outputs
         self._write(frames.encode(Kind.INFER, call, orjson.dumps(meta), payload))
         return future
+
+    def withdraw(self, request: InferenceRequest) -> None:
+        """Tell the worker that nobody waits for a batch; it is not run if it has not begun."""
+        for call, sent in self._requests.items():
+            if sent is request:
+                self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
 
     def send_stop(self) -> None:
         """Ask the worker to exit."""
@@ -116,6 +124,7 @@ class Channel(asyncio.Protocol):
                 arena.close()
         self._outbound = self._inbound = None
         self._placed.clear()
+        self._requests.clear()
 
     def _open(self) -> tuple[int, asyncio.Future[Any]]:
         if self._lost is not None:
@@ -165,6 +174,7 @@ class Channel(asyncio.Protocol):
             self._resolve(kind, call, meta, payload)
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
+        self._requests.pop(call, None)
         # The worker is done with the tensors it was sent, whether or not anybody still waits.
         for offset in self._placed.pop(call, ()):
             if self._outbound is not None:

@@ -39,6 +39,9 @@ class Executor(Protocol):
             HeadraceError: what the model or its runtime raised.
         """
 
+    def withdraw(self, request: InferenceRequest) -> None:
+        """Nobody waits for this batch any more: it need not run if it has not begun."""
+
     async def unload(self, key: str) -> None:
         """Forget a model; running batches have ended before."""
 

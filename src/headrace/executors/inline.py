@@ -49,6 +49,9 @@ class InlineExecutor:
         except TimeoutError:
             raise DeadlineExceeded("the model did not answer in time") from None
 
+    def withdraw(self, request: InferenceRequest) -> None:
+        """A batch that was handed over here has begun."""
+
     async def unload(self, key: str) -> None:
         thread = self._threads.pop(key, None)
         if thread is not None:

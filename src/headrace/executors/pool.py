@@ -121,6 +121,11 @@ class WorkerPool:
             overrun.cancel()
         return response
 
+    def withdraw(self, request: InferenceRequest) -> None:
+        for seat in self._seats:
+            if seat.process is not None and not seat.process.channel.is_lost:
+                seat.process.channel.withdraw(request)
+
     async def unload(self, key: str) -> None:
         for seat in self._seats:
             seat.orders.pop(key, None)

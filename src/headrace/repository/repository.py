@@ -133,7 +133,10 @@ class ModelRepository:
             infer_timeout=model.infer_timeout,
         )
         model.batcher = Batcher(
-            partial(executor.infer, model.key), limits, executor.slots(model.key)
+            partial(executor.infer, model.key),
+            limits,
+            executor.slots(model.key),
+            executor.withdraw,
         )
         model.become(State.READY)
 

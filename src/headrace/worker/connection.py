@@ -9,7 +9,7 @@ import socket
 import threading
 from typing import Any, Callable
 
-from headrace.errors import HeadraceError
+from headrace.errors import Cancelled, HeadraceError
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Buffer
 from headrace.settings import ModelSettings
@@ -35,6 +35,8 @@ class Connection:
         self._host = host
         self._send_lock = threading.Lock()
         self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
+        # Calls that no model has begun; those withdrawn before are never begun.
+        self._waiting: set[int] = set()
         self._inbound: Arena | None = None
         self._outbound: Arena | None = None
         self._received = bytearray()
@@ -49,7 +51,10 @@ class Connection:
                 break
             if frame.kind == Kind.RELEASE:
                 self._release(frame.meta)
+            elif frame.kind == Kind.WITHDRAW:
+                self._waiting.discard(frame.call)
             else:
+                self._waiting.add(frame.call)
                 self._lane(frame).put(frame)
         for lane in self._lanes.values():
             lane.put(None)
@@ -115,6 +120,9 @@ class Connection:
     def _answer(self, key: str, frame: Frame) -> None:
         kind, payload = Kind.RESULT, []
         try:
+            if frame.call not in self._waiting:
+                raise Cancelled("every caller left before the model began")
+            self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except HeadraceError as error:
             kind, meta = Kind.ERROR, frames.error_meta(error)

@@ -35,6 +35,7 @@ class Kind(IntEnum):
     UNLOAD = 4
     STOP = 5
     RELEASE = 6
+    WITHDRAW = 7
     RESULT = 16
     ERROR = 17
 

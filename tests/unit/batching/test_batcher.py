@@ -314,6 +314,26 @@ def test_max_batch_time_holds_a_batch_open_for_more() -> None:
     run(test)
 
 
+def test_a_batch_that_all_callers_left_is_withdrawn() -> None:
+    async def test(model: Model) -> None:
+        withdrawn: list[InferenceRequest] = []
+        batcher = Batcher(model, batching(), withdraw=withdrawn.append)
+        model.gate.clear()
+        sent = request(1.0)
+        batcher.submit(sent, FAR).cancel()
+        leaver = batcher.submit(sent, FAR)
+        await settle()
+        leaver.cancel()
+        while not withdrawn:
+            await asyncio.sleep(0)
+        model.gate.set()
+        await batcher.drain()
+
+        assert withdrawn == [sent]
+
+    run(test)
+
+
 def test_two_slots_run_two_batches_at_once() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, BatchLimits(), slots=2)
