@@ -23,7 +23,7 @@ demo: $(DEMO)/.installed ## Train, serve and ask the wine model; CHECK=1 compare
 	$(DEMO)/bin/python examples/wine/demo.py --port $(PORT) $(if $(CHECK),--check)
 
 test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' narrows them
-	$(BIN)/python -m pytest -n 2 -m 'not runtimes' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not runtimes' $(ARGS)
 
 test-runtimes: $(VENV)/.installed ## Run the tests that need a heavy framework
 	$(BIN)/python -m pytest -m runtimes $(ARGS) || test $$? -eq 5
@@ -45,7 +45,7 @@ docs: $(VENV)/.installed ## Check that every link between the pages leads somewh
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
 clean: ## Remove the environments and everything generated
-	rm -rf $(VENV) $(DEMO) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) .venv-clients .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: EXTRAS := check,bench
 $(DEMO)/.installed: EXTRAS := mlflow,sklearn
