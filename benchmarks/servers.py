@@ -102,8 +102,13 @@ def _command(name: str, argument: Path, port: int) -> list[str]:
     if name == "mlflow":
         where = ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
         return [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(argument), *where]
-    ports = ["--http-port", str(port), "--metrics-port", str(_free_port())]
-    return [sys.executable, "-m", "headrace", "serve", str(argument), "--name", "wine", *ports]
+    ports = [
+        *("--http-port", str(port)),
+        *("--grpc-port", str(_free_port())),
+        *("--metrics-port", str(_free_port())),
+    ]
+    named = [] if name == "headrace-many" else ["--name", "wine"]
+    return [sys.executable, "-m", "headrace", "serve", str(argument), *named, *ports]
 
 
 def _answers(server: Server, path: str, began: float, log: Path) -> float:

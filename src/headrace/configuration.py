@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 
 from headrace.errors import ConfigurationError
-from headrace.settings import ServerSettings
+from headrace.settings import MIB, ServerSettings
 
 PREFIXES = ("HEADRACE_", "MLSERVER_")
 SETTINGS_FILE = "settings.json"
+LARGEST_FILE = 1 * MIB
+ROOT = "model_repository_root"
+DEFAULT = "default"
+
+# MLServer's switches, as values of ours; a value given under our own key comes first.
+SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_format", "json")}
+# Keys of MLServer that are read by nobody; docs/reference/mlserver.md says why.
+IGNORED = (
+    "parallel_workers_timeout", "environments_dir", "model_repository_implementation",
+    "model_repository_implementation_args", "grpc_max_message_length", "cors_settings",
+    "metrics_rest_server_prefix", "metrics_dir", "logging_settings", "kafka_enabled",
+    "kafka_servers", "kafka_topic_input", "kafka_topic_output", "tracing_server", "cache_enabled",
+    "cache_size", "gzip_enabled",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings, where each came from, and the given keys that have no effect."""
+
+    settings: ServerSettings
+    origins: dict[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 def read(
     flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None
 ) -> ServerSettings:
-    """Combine all sources into one settings object.
+    """Combine all sources into one settings object; see `resolve`."""
+    return resolve(flags, environ, folder).settings
+
+
+def resolve(flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None) -> Resolved:
+    """Combine all sources, and keep which of them each value came from.
 
     `flags` holds only what was given on the command line. Unknown keys of the file are ignored,
     as MLServer does.
@@ -30,39 +58,84 @@ def read(
     from_file, file = _read_file(folder)
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
-    for field in fields(ServerSettings):
-        name = field.name
-        if flags.get(name) is not None:
-            values[name] = flags[name]
-            continue
-        variable = next((p + name.upper() for p in PREFIXES if p + name.upper() in environ), None)
-        if variable is not None:
-            values[name] = _convert(environ[variable], hints[name], variable)
-        elif name in from_file:
-            values[name] = _convert(from_file[name], hints[name], f"{file}: {name}")
+    origins = {field.name: DEFAULT for field in fields(ServerSettings)}
+    for name in origins:
+        given, origin = _given(name, flags, environ, from_file, file)
+        if origin is not None:
+            values[name], origins[name] = _convert(given, hints[name], origin), origin
+    for switch, (name, value) in SWITCHES.items():
+        given, origin = _given(switch, {}, environ, from_file, file)
+        if origin is not None and _convert(given, bool, origin) and name not in values:
+            values[name], origins[name] = value, origin
     _check(values)
     if values.get("http_port") == 0:
         # Whoever asks for a free port must not collide on the other listeners.
-        values.setdefault("metrics_port", 0)
-    return ServerSettings(**values)
+        for name in origins:
+            if name.endswith("_port") and name not in values:
+                values[name], origins[name] = 0, "http_port 0"
+    ignored = tuple(
+        origin
+        for name in IGNORED
+        if (origin := _given(name, {}, environ, from_file, file)[1]) is not None
+    )
+    return Resolved(ServerSettings(**values), origins, ignored)
+
+
+def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
+    """The MODEL to serve: the argument, else `model_repository_root`, else this folder."""
+    if given is not None:
+        return given
+    from_file, file = _read_file(Path())
+    root, origin = _given(ROOT, {}, environ, from_file, file)
+    return str(_convert(root, str, origin)) if origin is not None else "."
+
+
+def _given(
+    name: str,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    from_file: Mapping[str, Any],
+    file: Path | None,
+) -> tuple[Any, str | None]:
+    """The value of the first source that has one, and that source; None when none has."""
+    if flags.get(name) is not None:
+        prefix = "--no-" if flags[name] is False else "--"
+        return flags[name], prefix + name.replace("_", "-")
+    variable = next((p + name.upper() for p in PREFIXES if p + name.upper() in environ), None)
+    if variable is not None:
+        return environ[variable], variable
+    if name in from_file:
+        return from_file[name], f"{file}: {name}"
+    return None, None
 
 
 def _read_file(folder: Path | None) -> tuple[dict[str, Any], Path | None]:
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not file.is_file():
         return {}, None
+    if file.stat().st_size > LARGEST_FILE:
+        raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
     try:
         raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{file}: {exc}") from exc
     return raw, file
 
 
 def _convert(value: Any, hint: Any, origin: str) -> Any:
     try:
+        if hint == tuple[str, ...] and isinstance(value, str):
+            value = _listed(value)
         return msgspec.convert(value, hint, strict=False)
-    except msgspec.ValidationError as exc:
+    except (msgspec.DecodeError, msgspec.ValidationError) as exc:
         raise ConfigurationError(f"{origin}: {exc}") from exc
+
+
+def _listed(text: str) -> Any:
+    """A list as MLServer writes it in a variable, which is JSON, or separated by commas."""
+    if text.lstrip().startswith("["):
+        return msgspec.json.decode(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -76,5 +149,7 @@ def _check(values: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{flag}: expected one of {', '.join(choices)}")
         if isinstance(value, (int, float)) and value < 0:
             raise ConfigurationError(f"{flag}: expected a number from 0 up, got {value}")
+        if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
+            raise ConfigurationError(f"{flag}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:
             raise ConfigurationError(f"{flag}: expected a port from 0 to 65535, got {value}")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any
 
 from headrace import __version__
-from headrace.errors import InvalidInput, NotFound, listing
+from headrace.errors import Forbidden, InvalidInput, NotFound, ShuttingDown, listing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
 from headrace.repository.repository import ModelRepository
-from headrace.repository.served import ServedModel
+from headrace.repository.served import ServedModel, State
+from headrace.settings import ServerSettings
 
-NAME = "headrace"
-EXTENSIONS = ["binary_tensor_data"]
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
 @dataclass(slots=True)
@@ -32,8 +35,9 @@ class DataPlane:
     Errors are `HeadraceError`s; each transport translates their kinds by its own table.
     """
 
-    def __init__(self, repository: ModelRepository) -> None:
+    def __init__(self, repository: ModelRepository, settings: ServerSettings) -> None:
         self.repository = repository
+        self.settings = settings
         self.draining = False
         self.loaded = False
 
@@ -46,7 +50,7 @@ class DataPlane:
         return {
             model.name: model.reason or str(model.state)
             for model in self.repository.models()
-            if not self.repository.is_ready(model)
+            if model.wanted and not self.repository.is_ready(model)
         }
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
@@ -59,7 +63,12 @@ class DataPlane:
 
     def server_metadata(self) -> dict[str, Any]:
         """Open Inference Protocol, "Server Metadata"."""
-        return {"name": NAME, "version": __version__, "extensions": EXTENSIONS}
+        settings = self.settings
+        return {
+            "name": settings.server_name,
+            "version": settings.server_version or __version__,
+            "extensions": list(dict.fromkeys([*EXTENSIONS, *settings.extensions])),
+        }
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Open Inference Protocol, "Model Metadata".
@@ -80,6 +89,62 @@ class DataPlane:
             answer["parameters"] = metadata.parameters
         return answer
 
+    def index(self, ready: bool = False) -> list[dict[str, str]]:
+        """Every model that is known, or that can answer now: name, version, state, reason.
+
+        Implements "index" of the model repository extension.
+        """
+        entries = []
+        for model in self.repository.models():
+            can_answer = self.repository.is_ready(model)
+            if ready and not can_answer:
+                continue
+            state, reason = model.state, model.reason
+            if state is State.READY and not can_answer:
+                state, reason = State.UNAVAILABLE, "its worker is starting again"
+            entries.append(
+                {
+                    "name": model.name,
+                    "version": model.version or "",
+                    "state": str(state),
+                    "reason": reason,
+                }
+            )
+        return entries
+
+    async def load(self, name: str) -> None:
+        """Load a model anew from disk, or for the first time; the old load answers until then.
+
+        Implements "load" of the model repository extension.
+
+        Raises:
+            Forbidden: the operation is switched off.
+            NotFound, Conflict, LoadFailed: see `ModelRepository.load`.
+        """
+        self._require_repository_api()
+        await self.repository.load(name)
+
+    async def unload(self, name: str) -> None:
+        """Finish the requests of a model and free it.
+
+        Implements "unload" of the model repository extension.
+
+        Raises:
+            Forbidden: the operation is switched off.
+            NotFound, Conflict: see `ModelRepository.unload`.
+        """
+        self._require_repository_api()
+        await self.repository.unload(name)
+
+    def _require_repository_api(self) -> None:
+        if not _allows_repository_api(self.settings):
+            raise Forbidden(
+                "loading and unloading are switched off on this server; "
+                "--allow-repository-api switches them on"
+            )
+        if self.draining:
+            raise ShuttingDown("the server is draining")
+
     def only_model(self) -> ServedModel:
         """The model meant when a request names none.
 
@@ -87,7 +152,7 @@ class DataPlane:
             NotFound: no model is served.
             InvalidInput: several are, and the message says where to ask instead.
         """
-        names = sorted({model.name for model in self.repository.models()})
+        names = sorted({model.name for model in self.repository.models() if model.wanted})
         if not names:
             raise NotFound("no model is served")
         if len(names) > 1:
@@ -128,6 +193,38 @@ class DataPlane:
         metrics.successes += 1
         metrics.duration.observe(perf_counter() - call.started)
         return response
+
+    async def stream(
+        self, model: ServedModel, request: InferenceRequest, timeout: float | None = None
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; closing the generator withdraws the request.
+
+        Raises:
+            HeadraceError: see `ServedModel.stream`; also in the middle, when the model fails.
+        """
+        started = perf_counter()
+        metrics = model.metrics
+        try:
+            async with aclosing(model.stream(request, timeout)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except BaseException:
+            metrics.failures += 1
+            raise
+        metrics.successes += 1
+        metrics.duration.observe(perf_counter() - started)
+
+
+def _allows_repository_api(settings: ServerSettings) -> bool:
+    """Whoever reaches this machine over the network may not change what it serves unless told."""
+    if settings.allow_repository_api is not None:
+        return settings.allow_repository_api
+    if settings.host == "localhost":
+        return True
+    try:
+        return ip_address(settings.host).is_loopback
+    except ValueError:
+        return False
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from functools import cached_property
 from typing import Any
 
 from headrace.codecs.arguments import Arguments
 from headrace.codecs.registry import OUTPUT, encode_response
+from headrace.errors import Unimplemented
 from headrace.protocol.messages import (
     InferenceRequest,
     InferenceResponse,
@@ -44,6 +45,16 @@ class Model:
         """Answer one request or one merged batch."""
         raise NotImplementedError(f"{type(self).__name__} has no predict method")
 
+    def predict_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer one request in pieces, as a generator or asynchronous generator.
+
+        Takes its arguments as `predict` does. May run beside `predict` and other streams.
+
+        Raises:
+            Unimplemented: unless overridden.
+        """
+        raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
+
     def unload(self) -> Any:
         """Free what `load` took. Runs once, after the last request."""
 
@@ -77,6 +88,27 @@ class Model:
         """
         answer = self.predict(**self._arguments.bind(request))
         return self._later(answer) if inspect.isawaitable(answer) else self._encode(answer)
+
+    def infer_stream(self, request: InferenceRequest) -> Any:
+        """The pieces of a streamed answer: a generator, plain or asynchronous.
+
+        Raises:
+            InvalidInput: an input is missing, unknown, or not what its parameter's type takes.
+            Unimplemented: the model has no `predict_stream`.
+        """
+        if type(self).predict_stream is Model.predict_stream:
+            self.predict_stream()
+        pieces = self.predict_stream(**Arguments(self.predict_stream).bind(request))
+        if hasattr(pieces, "__anext__"):
+            return self._encode_later(pieces)
+        return map(self._encode, pieces)
+
+    async def _encode_later(self, pieces: AsyncGenerator[Any, None]) -> Any:
+        try:
+            async for piece in pieces:
+                yield self._encode(piece)
+        finally:
+            await pieces.aclose()
 
     async def _later(self, answer: Awaitable[Any]) -> InferenceResponse:
         return self._encode(await answer)

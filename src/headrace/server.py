@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from typing import Any
 
 import orjson
 
@@ -20,12 +21,14 @@ from headrace.dataplane import DataPlane
 from headrace.errors import ConfigurationError
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import Environment, WorkerPool
+from headrace.grpc.listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.errors import error_body
 from headrace.http.listener import Listener, bind
 from headrace.http.metrics import MetricsApp
 from headrace.repository import artifacts
-from headrace.repository.repository import ModelRepository
+from headrace.repository.loading import Loader
+from headrace.repository.repository import Find, ModelRepository
 from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace")
@@ -35,9 +38,12 @@ INCOMPLETE_DRAIN = 3
 
 
 class Server:
-    """One front process with its listeners, repository and workers."""
+    """One front process with its listeners, repository and workers.
 
-    def __init__(self, settings: ServerSettings, models: list[ModelSettings]) -> None:
+    `find` reads the settings of a model from disk again, when it is to be loaded again.
+    """
+
+    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
         self._settings = settings
         self._models = models
         self._stop = asyncio.Event()
@@ -45,11 +51,10 @@ class Server:
         self._workers = WorkerPool(
             environment, max(1, settings.parallel_workers), settings.load_timeout
         )
-        self._repository = ModelRepository(
-            settings, self._workers, InlineExecutor(settings.load_timeout)
-        )
-        self._dataplane = DataPlane(self._repository)
-        self._listeners: list[Listener] = []
+        loader = Loader(settings, self._workers, InlineExecutor(settings.load_timeout))
+        self._repository = ModelRepository(loader, find)
+        self._dataplane = DataPlane(self._repository, settings)
+        self._listeners: list[Listener | GrpcListener] = []
 
     async def run(self) -> int:
         """Serve until a signal; returns the exit status.
@@ -77,26 +82,36 @@ class Server:
     async def _listen(self) -> None:
         settings = self._settings
         http = _bind(settings.host, settings.http_port, "--http-port")
-        metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
-        metrics_app = MetricsApp(self._dataplane, self._workers)
-        apps = [(App(self._dataplane, settings, metrics_app), http), (metrics_app, metrics)]
+        self._addresses = {"http": f"http://{_address(settings.host, http.getsockname()[1])}"}
+        metrics_app = None
+        apps: list[tuple[Any, socket.socket]] = []
+        if path := settings.metrics_endpoint:
+            metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
+            metrics_app = MetricsApp(self._dataplane, self._workers, path)
+            apps.append((metrics_app, metrics))
+            address = _address(settings.host, metrics.getsockname()[1])
+            self._addresses["metrics"] = f"http://{address}{path}"
+        apps.append((App(self._dataplane, settings, metrics_app), http))
+        grpc = await GrpcListener.start(self._dataplane, settings)
+        self._listeners.append(grpc)
+        self._addresses["grpc"] = _address(settings.host, grpc.port)
         for app, sock in apps:
             self._listeners.append(await Listener.start(app, [sock], settings, error_body))
-        self._addresses = {
-            "http": f"http://{_address(settings.host, http.getsockname()[1])}",
-            "metrics": f"http://{_address(settings.host, metrics.getsockname()[1])}/metrics",
-        }
         logger.info("listening on %s", self._addresses["http"])
 
     async def _load(self) -> bool:
         """Load all models; False when there were some and none could be loaded."""
-        await self._repository.load_all(self._models)
+        repository = self._repository
+        if self._settings.load_models_at_startup:
+            await repository.load_all(self._models)
+        else:
+            repository.add_unloaded(self._models)
         self._dataplane.loaded = True
         # What lives now lives on: the collector need not walk it again for every request's garbage.
         gc.collect()
         gc.freeze()
         missing = self._dataplane.not_ready()
-        if missing and len(missing) == len({model.name for model in self._models}):
+        if missing and not any(map(repository.is_ready, repository.models())):
             return False
         if missing:
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
@@ -106,8 +121,10 @@ class Server:
     def _announce(self) -> None:
         """Tell people and scripts the addresses."""
         addresses = self._addresses
+        metrics = f", metrics at {addresses['metrics']}" if "metrics" in addresses else ""
         print(
-            f"headrace serves at {addresses['http']}, metrics at {addresses['metrics']}", flush=True
+            f"headrace serves at {addresses['http']}, gRPC at {addresses['grpc']}{metrics}",
+            flush=True,
         )
         if self._settings.ready_fd is not None:
             try:
@@ -154,7 +171,7 @@ class Server:
         self._stop.set()
 
 
-async def _finish(listeners: list[Listener], deadline: float) -> int:
+async def _finish(listeners: list[Listener | GrpcListener], deadline: float) -> int:
     """Wait for the requests in flight now; returns how many are left at the deadline."""
     tasks = [task for listener in listeners for task in listener.in_flight()]
     if not tasks:

@@ -29,6 +29,7 @@ class ServerSettings:
 
     host: str = _flag("127.0.0.1", "address to listen on")
     http_port: int = _flag(8080, "port of the HTTP door; 0 picks a free one for every listener")
+    grpc_port: int = _flag(8081, "port of the gRPC door; follows --http-port 0")
     metrics_port: int = _flag(8082, "port of the metrics listener; follows --http-port 0")
     ready_fd: int | None = _flag(
         None, "file descriptor that gets the addresses as one JSON line when ready"
@@ -44,6 +45,17 @@ class ServerSettings:
     keep_alive_timeout: float = _flag(75.0, "seconds an idle connection is kept")
     infer_timeout: float = _flag(60.0, "seconds one request may take, queueing included")
     load_timeout: float = _flag(300.0, "seconds a model may take to load")
+    load_models_at_startup: bool = _flag(True, "load what is found; otherwise wait to be asked")
+    allow_repository_api: bool | None = _flag(
+        None, "let clients load and unload models; without it, only on a loopback address"
+    )
+    server_name: str = _flag("headrace", "the server's name in its metadata")
+    server_version: str | None = _flag(None, "the version in its metadata, instead of ours")
+    extensions: tuple[str, ...] = _flag((), "protocol extensions to name beside ours, by commas")
+    root_path: str = _flag("", "path that a proxy in front strips off, for the OpenAPI document")
+    metrics_endpoint: str | None = _flag(
+        "/metrics", "path of the metrics; empty switches them and their listener off"
+    )
     max_queue_size: int = _flag(4096, "requests waiting for one model before 503")
     max_queue_bytes: int = _flag(512 * MIB, "bytes of requests waiting for one model before 503")
     drain_delay: float = _flag(0.0, "seconds to answer not-ready but keep accepting after SIGTERM")

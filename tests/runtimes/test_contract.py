@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from headrace.codecs.array import array_of, tensor_of
-from headrace.errors import InvalidInput, LoadFailed
+from headrace.errors import InvalidInput, LoadFailed, MissingDependency
 from headrace.model import Model
 from headrace.protocol.messages import InferenceRequest
 from headrace.runtimes import create
@@ -57,6 +58,35 @@ def make_xgboost(folder: Path) -> Case:
     return Case(loaded, model.predict(X), rows(X[:, :1]), "takes 2 features, got 1")
 
 
+def make_lightgbm(folder: Path) -> Case:
+    lightgbm = pytest.importorskip("lightgbm")
+    model = lightgbm.train({"verbose": -1, "min_data_in_leaf": 1}, lightgbm.Dataset(X, Y), 3)
+    model.save_model(folder / "model.bst")
+    loaded = create(ModelSettings("m", "mlserver_lightgbm.LightGBMModel", uri=str(folder)))
+    return Case(loaded, model.predict(X), rows(X[:, :1]), "takes 2 features, got 1")
+
+
+def make_catboost(folder: Path) -> Case:
+    catboost = pytest.importorskip("catboost")
+    quiet = {"verbose": False, "allow_writing_files": False}
+    model = catboost.CatBoostRegressor(iterations=3, **quiet).fit(X, Y)
+    model.save_model(str(folder / "model.cbm"))
+    loaded = create(ModelSettings("m", "mlserver_catboost.CatboostModel", uri=str(folder)))
+    return Case(loaded, model.predict(X), rows(X[:, :1]), "takes 2 features, got 1")
+
+
+def make_onnx(folder: Path) -> Case:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    graph = onnx.parser.parse_model(
+        "<ir_version: 8, opset_import: ['' : 17]> g (double[N,2] x) => (double[N] y)\n"
+        "<double[2] w = {2.0, -1.0}> { y = MatMul(x, w) }".replace("'", '"')
+    )
+    onnx.save(graph, folder / "model.onnx")
+    loaded = create(ModelSettings("m", "mlserver_onnx.OnnxModel", uri=str(folder)))
+    return Case(loaded, Y, rows(X[:, :1]), r"'x': expected shape \[-1, 2\], got \[6, 1\]")
+
+
 def make_mlflow(folder: Path) -> Case:
     mlflow = pytest.importorskip("mlflow.sklearn")
     model = LinearRegression().fit(X, Y)
@@ -83,10 +113,12 @@ def make_custom(folder: Path) -> Case:
     return Case(loaded, Y, InferenceRequest([tensor_of("z", X)]), "input 'z' is unknown")
 
 
-MAKERS = [make_sklearn, make_xgboost, make_mlflow, make_custom]
+MAKERS = [make_sklearn, make_xgboost, make_lightgbm, make_onnx, make_mlflow, make_custom]
+HEAVY = [pytest.param(make_catboost, marks=pytest.mark.runtimes)]
+CATBOOST = pytest.param("catboost", marks=pytest.mark.runtimes)
 
 
-@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__[5:])
+@pytest.fixture(params=[*MAKERS, *HEAVY], ids=lambda make: make.__name__[5:])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     make: Callable[[Path], Case] = request.param
     made = make(tmp_path)
@@ -118,7 +150,7 @@ def test_unloading_needs_no_request_before_it(case):
     assert not inspect.isawaitable(case.model.unload())
 
 
-@pytest.mark.parametrize("name", ["sklearn", "xgboost", "mlflow"])
+@pytest.mark.parametrize("name", ["sklearn", "xgboost", "lightgbm", "onnx", CATBOOST, "mlflow"])
 def test_a_folder_without_a_model_fails_to_load(name, tmp_path):
     model = create(ModelSettings("m", name, uri=str(tmp_path)))
     with pytest.raises(LoadFailed) as failure:
@@ -126,7 +158,16 @@ def test_a_folder_without_a_model_fails_to_load(name, tmp_path):
     assert str(tmp_path) not in failure.value.message
 
 
-@pytest.mark.parametrize(("name", "file"), [("sklearn", "model.pkl"), ("xgboost", "model.json")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("sklearn", "model.pkl"),
+        ("xgboost", "model.json"),
+        ("lightgbm", "model.txt"),
+        pytest.param("catboost", "model.cbm", marks=pytest.mark.runtimes),
+        ("onnx", "model.onnx"),
+    ],
+)
 def test_a_broken_file_fails_to_load_in_one_sentence(name, file, tmp_path):
     (tmp_path / file).write_bytes(b"not a model")
     model = create(ModelSettings("m", name, uri=str(tmp_path)))
@@ -144,3 +185,21 @@ def test_a_table_and_a_matrix_answer_alike(tmp_path):
         by_matrix = array_of(model.infer(rows(X)).outputs[0])
     by_table = array_of(model.infer(columns(X)).outputs[0])
     np.testing.assert_allclose(by_table, by_matrix, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "framework"),
+    [("lightgbm", "lightgbm"), ("catboost", "catboost"), ("onnx", "onnxruntime")],
+)
+def test_a_missing_framework_is_named_with_the_command_that_installs_it(
+    name, framework, tmp_path, monkeypatch
+):
+    class Absent:
+        def find_spec(self, module, path=None, target=None):
+            if module == framework:
+                raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.delitem(sys.modules, framework, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    with pytest.raises(MissingDependency, match=rf"pip install 'headrace\[{name}\]'"):
+        create(ModelSettings("m", name, uri=str(tmp_path))).load()

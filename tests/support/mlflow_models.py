@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import mlflow
+import onnx
 import pandas as pd
 import xgboost
 
@@ -88,6 +90,23 @@ def _xgboost(folder: Path, booster: bool) -> None:
     )
 
 
+def _lightgbm(folder: Path, booster: bool) -> None:
+    quality = pd.read_csv(DATA)["quality"]
+    model = lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(wines(), quality)
+    mlflow.lightgbm.save_model(
+        model.booster_ if booster else model, str(folder), **_options(wines())
+    )
+
+
+def _onnx(folder: Path) -> None:
+    weights = ", ".join(f"{number}.0" for number in range(11))
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> wine (float[N, 11] x) => (float[N, 1] y) '
+        f"<float[11, 1] w = {{{weights}}}> {{ y = MatMul(x, w) }}"
+    )
+    mlflow.onnx.save_model(graph, str(folder), **_options(wines()))
+
+
 def _options(table: Any, **signature: Any) -> dict[str, Any]:
     found = mlflow.models.infer_signature(table, **signature)
     return {"signature": found, "pip_requirements": ["numpy"]}
@@ -140,6 +159,9 @@ MODELS: dict[str, Callable[[Path], Any]] = {
     "unsigned": lambda folder: save_mlflow(folder, signed=False),
     "booster": lambda folder: _xgboost(folder, booster=True),
     "xgbregressor": lambda folder: _xgboost(folder, booster=False),
+    "lightgbm": lambda folder: _lightgbm(folder, booster=True),
+    "lgbmregressor": lambda folder: _lightgbm(folder, booster=False),
+    "onnx": _onnx,
     "python": _python,
     "from-code": _from_code,
     "mlflow-1": lambda folder: _old(folder, MLMODEL_1),

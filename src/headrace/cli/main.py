@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.cli import serve
+from headrace.cli import config, infer, serve
 from headrace.errors import ConfigurationError
 
 
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    config.add_command(commands)
+    infer.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from dataclasses import MISSING, fields
@@ -11,29 +12,36 @@ from typing import Any, get_type_hints
 
 from headrace.settings import ServerSettings
 
+logger = logging.getLogger("headrace")
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `serve` and its alias `start`."""
     parser = commands.add_parser(
         "serve", aliases=["start"], help="serve a model or a folder of models"
     )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, `--name` and one flag per server setting."""
     parser.add_argument(
         "model",
         metavar="MODEL",
+        nargs="?",
         help="an MLflow model folder or URI (runs:/, models:/, s3://...), or a folder with "
-        "model-settings.json in it or below",
+        "model-settings.json in it or below; this folder when left out",
     )
     parser.add_argument("--name", help="name to serve a single model under")
     hints = get_type_hints(ServerSettings)
     for field in fields(ServerSettings):
-        shown = "" if field.default in (None, MISSING) else f" (default {field.default})"
+        shown = "" if field.default in (None, MISSING, "", ()) else f" (default {field.default})"
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=_parser_of(hints[field.name]),
-            choices=field.metadata.get("choices"),
             help=field.metadata["help"] + shown,
+            **_takes(hints[field.name], field.metadata.get("choices")),
         )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,17 +51,24 @@ def run(options: argparse.Namespace) -> int:
 
     from headrace import configuration
     from headrace.observability import logs
-    from headrace.repository.discovery import discover
+    from headrace.repository.discovery import Source
 
-    folder = Path(options.model)
-    settings = configuration.read(vars(options), os.environ, folder if folder.is_dir() else None)
+    model = configuration.model_argument(options.model, os.environ)
+    folder = Path(model) if Path(model).is_dir() else None
+    resolved = configuration.resolve(vars(options), os.environ, folder)
+    settings = resolved.settings
     logs.configure(settings.log_level, settings.log_format)
-    models = discover(options.model, options.name)
+    for origin in resolved.ignored:
+        logger.warning("%s is accepted and has no effect", origin)
+    source = Source(model, options.name, os.environ)
+    models = [found.settings for found in source.found()]
+    if not models:
+        logger.warning("no model found; a folder added later is served once it is loaded")
 
     async def serve() -> int:
         from headrace.server import Server
 
-        return await Server(settings, models).run()
+        return await Server(settings, models, source.find).run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve())
@@ -67,9 +82,11 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-def _parser_of(hint: Any) -> Any:
-    """The argparse type of a field: int, float or str, optional or not."""
+def _takes(hint: Any, choices: tuple[str, ...] | None) -> dict[str, Any]:
+    """What argparse needs to know of a field: a switch, or a value of a type."""
+    if hint in (bool, bool | None):
+        return {"action": argparse.BooleanOptionalAction, "default": None}
     for kind in (int, float):
-        if hint is kind or hint == kind | None:
-            return kind
-    return str
+        if hint in (kind, kind | None):
+            return {"type": kind}
+    return {"type": str, "choices": choices}

@@ -7,6 +7,7 @@
 | `dict` | a dict of arrays | any |
 | `str` `base64` `datetime` `pd_json` | a list of text, bytes, times, JSON values | exactly one |
 | `json` | the JSON value of its only element | exactly one |
+| those of `huggingface` | images, JSON values, arrays by row | exactly one |
 
 The content type of a tensor says how its elements are written and wins over the request's.
 """
@@ -18,7 +19,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import array, cells, frame, jsontext
+from headrace.codecs import array, cells, frame, huggingface, jsontext
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor, pack_bytes
@@ -41,6 +42,8 @@ def decode_input(tensor: Tensor, content_type: str | None = None) -> Any:
         return cells.decode(tensor, kind)
     if kind == "json":
         return _json(tensor)
+    if kind in huggingface.DECODERS:
+        return huggingface.DECODERS[kind](tensor)
     if kind in ("np", "pd", "dict"):
         return array.array_of(tensor)
     raise _unknown(kind)
@@ -165,12 +168,17 @@ def _cells_of(kind: str) -> Callable[[InferenceRequest], Any]:
     return lambda request: cells.decode(_one(request, kind), kind)
 
 
+def _rich(kind: str) -> Callable[[InferenceRequest], Any]:
+    return lambda request: decode_input(_one(request, kind), kind)
+
+
 _REQUESTS: dict[str, Callable[[InferenceRequest], Any]] = {
     "np": lambda request: array.array_of(_one(request, "np")),
     "pd": lambda request: frame.frame_of(request.inputs),
     "dict": lambda request: {tensor.name: array.array_of(tensor) for tensor in request.inputs},
     **{kind: _cells_of(kind) for kind in _CELLS},
     "json": lambda request: _json(_one(request, "json")),
+    **{kind: _rich(kind) for kind in huggingface.DECODERS},
 }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from typing import Any, cast
 
 import orjson
 
-from headrace.errors import from_kind
+from headrace.errors import DeadlineExceeded, from_kind
 from headrace.executors.executor import WorkerLost
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
@@ -28,6 +28,7 @@ class Channel(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._placed: dict[int, list[int]] = {}
         self._requests: dict[int, InferenceRequest] = {}
+        self._pieces: dict[int, asyncio.Queue[InferenceResponse | None]] = {}
         self._ids = count(1)
         self._received = bytearray()
         self._outbound: Arena | None = None
@@ -88,6 +89,10 @@ class Channel(asyncio.Protocol):
         """
         call, future = self._open()
         self._requests[call] = request
+        self._send_request(Kind.INFER, call, key, request)
+        return future
+
+    def _send_request(self, kind: Kind, call: int, key: str, request: InferenceRequest) -> None:
         placed = self._placed[call] = []
         described, payload = frames.describe(request.inputs, self._placer(placed))
         meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
@@ -95,8 +100,37 @@ class Channel(asyncio.Protocol):
             meta["parameters"] = request.parameters
         if request.outputs:
             meta["outputs"] = request.outputs
-        self._write(frames.encode(Kind.INFER, call, orjson.dumps(meta), payload))
-        return future
+        self._write(frames.encode(kind, call, orjson.dumps(meta), payload))
+
+    async def stream(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; leaving the loop early withdraws it.
+
+        Raises:
+            WorkerLost: the worker died first.
+            DeadlineExceeded: the stream was not over by `deadline`.
+            HeadraceError: the error the worker answered.
+        """
+        call, ended = self._open()
+        pieces: asyncio.Queue[InferenceResponse | None] = asyncio.Queue()
+        self._pieces[call] = pieces
+        ended.add_done_callback(lambda _: pieces.put_nowait(None))
+        self._send_request(Kind.STREAM, call, key, request)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+                    if not ended.done():
+                        self._write(frames.encode(Kind.GRANT, call, b"{}"))
+            ended.result()
+        except TimeoutError:
+            raise DeadlineExceeded("the stream's time ran out before its end") from None
+        finally:
+            del self._pieces[call]
+            if not ended.done():
+                self._calls.pop(call, None)
+                self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Tell the worker that nobody waits for a batch; it is not run if it has not begun."""
@@ -174,17 +208,21 @@ class Channel(asyncio.Protocol):
             self._resolve(kind, call, meta, payload)
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
-        self._requests.pop(call, None)
-        # The worker is done with the tensors it was sent, whether or not anybody still waits.
-        for offset in self._placed.pop(call, ()):
-            if self._outbound is not None:
-                self._outbound.free(offset)
         result = meta
         if "tensors" in meta:
             result = InferenceResponse(
                 frames.restore(meta["tensors"], payload, self._fetch), meta["parameters"]
             )
             self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
+        if kind == Kind.PIECE:
+            if call in self._pieces:
+                self._pieces[call].put_nowait(result)
+            return
+        self._requests.pop(call, None)
+        # The worker is done with the tensors it was sent, whether or not anybody still waits.
+        for offset in self._placed.pop(call, ()):
+            if self._outbound is not None:
+                self._outbound.free(offset)
         future = self._calls.pop(call, None)
         if future is None or future.done():
             return

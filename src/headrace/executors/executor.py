@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from headrace.errors import WorkerCrashed
@@ -37,6 +38,16 @@ class Executor(Protocol):
             DeadlineExceeded: the model did not answer in time and was stopped.
             WorkerCrashed: the worker died while it held this batch.
             HeadraceError: what the model or its runtime raised.
+        """
+
+    def stream(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; closing the generator withdraws the request.
+
+        Raises:
+            Unimplemented: the model does not stream.
+            DeadlineExceeded, WorkerCrashed, HeadraceError: as `infer`.
         """
 
     def withdraw(self, request: InferenceRequest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from headrace.errors import DeadlineExceeded
@@ -48,6 +49,16 @@ class InlineExecutor:
             return await asyncio.wait_for(running, max(0.0, deadline - loop.time()))
         except TimeoutError:
             raise DeadlineExceeded("the model did not answer in time") from None
+
+    async def stream(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        loop = asyncio.get_running_loop()
+        pieces = self._host.stream(key, request)
+        while (piece := await loop.run_in_executor(None, next, pieces, None)) is not None:
+            if loop.time() > deadline:
+                raise DeadlineExceeded("the stream's time ran out before its end")
+            yield piece
 
     def withdraw(self, request: InferenceRequest) -> None:
         """A batch that was handed over here has begun."""

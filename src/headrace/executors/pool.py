@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
@@ -87,13 +89,13 @@ class WorkerPool:
                 self._load_timeout,
             )
         except TimeoutError:
-            await self.unload(key)
+            await self._abandon(key, chosen)
             raise LoadFailed(
                 f"model '{settings.name}' did not load within {self._load_timeout:g} s "
                 "(--load-timeout)"
             ) from None
         except BaseException:
-            await self.unload(key)
+            await self._abandon(key, chosen)
             raise
         return metadata[0]
 
@@ -121,6 +123,14 @@ class WorkerPool:
             overrun.cancel()
         return response
 
+    async def stream(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        process = self._least_busy(key) or await self._wait_for(key, deadline)
+        async with aclosing(process.channel.stream(key, request, deadline)) as pieces:
+            async for piece in pieces:
+                yield piece
+
     def withdraw(self, request: InferenceRequest) -> None:
         for seat in self._seats:
             if seat.process is not None and not seat.process.channel.is_lost:
@@ -138,6 +148,16 @@ class WorkerPool:
                     )
                 except (TimeoutError, HeadraceError) as exc:
                     logger.warning("unloading failed: %s", exc)
+
+    async def _abandon(self, key: str, seats: list[Seat]) -> None:
+        """Leave nothing of a failed load behind, not even one that ends well after all."""
+        pending = [seat for seat in seats if key not in seat.loaded]
+        await self.unload(key)
+        for seat in pending:
+            if seat.process is not None and seat.is_up:
+                answer = seat.process.channel.request(Kind.UNLOAD, {"model": key})
+                # It comes when the load ends, which may be never.
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def stop(self) -> None:
         self._stopping = True
@@ -253,6 +273,9 @@ class WorkerPool:
         strikes = seat.strikes
         orders = [item for item in seat.orders.items() if item[0] not in seat.failed]
         for key, settings in sorted(orders, key=lambda item: strikes.get(item[0], 0)):
+            if key not in seat.orders:
+                # Unloaded while others were loaded again.
+                continue
             try:
                 await asyncio.wait_for(
                     self._load_on(seat, process, key, settings), self._load_timeout

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.dataplane import DataPlane
 from headrace.http.control import control_app
 from headrace.http.inference import InferenceRoutes, Scope
-from headrace.http.wires import match
+from headrace.http.wires import match, match_stream
 from headrace.settings import ServerSettings
 
 
@@ -25,9 +25,11 @@ class App:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "http":
-            target = match(scope["path"]) if scope["method"] == "POST" else None
-            if target is not None:
+            path, is_post = scope["path"], scope["method"] == "POST"
+            if is_post and (target := match(path)) is not None:
                 await self.inference(scope, receive, send, target)
+            elif is_post and (target := match_stream(path)) is not None:
+                await self.inference.stream(scope, receive, send, target)
             else:
                 await self._control(scope, receive, send)
         elif kind == "websocket":

@@ -16,6 +16,8 @@ from headrace.dataplane import DataPlane
 from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
 from headrace.http import openapi
 from headrace.http.errors import error_body, error_headers
+from headrace.http.repository import repository_routes
+from headrace.http.wires import STREAMS, WIRES
 
 
 def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
@@ -26,13 +28,15 @@ def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
         Route("/v2/health/live", control.live),
         Route("/v2/health/ready", control.ready),
         *_model_routes(control),
+        *repository_routes(dataplane),
         Route("/invocations", control.inference_only, methods=["POST"]),
         Route("/ping", control.ping),
         Route("/health", control.ping),
         Route("/version", control.version),
         Route("/openapi.json", control.openapi),
-        Route("/metrics", metrics),
     ]
+    if metrics is not None:
+        routes.append(Route(metrics.path, metrics))
     return Starlette(
         routes=routes,
         exception_handlers={HTTPException: _on_http_error, HeadraceError: _on_error},
@@ -46,8 +50,10 @@ def _model_routes(control: Control) -> list[Route]:
             Route(prefix, control.model_metadata),
             Route(prefix + "/ready", control.model_ready),
             # POST never gets here; these make any other verb a 405 instead of a 404.
-            Route(prefix + "/infer", control.inference_only, methods=["POST"]),
-            Route(prefix + "/invocations", control.inference_only, methods=["POST"]),
+            *(
+                Route(f"{prefix}/{verb}", control.inference_only, methods=["POST"])
+                for verb in (*WIRES, *STREAMS)
+            ),
         ]
     return routes
 

@@ -44,8 +44,9 @@ TABLE = {
     "poisoned": Row(500, "INTERNAL_ERROR"),
     "unimplemented": Row(501, "NOT_IMPLEMENTED"),
     "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
-    "load_failed": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
-    "missing_dependency": Row(503, "TEMPORARILY_UNAVAILABLE"),
+    # Told to whoever asked for the load; requests for the model itself get `model_not_ready`.
+    "load_failed": Row(422, "INVALID_STATE"),
+    "missing_dependency": Row(422, "INVALID_STATE"),
     "configuration": Row(500, "INTERNAL_ERROR"),
     "internal": Row(500, "INTERNAL_ERROR"),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from itertools import count
 from secrets import token_hex
@@ -15,8 +16,10 @@ from headrace.dataplane import Call, DataPlane
 from headrace.errors import Cancelled, HeadraceError, InvalidInput
 from headrace.http.body import compress, read_body
 from headrace.http.errors import error_body, error_headers, row
+from headrace.http.events import Events
 from headrace.http.wires import JSON_HEADERS, HeaderList, Headers, Target, Wire, match
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.rest_binary import NO_OUTPUTS
 from headrace.repository.served import ServedModel
 from headrace.settings import ServerSettings
 
@@ -71,6 +74,41 @@ class InferenceRoutes:
             _log_leaving(request_id)
         except Exception as exc:
             await _send(send, *_refusal(scope["path"], exc, request_id))
+
+    async def stream(self, scope: Scope, receive: Any, send: Any, target: Target) -> None:
+        """Answer with server-sent events, one `data:` line of JSON per piece.
+
+        What goes wrong before the first piece is an ordinary error; after it, an event named
+        `error`, and the answer ends.
+        """
+        headers = collect(scope["headers"])
+        request_id = self._request_id(headers)
+        events = Events(send, request_id)
+        try:
+            body = await read_body(headers, receive, self._limit)
+            model = self._find(target)
+            request, _ = target.wire.decode(body, headers, model)
+            shown = request.id or request_id.decode("ascii")
+            request.id = request_id.decode("ascii")
+            given = headers.get(b"x-request-timeout")
+            timeout = _timeout(given) if given else None
+            with _withdrawn_with_caller(scope):
+                async with aclosing(self._dataplane.stream(model, request, timeout)) as pieces:
+                    async for piece in pieces:
+                        text, _ = target.wire.encode(model, piece, shown, NO_OUTPUTS)
+                        await events.send(b"data: %b\n\n" % text)
+            await events.end()
+        except (Cancelled, asyncio.CancelledError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
+                raise
+            _log_leaving(request_id)
+        except Exception as exc:
+            status, fields, text = _refusal(scope["path"], exc, request_id)
+            if events.started:
+                await events.send(b"event: error\ndata: %b\n\n" % text)
+                await events.end()
+            else:
+                await _send(send, status, fields, text)
 
     def direct(
         self, connection: Any, target: Target, body: bytes, answer: Answer
@@ -155,6 +193,21 @@ def collect(fields: HeaderList) -> Headers:
         for name, value in fields:
             headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
+
+
+@contextmanager
+def _withdrawn_with_caller(scope: Scope) -> Iterator[None]:
+    """Cancel the current task when its caller leaves meanwhile."""
+    connection = scope.get("headrace.connection")
+    task = asyncio.current_task()
+    if connection is None or task is None:
+        yield
+        return
+    connection.on_disconnect = task.cancel
+    try:
+        yield
+    finally:
+        connection.on_disconnect = None
 
 
 async def _settled(scope: Scope, call: Call) -> None:

@@ -26,9 +26,10 @@ LABELS = ("model", "version")
 
 
 class MetricsApp:
-    """The ASGI application of the metrics listener: `/metrics` and nothing else."""
+    """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else."""
 
-    def __init__(self, dataplane: DataPlane, workers: WorkerPool) -> None:
+    def __init__(self, dataplane: DataPlane, workers: WorkerPool, path: str = "/metrics") -> None:
+        self.path = path
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(dataplane, workers))
         ProcessCollector(registry=self._registry)
@@ -37,12 +38,12 @@ class MetricsApp:
         if scope["type"] != "http":
             return
         status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
-        if scope["path"] != "/metrics":
+        if scope["path"] != self.path:
             content_type = "application/json"
-            status, body = error_body("", NotFound("metrics are served at /metrics"))
+            status, body = error_body("", NotFound(f"metrics are served at {self.path}"))
         elif scope["method"] not in ("GET", "HEAD"):
             content_type = "application/json"
-            status, body = error_body("", MethodNotAllowed("/metrics answers GET only"))
+            status, body = error_body("", MethodNotAllowed(f"{self.path} answers GET only"))
         else:
             body = generate_latest(self._registry)
         headers = [

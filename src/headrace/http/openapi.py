@@ -87,6 +87,14 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {"name": STRING, "ready": {"type": "boolean"}, "error": STRING},
     },
     "Live": {"type": "object", "properties": {"live": {"type": "boolean"}}},
+    "RepositoryIndex": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name", "version", "state", "reason"],
+            "properties": dict.fromkeys(("name", "version", "state", "reason"), STRING),
+        },
+    },
     "ServerMetadata": {
         "type": "object",
         "required": ["name", "version", "extensions"],
@@ -120,8 +128,12 @@ def document(dataplane: DataPlane) -> Schema:
         "/ping": _get("Whether MLflow's route can score", None, "503"),
         "/health": _get("The same as /ping", None, "503"),
         "/version": _get("The server's version as bare text", None),
-        "/metrics": {"get": {"responses": {"200": {"description": "Prometheus text"}}}},
     }
+    settings = dataplane.settings
+    if settings.metrics_endpoint:
+        text = {"200": {"description": "Prometheus text"}}
+        paths[settings.metrics_endpoint] = {"get": {"responses": text}}
+    paths.update(_repository())
     models = dataplane.repository.models()
     if len({model.name for model in models}) == 1:
         paths["/invocations"] = _scoring(models[0])
@@ -134,9 +146,31 @@ def document(dataplane: DataPlane) -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__},
+        # A proxy in front may serve this server under a path of its own.
+        "servers": [{"url": settings.root_path or "/"}],
         "paths": paths,
         "components": {"schemas": SCHEMAS},
     }
+
+
+def _repository() -> dict[str, Any]:
+    """The model repository extension."""
+    ready = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+    index = _post("The models and their states", _json_body(ready), "RepositoryIndex", "Error")
+    name = {"name": "name", "in": "path", "required": True, "schema": STRING}
+    found: dict[str, Any] = {"/v2/repository/index": index}
+    for verb, summary in (("load", "Load a model anew"), ("unload", "Unload a model")):
+        operation = _post(summary, _json_body({"type": "object"}), None, "Error")
+        for status in ("403", "404", "409", "422"):
+            operation["post"]["responses"][status] = _content("See the error", "Error")
+        found[f"/v2/repository/models/{{name}}/{verb}"] = {**operation, "parameters": [name]}
+    for route in found.values():
+        route["post"]["requestBody"]["required"] = False
+    return found
+
+
+def _json_body(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
 
 
 def _prefixes(dataplane: DataPlane, model: ServedModel) -> list[str]:
@@ -173,7 +207,7 @@ def _scoring(model: ServedModel) -> Schema:
     return _post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
 
 
-def _post(summary: str, body: Schema, answer: str, error: str) -> Schema:
+def _post(summary: str, body: Schema, answer: str | None, error: str) -> Schema:
     responses = {"200": _content("OK", answer)}
     for status in ("400", "408", "413", "415", "500", "503", "504"):
         responses[status] = _content("See the error", error)

@@ -114,19 +114,32 @@ class Target(NamedTuple):
 
 OPEN_INFERENCE = OpenInference()
 SCORING = Scoring()
-WIRES: dict[str, Wire] = {"infer": OPEN_INFERENCE, "invocations": SCORING}
+WIRES: dict[str, Wire] = {
+    "infer": OPEN_INFERENCE,
+    # MLServer's other name for the same thing.
+    "generate": OPEN_INFERENCE,
+    "invocations": SCORING,
+}
+STREAMS: dict[str, Wire] = {"infer_stream": OPEN_INFERENCE, "generate_stream": OPEN_INFERENCE}
 
 
 @lru_cache(maxsize=4096)
 def match(path: str) -> Target | None:
     """The inference target of a path, or None when it is no inference route. Hot."""
-    if path == "/invocations":
-        return Target(SCORING)
+    return Target(SCORING) if path == "/invocations" else _model_route(path, WIRES)
+
+
+@lru_cache(maxsize=4096)
+def match_stream(path: str) -> Target | None:
+    """The target of a path whose answer is streamed, or None."""
+    return _model_route(path, STREAMS)
+
+
+def _model_route(path: str, wires: dict[str, Wire]) -> Target | None:
     parts = path.split("/")
-    if len(parts) == 5 and parts[1] == "v2" and parts[2] == "models":
-        wire = WIRES.get(parts[4])
-        return Target(wire, parts[3]) if wire is not None else None
-    if len(parts) == 7 and parts[1:3] == ["v2", "models"] and parts[4] == "versions":
-        wire = WIRES.get(parts[6])
-        return Target(wire, parts[3], parts[5]) if wire is not None else None
-    return None
+    if len(parts) not in (5, 7) or parts[1:3] != ["v2", "models"]:
+        return None
+    wire = wires.get(parts[-1])
+    if wire is None or (len(parts) == 7 and parts[4] != "versions"):
+        return None
+    return Target(wire, parts[3], parts[5] if len(parts) == 7 else None)

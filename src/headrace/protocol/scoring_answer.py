@@ -88,7 +88,7 @@ def _elements(tensor: Tensor) -> list[bytes]:
 def _texts(tensor: Tensor) -> list[Any]:
     """The elements of a BYTES tensor: text, or JSON to be spliced in."""
     elements = _elements(tensor)
-    if tensor.content_type in ("pd_json", "json"):
+    if tensor.content_type in ("pd_json", "json", "hg_jsonlist"):
         return [orjson.Fragment(element) for element in elements]
     try:
         return [element.decode() for element in elements]

@@ -3,43 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import shutil
-from dataclasses import replace
-from functools import partial
-from itertools import count
-from pathlib import Path
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import HeadraceError, NotFound, shorten
-from headrace.executors.executor import Executor
-from headrace.protocol.messages import ModelMetadata
-from headrace.protocol.signature import Signature
-from headrace.repository import artifacts
+from headrace.errors import Conflict, HeadraceError, NotFound, shorten
+from headrace.repository.loading import Loader
 from headrace.repository.served import ServedModel, State
-from headrace.settings import ModelSettings, ServerSettings
+from headrace.settings import ModelSettings
 
-logger = logging.getLogger("headrace.repository")
-
-# The batch size of models whose rows are independent and that do not say otherwise.
-DEFAULT_MAX_BATCH_SIZE = 256
+Find = Callable[[str], list[ModelSettings]]
+Versions = dict[str | None, ServedModel]
 
 
 class ModelRepository:
-    """Loads the configured models side by side and finds them by name and version."""
+    """Loads models side by side, finds them by name and version, and replaces them in one step.
 
-    def __init__(self, settings: ServerSettings, workers: Executor, inline: Executor) -> None:
-        self._settings = settings
-        self._workers = workers
-        self._inline = inline
-        self._models: dict[str, dict[str | None, ServedModel]] = {}
-        self._keys = count(1)
-        self._downloads: list[Path] = []
+    `find` reads from disk what is to be served under a name now, one entry per version. It may
+    block: it runs in a thread.
+    """
+
+    def __init__(self, loader: Loader, find: Find) -> None:
+        self._loader = loader
+        self._find = find
+        self._models: dict[str, Versions] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
         """Load every model; one that fails shows its reason and stops no other."""
-        served = [self._add(settings) for settings in configured]
-        await asyncio.gather(*(self._load(model) for model in served))
+        names: dict[str, list[ServedModel]] = {}
+        for settings in configured:
+            names.setdefault(settings.name, []).append(self._add(settings))
+        started = (self._begin(name, self._first_load(models)) for name, models in names.items())
+        await asyncio.gather(*started)
+
+    def add_unloaded(self, configured: list[ModelSettings]) -> None:
+        """Know the models without loading them; `load` does that when it is asked."""
+        for settings in configured:
+            model = self._add(settings)
+            model.wanted = False
+            model.become(State.UNAVAILABLE, "not loaded yet")
+
+    async def load(self, name: str) -> None:
+        """Read a model's settings anew, load all its versions beside the old ones, then switch.
+
+        Returns when the old ones have answered their last request and are unloaded. A failure
+        changes nothing for callers: the old ones go on. Goes on when the caller leaves.
+
+        Raises:
+            NotFound: nothing of that name is on disk.
+            Conflict: the same model is being loaded or unloaded already.
+            LoadFailed: with the reason.
+        """
+        await asyncio.shield(self._begin(name, self._replace(name)))
+
+    async def unload(self, name: str) -> None:
+        """Stop taking requests for a model, finish those it has, free it; it stays known.
+
+        Raises:
+            NotFound: nothing of that name is known.
+            Conflict: the same model is being loaded or unloaded already.
+        """
+        if name not in self._models:
+            raise NotFound(f"model '{shorten(name)}' not found")
+        await asyncio.shield(self._begin(name, self._unload(name)))
 
     def models(self) -> list[ServedModel]:
         """All models, sorted by name, oldest version first."""
@@ -50,7 +77,7 @@ class ModelRepository:
         ]
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
-        """The model of that name; without a version the un-versioned or the highest one.
+        """The model of that name; without a version the un-versioned or the highest loaded one.
 
         Raises:
             NotFound: nothing of that name or version is configured.
@@ -61,7 +88,7 @@ class ModelRepository:
         if version is None:
             if len(versions) == 1:
                 return next(iter(versions.values()))
-            return max(versions.values(), key=_version_order)
+            return max(versions.values(), key=_default_order)
         found = versions.get(version)
         if found is None:
             raise NotFound(f"model '{shorten(name)}' has no version '{shorten(version)}'")
@@ -74,7 +101,7 @@ class ModelRepository:
 
     def is_ready(self, model: ServedModel) -> bool:
         """Loaded, and with a live worker."""
-        return model.state is State.READY and self._executor(model).is_up(model.key)
+        return model.state is State.READY and self._loader.executor(model).is_up(model.key)
 
     async def drain(self) -> None:
         """Wait until no request waits or runs."""
@@ -83,72 +110,85 @@ class ModelRepository:
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
-        await asyncio.gather(self._workers.stop(), self._inline.stop())
-        for folder in self._downloads:
-            shutil.rmtree(folder, ignore_errors=True)
+        for task in self._busy.values():
+            task.cancel()
+        await self._loader.close()
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what changes a model, one such change per name at a time."""
+        if name in self._busy:
+            work.close()
+            raise Conflict(f"model '{shorten(name)}' is being loaded or unloaded already")
+        task = self._busy[name] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._busy.pop(name))
+        # Whoever asked may have left, and then nobody reads the outcome.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
 
     def _add(self, settings: ModelSettings) -> ServedModel:
-        model = ServedModel(
-            settings,
-            key=f"{settings.name}#{next(self._keys)}",
-            infer_timeout=settings.infer_timeout or self._settings.infer_timeout,
-        )
+        model = self._loader.admit(settings)
         self._models.setdefault(settings.name, {})[settings.version] = model
         return model
 
-    async def _load(self, model: ServedModel) -> None:
-        started = asyncio.get_running_loop().time()
-        fields = {"model": model.name, "version": model.version}
-        try:
-            uri, download = await artifacts.fetch(model.settings.uri)
-            if download is not None:
-                self._downloads.append(download)
-            settings = replace(model.settings, uri=uri)
-            metadata = await self._executor(model).load(model.key, settings)
-        except HeadraceError as exc:
-            model.become(State.UNAVAILABLE, exc.message)
-            logger.error("model did not load: %s", exc.message, extra=fields)
-            return
-        except Exception:
-            model.become(State.UNAVAILABLE, "the server failed while loading it")
-            logger.exception("model did not load; this is a bug", extra=fields)
-            return
-        self._serve(model, metadata)
-        seconds = round(asyncio.get_running_loop().time() - started, 3)
-        logger.info("model is ready", extra={**fields, "seconds": seconds})
+    async def _first_load(self, models: list[ServedModel]) -> None:
+        await self._load_each(models)
 
-    def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:
-        model.model_metadata = metadata
-        if metadata.signature is not None:
-            model.signature = Signature.parse(metadata.signature)
-        executor = self._executor(model)
-        size = model.settings.max_batch_size
-        if size is None:
-            size = DEFAULT_MAX_BATCH_SIZE if metadata.row_independent else 1
-        limits = BatchLimits(
-            max_batch_size=max(1, size),
-            max_batch_time=model.settings.max_batch_time,
-            max_queue_size=self._settings.max_queue_size,
-            max_queue_bytes=self._settings.max_queue_bytes,
-            infer_timeout=model.infer_timeout,
-        )
-        model.batcher = Batcher(
-            partial(executor.infer, model.key),
-            limits,
-            executor.slots(model.key),
-            executor.withdraw,
-        )
-        model.become(State.READY)
+    async def _load_each(self, models: list[ServedModel]) -> list[HeadraceError]:
+        loads = (self._loader.load(model) for model in models)
+        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        return [outcome for outcome in outcomes if isinstance(outcome, HeadraceError)]
 
-    def _executor(self, model: ServedModel) -> Executor:
-        inline = model.settings.inline or self._settings.parallel_workers <= 0
-        return self._inline if inline else self._workers
+    async def _replace(self, name: str) -> None:
+        found = await asyncio.to_thread(self._find, name)
+        if not found:
+            raise NotFound(f"model '{shorten(name)}' not found in the folder that is served")
+        old = self._models.get(name, {})
+        new: Versions = {settings.version: self._loader.admit(settings) for settings in found}
+        for model in new.values():
+            # Readiness does not wait for what was added while serving, and may fail.
+            model.wanted = any(before.wanted for before in old.values())
+        beside = any(model.state is State.READY for model in old.values())
+        if not beside:
+            self._models[name] = new
+        failures = await self._load_each(list(new.values()))
+        if failures:
+            await self._end(list(new.values()), "another version of the model did not load")
+            if beside:
+                _note(old, f"the last load failed: {failures[0].message}")
+            raise failures[0]
+        # From here to the next await nothing else runs: no request sees half of the change.
+        self._models[name] = new
+        for version, model in new.items():
+            model.wanted = True
+            if (before := old.get(version)) is not None:
+                before.successor, model.metrics = model, before.metrics
+        await self._end(list(old.values()), "replaced")
+
+    async def _unload(self, name: str) -> None:
+        models = list(self._models[name].values())
+        for model in models:
+            model.wanted = False
+        await self._end(models, "unloaded")
+
+    async def _end(self, models: list[ServedModel], reason: str) -> None:
+        ending = [model for model in models if model.state is State.READY]
+        for model in ending:
+            model.become(State.UNLOADING)
+        await asyncio.gather(*(self._loader.retire(model, reason) for model in ending))
 
 
-def _version_order(model: ServedModel) -> tuple[bool, bool, int, str]:
+def _note(models: Versions, reason: str) -> None:
+    for model in models.values():
+        model.reason = reason
+
+
+def _version_order(model: ServedModel) -> tuple[bool, bool, list[tuple[int, str]]]:
     """Un-versioned last, so that it is the default; numbers in numeric order above words."""
-    version = model.version
-    if version is None:
-        return (True, False, 0, "")
-    number = int(version) if version.isascii() and version.isdigit() else 0
-    return (False, version.isdigit(), number, version)
+    version = model.version or ""
+    parts = re.split(r"([0-9]+)", version)
+    natural = [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+    return (model.version is None, version.isdecimal(), natural)
+
+
+def _default_order(model: ServedModel) -> tuple[bool, Any]:
+    return (model.state is State.READY, _version_order(model))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from headrace.batching.batcher import Batcher
-from headrace.errors import ModelNotReady
+from headrace.errors import ModelNotReady, Overloaded
 from headrace.observability.metrics import ModelMetrics
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -17,6 +19,11 @@ from headrace.protocol.messages import (
 )
 from headrace.protocol.signature import SCORING, Signature
 from headrace.settings import ModelSettings
+
+Streamer = Callable[[InferenceRequest, float], AsyncGenerator[InferenceResponse, None]]
+
+# Each open stream holds a thread of its worker.
+MOST_STREAMS = 64
 
 
 class State(StrEnum):
@@ -38,7 +45,11 @@ NEXT_STATES = {
 
 @dataclass(eq=False)
 class ServedModel:
-    """A model under its name and version. `key` is unique per load, so generations never mix."""
+    """A model under its name and version. `key` is unique per load, so generations never mix.
+
+    `wanted` is false for what is not meant to answer: readiness does not wait for it.
+    `successor` is the load that took this one's place.
+    """
 
     settings: ModelSettings
     key: str
@@ -48,6 +59,11 @@ class ServedModel:
     signature: Signature | None = None
     batcher: Batcher | None = None
     infer_timeout: float = 60.0
+    wanted: bool = True
+    successor: ServedModel | None = None
+    streamer: Streamer | None = None
+    streams: int = 0
+    _streams_ended: asyncio.Event | None = None
 
     @property
     def name(self) -> str:
@@ -77,8 +93,55 @@ class ServedModel:
         """
         batcher = self.batcher
         if batcher is None or self.state is not State.READY:
-            raise ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")
+            if self.successor is not None:
+                # Whoever found this model before it was replaced never notices.
+                return self.successor.submit(request, timeout)
+            raise self._not_ready()
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
         return batcher.submit(request, asyncio.get_running_loop().time() + limit)
+
+    async def stream(
+        self, request: InferenceRequest, timeout: float | None
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; closing the generator withdraws the request.
+
+        Raises:
+            Overloaded: too many streams of this model are open.
+            ModelNotReady, InvalidInput: as `submit`.
+            Unimplemented: the model does not stream.
+        """
+        if self.streamer is None or self.state is not State.READY:
+            if self.successor is None:
+                raise self._not_ready()
+            async with aclosing(self.successor.stream(request, timeout)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        if self.streams >= MOST_STREAMS:
+            raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are open already")
+        if self.signature is not None:
+            request = self.signature.conform(request)
+        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
+        deadline = asyncio.get_running_loop().time() + limit
+        self.streams += 1
+        try:
+            async with aclosing(self.streamer(request, deadline)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self.streams -= 1
+            if not self.streams and self._streams_ended is not None:
+                self._streams_ended.set()
+
+    async def drain(self) -> None:
+        """Wait until no request waits or runs; none may be added meanwhile."""
+        if self.batcher is not None:
+            await self.batcher.drain()
+        if self.streams:
+            self._streams_ended = asyncio.Event()
+            await self._streams_ended.wait()
+
+    def _not_ready(self) -> ModelNotReady:
+        return ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from headrace.compat import alias
 from headrace.errors import HeadraceError, LoadFailed, shorten
 from headrace.model import Model
 from headrace.runtimes import import_path
@@ -15,15 +16,36 @@ from headrace.settings import ModelSettings
 
 _SKLEARN = "headrace.runtimes.sklearn:SKLearnRuntime"
 _XGBOOST = "headrace.runtimes.xgboost:XGBoostRuntime"
+_LIGHTGBM = "headrace.runtimes.lightgbm:LightGBMRuntime"
+_CATBOOST = "headrace.runtimes.catboost:CatBoostRuntime"
+_ONNX = "headrace.runtimes.onnx:OnnxRuntime"
 _MLFLOW = "headrace.runtimes.mlflow:MLflowRuntime"
+_PYTORCH = "headrace.runtimes.pytorch:PyTorchRuntime"
+_KERAS = "headrace.runtimes.keras:KerasRuntime"
+_TENSORFLOW = "headrace.runtimes.tensorflow:TensorFlowRuntime"
+_SPARK = "headrace.runtimes.spark:SparkRuntime"
+_HUGGINGFACE = "headrace.runtimes.huggingface:HuggingFaceRuntime"
 
 IMPLEMENTATIONS: dict[str, str] = {
     "sklearn": _SKLEARN,
     "xgboost": _XGBOOST,
+    "lightgbm": _LIGHTGBM,
+    "catboost": _CATBOOST,
+    "onnx": _ONNX,
     "mlflow": _MLFLOW,
+    "pytorch": _PYTORCH,
+    "keras": _KERAS,
+    "tensorflow": _TENSORFLOW,
+    "huggingface": _HUGGINGFACE,
+    "spark": _SPARK,
     "mlserver_sklearn.SKLearnModel": _SKLEARN,
     "mlserver_xgboost.XGBoostModel": _XGBOOST,
+    "mlserver_lightgbm.LightGBMModel": _LIGHTGBM,
+    "mlserver_catboost.CatboostModel": _CATBOOST,
+    "mlserver_onnx.OnnxModel": _ONNX,
     "mlserver_mlflow.MLflowRuntime": _MLFLOW,
+    "mlserver_huggingface.HuggingFaceRuntime": _HUGGINGFACE,
+    "mlserver_mllib.MLlibModel": _SPARK,
 }
 
 
@@ -31,23 +53,26 @@ def create(settings: ModelSettings) -> Model:
     """Import the class that `settings.implementation` names and make the model, not yet loaded.
 
     A user's class is written `module:Class` or `module.Class`; its module is looked for in
-    the model's folder, then in the working directory, then wherever Python looks.
+    the model's folder, then in the working directory, then wherever Python looks. A class that
+    is no `Model` itself makes one in its `from_settings`, as MLServer's do.
 
     Raises:
         LoadFailed: there is no such module or class, importing it failed, or it is no `Model`.
     """
     known = IMPLEMENTATIONS.get(settings.implementation)
     if known is None:
+        alias.offer()
         import_path.put_working_directory()
         if settings.folder:
             import_path.put_first(settings.folder)
     cls = _find(known or settings.implementation)
-    if not (isinstance(cls, type) and callable(getattr(cls, "infer", None))):
+    make = getattr(cls, "from_settings", cls)
+    if not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
         raise LoadFailed(
             f"implementation '{shorten(settings.implementation)}' is not a subclass of Model"
         )
     try:
-        model: Model = cls(settings)
+        model: Model = make(settings)
     except HeadraceError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""MLflow models: scikit-learn and XGBoost flavors natively, all others through pyfunc."""
+"""MLflow models: natively where their flavor allows, all others through pyfunc."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class MLflowRuntime(Model):
         schema = None
         native = mlflow_native.load(folder)
         if native is not None:
-            self._predict = native
+            self._predict = native.predict
         else:
             config = self.settings.extra.get("model_config")
             self._predict, schema = mlflow_pyfunc.load(folder, config)
         # Instances of the class differ: only the native flavors promise independent rows.
-        self.row_independent = native is not None
+        self.row_independent = native is not None and native.row_independent
         self._columns = _columns(self._signature)
         schemas = _schemas(raw)
         self._fixed_width = {

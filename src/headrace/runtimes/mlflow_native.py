@@ -1,4 +1,4 @@
-"""MLflow models of scikit-learn and XGBoost, loaded from their own files without MLflow.
+"""MLflow models of flavors that are loaded from their own files, without MLflow.
 
 Importing MLflow takes seconds and its `predict` milliseconds. The answers are those of
 `mlflow.pyfunc.load_model`; what this module does not know is left to that.
@@ -9,19 +9,27 @@ from __future__ import annotations
 import inspect
 import os
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import LoadFailed
-from headrace.runtimes import artefact, finite
+from headrace.runtimes import artefact, finite, mlflow_onnx
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
+
+class Native(NamedTuple):
+    """How to predict, and whether rows never influence each other."""
+
+    predict: Predict
+    row_independent: bool = True
+
+
 _SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
 
 
-def load(folder: MLflowFolder) -> Predict | None:
-    """How to predict with the model, or None when pyfunc must load it.
+def load(folder: MLflowFolder) -> Native | None:
+    """The model loaded without MLflow, or None when pyfunc must load it.
 
     Raises:
         LoadFailed: the model's file cannot be read, or deserializing is switched off.
@@ -33,7 +41,7 @@ def load(folder: MLflowFolder) -> Predict | None:
     return reader(folder, pyfunc) if reader else None
 
 
-def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
+def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     flavor = folder.flavors.get("sklearn")
     method = pyfunc.get("predict_fn") or "predict"
     name = pyfunc.get("model_path") or pyfunc.get("data")
@@ -41,21 +49,26 @@ def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
     known = form in ("pickle", "cloudpickle", "joblib", "skops")
     if not flavor or not name or method not in _SKLEARN_METHODS or not known:
         return None
-    _check_allowed()
     artefact.require("sklearn", "sklearn")
+    model = _pickled(folder, name, form, flavor, "the scikit-learn model")
+    if not hasattr(model, method):
+        raise LoadFailed(f"the scikit-learn model has no method '{method}'")
+    predict = getattr(model, method)
+    return Native(lambda value, params: finite.call(predict, value))
+
+
+def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
+    """A model in a format that may run code."""
+    _check_allowed()
     path = folder.file(name)
     if form == "skops":
         load = partial(artefact.load_skops, path, flavor.get("skops_trusted_types") or [])
     else:
         load = partial(artefact.load_pickle, path, form)
-    model = artefact.read("the scikit-learn model", load)
-    if not hasattr(model, method):
-        raise LoadFailed(f"the scikit-learn model has no method '{method}'")
-    predict = getattr(model, method)
-    return lambda value, params: finite.call(predict, value)
+    return artefact.read(what, load)
 
 
-def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
+def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     flavor = folder.flavors.get("xgboost")
     if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
         return None
@@ -69,13 +82,58 @@ def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Predict | None:
     artefact.read("the XGBoost model", lambda: model.load_model(path))
     if isinstance(model, xgboost.Booster):
         accepted = set(inspect.signature(model.predict).parameters)
-        return lambda value, params: model.predict(
-            xgboost.DMatrix(value), validate_features=True, **_only(params, accepted)
+        return Native(
+            lambda value, params: model.predict(
+                xgboost.DMatrix(value), validate_features=True, **_only(params, accepted)
+            )
         )
     accepted = set(inspect.signature(model.predict).parameters) - {"validate_features"}
-    return lambda value, params: model.predict(
-        value, validate_features=True, **_only(params, accepted)
+    return Native(
+        lambda value, params: model.predict(
+            value, validate_features=True, **_only(params, accepted)
+        )
     )
+
+
+def _lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    flavor = folder.flavors.get("lightgbm")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    cls = str(flavor.get("model_class") or "lightgbm.basic.Booster")
+    form = flavor.get("serialization_format") or "cloudpickle"
+    if cls.partition(".")[0] != "lightgbm" or form not in ("pickle", "cloudpickle", "skops"):
+        return None
+    lightgbm = artefact.require("lightgbm", "lightgbm")
+    what = "the LightGBM model"
+    if cls == "lightgbm.basic.Booster":
+        path = folder.file(flavor["data"])
+        model = artefact.read(what, lambda: lightgbm.Booster(model_file=path))
+    else:
+        model = _pickled(folder, flavor["data"], form, flavor, what)
+    return Native(lambda value, params: model.predict(value))
+
+
+def _catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    flavor = folder.flavors.get("catboost")
+    name = (flavor or {}).get("model_type")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    if name not in ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"):
+        return None
+    model = getattr(artefact.require("catboost", "catboost"), name)()
+    path, form = folder.file(flavor["data"]), flavor.get("save_format") or "cbm"
+    artefact.read("the CatBoost model", lambda: model.load_model(path, form))
+    return Native(lambda value, params: model.predict(value))
+
+
+def _onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    if pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    graph = mlflow_onnx.load(folder)
+    if graph is None:
+        return None
+    predict = graph.predict
+    return Native(lambda value, params: predict(value), graph.row_independent)
 
 
 def _only(params: dict[str, Any] | None, accepted: set[str]) -> dict[str, Any]:
@@ -90,7 +148,10 @@ def _check_allowed() -> None:
             raise LoadFailed(f"the model's file may run code, which {switch} forbids")
 
 
-_LOADERS: dict[str, Callable[[MLflowFolder, dict[str, Any]], Predict | None]] = {
+_LOADERS: dict[str, Callable[[MLflowFolder, dict[str, Any]], Native | None]] = {
+    "mlflow.catboost": _catboost,
+    "mlflow.lightgbm": _lightgbm,
+    "mlflow.onnx": _onnx,
     "mlflow.sklearn": _sklearn,
     "mlflow.xgboost": _xgboost,
 }

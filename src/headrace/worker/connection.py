@@ -7,16 +7,18 @@ import logging
 import queue
 import socket
 import threading
+from functools import partial
 from typing import Any, Callable
 
 from headrace.errors import Cancelled, HeadraceError
-from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
 from headrace.settings import ModelSettings
 from headrace.worker import frames
 from headrace.worker.arena import Arena
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
+from headrace.worker.streams import Stream
 
 logger = logging.getLogger("headrace.worker")
 
@@ -37,6 +39,7 @@ class Connection:
         self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
         # Calls that no model has begun; those withdrawn before are never begun.
         self._waiting: set[int] = set()
+        self._streams: dict[int, Stream] = {}
         self._inbound: Arena | None = None
         self._outbound: Arena | None = None
         self._received = bytearray()
@@ -49,16 +52,28 @@ class Connection:
             frame = self._read_frame()
             if frame is None or frame.kind == Kind.STOP:
                 break
-            if frame.kind == Kind.RELEASE:
-                self._release(frame.meta)
-            elif frame.kind == Kind.WITHDRAW:
-                self._waiting.discard(frame.call)
-            else:
-                self._waiting.add(frame.call)
-                self._lane(frame).put(frame)
+            self._dispatch(frame)
         for lane in self._lanes.values():
             lane.put(None)
         return frame is not None
+
+    def _dispatch(self, frame: Frame) -> None:
+        if frame.kind == Kind.RELEASE:
+            self._release(frame.meta)
+        elif frame.kind == Kind.GRANT:
+            if frame.call in self._streams:
+                self._streams[frame.call].grant()
+        elif frame.kind == Kind.WITHDRAW:
+            self._waiting.discard(frame.call)
+            if frame.call in self._streams:
+                self._streams[frame.call].withdraw()
+        elif frame.kind == Kind.STREAM:
+            # In a thread of its own: a stream may last, and must not hold up the model's requests.
+            self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
+            threading.Thread(target=self._stream, args=(frame,), name="stream", daemon=True).start()
+        else:
+            self._waiting.add(frame.call)
+            self._lane(frame).put(frame)
 
     def _greet(self) -> None:
         """Take the front's hello, which carries the two memory files where they exist."""
@@ -124,13 +139,23 @@ class Connection:
                 raise Cancelled("every caller left before the model began")
             self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
-        except HeadraceError as error:
-            kind, meta = Kind.ERROR, frames.error_meta(error)
-        except Exception:
-            logger.exception("a frame of kind %d failed", frame.kind)
-            kind = Kind.ERROR
-            meta = frames.error_meta(HeadraceError("the worker failed; its log has the details"))
+        except Exception as exc:
+            kind, meta = Kind.ERROR, _error_meta(exc, frame)
         self._send(frames.encode(kind, frame.call, _dump(meta), payload))
+
+    def _stream(self, frame: Frame) -> None:
+        kind, meta = Kind.RESULT, {}
+        try:
+            request = self._request(frame)
+            self._streams[frame.call].run(self._host.stream(frame.meta["model"], request))
+        except Exception as exc:
+            kind, meta = Kind.ERROR, _error_meta(exc, frame)
+        del self._streams[frame.call]
+        self._send(frames.encode(kind, frame.call, _dump(meta)))
+
+    def _send_piece(self, call: int, piece: InferenceResponse) -> None:
+        meta, payload = self._response(piece)
+        self._send(frames.encode(Kind.PIECE, call, _dump(meta), payload))
 
     def _load(self, key: str, frame: Frame) -> Any:
         settings = ModelSettings(**frame.meta["settings"])
@@ -141,14 +166,18 @@ class Connection:
         return {}, []
 
     def _infer(self, key: str, frame: Frame) -> Any:
+        return self._response(self._host.infer(key, self._request(frame)))
+
+    def _request(self, frame: Frame) -> InferenceRequest:
         meta = frame.meta
-        request = InferenceRequest(
+        return InferenceRequest(
             frames.restore(meta["tensors"], frame.payload, self._fetch),
             meta.get("parameters"),
             meta.get("outputs"),
             meta.get("id", ""),
         )
-        response = self._host.infer(key, request)
+
+    def _response(self, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         return {"tensors": described, "parameters": response.parameters}, payload
 
@@ -182,6 +211,13 @@ class Connection:
                 self._sock.sendall(data)
         except ConnectionError:
             logger.debug("the front process left before its answer")
+
+
+def _error_meta(exc: Exception, frame: Frame) -> dict[str, str]:
+    if isinstance(exc, HeadraceError):
+        return frames.error_meta(exc)
+    logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)
+    return frames.error_meta(HeadraceError("the worker failed; its log has the details"))
 
 
 def _dump(meta: Any) -> bytes:

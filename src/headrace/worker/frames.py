@@ -36,8 +36,11 @@ class Kind(IntEnum):
     STOP = 5
     RELEASE = 6
     WITHDRAW = 7
+    STREAM = 8
+    GRANT = 9
     RESULT = 16
     ERROR = 17
+    PIECE = 18
 
 
 class Frame(NamedTuple):

@@ -10,7 +10,7 @@ import inspect
 import logging
 import re
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
 from headrace import runtimes
@@ -110,19 +110,57 @@ class ModelHost:
         except HeadraceError:
             raise
         except BaseException as exc:
-            # SystemExit included: it would end this thread only, and leave the caller waiting.
-            name = hosted.settings.name
-            logger.exception("model %s failed", name, extra={"request_id": request.id})
-            raise ModelFailed(
-                f"model '{name}' failed on this request; the server's log has the details"
-            ) from exc
+            raise _failure(hosted, request, exc) from exc
         return response
+
+    def stream(
+        self, key: str, request: InferenceRequest
+    ) -> Generator[InferenceResponse, None, None]:
+        """The pieces of a streamed answer. May run beside `infer` and other streams.
+
+        Raises:
+            Unimplemented: the model has no `predict_stream`.
+            ModelFailed: the model raised; the traceback goes to the log.
+        """
+        hosted = self._models.get(key)
+        if hosted is None:
+            raise ModelNotReady("the model is not loaded in this worker")
+        try:
+            yield from _each(hosted.model.infer_stream(request))
+        except (HeadraceError, GeneratorExit):
+            raise
+        except BaseException as exc:
+            raise _failure(hosted, request, exc) from exc
 
     def unload(self, key: str) -> None:
         """Forget a model and let it free what it holds. Unknown keys are fine."""
         hosted = self._models.pop(key, None)
         if hosted is not None:
             hosted.close()
+
+
+def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:
+    """What the caller is told; SystemExit too, which would leave them waiting otherwise."""
+    name = hosted.settings.name
+    logger.error("model %s failed", name, exc_info=exc, extra={"request_id": request.id})
+    return ModelFailed(f"model '{name}' failed on this request; the server's log has the details")
+
+
+def _each(pieces: Any) -> Iterator[InferenceResponse]:
+    """Iterate over a generator, plain or asynchronous, and close it in any case."""
+    if not hasattr(pieces, "__anext__"):
+        yield from pieces
+        return
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            try:
+                yield loop.run_until_complete(_as_coroutine(pieces.__anext__()))
+            except StopAsyncIteration:
+                return
+    finally:
+        loop.run_until_complete(_as_coroutine(pieces.aclose()))
+        loop.close()
 
 
 async def _as_coroutine(result: Awaitable[Any]) -> Any:

@@ -1,0 +1,211 @@
+"""`headrace infer`: score a file of requests or a table against a running server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headrace.client.part import Done
+    from headrace.client.scoring import Job
+
+PREFIXES = ("HEADRACE_INFER_", "MLSERVER_INFER_")
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+# Between two looks of a person at the progress.
+REDRAW = 0.2
+
+Flag = tuple[tuple[str, ...], str, dict[str, Any]]
+
+FLAGS: tuple[Flag, ...] = (
+    (("--url", "-u"), "URL", {"default": "localhost:8080", "help": "address of the server"}),
+    (("--model-name", "-m"), "MODEL_NAME", {"help": "model to ask"}),
+    (("--model-version",), "MODEL_VERSION", {"help": "version of it; the server chooses if none"}),
+    (
+        ("--input-data-path", "-i"),
+        "INPUT_DATA_PATH",
+        {"help": "file to score: .jsonl with one v2 inference request a line, .csv or .parquet"},
+    ),
+    (
+        ("--output-data-path", "-o"),
+        "OUTPUT_DATA_PATH",
+        {"help": "file for the answers, in the order of the input; its ending says its kind"},
+    ),
+    (("--workers", "-w"), "WORKERS", {"default": 10, "type": int, "help": "requests at once"}),
+    (
+        ("--retries", "-r"),
+        "RETRIES",
+        {"default": 3, "type": int, "help": "tries after the first, where the server is away"},
+    ),
+    (
+        ("--batch-size", "-s"),
+        "BATCH_SIZE",
+        {"type": int, "help": "lines in one request (default 1), or rows of a table (1000)"},
+    ),
+    (("--binary-data", "-b"), "BINARY_DATA", {"help": "send and receive tensors as raw bytes"}),
+    (
+        ("--transport", "-t"),
+        "TRANSPORT",
+        {"default": "rest", "choices": ("rest", "grpc"), "help": "protocol to speak"},
+    ),
+    (
+        ("--request-headers", "-H"),
+        "REQUEST_HEADERS",
+        {"action": "append", "metavar": "NAME:VALUE", "help": "header to send; may be repeated"},
+    ),
+    (
+        ("--timeout",),
+        "CONNECTION_TIMEOUT",
+        {"default": 60.0, "type": float, "help": "seconds one request may take"},
+    ),
+    (("--use-ssl",), "USE_SSL", {"help": "speak TLS"}),
+    (("--insecure",), "INSECURE", {"help": "accept any certificate"}),
+)
+SWITCHES = ("BINARY_DATA", "USE_SSL", "INSECURE")
+REQUIRED = ("MODEL_NAME", "INPUT_DATA_PATH", "OUTPUT_DATA_PATH")
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `infer`."""
+    parser = commands.add_parser("infer", help="score a file against a running server")
+    for names, variable, options in FLAGS:
+        told = {key: value for key, value in options.items() if key != "default"}
+        default = options.get("default")
+        shown = "" if default is None else f" (default {default})"
+        told["help"] = f"{options['help']}{shown} [{PREFIXES[0]}{variable}]"
+        if variable in SWITCHES:
+            told["action"] = "store_true"
+        # What was not given must be told from the default: the environment comes between.
+        parser.add_argument(*names, dest=variable, default=None, **told)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score the file; 1 when an entry failed or the run ended early."""
+    try:
+        from headrace.client.errors import ClientError
+        from headrace.client.scoring import score
+    except ImportError as error:
+        raise ConfigurationError(str(error)) from error
+    import asyncio
+
+    job = _job(_values(vars(options), os.environ))
+    progress = _Progress()
+    try:
+        done = asyncio.run(score(job, progress.show))
+    except KeyboardInterrupt:
+        progress.end("interrupted", f"run the same command to go on; {job.output}.part has it")
+        return 130
+    except ClientError as error:
+        progress.end("stopped", error.message)
+        return 1
+    progress.end("done", f"the answers are in {job.output}")
+    return 1 if done.failed else 0
+
+
+def _values(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The value of each flag: given, else from the environment, else its default."""
+    values = {}
+    for names, variable, options in FLAGS:
+        value = flags.get(variable)
+        source = next((p + variable for p in PREFIXES if p + variable in environ), None)
+        if value is None and source is not None:
+            value = _converted(environ[source], variable, options, source)
+        if value is None:
+            value = options.get("default")
+        if value is None and variable in REQUIRED:
+            raise ConfigurationError(f"{names[0]} is missing")
+        values[variable] = value
+    return values
+
+
+def _converted(text: str, variable: str, options: Mapping[str, Any], source: str) -> Any:
+    if variable in SWITCHES:
+        if text.lower() not in TRUE + FALSE:
+            raise ConfigurationError(f"{source}: expected true or false")
+        return text.lower() in TRUE
+    if variable == "REQUEST_HEADERS":
+        return text.split()
+    if text not in options.get("choices", (text,)):
+        raise ConfigurationError(f"{source}: expected one of {', '.join(options['choices'])}")
+    try:
+        return options.get("type", str)(text)
+    except ValueError:
+        raise ConfigurationError(f"{source}: expected a number") from None
+
+
+def _job(values: Mapping[str, Any]) -> Job:
+    from headrace.client.flows import Policy
+    from headrace.client.scoring import Job
+    from headrace.client.transports import Options
+
+    for flag in ("WORKERS", "BATCH_SIZE", "CONNECTION_TIMEOUT"):
+        if values[flag] is not None and values[flag] <= 0:
+            raise ConfigurationError(f"{flag.lower().replace('_', '-')} must be above 0")
+    return Job(
+        url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),
+        model=values["MODEL_NAME"],
+        input=Path(values["INPUT_DATA_PATH"]),
+        output=Path(values["OUTPUT_DATA_PATH"]),
+        version=values["MODEL_VERSION"],
+        workers=values["WORKERS"],
+        batch_size=values["BATCH_SIZE"],
+        binary=bool(values["BINARY_DATA"]),
+        policy=Policy(values["CONNECTION_TIMEOUT"], values["RETRIES"]),
+        options=Options(_headers(values["REQUEST_HEADERS"]), not values["INSECURE"]),
+    )
+
+
+def _url(given: str, transport: str, secure: bool) -> str:
+    if "://" in given:
+        return given
+    scheme = {"rest": "http", "grpc": "grpc"}[transport]
+    return f"{scheme}{'s' if secure else ''}://{given}"
+
+
+def _headers(given: list[str] | None) -> dict[str, str]:
+    headers = {}
+    for item in given or []:
+        name, found, value = item.partition(":")
+        if not found:
+            raise ConfigurationError("--request-headers: expected NAME:VALUE")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+class _Progress:
+    """One line on a terminal that follows the run, and the counts at its end."""
+
+    def __init__(self) -> None:
+        self._began = self._shown = time.monotonic()
+        self._first: int | None = None
+        self._entries = self._failed = 0
+        self._live = sys.stderr.isatty()
+
+    def show(self, done: Done) -> None:
+        """Remember where the run is, and draw it now and then."""
+        if self._first is None:
+            self._first = done.entries
+            if self._first:
+                print(f"going on after {self._first} entries", file=sys.stderr)
+        self._entries, self._failed = done.entries, done.failed
+        now = time.monotonic()
+        if self._live and now - self._shown >= REDRAW:
+            self._shown = now
+            print(f"\r{self._counts()}", end="", file=sys.stderr, flush=True)
+
+    def end(self, how: str, more: str) -> None:
+        """Print the counts, and what there is to say."""
+        start = "\r" if self._live else ""
+        print(f"{start}{how}: {self._counts()}; {more}", file=sys.stderr)
+
+    def _counts(self) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        rate = (self._entries - (self._first or 0)) / seconds
+        return f"{self._entries} entries, {self._failed} failed, {rate:.0f}/s"

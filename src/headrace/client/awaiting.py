@@ -1,0 +1,146 @@
+"""The client for event loops: `Client`, name for name, awaited."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from headrace.client import operations as ops
+from headrace.client.flows import Flow, Flows, Policy
+from headrace.client.result import InferResult
+from headrace.client.schemes import open_async_transport
+from headrace.client.transports import Options, drive_async
+
+T = TypeVar("T")
+
+LOAD_TIMEOUT = 300.0
+
+
+class AsyncClient:
+    """A client of one server for one event loop; tasks may share it.
+
+    `url` begins with `http://`, `https://`, `grpc://` or `grpcs://`; without a scheme it is HTTP.
+    `timeout` is seconds for one call with its retries, None for no end; the server is told what
+    is left of it. `retries` counts tries after the first, of failed connections and of answers
+    that ask for another try. `headers` go with every request. `verify` is False for any
+    certificate, or an `ssl.SSLContext`. `transport` replaces the network, by one of httpx.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8080",
+        timeout: float | None = 60.0,
+        *,
+        retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | ssl.SSLContext = True,
+        transport: Any = None,
+    ) -> None:
+        self._flows = Flows(Policy(timeout, retries))
+        self._transport = open_async_transport(url, Options(headers or {}, verify, transport))
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def live(self) -> bool:
+        """Whether the server runs; False when nobody answers."""
+        return await self._run(self._flows.healthy(ops.Live()))
+
+    async def ready(self) -> bool:
+        """Whether the server and all its models can answer; False when nobody answers."""
+        return await self._run(self._flows.healthy(ops.Ready()))
+
+    async def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether the model can answer.
+
+        Raises:
+            NotFound: the server has no such model.
+        """
+        return await self._run(self._flows.healthy(ops.ModelReady(name, version)))
+
+    async def metadata(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+        told: dict[str, Any] = await self._call(ops.ServerMetadata())
+        return told
+
+    async def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Name, versions, platform, inputs and outputs of the model."""
+        told: dict[str, Any] = await self._call(ops.ModelMetadata(name, version))
+        return told
+
+    async def infer(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        outputs: list[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        binary: bool = True,
+    ) -> InferResult:
+        """Ask the model once.
+
+        `inputs` is a dict of arrays or lists by input name, a DataFrame with one column per
+        input, or one array for a model with one input. `outputs` names the wanted outputs, None
+        for all. `binary` sends and receives tensors as raw bytes, exactly; without it they are
+        JSON, for servers that lack the extension.
+
+        Raises:
+            ClientError: see `headrace.client.errors` for what each subclass means.
+        """
+        return await self._run(
+            self._flows.infer(
+                name,
+                inputs,
+                version=version,
+                outputs=outputs,
+                parameters=parameters,
+                id=id,
+                binary=binary,
+            )
+        )
+
+    async def predict(self, name: str, data: Any, **options: Any) -> Any:
+        """Ask the model and answer in the kind of `data`: DataFrame, dict, array or list.
+
+        A DataFrame keeps its index where the model answers one row for each. `options` are those
+        of `infer`.
+
+        Raises:
+            ClientError: as `infer`; `BadAnswer` when an array was given and several outputs came.
+        """
+        return await self._run(self._flows.predict(name, data, **options))
+
+    async def index(self, *, ready: bool = False) -> list[dict[str, Any]]:
+        """Name, version, state and reason of the models in the repository, or of ready ones."""
+        models: list[dict[str, Any]] = await self._call(ops.Index(ready))
+        return models
+
+    async def load(self, name: str, *, timeout: float | None = LOAD_TIMEOUT) -> None:
+        """Load or reload the model; its timeout is longer than that of other calls."""
+        await self._run(self._flows.policy.within(timeout).calling(ops.Load(name)))
+
+    async def unload(self, name: str, *, timeout: float | None = LOAD_TIMEOUT) -> None:
+        """Unload the model, after what it is busy with."""
+        await self._run(self._flows.policy.within(timeout).calling(ops.Unload(name)))
+
+    async def _call(self, operation: ops.Operation) -> Any:
+        return await self._run(self._flows.policy.calling(operation))
+
+    async def _run(self, flow: Flow[T]) -> T:
+        return await drive_async(flow, self._transport)

@@ -1,0 +1,91 @@
+"""What a client raises. Independent of the transport: HTTP and gRPC end in the same tree.
+
+ClientError
+├── ConnectionFailed   the server cannot be reached, or the connection broke
+├── TimedOut           the time given to the call ran out, here or at the server
+├── InvalidRequest     the server refused the request, or this side cannot write it
+├── NotFound           no such model, version or route
+├── Unavailable        overloaded, not ready or draining; safe to try again
+├── ServerError        the model or the server failed
+└── BadAnswer          what came back is not what the protocol says
+"""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """Base of every error of a client.
+
+    `status` is the HTTP status, None when there was none; `code` is the server's stable word for
+    the kind of error, or ours; `message` is for people. `retry_after` is how many seconds the
+    server asked to wait before another try, None when it did not invite one.
+    """
+
+    code = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code or type(self).code
+        self.retry_after = retry_after
+
+
+class ConnectionFailed(ClientError):
+    """The server cannot be reached, or the connection broke before the answer."""
+
+    code = "connection_failed"
+
+
+class TimedOut(ClientError):
+    """The time given to the call ran out."""
+
+    code = "deadline_exceeded"
+
+
+class InvalidRequest(ClientError):
+    """The server refused the request, or the values have no form in the protocol."""
+
+    code = "invalid_argument"
+
+
+class NotFound(ClientError):
+    """No such model, version or route."""
+
+    code = "not_found"
+
+
+class Unavailable(ClientError):
+    """The server or the model cannot answer now."""
+
+    code = "unavailable"
+
+
+class ServerError(ClientError):
+    """The model or the server failed on the request."""
+
+    code = "internal"
+
+
+class BadAnswer(ClientError):
+    """The answer is not of the protocol, or not of the kind that was asked for."""
+
+    code = "bad_answer"
+
+
+def of_status(status: int) -> type[ClientError]:
+    """The class that stands for an HTTP status of 400 or more."""
+    if status in (404, 405, 501):
+        return NotFound
+    if status in (408, 504):
+        return TimedOut
+    if status in (429, 502, 503):
+        return Unavailable
+    return InvalidRequest if status < 500 else ServerError

@@ -1,0 +1,163 @@
+"""The steps of each call, free of sockets and clocks' waiting: generators that a client drives.
+
+A flow yields `Call` and `Pause` and is sent the value of each call, or thrown its error. What
+drives it decides whether to block or to await.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from headrace.client import operations as ops
+from headrace.client.errors import (
+    BadAnswer,
+    ClientError,
+    ConnectionFailed,
+    InvalidRequest,
+    TimedOut,
+    Unavailable,
+)
+from headrace.client.inputs import UNNAMED, is_frame, is_unnamed, tensors_of
+from headrace.client.result import InferResult
+from headrace.errors import shorten
+from headrace.protocol.messages import InferenceRequest
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 10.0
+
+
+class Call(NamedTuple):
+    """Perform the operation within so many seconds; None waits for as long as it takes."""
+
+    operation: ops.Operation
+    timeout: float | None
+
+
+class Pause(NamedTuple):
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+Flow = Generator[Call | Pause, Any, T]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long a call may take, its retries included, and how many retries it may have.
+
+    Tried again are failed connections and answers that invite it with `Retry-After`.
+    """
+
+    timeout: float | None = 60.0
+    retries: int = 2
+    clock: Callable[[], float] = time.monotonic
+
+    def within(self, timeout: float | None) -> Policy:
+        """The same policy with another timeout."""
+        return replace(self, timeout=timeout)
+
+    def calling(self, operation: ops.Operation) -> Flow[Any]:
+        """Perform an operation, again where it failed and may be tried again."""
+        deadline = None if self.timeout is None else self.clock() + self.timeout
+        attempt = 0
+        while True:
+            left = None if deadline is None else deadline - self.clock()
+            if left is not None and left <= 0:
+                raise TimedOut(f"no answer within {self.timeout:g} s")
+            try:
+                return (yield Call(operation, left))
+            except ClientError as error:
+                pause = self._pause(error, attempt)
+                if pause is None:
+                    raise
+                if deadline is not None and self.clock() + pause >= deadline:
+                    raise
+            attempt += 1
+            yield Pause(pause)
+
+    def _pause(self, error: ClientError, attempt: int) -> float | None:
+        """Seconds before the next try, or None when there shall be none."""
+        if attempt >= self.retries:
+            return None
+        if isinstance(error, ConnectionFailed):
+            return min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
+        if isinstance(error, Unavailable) and error.retry_after is not None:
+            return min(error.retry_after, LONGEST_PAUSE)
+        return None
+
+
+class Flows:
+    """The flows behind the methods of a client that take more than one operation."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._names: dict[tuple[str, str | None], str] = {}
+
+    def healthy(self, operation: ops.Operation) -> Flow[bool]:
+        """Ask once; a server that does not answer, or cannot yet, is not healthy."""
+        try:
+            return bool((yield Call(operation, self.policy.timeout)))
+        except (ConnectionFailed, TimedOut, Unavailable):
+            return False
+
+    def infer(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        outputs: list[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        binary: bool = True,
+    ) -> Flow[InferResult]:
+        """Encode the inputs and ask the model."""
+        input_name = UNNAMED
+        if is_unnamed(inputs):
+            input_name = yield from self._input_name(name, version)
+        tensors = tensors_of(inputs, input_name)
+        request = InferenceRequest(tensors, dict(parameters or {}) or None, outputs, id or "")
+        result = yield from self.policy.calling(ops.Infer(name, request, version, binary))
+        assert isinstance(result, InferResult)
+        return result
+
+    def predict(self, name: str, data: Any, **options: Any) -> Flow[Any]:
+        """Infer, and answer in the kind of the data: DataFrame, dict, array or list."""
+        result = yield from self.infer(name, data, **options)
+        if is_frame(data):
+            table = result.to_frame()
+            if len(table) == len(data):
+                table.index = data.index
+            return table
+        if isinstance(data, Mapping):
+            return result.outputs
+        return result.to_numpy().tolist() if isinstance(data, list) else result.to_numpy()
+
+    def _input_name(self, name: str, version: str | None) -> Flow[str]:
+        """What the model calls its only input, asked once for each model."""
+        key = name, version
+        if key not in self._names:
+            metadata = yield from self.policy.calling(ops.ModelMetadata(name, version))
+            self._names[key] = _only_input(metadata, name)
+        return self._names[key]
+
+
+def _only_input(metadata: dict[str, Any], model: str) -> str:
+    inputs = metadata.get("inputs") or []
+    if len(inputs) > 1:
+        raise InvalidRequest(
+            f"model '{shorten(model)}' has {len(inputs)} inputs; pass a dict or a DataFrame that "
+            "names them"
+        )
+    if not inputs:
+        return UNNAMED
+    found = inputs[0].get("name") if isinstance(inputs[0], dict) else None
+    if not isinstance(found, str):
+        raise BadAnswer("the model's metadata is not of the protocol")
+    return found

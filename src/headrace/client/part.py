@@ -1,0 +1,141 @@
+"""The unfinished output of a run: complete lines in order, and which run they are of.
+
+Whoever starts the same run again goes on after the last complete line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import orjson
+
+from headrace.client.batch import Outcome
+from headrace.client.result import InferResult
+from headrace.errors import BadModelOutput, ConfigurationError
+from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.rest_json import encode_response
+
+# Lines of results begin so, and those of errors do not.
+RESULT = b'{"model_name"'
+
+
+class Done(NamedTuple):
+    """How much of the input is answered: the next entry, and how many so far failed."""
+
+    entries: int = 0
+    failed: int = 0
+
+
+class PartFile:
+    """`OUTPUT.part`, and beside it `OUTPUT.part.run` with what tells this run from others.
+
+    Raises:
+        ConfigurationError: on entering, when the files are those of another run.
+    """
+
+    def __init__(self, output: Path, run: Mapping[str, Any], whole: bool) -> None:
+        self.path = output.with_name(output.name + ".part")
+        self.done = Done()
+        self._run = dict(run)
+        self._mark = output.with_name(output.name + ".part.run")
+        self._output = output
+        self._whole = whole
+
+    def __enter__(self) -> PartFile:
+        if self.path.exists() and self._mark.exists():
+            if orjson.loads(self._mark.read_bytes()) != self._run:
+                raise ConfigurationError(
+                    f"{self.path} is of another run: its input, model or options differ; remove "
+                    "it to start afresh"
+                )
+            self._recover()
+        else:
+            self.path.write_bytes(b"")
+            self._mark.write_bytes(orjson.dumps(self._run))
+        self._file = self.path.open("ab")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Write what became of the next entries, one line for each of JSON lines."""
+        entries = len(outcome.batch.rows)
+        lines, failed = self._lines(outcome)
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        self.done = Done(self.done.entries + entries, self.done.failed + failed)
+
+    def publish(self) -> None:
+        """Make the finished lines the output itself, at once."""
+        self._file.close()
+        os.replace(self.path, self._output)
+        self._mark.unlink()
+
+    def remove(self) -> None:
+        """Forget the lines, which are in the output in another form."""
+        self._file.close()
+        self.path.unlink()
+        self._mark.unlink()
+
+    def _lines(self, outcome: Outcome) -> tuple[list[bytes], int]:
+        """Lines of an outcome, and how many of its entries failed."""
+        batch = outcome.batch
+        entries = len(batch.rows)
+        if self._whole:
+            line, failed = _line(outcome, {"batch_index": batch.start, "rows": entries})
+            return [line], entries if failed else 0
+        results = batch.divide(outcome.result) if outcome.result is not None else [None] * entries
+        written = [
+            _line(Outcome(batch, result, outcome.error), {"batch_index": batch.start + position})
+            for position, result in enumerate(results)
+        ]
+        return [line for line, _ in written], sum(failed for _, failed in written)
+
+    def _recover(self) -> None:
+        """Count the complete lines and cut off what follows them."""
+        entries = failed = end = 0
+        with self.path.open("r+b") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                count = orjson.loads(line)["parameters"]["rows"] if self._whole else 1
+                entries += count
+                failed += 0 if line.startswith(RESULT) else count
+            file.truncate(end)
+        self.done = Done(entries, failed)
+
+
+def _line(outcome: Outcome, place: dict[str, int]) -> tuple[bytes, bool]:
+    """The line of one entry, or of a whole batch, and whether it tells a failure."""
+    error = outcome.error
+    if outcome.result is not None:
+        try:
+            return _result_line(outcome.result, place), False
+        except BadModelOutput as refused:
+            told = {"status": refused.kind, "msg": refused.message}
+            return orjson.dumps({"parameters": place, "error": told}) + b"\n", True
+    assert error is not None
+    told = {"status": error.code, "msg": error.message}
+    return orjson.dumps({"parameters": place, "error": told}) + b"\n", True
+
+
+def _result_line(result: InferResult, place: dict[str, int]) -> bytes:
+    parameters = {**result.parameters, "inference_id": result.id, **place}
+    line, _ = encode_response(
+        InferenceResponse(result.tensors, parameters),
+        model_name=result.model_name,
+        model_version=result.model_version,
+        id=result.id,
+    )
+    return line + b"\n"

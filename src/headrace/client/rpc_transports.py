@@ -1,0 +1,102 @@
+"""How operations reach a server over gRPC, blocking or awaited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from headrace.client import operations as ops
+from headrace.client import rpc
+from headrace.client.errors import ClientError
+from headrace.client.transports import Options
+
+SERVICE = "/inference.GRPCInferenceService/"
+# Large tensors are what this is for: the server's cap on a message is the one that holds.
+CHANNEL = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+class GrpcTransport:
+    """One HTTP/2 channel, for threads."""
+
+    def __init__(self, address: str, secure: bool, options: Options) -> None:
+        credentials = _credentials(secure, options)
+        self._metadata = _metadata(options)
+        self._channel = (
+            grpc.insecure_channel(address, CHANNEL)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, CHANNEL)
+        )
+
+    def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        method, message, answer = rpc.call_of(operation)
+        call = self._channel.unary_unary(
+            SERVICE + method, type(message).SerializeToString, answer.FromString
+        )
+        try:
+            reply = call(message, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _translated(error) from error
+        return rpc.value_of(operation, reply)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class AsyncGrpcTransport:
+    """One HTTP/2 channel, for one event loop."""
+
+    def __init__(self, address: str, secure: bool, options: Options) -> None:
+        self._address = address
+        self._credentials = _credentials(secure, options)
+        self._metadata = _metadata(options)
+        self._channel: Any = None
+
+    async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        method, message, answer = rpc.call_of(operation)
+        call = self._opened().unary_unary(
+            SERVICE + method, type(message).SerializeToString, answer.FromString
+        )
+        try:
+            reply = await call(message, timeout=timeout, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+        return rpc.value_of(operation, reply)
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _opened(self) -> Any:
+        """The channel, made in the loop that it will run in."""
+        if self._channel is None:
+            self._channel = (
+                grpc.aio.insecure_channel(self._address, CHANNEL)
+                if self._credentials is None
+                else grpc.aio.secure_channel(self._address, self._credentials, CHANNEL)
+            )
+        return self._channel
+
+
+def _credentials(secure: bool, options: Options) -> Any:
+    if options.transport is not None:
+        raise ValueError("transport is for HTTP; gRPC has none to replace")
+    if not secure:
+        return None
+    if options.verify is not True:
+        raise ValueError(
+            "gRPC always verifies certificates; name your own authorities in the environment "
+            "variable GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+        )
+    return grpc.ssl_channel_credentials()
+
+
+def _metadata(options: Options) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), value) for name, value in options.headers.items())
+
+
+def _translated(error: Any) -> ClientError:
+    """The one place where exceptions of gRPC become ours."""
+    trailing = {str(key): value for key, value in error.trailing_metadata() or ()}
+    return rpc.error_of(error.code().name, error.details() or "", trailing)

@@ -1,0 +1,168 @@
+"""How operations reach a server: HTTP over httpx, blocking or awaited, and what drives a flow."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from headrace.client import operations as ops
+from headrace.client import rest
+from headrace.client.errors import ClientError, ConnectionFailed, TimedOut
+from headrace.client.flows import Call, Flow, Pause
+
+try:
+    import httpx
+except ImportError as _missing:
+    raise ImportError("headrace.client needs httpx: pip install 'headrace[client]'") from _missing
+
+T = TypeVar("T")
+
+# Compressing numbers costs more than sending them; who is far away asks for it in `headers`.
+HEADERS = {"accept": "application/json, application/octet-stream", "accept-encoding": "identity"}
+IDLE_CONNECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to connect. `verify` is False for any certificate, or a context with your own.
+
+    `transport` replaces the network: an `httpx.ASGITransport` asks an application in the same
+    process.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    verify: bool | ssl.SSLContext = True
+    transport: Any = None
+
+    def for_httpx(self, url: str) -> dict[str, Any]:
+        return {
+            "base_url": url,
+            "headers": {**HEADERS, **self.headers},
+            "verify": self.verify,
+            "transport": self.transport,
+            "limits": httpx.Limits(max_keepalive_connections=IDLE_CONNECTIONS),
+        }
+
+
+class Transport(Protocol):
+    """Performs one operation and blocks meanwhile."""
+
+    def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        """The value of the operation, or its `ClientError`."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class AsyncTransport(Protocol):
+    """Performs one operation in an event loop."""
+
+    async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        """The value of the operation, or its `ClientError`."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class HttpTransport:
+    """REST over a pool of keep-alive connections, for threads."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._http = httpx.Client(**options.for_httpx(url))
+
+    def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        request = rest.request_of(operation, timeout)
+        with _translated():
+            answer = self._http.request(
+                request.method,
+                request.path,
+                content=request.body,
+                headers=request.headers,
+                timeout=timeout,
+            )
+        return rest.value_of(operation, answer.status_code, answer.headers, answer.content)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class AsyncHttpTransport:
+    """REST over a pool of keep-alive connections, for one event loop."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._http = httpx.AsyncClient(**options.for_httpx(url))
+
+    async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
+        request = rest.request_of(operation, timeout)
+        with _translated():
+            # httpx times each step; this is the sum of them.
+            async with asyncio.timeout(timeout):
+                answer = await self._http.request(
+                    request.method,
+                    request.path,
+                    content=request.body,
+                    headers=request.headers,
+                    timeout=timeout,
+                )
+        return rest.value_of(operation, answer.status_code, answer.headers, answer.content)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def drive(flow: Flow[T], transport: Transport) -> T:
+    """Run a flow to its end, blocking."""
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                step = next(flow)
+                continue
+            try:
+                value = transport.perform(*step)
+            except ClientError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as done:
+        value_of_flow: T = done.value
+        return value_of_flow
+
+
+async def drive_async(flow: Flow[T], transport: AsyncTransport) -> T:
+    """Run a flow to its end in an event loop."""
+    step: Call | Pause
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                step = next(flow)
+                continue
+            try:
+                value = await transport.perform(*step)
+            except ClientError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as done:
+        value_of_flow: T = done.value
+        return value_of_flow
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The one place where exceptions of httpx become ours."""
+    try:
+        yield
+    except (httpx.TimeoutException, TimeoutError) as error:
+        raise TimedOut("the server did not answer in time") from error
+    except httpx.RequestError as error:
+        said = str(error) or type(error).__name__
+        raise ConnectionFailed(f"the server cannot be reached: {said}") from error

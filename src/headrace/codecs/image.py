@@ -1,0 +1,93 @@
+"""Images in BYTES tensors: the base64 text of an image file, or the file itself."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from typing import Any
+
+from headrace.codecs import cells
+from headrace.errors import BadModelOutput, InvalidInput, TooLarge, UnsupportedMedia, shorten
+from headrace.protocol.tensor import Tensor
+
+KINDS = ("pillow_image", "image")
+PREFIX = "data:image/"
+MAX_PIXELS = 50_000_000
+
+# Formats whose readers start no other program.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def decode(tensor: Tensor) -> list[Any]:
+    """The elements as Pillow images.
+
+    Raises:
+        InvalidInput: an element is no image of a format taken here.
+        TooLarge: an image has more than `MAX_PIXELS` pixels.
+        UnsupportedMedia: Pillow is not installed where the model runs.
+    """
+    where = f"input '{shorten(tensor.name)}'"
+    return [
+        opened(_file(element), f"{where}: element {index}")
+        for index, element in enumerate(cells.raw(tensor))
+    ]
+
+
+def from_text(text: str, where: str) -> Any:
+    """The image of a `data:image/...;base64,` text.
+
+    Raises:
+        InvalidInput: it is no such image; the message begins with `where`.
+    """
+    data = text.partition(",")[2]
+    try:
+        return opened(base64.b64decode(data, validate=True), where)
+    except binascii.Error as error:
+        raise InvalidInput(f"{where} is not base64 of an image file") from error
+
+
+def to_text(image: Any) -> str:
+    """The image as `data:image/png;base64,...`, which loses nothing."""
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, format="PNG")
+    except OSError as error:
+        raise BadModelOutput(f"an image of mode {shorten(image.mode)} cannot be sent") from error
+    return f"{PREFIX}png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def is_image(value: Any) -> bool:
+    """Whether the value is a Pillow image; true only where somebody has imported Pillow."""
+    return any(cls.__module__ == "PIL.Image" for cls in type(value).__mro__)
+
+
+def opened(file: bytes, where: str) -> Any:
+    """The image in the bytes of an image file, read whole."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise UnsupportedMedia(
+            "the model's environment has no Pillow to read images: pip install pillow"
+        ) from error
+    try:
+        image = Image.open(io.BytesIO(file), formats=_FORMATS)
+        # The size stands in the head of the file, the pixels are read later.
+        if image.width * image.height > MAX_PIXELS:
+            raise TooLarge(f"{where}: {image.width} x {image.height} is over {MAX_PIXELS} pixels")
+        image.load()
+    except TooLarge:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"{where} is not an image, one of {', '.join(_FORMATS)}") from error
+    return image
+
+
+def _file(element: bytes) -> bytes:
+    """The image file: what the base64 stands for, or the element as it is."""
+    if element.startswith(PREFIX.encode()):
+        element = element.partition(b",")[2]
+    try:
+        return base64.b64decode(element, validate=True)
+    except binascii.Error:
+        return element

@@ -1,0 +1,1 @@
+"""Source written for other servers, run as it is."""

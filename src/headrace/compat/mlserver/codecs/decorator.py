@@ -1,0 +1,138 @@
+"""`decode_args`: the annotations of `predict` choose the codecs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from headrace.compat.mlserver.codecs.base import (
+    RequestCodec,
+    find_input_codec,
+    find_request_codec,
+)
+from headrace.compat.mlserver.codecs.errors import CodecNotFound, InputsNotFound, OutputNotFound
+from headrace.compat.mlserver.codecs.utils import DefaultOutputPrefix
+from headrace.compat.mlserver.errors import InferenceError
+from headrace.compat.mlserver.types.dataplane import (
+    InferenceRequest,
+    InferenceResponse,
+    ResponseOutput,
+)
+from headrace.errors import listing
+
+
+def decode_args(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a `predict` take one argument for each input and return plain Python values.
+
+    Inputs are found by name; an argument that is a DataFrame takes all that is left. Outputs
+    are called `output-0`, `output-1`, those of a DataFrame after its columns.
+
+    Raises:
+        CodecNotFound: an annotation is none that a codec handles.
+    """
+    codec = SignatureCodec(predict)
+
+    @functools.wraps(predict)
+    async def answer(self: Any, request: InferenceRequest) -> InferenceResponse:
+        result = predict(self, **codec.decode_request(request))
+        if inspect.isawaitable(result):
+            result = await result
+        return codec.encode_response(self.name, result, self.version)
+
+    return answer
+
+
+class SignatureCodec:
+    """The codecs of one function's arguments and results."""
+
+    def __init__(self, predict: Callable[..., Any]) -> None:
+        hints = {name: _unwrap(hint) for name, hint in typing.get_type_hints(predict).items()}
+        returned = hints.pop("return", None)
+        self._returned = _each(returned)
+        self._inputs = {name: _codec(hint, name, True) for name, hint in hints.items()}
+        self._outputs = [_codec(hint, None, False) for hint in self._returned]
+        self._whole = next((name for name in hints if _is_whole(self._inputs[name])), None)
+        parameters = inspect.signature(predict).parameters
+        self._required = [
+            name for name in hints if parameters[name].default is inspect.Parameter.empty
+        ]
+
+    def decode_request(self, request: InferenceRequest) -> dict[str, Any]:
+        """Keyword arguments.
+
+        Raises:
+            InputsNotFound: an input is unknown.
+            InferenceError: an input is missing.
+        """
+        arguments: dict[str, Any] = {}
+        rest = []
+        for item in request.inputs:
+            codec = self._inputs.get(item.name)
+            if codec is None or _is_whole(codec):
+                rest.append(item)
+            else:
+                arguments[item.name] = codec.decode_input(item)
+        if rest:
+            if self._whole is None:
+                raise InputsNotFound(rest, self._inputs)
+            table = InferenceRequest(inputs=rest)
+            arguments[self._whole] = self._inputs[self._whole].decode_request(table)
+        missing = [name for name in self._required if name not in arguments]
+        if missing:
+            got = listing([item.name for item in request.inputs]) or "none"
+            raise InferenceError(f"missing input {listing(missing)}, got {got}")
+        return arguments
+
+    def encode_response(
+        self, model_name: str, payload: Any, model_version: str | None = None
+    ) -> InferenceResponse:
+        """The results as an answer.
+
+        Raises:
+            OutputNotFound: a result is not what the annotation promises.
+        """
+        several = isinstance(payload, (tuple, list)) and len(self._outputs) > 1
+        values = payload if several else [payload]
+        outputs: list[ResponseOutput] = []
+        for index, value in enumerate(values):
+            outputs += self._encoded(index, value)
+        return InferenceResponse(
+            model_name=model_name, model_version=model_version, outputs=outputs
+        )
+
+    def _encoded(self, index: int, value: Any) -> list[ResponseOutput]:
+        codec = self._outputs[index] if index < len(self._outputs) else None
+        if codec is None or not codec.can_encode(value):
+            raise OutputNotFound(index, type(value), self._returned)
+        if _is_whole(codec):
+            outputs: list[ResponseOutput] = codec.encode_response("", value).outputs
+            return outputs
+        return [codec.encode_output(f"{DefaultOutputPrefix}{index}", value)]
+
+
+def _codec(hint: Any, name: str | None, is_input: bool) -> Any:
+    codec = find_input_codec(type_hint=hint) or find_request_codec(type_hint=hint)
+    if codec is None:
+        raise CodecNotFound(name=name, payload_type=str(hint), is_input=is_input)
+    return codec
+
+
+def _is_whole(codec: Any) -> bool:
+    cls = codec if isinstance(codec, type) else type(codec)
+    return issubclass(cls, RequestCodec)
+
+
+def _unwrap(hint: Any) -> Any:
+    arguments = typing.get_args(hint)
+    if type(None) in arguments and len(arguments) == 2 and typing.get_origin(hint) is not tuple:
+        return next(inner for inner in arguments if inner is not type(None))
+    return hint
+
+
+def _each(hint: Any | None) -> list[Any]:
+    if hint is None or hint is type(None):
+        return []
+    return list(typing.get_args(hint)) if typing.get_origin(hint) is tuple else [hint]

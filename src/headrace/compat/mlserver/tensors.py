@@ -1,0 +1,92 @@
+"""Tensors to the inputs and outputs of MLServer's API, and back."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, Union
+
+import numpy as np
+
+from headrace.codecs import jsontext
+from headrace.compat.mlserver.types.data import TensorData
+from headrace.compat.mlserver.types.dataplane import Parameters, RequestInput, ResponseOutput
+from headrace.errors import BadModelOutput, shorten
+from headrace.protocol.datatypes import datatype, element_count
+from headrace.protocol.tensor import Tensor, pack_bytes
+
+Described = Union[RequestInput, ResponseOutput]
+_Made = TypeVar("_Made", RequestInput, ResponseOutput)
+
+
+def described_as(made: type[_Made], tensor: Tensor) -> _Made:
+    """The tensor as an input or output that shares its bytes until its list is asked for."""
+    parameters = Parameters(**tensor.parameters) if tensor.parameters else None
+    return made(
+        name=tensor.name,
+        shape=tensor.shape,
+        datatype=tensor.datatype,
+        parameters=parameters,
+        data=TensorData.of(tensor),
+    )
+
+
+def tensor_of(item: Described) -> Tensor:
+    """The input or output as a tensor; its data may be flat, nested, an array or one value.
+
+    Raises:
+        BadModelOutput: the data are not what its shape and datatype say.
+    """
+    where = f"output '{shorten(item.name)}'"
+    parameters = item.parameters.model_dump() if item.parameters is not None else {}
+    count = element_count(item.shape, where)
+    tensor = item.data.tensor
+    if tensor is not None and tensor.datatype == item.datatype:
+        found, data = element_count(tensor.shape, where), tensor.data
+    elif item.datatype == "BYTES":
+        values = _flat(item.data.root)
+        found, data = len(values), _pack_cells(values, parameters, where)
+    else:
+        numbers = _numbers(item.data.root, item.datatype, where)
+        found, data = numbers.size, numbers.tobytes()
+    if found != count:
+        raise BadModelOutput(
+            f"{where}: shape {item.shape} takes {count} elements, but data has {found}"
+        )
+    return Tensor(item.name, item.datatype, item.shape, data, parameters or None)
+
+
+def _flat(root: Any) -> list[Any]:
+    if isinstance(root, np.ndarray):
+        root = root.tolist()
+    if not isinstance(root, (list, tuple)):
+        return [root]
+    if not any(isinstance(item, (list, tuple)) for item in root):
+        return list(root)
+    return [value for item in root for value in _flat(item)]
+
+
+def _pack_cells(values: list[Any], parameters: dict[str, Any], where: str) -> bytes:
+    kinds = set(map(type, values))
+    if all(issubclass(kind, (str, bytes, bytearray)) for kind in kinds):
+        return pack_bytes([v.encode("utf-8") if isinstance(v, str) else v for v in values])
+    # MLServer would put these into its JSON as they are; a tensor of bytes holds their text.
+    parameters["content_type"] = "pd_json"
+    return pack_bytes([jsontext.dumps(value, where) for value in values])
+
+
+def _numbers(root: Any, name: str, where: str) -> np.ndarray[Any, Any]:
+    kind = datatype(name, where)
+    if name == "BF16":
+        raise BadModelOutput(f"{where}: datatype BF16 cannot be made from a list of numbers")
+    try:
+        given: np.ndarray[Any, Any] = np.asarray(root)
+        if given.dtype.kind == "O":
+            # None is how MLServer writes a missing number.
+            given = np.asarray(root, dtype=np.float64)
+        with np.errstate(all="ignore"):
+            numbers = given.astype(np.dtype(kind.numpy))
+        same = kind.is_float or np.array_equal(numbers, given)
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        raise BadModelOutput(f"{where}: data has values that datatype {name} cannot hold")
+    return numbers

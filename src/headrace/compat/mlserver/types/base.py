@@ -1,0 +1,236 @@
+"""The part of a pydantic model that source written for MLServer relies on, in plain Python."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+_Plain = dict[str, Any]
+_Self = TypeVar("_Self", bound="BaseModel")
+
+REQUIRED: Any = object()
+
+
+class ValidationError(ValueError):
+    """A field is missing or has a value that its type does not take."""
+
+
+class Field(NamedTuple):
+    """How one field is checked and what it is when it is not given.
+
+    `convert` returns the value to keep or raises ValueError. A list or dict as default is
+    copied for each object.
+    """
+
+    convert: Callable[[Any], Any]
+    default: Any = None
+
+
+class BaseModel:
+    """An object made of keyword arguments, checked by `FIELDS` on creation and assignment.
+
+    With `EXTRA`, anything else may be given as well, and is kept apart: a client chooses those
+    names, which must hide neither a method nor what codecs keep in underscored attributes.
+    """
+
+    FIELDS: ClassVar[Mapping[str, Field]] = {}
+    EXTRA: ClassVar[bool] = False
+
+    def __init__(self, **values: Any) -> None:
+        own = self.__dict__
+        own["_given"] = given = set()
+        for name, field in self.FIELDS.items():
+            if name in values:
+                own[name] = self._converted(name, field, values.pop(name))
+                given.add(name)
+            elif field.default is REQUIRED:
+                raise ValidationError(f"{type(self).__name__}: field '{name}' is required")
+            else:
+                default = field.default
+                own[name] = copy.copy(default) if isinstance(default, (list, dict)) else default
+        own["_extra"] = values if self.EXTRA else {}
+
+    def __getattr__(self, name: str) -> Any:
+        extra = self.__dict__.get("_extra", {})
+        if name.startswith("_") or name not in extra:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return extra[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        field = self.FIELDS.get(name)
+        if field is not None:
+            own[name] = self._converted(name, field, value)
+            own["_given"].add(name)
+        elif name.startswith("_") or isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+        elif self.EXTRA:
+            own["_extra"][name] = value
+        else:
+            raise ValueError(f'"{type(self).__name__}" object has no field "{name}"')
+
+    def _converted(self, name: str, field: Field, value: Any) -> Any:
+        if value is None and field.default is not REQUIRED:
+            return None
+        try:
+            return field.convert(value)
+        except ValidationError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ValidationError(f"{type(self).__name__}: field '{name}': {error}") from error
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        own = self.__dict__
+        return iter([*((name, own[name]) for name in self.FIELDS), *own["_extra"].items()])
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value!r}" for name, value in self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        return {*self.__dict__["_given"], *self.__dict__["_extra"]}
+
+    @property
+    def model_extra(self) -> _Plain | None:
+        return self.__dict__["_extra"] if self.EXTRA else None
+
+    def model_dump(
+        self,
+        exclude_unset: bool = True,
+        exclude_none: bool = True,
+        include: Any = None,
+        exclude: Any = None,
+        **_: Any,
+    ) -> _Plain:
+        """Plain dicts and lists; `data` stays a list of numbers, text or bytes."""
+        given = self.model_fields_set
+        return {
+            name: _plain(value, exclude_unset, exclude_none)
+            for name, value in self
+            if (name in given or not exclude_unset)
+            and not (exclude_none and value is None)
+            and (include is None or name in include)
+            and (exclude is None or name not in exclude)
+        }
+
+    def model_dump_json(
+        self, exclude_unset: bool = True, exclude_none: bool = True, indent: Any = None, **more: Any
+    ) -> str:
+        plain = self.model_dump(exclude_unset, exclude_none, **more)
+        separators = None if indent else (",", ":")
+        return json.dumps(plain, default=_json, indent=indent, separators=separators)
+
+    def dict(self, **options: Any) -> _Plain:
+        return self.model_dump(**{"exclude_unset": False, "exclude_none": False, **options})
+
+    def json(self, **options: Any) -> str:
+        return self.model_dump_json(**{"exclude_unset": False, "exclude_none": False, **options})
+
+    def model_copy(self: _Self, *, update: Any = None, deep: bool = False) -> _Self:
+        made = copy.deepcopy(self) if deep else copy.copy(self)
+        if not deep:
+            made.__dict__["_given"] = set(self.__dict__["_given"])
+            made.__dict__["_extra"] = dict(self.__dict__["_extra"])
+        for name, value in (update or {}).items():
+            setattr(made, name, value)
+        return made
+
+    copy = model_copy
+
+    @classmethod
+    def model_validate(cls: type[_Self], obj: Any, **_: Any) -> _Self:
+        return obj if isinstance(obj, cls) else cls(**obj)
+
+    @classmethod
+    def model_validate_json(cls: type[_Self], json_data: str | bytes, **_: Any) -> _Self:
+        return cls(**json.loads(json_data))
+
+    @classmethod
+    def model_construct(cls: type[_Self], **values: Any) -> _Self:
+        return cls(**values)
+
+    parse_obj = model_validate
+    parse_raw = model_validate_json
+    construct = model_construct
+
+
+def _plain(value: Any, exclude_unset: bool, exclude_none: bool) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_unset, exclude_none)
+    if hasattr(value, "root"):
+        return value.root
+    if isinstance(value, list):
+        return [_plain(item, exclude_unset, exclude_none) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, exclude_unset, exclude_none) for key, item in value.items()}
+    return value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def text(value: Any) -> str:
+    """Require text."""
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, got {type(value).__name__}")
+    return value
+
+
+def anything(value: Any) -> Any:
+    """Take whatever comes."""
+    return value
+
+
+def mapping(value: Any) -> dict[Any, Any]:
+    """Require a dict."""
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a dict, got {type(value).__name__}")
+    return value
+
+
+def list_of(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    """Require a list or tuple and convert its items."""
+
+    def converted(value: Any) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"expected a list, got {type(value).__name__}")
+        return [convert(item) for item in value]
+
+    return converted
+
+
+def instance_of(cls: type[BaseModel]) -> Callable[[Any], Any]:
+    """Require such an object, or the dict to make one of."""
+
+    def converted(value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        return cls(**mapping(value))
+
+    return converted

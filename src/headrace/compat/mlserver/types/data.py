@@ -1,0 +1,83 @@
+"""The `data` of a tensor: a list in MLServer's API, a buffer for as long as nobody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from headrace.codecs import array, cells
+from headrace.protocol.tensor import Tensor
+
+
+class TensorData:
+    """Flat numbers, or text (bytes where they are not UTF-8), or whatever a runtime gave.
+
+    The list behind `root` is made from a tensor's bytes when it is first asked for; codecs
+    read the bytes themselves until then, through `tensor`.
+    """
+
+    __slots__ = ("_root", "tensor")
+
+    def __init__(self, root: Any = ()) -> None:
+        self.tensor: Tensor | None = None
+        self._root = root.root if isinstance(root, TensorData) else root
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorData:
+        """The data of a tensor that is ours, not yet turned into a list."""
+        made = cls(None)
+        made.tensor = tensor
+        return made
+
+    @property
+    def root(self) -> Any:
+        if self.tensor is not None:
+            # The list may be changed by whoever asked for it, so the bytes no longer count.
+            tensor, self.tensor = self.tensor, None
+            self._root = elements(tensor)
+        return self._root
+
+    @root.setter
+    def root(self, value: Any) -> None:
+        self.tensor = None
+        self._root = value
+
+    __root__ = root
+
+    def model_dump(self, **_: Any) -> Any:
+        return self.root
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.root)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.root[index]
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TensorData):
+            return bool(self.root == other.root)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"TensorData(root={self.root!r})"
+
+
+def elements(tensor: Tensor) -> list[Any]:
+    """The elements as MLServer reads them from JSON.
+
+    Raises:
+        InvalidInput: the bytes do not fill the shape.
+    """
+    if tensor.datatype != "BYTES":
+        numbers: list[Any] = array.numbers_of(tensor).tolist()
+        return numbers
+    raw = cells.raw(tensor)
+    try:
+        return [element.decode("utf-8") for element in raw]
+    except UnicodeDecodeError:
+        return list(raw)

@@ -1,0 +1,66 @@
+"""Helpers that runtimes import from `mlserver.utils`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import urllib.parse
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from headrace.compat.mlserver.errors import InvalidModelURI
+from headrace.compat.mlserver.settings import ModelSettings
+
+
+async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[str] = ()) -> str:
+    """The path of a model's artefact: a file, or a folder without any well-known file.
+
+    URIs of other schemes come back as they are.
+
+    Raises:
+        InvalidModelURI: none is configured, or nothing is there.
+    """
+    uri = settings.parameters.uri if settings.parameters else None
+    if not uri:
+        raise InvalidModelURI(settings.name)
+    parts = urllib.parse.urlparse(uri, scheme="file")
+    if parts.scheme != "file":
+        return uri
+    path = to_absolute_path(settings, parts.path)
+    if not os.path.exists(path):
+        raise InvalidModelURI(settings.name, path)
+    candidates = [os.path.join(path, name) for name in wellknown_filenames]
+    return next(filter(os.path.isfile, candidates), path)
+
+
+def to_absolute_path(model_settings: ModelSettings, uri: str) -> str:
+    """A path relative to the settings file, or as it is where there is no such file."""
+    if model_settings._source is None:
+        return uri
+    return os.path.normpath(os.path.join(os.path.dirname(model_settings._source), uri))
+
+
+def get_wrapped_method(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside all decorators that kept it."""
+    while hasattr(f, "__wrapped__"):
+        f = f.__wrapped__
+    return f
+
+
+def generate_uuid() -> str:
+    """A new random id."""
+    return str(uuid.uuid4())
+
+
+def install_uvloop_event_loop() -> None:
+    """Nothing: the worker owns its event loops."""
+
+
+def schedule_with_callback(
+    coro: Coroutine[Any, Any, Any], cb: Callable[[asyncio.Task[Any]], Any]
+) -> asyncio.Task[Any]:
+    """Run a coroutine as a task, and the callback when it is done."""
+    task = asyncio.create_task(coro)
+    task.add_done_callback(cb)
+    return task

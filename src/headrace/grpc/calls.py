@@ -1,0 +1,129 @@
+"""How every RPC runs: its id, its deadline, its errors, and who is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from itertools import count
+from secrets import token_hex
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from headrace.errors import Cancelled, HeadraceError, InvalidInput
+from headrace.grpc.errors import details, error_metadata, row
+
+logger = logging.getLogger("headrace.grpc")
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+class Rpc:
+    """One RPC: its request id, and the time its caller gives it."""
+
+    __slots__ = ("context", "request_id")
+
+    def __init__(self, context: Any, request_id: str) -> None:
+        self.context = context
+        self.request_id = request_id
+
+    def timeout(self) -> float | None:
+        """Seconds left until the caller's deadline; None when it set none."""
+        remaining: float | None = self.context.time_remaining()
+        return remaining
+
+
+Method = Callable[[Any, Rpc], Awaitable[Any]]
+StreamMethod = Callable[[Any, Rpc], AsyncGenerator[Any, None]]
+
+
+class CallRunner:
+    """Wraps methods over messages into the behaviours of a grpc.aio server, bytes to bytes.
+
+    `in_flight` holds a future for each request being answered. A stream is in flight only while
+    it answers, so that an idle one does not hold up a drain.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight: set[asyncio.Future[Any]] = set()
+        self._prefix = token_hex(4)
+        self._ids = count(1)
+
+    def unary(self, kind: Any, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        """The behaviour of a method that answers one message with one."""
+
+        async def behave(body: bytes, context: Any) -> bytes:
+            rpc = self._begin(context)
+            task = asyncio.current_task()
+            assert task is not None
+            # The task also sends the answer, after this function has returned it.
+            self.in_flight.add(task)
+            task.add_done_callback(self.in_flight.discard)
+            try:
+                answer = await method(_parse(kind, body), rpc)
+                encoded: bytes = answer.SerializeToString()
+            except Exception as exc:
+                await _refuse(rpc, exc)
+            return encoded
+
+        return behave
+
+    def stream(
+        self, kind: Any, method: StreamMethod
+    ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
+        """The behaviour of a method that answers each message of a stream with any number."""
+
+        async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
+            rpc = self._begin(context)
+            async for body in bodies:
+                answered = asyncio.get_running_loop().create_future()
+                self.in_flight.add(answered)
+                try:
+                    async with aclosing(method(_parse(kind, body), rpc)) as answers:
+                        async for answer in answers:
+                            await context.write(answer.SerializeToString())
+                except Exception as exc:
+                    await _refuse(rpc, exc)
+                finally:
+                    answered.cancel()
+                    self.in_flight.discard(answered)
+
+        return behave
+
+    def _begin(self, context: Any) -> Rpc:
+        given = dict(context.invocation_metadata()).get("x-request-id")
+        if not isinstance(given, str) or not REQUEST_ID.fullmatch(given):
+            given = f"{self._prefix}-{next(self._ids):x}"
+        context.set_trailing_metadata((("x-request-id", given),))
+        return Rpc(context, given)
+
+
+def _parse(kind: Any, body: bytes) -> Any:
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise InvalidInput(f"the request is not a valid {kind.DESCRIPTOR.name} message") from None
+
+
+async def _refuse(rpc: Rpc, exc: Exception) -> NoReturn:
+    """End an RPC with the status of an error, which is logged under the request's id."""
+    extra: dict[str, Any] = {"request_id": rpc.request_id}
+    if isinstance(exc, HeadraceError):
+        error = exc
+    else:
+        logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
+        error = HeadraceError("the server failed on this request; its log has the details")
+    code = row(error).code
+    severe = code is grpc.StatusCode.INTERNAL
+    level = logging.ERROR if severe else logging.INFO
+    if isinstance(error, Cancelled):
+        level = logging.DEBUG
+    extra |= {"status": code.name, "kind": error.kind}
+    logger.log(level, "%s", error.message, extra=extra)
+    metadata = (("x-request-id", rpc.request_id), *error_metadata(error))
+    await rpc.context.abort(code, details(error), metadata)
+    raise AssertionError("abort always raises")

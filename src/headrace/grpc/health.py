@@ -1,0 +1,58 @@
+"""`grpc.health.v1.Health`, answered from the data plane's own readiness."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from headrace.dataplane import DataPlane
+
+SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+# How often a watched state is looked at, in seconds.
+WATCH_INTERVAL = 1.0
+
+_Status = health_pb2.HealthCheckResponse.ServingStatus
+
+
+class HealthService:
+    """The server, under the empty name, and each service of it are as ready as the models are."""
+
+    def __init__(self, dataplane: DataPlane, services: tuple[str, ...]) -> None:
+        self._dataplane = dataplane
+        self._services = ("", *services)
+
+    def handler(self) -> Any:
+        """The service for `Server.add_generic_rpc_handlers`."""
+        request = health_pb2.HealthCheckRequest.FromString
+        response = health_pb2.HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
+            },
+        )
+
+    async def check(self, message: Any, context: Any) -> Any:
+        """The state now."""
+        if message.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=self._status(message.service))
+
+    async def watch(self, message: Any, context: Any) -> None:
+        """The state now and after each change, until the caller leaves."""
+        told = None
+        while True:
+            status = self._status(message.service)
+            if status != told:
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+                told = status
+            await asyncio.sleep(WATCH_INTERVAL)
+
+    def _status(self, service: str) -> Any:
+        if service not in self._services:
+            return _Status.SERVICE_UNKNOWN
+        return _Status.SERVING if self._dataplane.is_ready() else _Status.NOT_SERVING

@@ -1,0 +1,108 @@
+"""The gRPC door's socket and server, from the bind to the last answer of a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from headrace.dataplane import DataPlane
+from headrace.errors import ConfigurationError
+from headrace.grpc import health, servicer
+from headrace.grpc.calls import CallRunner
+from headrace.settings import ServerSettings
+
+MAX_STREAMS = 256
+
+
+class GrpcListener:
+    """Serves the gRPC services on one port; drains in the same steps as the HTTP listener."""
+
+    def __init__(self, dataplane: DataPlane, settings: ServerSettings) -> None:
+        self.announce_close = False
+        self.port = 0
+        self._settings = settings
+        self._runner = CallRunner()
+        self._closing: asyncio.Task[None] | None = None
+        self._server = grpc.aio.server(options=_options(settings))
+        services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
+        self._server.add_generic_rpc_handlers(
+            (
+                servicer.InferenceService(dataplane, self._runner).handler(),
+                health.HealthService(dataplane, services).handler(),
+            )
+        )
+        reflection.enable_server_reflection(services, self._server)
+
+    @classmethod
+    async def start(cls, dataplane: DataPlane, settings: ServerSettings) -> GrpcListener:
+        """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
+
+        Raises:
+            ConfigurationError: the address is unknown, taken or not allowed.
+        """
+        self = cls(dataplane, settings)
+        host, port = settings.host, settings.grpc_port
+        try:
+            self.port = self._server.add_insecure_port(
+                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            )
+        except RuntimeError:
+            await self._server.stop(None)
+            raise ConfigurationError(
+                f"cannot listen on {host} port {port}: {_reason(host, port)} (--grpc-port)"
+            ) from None
+        await self._server.start()
+        return self
+
+    def in_flight(self) -> set[asyncio.Future[Any]]:
+        """The requests now being answered; the set is live."""
+        return self._runner.in_flight
+
+    def close_listeners(self) -> None:
+        """Take no more connections or requests; those in flight go on."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._server.stop(self._settings.drain_timeout))
+
+    def shut_down_connections(self) -> None:
+        """Nothing to do: closing the listener has told every connection to go away."""
+
+    async def stop(self) -> None:
+        """Cut what is left."""
+        await self._server.stop(None)
+        if self._closing is not None:
+            await self._closing
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_body_size),
+        ("grpc.max_send_message_length", settings.max_body_size),
+        # The soft limit refuses at random between the two; equal, they are one rule.
+        ("grpc.max_metadata_size", settings.max_header_size),
+        ("grpc.absolute_max_metadata_size", settings.max_header_size),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # Callers with more to ask wait for a stream, and open it before the last one is fully gone
+        # here. Without room for those, that is taken for an attack and refused.
+        ("grpc.http2.max_deallocating_streams", 4 * MAX_STREAMS),
+        # Two servers on one port would share its clients without anybody noticing.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _reason(host: str, port: int) -> str:
+    """Why an address cannot be listened on; gRPC itself does not say."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        with socket.socket(*found[0][:3]) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found[0][4])
+    except socket.gaierror:
+        return "no such address"
+    except OSError as error:
+        return os.strerror(error.errno or 0).lower()
+    return "the address is taken or not allowed"

@@ -1,0 +1,72 @@
+"""Routes of the model repository extension: index, load, unload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace.dataplane import DataPlane
+from headrace.errors import InvalidInput, Unimplemented
+from headrace.http.body import read_body
+
+PREFIX = "/v2/repository"
+LARGEST_BODY = 1024 * 1024
+
+
+def repository_routes(dataplane: DataPlane) -> list[Route]:
+    """The three routes; their bodies may be empty."""
+    control = RepositoryControl(dataplane)
+    model = PREFIX + "/models/{name}"
+    return [
+        Route(PREFIX + "/index", control.index, methods=["POST"]),
+        Route(model + "/load", control.load, methods=["POST"]),
+        Route(model + "/unload", control.unload, methods=["POST"]),
+    ]
+
+
+class RepositoryControl:
+    """One method per route."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+
+    async def index(self, request: Request) -> Response:
+        ready = (await _read(request)).get("ready") or False
+        if not isinstance(ready, bool):
+            raise InvalidInput("ready: expected true or false")
+        return _json(self._dataplane.index(ready))
+
+    async def load(self, request: Request) -> Response:
+        parameters = (await _read(request)).get("parameters")
+        if parameters:
+            raise Unimplemented(
+                "parameters: a model is loaded as its folder describes it; "
+                "settings and files inside the request are not taken"
+            )
+        await self._dataplane.load(request.path_params["name"])
+        return _json({})
+
+    async def unload(self, request: Request) -> Response:
+        # No model here depends on another, so `unload_dependents` changes nothing.
+        await _read(request)
+        await self._dataplane.unload(request.path_params["name"])
+        return _json({})
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    body = await read_body(dict(request.scope["headers"]), request.receive, LARGEST_BODY)
+    if not body.strip():
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidInput("the body is not a JSON object") from None
+
+
+def _json(answer: Any) -> Response:
+    return Response(orjson.dumps(answer), media_type="application/json")

@@ -1,0 +1,134 @@
+"""How one model comes to answer, and how it ends: fetched, loaded, drained, unloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.errors import HeadraceError, LoadFailed
+from headrace.executors.executor import Executor
+from headrace.protocol.messages import ModelMetadata
+from headrace.protocol.signature import Signature
+from headrace.repository import artifacts
+from headrace.repository.served import ServedModel, State
+from headrace.settings import ModelSettings, ServerSettings
+
+logger = logging.getLogger("headrace.repository")
+
+# The batch size of models whose rows are independent and that do not say otherwise.
+DEFAULT_MAX_BATCH_SIZE = 256
+# More at once only take turns on the processor, and each holds a thread and its memory.
+LOADS_AT_ONCE = 8
+
+
+class Loader:
+    """Makes served models of settings, and ends them; knows no names and no versions."""
+
+    def __init__(self, settings: ServerSettings, workers: Executor, inline: Executor) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._inline = inline
+        self._keys = count(1)
+        self._gate = asyncio.Semaphore(LOADS_AT_ONCE)
+        self._downloads: dict[str, Path] = {}
+
+    def admit(self, settings: ModelSettings) -> ServedModel:
+        """A model under a key of its own, still to be loaded."""
+        return ServedModel(
+            settings,
+            key=f"{settings.name}#{next(self._keys)}",
+            infer_timeout=settings.infer_timeout or self._settings.infer_timeout,
+        )
+
+    async def load(self, model: ServedModel) -> None:
+        """Load an admitted model; afterwards it is READY, or UNAVAILABLE with its reason.
+
+        Raises:
+            HeadraceError: why it did not load; nothing of it is left behind.
+        """
+        async with self._gate:
+            started = asyncio.get_running_loop().time()
+            try:
+                metadata = await self._load(model)
+            except HeadraceError as exc:
+                self._fail(model, exc.message)
+                raise
+            except Exception as exc:
+                logger.exception("a model did not load; this is a bug", extra=_fields(model))
+                self._fail(model, "the server failed while loading it")
+                raise LoadFailed("the server failed while loading it; see its log") from exc
+            self._serve(model, metadata)
+            seconds = round(asyncio.get_running_loop().time() - started, 3)
+            logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
+
+    async def retire(self, model: ServedModel, reason: str) -> None:
+        """Finish what a model that is UNLOADING has begun, then free it; it ends UNAVAILABLE."""
+        if model.state is not State.UNLOADING:
+            return
+        await model.drain()
+        await self.executor(model).unload(model.key)
+        self._remove_download(model)
+        model.batcher = model.streamer = None
+        model.become(State.UNAVAILABLE, reason)
+        logger.info("model is unloaded", extra=_fields(model))
+
+    def executor(self, model: ServedModel) -> Executor:
+        """Where the model runs."""
+        inline = model.settings.inline or self._settings.parallel_workers <= 0
+        return self._inline if inline else self._workers
+
+    async def close(self) -> None:
+        """Stop all executors and remove what was downloaded."""
+        await asyncio.gather(self._workers.stop(), self._inline.stop())
+        for folder in self._downloads.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _load(self, model: ServedModel) -> ModelMetadata:
+        uri, download = await artifacts.fetch(model.settings.uri)
+        if download is not None:
+            self._downloads[model.key] = download
+        return await self.executor(model).load(model.key, replace(model.settings, uri=uri))
+
+    def _fail(self, model: ServedModel, reason: str) -> None:
+        self._remove_download(model)
+        model.become(State.UNAVAILABLE, reason)
+        logger.error("model did not load: %s", reason, extra=_fields(model))
+
+    def _remove_download(self, model: ServedModel) -> None:
+        folder = self._downloads.pop(model.key, None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:
+        model.model_metadata = metadata
+        if metadata.signature is not None:
+            model.signature = Signature.parse(metadata.signature)
+        executor = self.executor(model)
+        size = model.settings.max_batch_size
+        if size is None:
+            size = DEFAULT_MAX_BATCH_SIZE if metadata.row_independent else 1
+        limits = BatchLimits(
+            max_batch_size=max(1, size),
+            max_batch_time=model.settings.max_batch_time,
+            max_queue_size=self._settings.max_queue_size,
+            max_queue_bytes=self._settings.max_queue_bytes,
+            infer_timeout=model.infer_timeout,
+        )
+        model.batcher = Batcher(
+            partial(executor.infer, model.key),
+            limits,
+            executor.slots(model.key),
+            executor.withdraw,
+        )
+        model.streamer = partial(executor.stream, model.key)
+        model.become(State.READY)
+
+
+def _fields(model: ServedModel) -> dict[str, str | None]:
+    return {"model": model.name, "version": model.version}

@@ -1,0 +1,206 @@
+"""One `model-settings.json`, or the environment in its place, as the settings of a model.
+
+Every key of MLServer's file is known here; docs/reference/mlserver.md says what each does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+from headrace.repository.artifacts import is_uri
+from headrace.repository.names import checked_name, checked_version
+from headrace.settings import MIB, ModelSettings
+
+MLFLOW_RUNTIME = "headrace.runtimes.mlflow:MLflowRuntime"
+SETTINGS_FILE = "model-settings.json"
+LARGEST_SETTINGS = 1 * MIB
+PREFIXES = ("HEADRACE_MODEL_", "MLSERVER_MODEL_")
+DEFAULT = "default"
+
+# Keys that say which model it is. Several files would all become the same model.
+IDENTITY = ("name", "uri", "version")
+
+
+class Keys(msgspec.Struct):
+    """The keys in use, those of `parameters` included, for either source."""
+
+    implementation: str | None = None
+    name: str | None = None
+    platform: str | None = None
+    inputs: list[dict[str, Any]] | None = None
+    outputs: list[dict[str, Any]] | None = None
+    max_batch_size: int | None = None
+    max_batch_time: float | None = None
+    parallel_workers: int | None = None
+    instances: int | None = None
+    infer_timeout: float | None = None
+    uri: str | None = None
+    version: str | int | None = None
+    content_type: str | None = None
+    extra: dict[str, Any] | None = None
+    format: str | None = None
+
+
+NESTED = ("uri", "version", "content_type", "extra", "format")
+# Accepted because MLServer's users have them in their files; docs say why they do nothing.
+IGNORED = (
+    "versions", "warm_workers", "cache_enabled", "environment_path", "environment_tarball",
+    "inference_pool_gid", "autogenerate_inference_pool_gid",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model's settings, where each came from, and the keys that have no effect."""
+
+    settings: ModelSettings
+    origins: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> FoundModel:
+    """The model of one file; the environment fills in what the file leaves out.
+
+    Unless the model is `alone`, the environment does not say which model it is.
+
+    Raises:
+        ConfigurationError: the file or a variable is wrong, or no implementation is named.
+    """
+    raw, ignored = _read_file(file)
+    values, origins = _convert(raw, {key: str(file) for key in raw})
+    given, variables = _from_environment(environ)
+    for key, value in given.items():
+        if key not in values and (alone or key not in IDENTITY):
+            values[key], origins[key] = value, variables[key]
+    folder = file.parent.resolve()
+    if "implementation" not in values:
+        raise ConfigurationError(
+            f"{file}: names no implementation, such as 'sklearn' or 'module:Class'"
+        )
+    values.setdefault("name", folder.name)
+    return _found(values, origins, folder, ignored)
+
+
+def model_of_environment(
+    folder: Path, environ: Mapping[str, str], name: str | None, default_name: str
+) -> FoundModel | None:
+    """The model that variables and an `MLmodel` file describe where there is no settings file.
+
+    None when neither names one. `name` is the one of the command line.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or none names the implementation.
+    """
+    values, origins = _from_environment(environ)
+    place = Path(_resolve(values.get("uri"), folder))
+    if "implementation" not in values:
+        if (place / "MLmodel").is_file():
+            values["implementation"] = MLFLOW_RUNTIME
+        elif "uri" in values:
+            raise ConfigurationError(
+                f"{origins['uri']}: no MLmodel file is there, so HEADRACE_MODEL_IMPLEMENTATION "
+                "has to name the runtime"
+            )
+        else:
+            return None
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default_name)
+    return _found(values, origins, folder, ())
+
+
+def model_of_uri(
+    uri: str, environ: Mapping[str, str], name: str | None, default: str
+) -> FoundModel:
+    """The MLflow model a URI names.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    values, origins = _from_environment(environ)
+    values["uri"], origins["uri"] = uri, "MODEL"
+    values.setdefault("implementation", MLFLOW_RUNTIME)
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default)
+    return _found(values, origins, None, ())
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The keys of the file that were given, flat, and those that have no effect."""
+    if file.stat().st_size > LARGEST_SETTINGS:
+        raise ConfigurationError(f"{file}: larger than {LARGEST_SETTINGS} bytes")
+    try:
+        raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise ConfigurationError(f"{file}: {exc}") from exc
+    nested = raw.pop("parameters", None) or {}
+    if not isinstance(nested, dict):
+        raise ConfigurationError(f"{file}: parameters: expected an object")
+    known = set(Keys.__struct_fields__)
+    top = {key: value for key, value in raw.items() if key in known and key not in NESTED}
+    below = {key: nested[key] for key in NESTED if key in nested}
+    given = {key: value for key, value in {**top, **below}.items() if value is not None}
+    ignored = tuple(key for key in IGNORED if raw.get(key) or nested.get(key))
+    return given, ignored
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    raw: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for key in Keys.__struct_fields__:
+        variable = next((p + key.upper() for p in PREFIXES if environ.get(p + key.upper())), None)
+        if variable is None:
+            continue
+        raw[key], origins[key] = environ[variable], variable
+        if key in ("inputs", "outputs", "extra"):
+            try:
+                raw[key] = msgspec.json.decode(environ[variable])
+            except (msgspec.DecodeError, RecursionError) as exc:
+                raise ConfigurationError(f"{variable}: expected JSON; {exc}") from exc
+    return _convert(raw, origins)
+
+
+def _convert(raw: dict[str, Any], origins: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    converted: dict[str, Any] = {}
+    for key, value in raw.items():
+        try:
+            keys = msgspec.convert({key: value}, Keys, strict=False)
+        except msgspec.ValidationError as exc:
+            raise ConfigurationError(f"{origins[key]}: {exc}") from exc
+        converted[key] = getattr(keys, key)
+    if "version" in converted:
+        converted["version"] = checked_version(str(raw["version"]), origins["version"])
+    return converted, origins
+
+
+def _found(
+    values: dict[str, Any], origins: dict[str, str], folder: Path | None, ignored: tuple[str, ...]
+) -> FoundModel:
+    values, origins = dict(values), dict(origins)
+    checked_name(values["name"], origins.get("name", "the model's folder"))
+    workers = values.pop("parallel_workers", None)
+    if workers is not None:
+        values["inline"] = workers <= 0
+        origins["inline"] = origins.pop("parallel_workers")
+    form = values.pop("format", None)
+    if form is not None:
+        values["extra"] = {"format": form, **values.get("extra", {})}
+        origins.setdefault("extra", origins.pop("format"))
+    values["uri"] = _resolve(values.get("uri"), folder)
+    values["folder"] = str(folder) if folder is not None else ""
+    settings = ModelSettings(**values)
+    every = {key: origins.get(key, DEFAULT) for key in settings.to_dict()}
+    return FoundModel(settings, every, ignored)
+
+
+def _resolve(uri: str | None, folder: Path | None) -> str:
+    if folder is None or (uri is not None and is_uri(uri)):
+        return uri or ""
+    return str(folder if uri is None else (folder / uri).resolve())

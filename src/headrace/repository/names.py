@@ -1,0 +1,54 @@
+"""What a model may be called, and what it is called when nobody says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from headrace.errors import ConfigurationError
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+RULE = "use letters, digits, '_', '.' and '-', 128 at most, the first a letter, digit or '_'"
+
+
+def name_of_uri(uri: str) -> str:
+    """The name of a model that is only known by its URI: the registered one, or the last folder."""
+    parts = urlsplit(uri)
+    segments = [part for part in (parts.netloc + "/" + parts.path).split("/") if part]
+    if parts.scheme == "models" and segments:
+        return _clean(segments[0].partition("@")[0])
+    return name_of_folder(Path("/", *segments))
+
+
+def name_of_folder(folder: Path) -> str:
+    """The name of a model that is only known by its folder."""
+    # MLflow 3 keeps a logged model in m-<id>/artifacts, and the id is the better name.
+    last = folder.parent.name if folder.name == "artifacts" else folder.name
+    return _clean(last)
+
+
+def checked_name(name: str, where: str) -> str:
+    """The name itself.
+
+    Raises:
+        ConfigurationError: it is no model name; `where` is the place it was read from.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(f"{where}: '{name}' is not a model name; {RULE}")
+    return name
+
+
+def checked_version(version: str, where: str) -> str:
+    """The version itself, which has the form of a name.
+
+    Raises:
+        ConfigurationError: it has not; `where` is the place it was read from.
+    """
+    if not NAME.fullmatch(version):
+        raise ConfigurationError(f"{where}: '{version}' is not a version; {RULE}")
+    return version
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-")[:128] or "model"

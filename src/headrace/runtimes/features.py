@@ -1,0 +1,81 @@
+"""The columns a booster was trained on, and what is wrong with those of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from headrace.errors import InvalidInput, listing, shorten
+from headrace.protocol.messages import TensorMetadata
+
+_NUMBERS = "biuf"
+
+
+@dataclass(frozen=True)
+class Features:
+    """How many columns, their names if they had any in training, and which hold categories.
+
+    `spell` makes a column's name what the framework made of it in training.
+    """
+
+    count: int
+    names: Sequence[str] = ()
+    categories: frozenset[int] = frozenset()
+    spell: Callable[[str], str] = str
+
+    def check(self, value: Any) -> None:
+        """Require a matrix of numbers, or a table of the columns that were trained on.
+
+        What columns of categories hold is left to the runtime.
+
+        Raises:
+            InvalidInput: the shape, a column's name or place, or what a column holds is wrong.
+        """
+        shape = getattr(value, "shape", None)
+        if shape is None or len(shape) != 2:
+            got = "" if shape is None else f", got shape {list(shape)}"
+            raise InvalidInput(
+                f"the model takes rows of {self.count} features, shape [-1, {self.count}]{got}"
+            )
+        if hasattr(value, "columns"):
+            self._check_table(value)
+        elif shape[1] != self.count:
+            raise InvalidInput(f"the model takes {self.count} features, got {shape[1]}")
+        elif value.dtype.kind not in _NUMBERS:
+            raise InvalidInput("a matrix must hold numbers; send text as one input per column")
+
+    def metadata(self) -> list[TensorMetadata]:
+        """One matrix; one input per column where some hold categories."""
+        if self.categories:
+            return [
+                TensorMetadata(name, "BYTES", [-1], {"content_type": "str"})
+                if position in self.categories
+                else TensorMetadata(name, "FP64", [-1])
+                for position, name in enumerate(self._titles())
+            ]
+        parameters: dict[str, Any] = {"content_type": "np"}
+        if self.names:
+            parameters["feature_names"] = list(self.names)
+        return [TensorMetadata("input-0", "FP64", [-1, self.count], parameters)]
+
+    @property
+    def content_type(self) -> str:
+        """What a request holds that does not say."""
+        return "pd" if self.categories else "np"
+
+    def _titles(self) -> list[str]:
+        return list(self.names) or [f"input-{position}" for position in range(self.count)]
+
+    def _check_table(self, table: Any) -> None:
+        given = [str(name) for name in table.columns]
+        if self.names and [self.spell(name) for name in given] != list(self.names):
+            raise InvalidInput(
+                f"the model takes columns {listing(list(self.names))} in this order, "
+                f"got {listing(given)}"
+            )
+        if len(given) != self.count:
+            raise InvalidInput(f"the model takes {self.count} features, got {len(given)}")
+        for position, dtype in enumerate(table.dtypes):
+            if position not in self.categories and dtype.kind not in _NUMBERS:
+                raise InvalidInput(f"column '{shorten(given[position])}' must hold numbers")

@@ -1,0 +1,61 @@
+"""One server for all doors; each test that takes `door` runs through every one of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from conformance.doors import DOORS
+from support.custom import write_model
+from support.serving import serving
+
+# Gives back the tensors and parameters exactly as they arrived.
+ECHO = """
+from headrace.model import InferenceRequest, InferenceResponse, Model
+
+class Echo(Model):
+    def predict(self, request: InferenceRequest) -> InferenceResponse:
+        return InferenceResponse(request.inputs, request.parameters)
+"""
+DESCRIBED = {
+    "name": "echo",
+    "implementation": "echo:Echo",
+    "platform": "mirror",
+    "parameters": {"version": "3"},
+    "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}],
+    "outputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}],
+}
+
+
+@pytest.fixture(scope="package")
+def announced(tmp_path_factory):
+    """The addresses of a server with the models `echo`, `double`, `pair` and `fails`."""
+    root = tmp_path_factory.mktemp("models")
+    (root / "echo").mkdir()
+    (root / "echo/echo.py").write_text(ECHO)
+    (root / "echo/model-settings.json").write_text(json.dumps(DESCRIBED))
+    write_model(root, "return x * 2", name="double")
+    write_model(root, "raise ValueError('no')", name="fails")
+    with serving(root) as server:
+        yield server.announced
+
+
+@pytest.fixture(scope="package")
+def doors(announced):
+    """Every door, by name."""
+    doors = {name: door(announced) for name, door in DOORS.items()}
+    yield doors
+    for door in doors.values():
+        door.close()
+
+
+@pytest.fixture(scope="package", params=list(DOORS))
+def door(request, doors):
+    return doors[request.param]
+
+
+@pytest.fixture(scope="package")
+def reference(doors):
+    """The door that the others are compared with."""
+    return doors["REST JSON"]

@@ -1,0 +1,283 @@
+"""The gRPC door as a client sees it, beyond what all doors share."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from headrace.grpc import inference_pb2 as pb
+from support.asking import ask, numbers
+from support.custom import write_model
+from support.serving import serving, starting, until
+
+pytestmark = pytest.mark.e2e
+
+SERVICE = "/inference.GRPCInferenceService/"
+# Tells that it runs, then waits until it may go on.
+GATED = """
+import time
+open(os.path.join(HERE, "runs"), "a").write("x")
+while not os.path.exists(os.path.join(HERE, "go")):
+    time.sleep(0.005)
+return x
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    write_model(root, "return x", name="echo")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(models):
+    with serving(models, "--max-body-size", 100_000) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(server.announced["grpc"]) as channel:
+        yield channel
+
+
+def unary(channel, method, answer):
+    return channel.unary_unary(
+        SERVICE + method, lambda sent: sent.SerializeToString(), answer.FromString
+    )
+
+
+def infer(channel):
+    return unary(channel, "ModelInfer", pb.ModelInferResponse)
+
+
+def stream(channel):
+    return channel.stream_stream(
+        SERVICE + "ModelStreamInfer",
+        lambda sent: sent.SerializeToString(),
+        pb.ModelInferResponse.FromString,
+    )
+
+
+def request(*values, model="echo"):
+    message = pb.ModelInferRequest(model_name=model)
+    added = message.inputs.add(name="x", datatype="FP64", shape=[len(values)])
+    added.contents.fp64_contents.extend(values)
+    return message
+
+
+def answer_of(message):
+    return list(message.outputs[0].contents.fp64_contents)
+
+
+def refusal(call, *arguments, **more):
+    with pytest.raises(grpc.RpcError) as refused:
+        call(*arguments, timeout=30, **more)
+    return refused.value
+
+
+def test_a_message_that_is_none_is_an_invalid_argument(channel):
+    refused = refusal(channel.unary_unary(SERVICE + "ModelInfer"), b"\xff\xff\xff")
+
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.details() == "the request is not a valid ModelInferRequest message"
+
+
+def test_a_method_nobody_has_is_unimplemented(channel):
+    refused = refusal(channel.unary_unary(SERVICE + "ModelConfig"), b"")
+
+    assert refused.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_over_the_body_limit_is_refused(channel):
+    refused = refusal(infer(channel), request(*range(13_000)))
+
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_metadata_over_the_head_limit_is_refused(channel):
+    refused = refusal(infer(channel), request(1.0), metadata=[("x-long", "x" * 40_000)])
+
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_compressed_request_is_understood(channel):
+    values = [1.0] * 1000
+
+    told = infer(channel)(request(*values), compression=grpc.Compression.Gzip)
+
+    assert answer_of(told) == values
+
+
+def test_more_requests_than_streams_are_all_answered(channel):
+    call = infer(channel)
+
+    asked = [call.future(request(float(n)), timeout=60) for n in range(1000)]
+
+    assert [answer_of(future.result()) for future in asked] == [[float(n)] for n in range(1000)]
+
+
+def test_each_message_of_a_stream_is_answered_in_order(channel):
+    told = stream(channel)(iter([request(float(n)) for n in range(5)]), timeout=30)
+
+    assert [answer_of(message) for message in told] == [[float(n)] for n in range(5)]
+
+
+def test_a_bad_message_of_a_stream_ends_it_with_its_status(channel):
+    told = stream(channel)(iter([request(1.0), request(1.0, model="nobody")]), timeout=30)
+
+    assert answer_of(next(told)) == [1.0]
+    with pytest.raises(grpc.RpcError) as refused:
+        next(told)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert refused.value.details() == "model 'nobody' not found"
+
+
+@pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService"])
+def test_health_says_that_the_server_serves(service, channel):
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+
+    told = check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+
+    assert told.status == health_pb2.HealthCheckResponse.SERVING
+    refused = refusal(check, health_pb2.HealthCheckRequest(service="nobody"))
+    assert refused.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_can_be_watched(channel):
+    watch = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+
+    told = watch(health_pb2.HealthCheckRequest(), timeout=30)
+
+    assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+    told.cancel()
+
+
+def test_reflection_lists_the_services_and_shows_ours(channel):
+    reflect = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="inference.GRPCInferenceService"
+        ),
+    ]
+
+    listed, shown = reflect(iter(asked), timeout=30)
+
+    names = {row.name for row in listed.list_services_response.service}
+    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
+    file = descriptor_pb2.FileDescriptorProto.FromString(
+        shown.file_descriptor_response.file_descriptor_proto[0]
+    )
+    assert "ModelInfer" in {method.name for method in file.service[0].method}
+
+
+def test_the_repository_can_be_listed_and_changed(tmp_path):
+    write_model(tmp_path, "return x", name="a")
+    write_model(tmp_path, "return x", name="b")
+    with serving(tmp_path) as server, grpc.insecure_channel(server.announced["grpc"]) as channel:
+        index = unary(channel, "RepositoryIndex", pb.RepositoryIndexResponse)
+        unload = unary(channel, "RepositoryModelUnload", pb.RepositoryModelUnloadResponse)
+        load = unary(channel, "RepositoryModelLoad", pb.RepositoryModelLoadResponse)
+
+        def states(ready=False):
+            rows = index(pb.RepositoryIndexRequest(ready=ready), timeout=30).models
+            return {row.name: row.state for row in rows}
+
+        assert states() == {"a": "READY", "b": "READY"}
+        unload(pb.RepositoryModelUnloadRequest(model_name="a"), timeout=30)
+        assert states() == {"a": "UNAVAILABLE", "b": "READY"}
+        assert states(ready=True) == {"b": "READY"}
+        told = refusal(infer(channel), request(1.0, model="a"))
+        assert told.code() is grpc.StatusCode.UNAVAILABLE
+        assert ("grpc-retry-pushback-ms", "1000") in told.trailing_metadata()
+        # KServe's client writes the name into the first field, which others call repository.
+        told = load(pb.RepositoryModelLoadRequest(repository_name="a"), timeout=30)
+        assert (told.model_name, told.isLoaded) == ("a", True)
+        assert states() == {"a": "READY", "b": "READY"}
+        refused = refusal(load, pb.RepositoryModelLoadRequest(model_name="nobody"))
+        assert refused.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_deadline_that_passes_takes_the_request_out_of_the_queue(tmp_path):
+    folder = write_model(tmp_path, GATED, name="gated", instances=1)
+    with serving(tmp_path) as server, grpc.insecure_channel(server.announced["grpc"]) as channel:
+        call = infer(channel)
+        running = [call.future(request(1.0, model="gated"), timeout=60) for _ in range(2)]
+        until((folder / "runs").exists, 30, "the model runs")
+
+        waiting = call.future(request(2.0, model="gated"), timeout=0.2)
+        leaving = call.future(request(3.0, model="gated"), timeout=60)
+        assert waiting.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        leaving.cancel()
+        # An answer to anything at all shows that the server has read the cancellation before it.
+        unary(channel, "ServerLive", pb.ServerLiveResponse)(pb.ServerLiveRequest(), timeout=30)
+        (folder / "go").touch()
+
+        assert [answer_of(future.result()) for future in running] == [[1.0], [1.0]]
+        last = ask(server.http, "POST", "/v2/models/gated/infer", numbers(4.0))
+        assert last.status == 200
+        assert (folder / "runs").read_text() == "xxx"
+
+
+def test_a_drain_finishes_what_is_in_flight(tmp_path):
+    folder = write_model(tmp_path, GATED, name="gated")
+    with serving(tmp_path) as server, grpc.insecure_channel(server.announced["grpc"]) as channel:
+        call = infer(channel)
+        running = call.future(request(1.0, model="gated"), timeout=60)
+        until((folder / "runs").exists, 30, "the model runs")
+
+        server.signal()
+        until(lambda: "draining" in server.log(), 30, "the server drains")
+        (folder / "go").touch()
+
+        assert answer_of(running.result()) == [1.0]
+
+
+def test_an_idle_stream_does_not_hold_up_a_drain(tmp_path):
+    write_model(tmp_path, "return x", name="echo")
+    with serving(tmp_path) as server, grpc.insecure_channel(server.announced["grpc"]) as channel:
+        closed = threading.Event()
+
+        def one_and_then_nothing():
+            yield request(1.0)
+            closed.wait(60)
+
+        told = stream(channel)(one_and_then_nothing(), timeout=60)
+        assert answer_of(next(told)) == [1.0]
+
+        server.signal()
+
+        with pytest.raises(grpc.RpcError):
+            next(told)
+        assert server.wait(10) == 0
+        closed.set()
+
+
+def test_a_taken_port_names_the_flag(models):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with starting(models, "--grpc-port", port) as server:
+            assert server.wait(30) != 0
+
+            assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in server.log()
+            assert "--grpc-port" in server.log()

@@ -1,0 +1,339 @@
+"""The repository against a fake executor: what changes when, and what callers never notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from headrace.errors import Conflict, LoadFailed, ModelNotReady, NotFound
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.tensor import Tensor
+from headrace.repository.loading import LOADS_AT_ONCE, Loader
+from headrace.repository.repository import ModelRepository
+from headrace.repository.served import State
+from headrace.settings import ModelSettings, ServerSettings
+
+
+class FakeExecutor:
+    """Loads whatever does not say `broken`; answers with the key of the load that ran."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, ModelSettings] = {}
+        self.loading = 0
+        self.most_loading = 0
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def start(self) -> None: ...
+
+    async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        self.loading += 1
+        self.most_loading = max(self.most_loading, self.loading)
+        try:
+            await self.may_load.wait()
+            await asyncio.sleep(0)
+        finally:
+            self.loading -= 1
+        if settings.extra.get("broken"):
+            raise LoadFailed("it is broken")
+        self.loaded[key] = settings
+        return ModelMetadata()
+
+    def slots(self, key: str) -> int:
+        return 1
+
+    def is_up(self, key: str) -> bool:
+        return key in self.loaded
+
+    async def infer(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        await self.may_answer.wait()
+        assert key in self.loaded, "asked after it was unloaded"
+        return InferenceResponse([], {"key": key})
+
+    async def stream(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        await self.may_answer.wait()
+        assert key in self.loaded, "asked after it was unloaded"
+        yield InferenceResponse([], {"key": key})
+
+    def withdraw(self, request: InferenceRequest) -> None: ...
+
+    async def unload(self, key: str) -> None:
+        self.loaded.pop(key, None)
+
+    async def stop(self) -> None: ...
+
+
+class World:
+    """A repository, its executor, and the folder it finds models in."""
+
+    def __init__(self) -> None:
+        self.executor = FakeExecutor()
+        self.disk: list[ModelSettings] = []
+        loader = Loader(ServerSettings(), self.executor, self.executor)
+        self.repository = ModelRepository(
+            loader, lambda name: [settings for settings in self.disk if settings.name == name]
+        )
+
+    async def answer(self, name: str, version: str | None = None) -> str:
+        model = self.repository.get(name, version)
+        response = await model.submit(request(), None)
+        return str((response.parameters or {})["key"])
+
+
+def request() -> InferenceRequest:
+    return InferenceRequest([Tensor("x", "FP64", [1], bytes(8))])
+
+
+def model(name: str = "m", version: str | None = None, **extra: Any) -> ModelSettings:
+    return ModelSettings(name, "fake:Fake", version=version, extra=extra)
+
+
+def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        async def body() -> None:
+            await test(World())
+
+        asyncio.run(body())
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+@in_world
+async def test_a_load_replaces_the_model(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    await world.repository.load("m")
+
+    assert await world.answer("m") == "m#2"
+    assert list(world.executor.loaded) == ["m#2"]
+
+
+@in_world
+async def test_what_was_queued_before_a_load_is_answered_before_it_returns(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.executor.may_answer.clear()
+    waiting = [world.repository.get("m").submit(request(), None) for _ in range(3)]
+    loading = asyncio.create_task(world.repository.load("m"))
+    while len(world.executor.loaded) < 2:
+        await asyncio.sleep(0)
+    world.executor.may_answer.set()
+    await loading
+
+    assert [done.result().parameters for done in waiting] == [{"key": "m#1"}] * 3
+
+
+@in_world
+async def test_whoever_holds_the_old_model_gets_the_new_one(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    held = world.repository.get("m")
+    await world.repository.load("m")
+
+    response = await held.submit(request(), None)
+
+    assert response.parameters == {"key": "m#2"}
+
+
+@in_world
+async def test_a_load_waits_for_open_streams_of_the_old_model(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.executor.may_answer.clear()
+    stream = world.repository.get("m").stream(request(), None)
+    piece = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    loading = asyncio.create_task(world.repository.load("m"))
+    while world.repository.get("m").key != "m#2":
+        await asyncio.sleep(0)
+    assert not loading.done()
+    world.executor.may_answer.set()
+
+    assert (await piece).parameters == {"key": "m#1"}
+    await stream.aclose()
+    await loading
+
+
+@in_world
+async def test_a_failed_load_leaves_the_old_model_and_says_why(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.disk = [model(broken=True)]
+    with pytest.raises(LoadFailed, match="it is broken"):
+        await world.repository.load("m")
+
+    assert await world.answer("m") == "m#1"
+    assert "it is broken" in world.repository.get("m").reason
+    assert world.repository.get("m").state is State.READY
+
+
+@in_world
+async def test_one_broken_version_holds_back_them_all(world: World) -> None:
+    world.disk = [model(version="1")]
+    await world.repository.load_all(world.disk)
+    world.disk = [model(version="1"), model(version="2", broken=True)]
+    with pytest.raises(LoadFailed):
+        await world.repository.load("m")
+
+    assert world.repository.versions("m") == ["1"]
+    assert await world.answer("m") == "m#1"
+    assert list(world.executor.loaded) == ["m#1"]
+
+
+@in_world
+async def test_a_second_load_of_a_model_is_a_conflict(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.executor.may_load.clear()
+    first = asyncio.create_task(world.repository.load("m"))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict):
+        await world.repository.load("m")
+    with pytest.raises(Conflict):
+        await world.repository.unload("m")
+    world.executor.may_load.set()
+    await first
+
+    assert await world.answer("m") == "m#2"
+
+
+@in_world
+async def test_a_load_goes_on_when_whoever_asked_has_left(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.executor.may_load.clear()
+    asked = asyncio.create_task(world.repository.load("m"))
+    await asyncio.sleep(0)
+    asked.cancel()
+    world.executor.may_load.set()
+    while world.repository.get("m").key == "m#1":
+        await asyncio.sleep(0)
+
+    assert await world.answer("m") == "m#2"
+
+
+@in_world
+async def test_an_unloaded_model_stays_known_and_answers_nothing(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    await world.repository.unload("m")
+
+    found = world.repository.get("m")
+    assert (found.state, found.reason, found.wanted) == (State.UNAVAILABLE, "unloaded", False)
+    assert world.executor.loaded == {}
+    with pytest.raises(ModelNotReady, match="unloaded"):
+        found.submit(request(), None)
+
+
+@in_world
+async def test_an_unloaded_model_loads_again(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    await world.repository.unload("m")
+    await world.repository.load("m")
+
+    assert await world.answer("m") == "m#2"
+    assert world.repository.get("m").wanted
+
+
+@in_world
+async def test_what_was_queued_before_an_unload_is_answered(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    waiting = world.repository.get("m").submit(request(), None)
+    await world.repository.unload("m")
+
+    assert waiting.result().parameters == {"key": "m#1"}
+
+
+@in_world
+async def test_a_model_that_nobody_knows_cannot_be_loaded_or_unloaded(world: World) -> None:
+    with pytest.raises(NotFound):
+        await world.repository.load("m")
+    with pytest.raises(NotFound):
+        await world.repository.unload("m")
+
+
+@in_world
+async def test_a_new_model_that_fails_is_listed_and_not_waited_for(world: World) -> None:
+    world.disk = [model(broken=True)]
+    with pytest.raises(LoadFailed):
+        await world.repository.load("m")
+
+    found = world.repository.get("m")
+    assert (found.state, found.reason, found.wanted) == (State.UNAVAILABLE, "it is broken", False)
+
+
+@in_world
+async def test_a_version_that_left_the_disk_is_gone_after_a_load(world: World) -> None:
+    world.disk = [model(version="1"), model(version="2")]
+    await world.repository.load_all(world.disk)
+    world.disk = [model(version="2")]
+    await world.repository.load("m")
+
+    assert world.repository.versions("m") == ["2"]
+    assert list(world.executor.loaded) == ["m#3"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "ordered"),
+    [
+        (["10", "9", "1"], ["1", "9", "10"]),
+        (["v10", "v9"], ["v9", "v10"]),
+        (["1.10", "1.9"], ["1.9", "1.10"]),
+        (["2", "beta"], ["beta", "2"]),
+    ],
+    ids=["numbers", "with a letter", "dotted", "words below numbers"],
+)
+def test_the_highest_version_is_the_default(versions: list[str], ordered: list[str]) -> None:
+    @in_world
+    async def test(world: World) -> None:
+        await world.repository.load_all([model(version=version) for version in versions])
+
+        assert world.repository.versions("m") == ordered
+        assert world.repository.get("m").version == ordered[-1]
+
+    test()
+
+
+@in_world
+async def test_the_model_without_a_version_is_the_default(world: World) -> None:
+    await world.repository.load_all([model(version="9"), model()])
+
+    assert world.repository.get("m").version is None
+
+
+@in_world
+async def test_a_version_that_did_not_load_is_not_the_default(world: World) -> None:
+    await world.repository.load_all([model(version="1"), model(version="2", broken=True)])
+
+    assert world.repository.get("m").version == "1"
+
+
+@in_world
+async def test_few_models_load_at_once(world: World) -> None:
+    await world.repository.load_all([model(f"m{number}") for number in range(50)])
+
+    assert world.executor.most_loading == LOADS_AT_ONCE
+    assert len(world.executor.loaded) == 50
+
+
+@in_world
+async def test_counters_go_on_after_a_load(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    world.repository.get("m").metrics.successes = 7
+    await world.repository.load("m")
+
+    assert world.repository.get("m").metrics.successes == 7

@@ -1,0 +1,139 @@
+"""The server's settings: four sources, one order, and where each value came from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headrace.configuration import IGNORED, SWITCHES, model_argument, read, resolve
+from headrace.errors import ConfigurationError
+
+
+def write(folder, **settings):
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_flags_come_before_environment_before_files_before_defaults(tmp_path):
+    write(tmp_path, http_port=1, infer_timeout=1, load_timeout=1)
+    environ = {"HEADRACE_HTTP_PORT": "2", "MLSERVER_INFER_TIMEOUT": "2"}
+
+    found = resolve({"http_port": 3}, environ, tmp_path)
+
+    settings = found.settings
+    assert (settings.http_port, settings.infer_timeout, settings.load_timeout) == (3, 2, 1)
+    assert found.origins["http_port"] == "--http-port"
+    assert found.origins["infer_timeout"] == "MLSERVER_INFER_TIMEOUT"
+    assert found.origins["load_timeout"] == f"{tmp_path / 'settings.json'}: load_timeout"
+    assert found.origins["host"] == "default"
+
+
+def test_our_variable_comes_before_that_of_mlserver():
+    environ = {"MLSERVER_HTTP_PORT": "1", "HEADRACE_HTTP_PORT": "2"}
+
+    assert read({}, environ, None).http_port == 2
+
+
+@pytest.mark.parametrize("switch", list(SWITCHES))
+def test_a_switch_of_mlserver_sets_a_value_of_ours(tmp_path, switch):
+    name, value = SWITCHES[switch]
+
+    on = resolve({}, {}, write(tmp_path, **{switch: True}))
+    off = resolve({}, {}, write(tmp_path, **{switch: False}))
+
+    assert getattr(on.settings, name) == value
+    assert switch in on.origins[name]
+    assert getattr(off.settings, name) != value
+
+
+def test_our_own_key_comes_before_a_switch(tmp_path):
+    write(tmp_path, debug=True)
+
+    assert read({"log_level": "error"}, {}, tmp_path).log_level == "error"
+
+
+def test_keys_without_effect_are_accepted_and_told(tmp_path):
+    write(tmp_path, kafka_enabled=True, something_else=1)
+
+    found = resolve({}, {"MLSERVER_TRACING_SERVER": "here"}, tmp_path)
+
+    assert set(found.ignored) == {
+        f"{tmp_path / 'settings.json'}: kafka_enabled",
+        "MLSERVER_TRACING_SERVER",
+    }
+
+
+def test_every_field_of_mlserver_is_accepted(tmp_path):
+    known = {
+        "debug": True,
+        "parallel_workers": 2,
+        "load_models_at_startup": False,
+        "server_name": "mine",
+        "server_version": "9",
+        "extensions": ["a"],
+        "host": "0.0.0.0",
+        "http_port": 1,
+        "root_path": "/ml",
+        "grpc_port": 2,
+        "metrics_endpoint": None,
+        "metrics_port": 3,
+        "use_structured_logging": True,
+        "model_repository_root": ".",
+    }
+    write(tmp_path, **known, **dict.fromkeys(IGNORED, "x"))
+
+    settings = read({}, {}, tmp_path)
+
+    assert (settings.parallel_workers, settings.load_models_at_startup) == (2, False)
+    assert (settings.server_name, settings.server_version) == ("mine", "9")
+    assert (settings.extensions, settings.root_path) == (("a",), "/ml")
+    assert (settings.metrics_endpoint, settings.metrics_port) == (None, 3)
+    assert (settings.log_level, settings.log_format) == ("debug", "json")
+
+
+@pytest.mark.parametrize(
+    "written", ['["a", "b"]', "a, b"], ids=["JSON as MLServer has it", "commas"]
+)
+def test_a_list_in_a_variable(written):
+    assert read({}, {"MLSERVER_EXTENSIONS": written}, None).extensions == ("a", "b")
+
+
+def test_an_empty_endpoint_is_not_the_default():
+    assert read({"metrics_endpoint": ""}, {}, None).metrics_endpoint == ""
+
+
+def test_port_zero_is_followed_by_every_listener():
+    found = resolve({"http_port": 0}, {}, None)
+
+    assert found.settings.metrics_port == 0
+    assert found.origins["metrics_port"] == "http_port 0"
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT"),
+        ({"HEADRACE_HTTP_PORT": "70000"}, "0 to 65535"),
+        ({"HEADRACE_INFER_TIMEOUT": "-1"}, "from 0 up"),
+        ({"HEADRACE_LOG_LEVEL": "loud"}, "--log-level: expected one of"),
+        ({"HEADRACE_ROOT_PATH": "ml"}, "begins with /"),
+        ({"HEADRACE_EXTENSIONS": "["}, "HEADRACE_EXTENSIONS"),
+    ],
+    ids=["no number", "no port", "negative", "no choice", "no path", "no list"],
+)
+def test_a_wrong_value_is_refused_with_its_place(environ, message):
+    with pytest.raises(ConfigurationError) as caught:
+        read({}, environ, None)
+
+    assert message in caught.value.message
+
+
+def test_the_model_is_the_argument_or_the_root_or_this_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert model_argument("here", {"MLSERVER_MODEL_REPOSITORY_ROOT": "there"}) == "here"
+    assert model_argument(None, {"MLSERVER_MODEL_REPOSITORY_ROOT": "there"}) == "there"
+    assert model_argument(None, {}) == "."
+    write(tmp_path, model_repository_root="below")
+    assert model_argument(None, {}) == "below"
