@@ -59,6 +59,8 @@ def section(result: Run) -> str:
 def main() -> None:
     """Write the page from every results file."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    # What has no scenarios was measured by a program of its own, and is not of this page.
+    results = [result for result in results if "scenarios" in result]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results))
 

@@ -55,6 +55,7 @@ WORKER_SIDE = (
     "protocol.signature",
     "codecs",
     "runtimes",
+    "compat",
     "worker",
 )
 IMPORT_WORKER_SIDE = """

@@ -33,6 +33,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(params=["http", "grpc"])
+def url(request: pytest.FixtureRequest, server: Server) -> str:
+    """The address of either door."""
+    return server.http if request.param == "http" else f"grpc://{server.announced['grpc']}"
+
+
 def test_a_table_is_predicted_as_the_model_itself_does(tmp_path):
     folder = save_mlflow(tmp_path / "wine")
     table = wines()[:50].set_index(np.arange(100, 150))
@@ -45,17 +51,17 @@ def test_a_table_is_predicted_as_the_model_itself_does(tmp_path):
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-def test_an_array_is_answered_exactly(server, binary):
+def test_an_array_is_answered_exactly(url, binary):
     value = np.array([10.1, 1e300, 5e-324])
 
-    with Client(server.http) as client:
+    with Client(url) as client:
         np.testing.assert_array_equal(
             client.infer("m", {"x": value}, binary=binary).to_numpy(), value * 2
         )
 
 
-def test_health_and_metadata_are_told(server):
-    with Client(server.http) as client:
+def test_health_and_metadata_are_told(url):
+    with Client(url) as client:
         assert client.live()
         assert client.ready()
         assert client.model_ready("m")
@@ -78,27 +84,51 @@ def test_errors_carry_status_code_and_message(server):
     assert (failed.value.status, failed.value.code) == (500, "model_error")
 
 
-def test_time_runs_out_at_the_deadline(server):
+def test_errors_are_the_same_over_grpc(server):
+    with Client(f"grpc://{server.announced['grpc']}") as client:
+        with pytest.raises(NotFound) as unknown:
+            client.infer("nobody", {"x": [1.0]})
+        with pytest.raises(InvalidRequest) as misnamed:
+            client.infer("m", {"why": [1.0]})
+        with pytest.raises(ServerError) as failed:
+            client.infer("m", {"x": [-1.0]})
+
+    assert (unknown.value.status, unknown.value.code) == (None, "not_found")
+    assert misnamed.value.code == "invalid_argument"
+    assert "'why'" in misnamed.value.message
+    assert failed.value.code == "model_error"
+
+
+def test_a_model_is_unloaded_listed_and_loaded_again(url):
+    with Client(url) as client:
+        assert [model["state"] for model in client.index()] == ["READY"]
+        client.unload("m")
+        assert client.index(ready=True) == []
+        client.load("m")
+        assert client.predict("m", {"x": [20.0]})["output-1"].tolist() == [40.0]
+
+
+def test_time_runs_out_at_the_deadline(url):
     began = time.monotonic()
 
-    with Client(server.http, timeout=0.5) as client, pytest.raises(TimedOut):
+    with Client(url, timeout=0.5) as client, pytest.raises(TimedOut):
         client.infer("m", {"x": [5.0]})
 
     assert time.monotonic() - began < 2
 
 
-def test_threads_may_share_a_client(server):
+def test_threads_may_share_a_client(url):
     values = list(range(10, 60))
 
-    with Client(server.http) as client, ThreadPoolExecutor(8) as threads:
+    with Client(url) as client, ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda v: client.predict("m", np.array([v])).item(), values))
 
     assert answers == [value * 2 for value in values]
 
 
-def test_tasks_may_share_an_awaited_client(server):
+def test_tasks_may_share_an_awaited_client(url):
     async def ask() -> list[float]:
-        async with AsyncClient(server.http) as client:
+        async with AsyncClient(url) as client:
             asking = [client.predict("m", {"x": [float(v)]}) for v in range(10, 40)]
             return [answer["output-1"].item() for answer in await asyncio.gather(*asking)]
 
@@ -115,10 +145,10 @@ def test_a_model_that_still_loads_is_waited_for(tmp_path):
             assert client.predict("m", {"x": [1.0]})["output-1"].tolist() == [2.0]
 
 
-def test_a_client_that_gives_up_leaves_the_server_well(server):
-    with Client(server.http, timeout=0.2) as client, pytest.raises(TimedOut):
+def test_a_client_that_gives_up_leaves_the_server_well(url):
+    with Client(url, timeout=0.2) as client, pytest.raises(TimedOut):
         client.infer("m", {"x": [1.0]})
-    with Client(server.http) as client:
+    with Client(url) as client:
         assert client.predict("m", {"x": [20.0]})["output-1"].tolist() == [40.0]
 
 

@@ -118,6 +118,21 @@ def test_a_table_is_scored_row_for_row(wine_server, tmp_path, kind):
     assert len(answer.columns) == 1
 
 
+def test_lines_are_scored_over_grpc(server, tmp_path):
+    requests = [numbers(float(n)) if n != 4 else numbers(-1.0) for n in range(20)]
+    input = write_lines(tmp_path / "in.jsonl", *requests)
+    output = tmp_path / "out.jsonl"
+    address = server.announced["grpc"]
+
+    assert main([*command(server, input, output, "-t", "grpc"), "-u", address]) == 1
+
+    lines = read_lines(output)
+    assert lines[4]["error"]["status"] == "model_error"
+    assert [data(line) for n, line in enumerate(lines) if n != 4] == [
+        [n * 2.0] for n in range(20) if n != 4
+    ]
+
+
 def test_a_table_may_be_answered_in_lines(wine_server, tmp_path):
     wines()[:25].to_csv(tmp_path / "in.csv", index=False)
     output = tmp_path / "out.jsonl"

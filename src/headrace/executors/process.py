@@ -103,6 +103,8 @@ def _popen(python: str, fd: int, log_level: str, log_format: str) -> subprocess.
     ]
     return subprocess.Popen(
         command,
+        # OpenMP threads that spin while they wait take the processor from the front process.
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         pass_fds=[fd],
         stdin=subprocess.DEVNULL,
         # Standard output belongs to the server's ready line.

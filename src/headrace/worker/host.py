@@ -41,6 +41,19 @@ class HostedModel:
         self.inputs: list[TensorMetadata] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def load(self) -> ModelMetadata:
+        """Load the model; a failure leaves no event loop behind."""
+        try:
+            if self.run(self.model.load()) is False:
+                raise LoadFailed(f"load() of model '{self.settings.name}' returned False")
+            metadata = self.model.metadata()
+        except BaseException:
+            if self._loop is not None:
+                self._loop.close()
+            raise
+        self.inputs = metadata.inputs
+        return metadata
+
     def run(self, result: Any) -> Any:
         """Finish a result that may be awaitable, on this model's own event loop."""
         if not inspect.isawaitable(result):
@@ -50,9 +63,12 @@ class HostedModel:
         return self._loop.run_until_complete(_as_coroutine(result))
 
     def close(self) -> None:
-        self.run(self.model.unload())
-        if self._loop is not None:
-            self._loop.close()
+        """Free what the model holds."""
+        try:
+            self.run(self.model.unload())
+        finally:
+            if self._loop is not None:
+                self._loop.close()
 
 
 class ModelHost:
@@ -73,12 +89,8 @@ class ModelHost:
             LoadFailed: with the one-sentence reason; the traceback goes to the log.
         """
         try:
-            with self._import_lock:
-                hosted = HostedModel(settings, runtimes.create(settings))
-            if hosted.run(hosted.model.load()) is False:
-                raise LoadFailed(f"load() of model '{settings.name}' returned False")
-            metadata = hosted.model.metadata()
-            hosted.inputs = metadata.inputs
+            hosted = self._create(settings)
+            metadata = hosted.load()
         except HeadraceError as exc:
             if exc.__cause__ is not None:
                 # The message tells the kind of failure only; the cause is for the log.
@@ -92,6 +104,10 @@ class ModelHost:
             ) from exc
         self._models[key] = hosted
         return metadata
+
+    def _create(self, settings: ModelSettings) -> HostedModel:
+        with self._import_lock:
+            return HostedModel(settings, runtimes.create(settings))
 
     def infer(self, key: str, request: InferenceRequest) -> InferenceResponse:
         """Answer one request or merged batch.
