@@ -7,6 +7,7 @@ ARGS ?=
 
 VENV := .venv
 DEMO := .venv-demo
+RUNTIMES := .venv-runtimes
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
@@ -25,8 +26,8 @@ demo: $(DEMO)/.installed ## Train, serve and ask the wine model; CHECK=1 compare
 test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' narrows them
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not runtimes' $(ARGS)
 
-test-runtimes: $(VENV)/.installed ## Run the tests that need a heavy framework
-	$(BIN)/python -m pytest -m runtimes $(ARGS) || test $$? -eq 5
+test-runtimes: $(RUNTIMES)/.installed ## Run the tests that need a heavy framework, in .venv-runtimes
+	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python -m pytest -n 2 --dist loadfile -m runtimes $(ARGS)
 
 check: $(VENV)/.installed ## Format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check
@@ -45,10 +46,19 @@ docs: $(VENV)/.installed ## Check that every link between the pages leads somewh
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
 clean: ## Remove the environments and everything generated
-	rm -rf $(VENV) $(DEMO) .venv-clients .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(RUNTIMES) .venv-clients .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: EXTRAS := check,bench
 $(DEMO)/.installed: EXTRAS := mlflow,sklearn
+
+# One build of PyTorch first and by pip, which knows where the machine keeps one without CUDA:
+# what a resolver picks by itself brings gigabytes of it.
+$(RUNTIMES)/.installed: pyproject.toml
+	@echo "installing into $(RUNTIMES): PyTorch, then TensorFlow, Keras, Transformers, Spark and the rest"
+	@test -x $(RUNTIMES)/bin/pip || $(PYTHON) -m venv $(RUNTIMES)
+	$(RUNTIMES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(RUNTIMES)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test-runtimes]'
+	@touch $@
 
 # Any environment: the folder of the stamp file, filled with our package and the extras above.
 # A change of pyproject.toml installs again.

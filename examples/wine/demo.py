@@ -102,7 +102,8 @@ def serving(folder: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], 
     """Run `headrace serve` as a child; yields it with its address, and stops it at the end."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "headrace", "serve", str(folder), "--name", NAME]
-    command += ["--http-port", str(port), "--metrics-port", "0", "--ready-fd", str(writer)]
+    command += ["--http-port", str(port), "--grpc-port", "0", "--metrics-port", "0"]
+    command += ["--ready-fd", str(writer)]
     # Its own group: Ctrl-C reaches the demo alone, which then stops the server.
     server = subprocess.Popen(command, pass_fds=[writer], start_new_session=True)
     os.close(writer)

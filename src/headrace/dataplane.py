@@ -48,10 +48,18 @@ class DataPlane:
     def not_ready(self) -> dict[str, str]:
         """The models that cannot answer now, each with its reason."""
         return {
-            model.name: model.reason or str(model.state)
+            model.name: _reason(model)
             for model in self.repository.models()
             if model.wanted and not self.repository.is_ready(model)
         }
+
+    def why_not_ready(self, name: str, version: str | None = None) -> str:
+        """Why one model cannot answer now.
+
+        Raises:
+            NotFound: nothing of that name or version is configured.
+        """
+        return _reason(self.repository.get(name, version))
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether one model can answer now.
@@ -225,6 +233,12 @@ def _allows_repository_api(settings: ServerSettings) -> bool:
         return ip_address(settings.host).is_loopback
     except ValueError:
         return False
+
+
+def _reason(model: ServedModel) -> str:
+    if model.state is State.READY:
+        return "its worker is being started again"
+    return model.reason or str(model.state)
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 
@@ -28,11 +29,36 @@ while not os.path.exists(os.path.join(HERE, "go")):
 return x
 """
 
+COUNTER = """
+import itertools
+import os
+import numpy as np
+from headrace import Model
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+class Counter(Model):
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def predict_stream(self, x: np.ndarray):
+        try:
+            for number in itertools.count() if x[0] < 0 else range(int(x[0])):
+                yield np.array([float(number)])
+        except GeneratorExit:
+            open(os.path.join(HERE, "left"), "w").close()
+            raise
+"""
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     write_model(root, "return x", name="echo")
+    (root / "counter").mkdir()
+    (root / "counter/counter.py").write_text(COUNTER)
+    settings = {"name": "counter", "implementation": "counter:Counter"}
+    (root / "counter/model-settings.json").write_text(json.dumps(settings))
     return root
 
 
@@ -128,6 +154,23 @@ def test_each_message_of_a_stream_is_answered_in_order(channel):
     told = stream(channel)(iter([request(float(n)) for n in range(5)]), timeout=30)
 
     assert [answer_of(message) for message in told] == [[float(n)] for n in range(5)]
+
+
+def test_a_model_that_streams_answers_each_message_in_pieces(channel):
+    asked = [request(3.0, model="counter"), request(1.0), request(2.0, model="counter")]
+
+    told = stream(channel)(iter(asked), timeout=30)
+
+    assert [answer_of(piece) for piece in told] == [[0.0], [1.0], [2.0], [1.0], [0.0], [1.0]]
+
+
+def test_a_caller_who_leaves_a_stream_ends_it_at_the_model(channel, models):
+    told = stream(channel)(iter([request(-1.0, model="counter")]), timeout=60)
+    assert answer_of(next(told)) == [0.0]
+
+    told.cancel()
+
+    until((models / "counter/left").exists, 30, "the model's generator is closed")
 
 
 def test_a_bad_message_of_a_stream_ends_it_with_its_status(channel):

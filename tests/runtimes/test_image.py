@@ -86,9 +86,10 @@ def test_numbers_are_no_images():
 
 
 def test_without_pillow_the_answer_says_what_to_install(monkeypatch):
+    tensor = elements("image", png())
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UnsupportedMedia, match="pip install pillow"):
-        decode_input(elements("image", png()))
+        decode_input(tensor)
 
 
 def test_images_inside_json_are_found_and_survive_both_ways():

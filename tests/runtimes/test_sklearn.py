@@ -154,3 +154,9 @@ def test_nan_that_the_model_does_not_take_is_the_callers_fault(value, tmp_path):
     rows[3, 1] = value
     with pytest.raises(InvalidInput, match="NaN"):
         ask(runtime, inputs=[tensor_of("x", rows)])
+
+
+def test_no_rows_are_refused_where_the_model_needs_some(tmp_path):
+    runtime = serve(LogisticRegression().fit(X, Y), tmp_path)
+    with pytest.raises(InvalidInput, match="no rows"):
+        ask(runtime, inputs=[tensor_of("x", X[:0])])

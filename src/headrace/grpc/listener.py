@@ -89,6 +89,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         # Callers with more to ask wait for a stream, and open it before the last one is fully gone
         # here. Without room for those, that is taken for an attack and refused.
         ("grpc.http2.max_deallocating_streams", 4 * MAX_STREAMS),
+        ("grpc.http.overload_protection", 0),
         # Two servers on one port would share its clients without anybody noticing.
         ("grpc.so_reuseport", 0),
     ]

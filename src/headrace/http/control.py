@@ -88,7 +88,7 @@ class Control:
         name, version = _model_of(request)
         if self._dataplane.model_ready(name, version):
             return _json({"name": name, "ready": True})
-        reason = self._dataplane.not_ready().get(name, "restarting")
+        reason = self._dataplane.why_not_ready(name, version)
         error = f"model '{shorten(name)}' is not ready: {reason}"
         answer = {"name": name, "ready": False, "error": error}
         return _json(answer, 503, {"retry-after": "1"})

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import LoadFailed
-from headrace.runtimes import artefact, finite, mlflow_onnx
+from headrace.runtimes import artefact, mlflow_onnx, refusal
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
@@ -54,7 +54,7 @@ def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     if not hasattr(model, method):
         raise LoadFailed(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
-    return Native(lambda value, params: finite.call(predict, value))
+    return Native(lambda value, params: refusal.call(predict, value))
 
 
 def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:

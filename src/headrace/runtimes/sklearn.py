@@ -17,7 +17,7 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.tensor import Tensor
-from headrace.runtimes import artefact, finite
+from headrace.runtimes import artefact, refusal
 
 FILES = ("model.joblib", "model.pickle", "model.pkl", "model.skops")
 OUTPUTS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
@@ -82,7 +82,7 @@ class SKLearnRuntime(Model):
                 )
         value = decode_request(request, content_type_of(request, self.settings.content_type))
         check_features(value, getattr(self._model, "n_features_in_", None))
-        answers = {name: finite.call(getattr(self._model, name), value) for name in wanted}
+        answers = {name: refusal.call(getattr(self._model, name), value) for name in wanted}
         return encode_methods(answers)
 
 

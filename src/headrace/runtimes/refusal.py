@@ -1,4 +1,4 @@
-"""Tells a model's refusal of NaN and infinity, which is the caller's fault, from its failure."""
+"""Tells what a model refuses, which is the caller's fault, from its failure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ def call(predict: Callable[[Any], Any], value: Any) -> Any:
     """Call a method of an estimator.
 
     Raises:
-        InvalidInput: it raised ValueError, and the input holds NaN or infinity.
+        InvalidInput: it raised ValueError, and the input has no rows, or holds NaN or infinity.
     """
     try:
         return predict(value)
     except ValueError as error:
+        if len(getattr(value, "shape", ())) and not value.shape[0]:
+            raise InvalidInput("the input has no rows, which this model does not take") from error
         if _is_finite(value):
             raise
         raise InvalidInput(
