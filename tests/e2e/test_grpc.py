@@ -145,9 +145,9 @@ def test_a_compressed_request_is_understood(channel):
 def test_more_requests_than_streams_are_all_answered(channel):
     call = infer(channel)
 
-    asked = [call.future(request(float(n)), timeout=60) for n in range(1000)]
+    asked = [call.future(request(float(n)), timeout=60) for n in range(2000)]
 
-    assert [answer_of(future.result()) for future in asked] == [[float(n)] for n in range(1000)]
+    assert [answer_of(future.result()) for future in asked] == [[float(n)] for n in range(2000)]
 
 
 def test_each_message_of_a_stream_is_answered_in_order(channel):

@@ -42,7 +42,7 @@ SAVERS = [pytorch, keras]
 def test_a_model_that_mlflow_logged_answers_as_pyfunc_does(save, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        save(tmp_path / "m")
+        save(str(tmp_path / "m"))
         expected = mlflow.pyfunc.load_model(str(tmp_path / "m")).predict(X)
     runtime = create(ModelSettings("m", "mlflow", uri=str(tmp_path / "m")))
     runtime.load()

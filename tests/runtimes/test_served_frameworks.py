@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from support.asking import Client, request, tensor
 from support.serving import serving
 

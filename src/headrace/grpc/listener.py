@@ -86,9 +86,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_header_size),
         ("grpc.absolute_max_metadata_size", settings.max_header_size),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
-        # Callers with more to ask wait for a stream, and open it before the last one is fully gone
-        # here. Without room for those, that is taken for an attack and refused.
-        ("grpc.http2.max_deallocating_streams", 4 * MAX_STREAMS),
+        # A stream that is closed but not yet freed counts as open for this protection, and the
+        # next call of a busy caller is refused, though it kept to the limit.
         ("grpc.http.overload_protection", 0),
         # Two servers on one port would share its clients without anybody noticing.
         ("grpc.so_reuseport", 0),

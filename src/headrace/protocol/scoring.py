@@ -16,12 +16,12 @@ from headrace.errors import InvalidInput, UnsupportedMedia, listing, shorten
 from headrace.protocol.cells import NullCell
 from headrace.protocol.loose_json import load, loads
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.scoring_answer import encode, error_body
+from headrace.protocol.scoring_answer import encode
 from headrace.protocol.scoring_tables import build_inputs, split_form
 from headrace.protocol.signature import PAYLOAD, SCORING, Signature
 from headrace.protocol.tensor import Tensor, pack_bytes
 
-__all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode", "error_body"]
+__all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
 
 JSON = "application/json"
 MEDIA_TYPES = (JSON, "text/csv", "application/vnd.apache.parquet")

@@ -7,32 +7,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from headrace.errors import BadModelOutput, HeadraceError, shorten
+from headrace.errors import BadModelOutput, shorten
 from headrace.protocol.casting import to_array
 from headrace.protocol.datatypes import element_count
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.tensor import Tensor, unpack_bytes
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-
-_ERROR_CODES = {
-    "invalid_argument": "INVALID_PARAMETER_VALUE",
-    "unsupported_media": "BAD_REQUEST",
-    "too_large": "BAD_REQUEST",
-    "headers_too_large": "BAD_REQUEST",
-    "not_found": "RESOURCE_DOES_NOT_EXIST",
-    "method_not_allowed": "BAD_REQUEST",
-    "forbidden": "PERMISSION_DENIED",
-    "model_not_ready": "TEMPORARILY_UNAVAILABLE",
-    "conflict": "RESOURCE_CONFLICT",
-    "overloaded": "TEMPORARILY_UNAVAILABLE",
-    "deadline_exceeded": "DEADLINE_EXCEEDED",
-    "request_timeout": "BAD_REQUEST",
-    "cancelled": "CANCELLED",
-    "worker_crashed": "TEMPORARILY_UNAVAILABLE",
-    "unimplemented": "NOT_IMPLEMENTED",
-    "shutting_down": "TEMPORARILY_UNAVAILABLE",
-}
 
 
 def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
@@ -59,12 +40,6 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
         return orjson.dumps({"predictions": value} if wrapped else value, option=_OPTIONS)
     except TypeError as error:
         raise BadModelOutput("the model's answer cannot be written as JSON") from error
-
-
-def error_body(error: HeadraceError) -> bytes:
-    """The JSON error of the scoring routes: MLflow's `error_code`, and our message."""
-    code = _ERROR_CODES.get(error.kind, "INTERNAL_ERROR")
-    return orjson.dumps({"error_code": code, "message": error.message})
 
 
 def _nested(tensor: Tensor) -> Any:

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from headrace.errors import BY_KIND, BadModelOutput, InvalidInput
+from headrace.errors import BadModelOutput
 from headrace.protocol.messages import InferenceResponse
-from headrace.protocol.scoring import encode, error_body
+from headrace.protocol.scoring import encode
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 
@@ -110,32 +110,3 @@ def test_answer_without_outputs_is_the_models_fault():
 
 def test_table_without_columns_is_an_empty_list():
     assert answer(kind="pd") == []
-
-
-def test_error_has_mlflows_code_and_our_message():
-    assert json.loads(error_body(InvalidInput("missing column 'a'"))) == {
-        "error_code": "INVALID_PARAMETER_VALUE",
-        "message": "missing column 'a'",
-    }
-
-
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        ("unsupported_media", "BAD_REQUEST"),
-        ("not_found", "RESOURCE_DOES_NOT_EXIST"),
-        ("forbidden", "PERMISSION_DENIED"),
-        ("overloaded", "TEMPORARILY_UNAVAILABLE"),
-        ("worker_crashed", "TEMPORARILY_UNAVAILABLE"),
-        ("deadline_exceeded", "DEADLINE_EXCEEDED"),
-        ("conflict", "RESOURCE_CONFLICT"),
-        ("cancelled", "CANCELLED"),
-        ("unimplemented", "NOT_IMPLEMENTED"),
-        ("model_error", "INTERNAL_ERROR"),
-        ("bad_model_output", "INTERNAL_ERROR"),
-        ("poisoned", "INTERNAL_ERROR"),
-        ("internal", "INTERNAL_ERROR"),
-    ],
-)
-def test_error_code_follows_the_table(kind, code):
-    assert json.loads(error_body(BY_KIND[kind]("x")))["error_code"] == code
