@@ -20,11 +20,18 @@ pytestmark = [pytest.mark.runtimes, pytest.mark.filterwarnings("ignore")]
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
-def pytorch(folder):
+def pickled(folder):
     import mlflow.pytorch
 
     model = torch.nn.Sequential(torch.nn.Linear(3, 2))
-    mlflow.pytorch.save_model(model, folder)
+    mlflow.pytorch.save_model(model, folder, serialization_format="pickle")
+
+
+def exported(folder):
+    import mlflow.pytorch
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    mlflow.pytorch.save_model(model, folder, input_example=X)
 
 
 def keras(folder):
@@ -35,7 +42,7 @@ def keras(folder):
     mlflow.keras.save_model(model, folder)
 
 
-SAVERS = [pytorch, keras]
+SAVERS = [pickled, exported, keras]
 
 
 @pytest.mark.parametrize("save", SAVERS, ids=lambda save: save.__name__)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import grpc
 
@@ -39,6 +40,8 @@ class InferenceService:
     def __init__(self, dataplane: DataPlane, runner: CallRunner) -> None:
         self._dataplane = dataplane
         self._runner = runner
+        # Loaded models that turned out not to stream, so that they are tried once only.
+        self._unstreamed: WeakSet[Any] = WeakSet()
 
     def handler(self) -> Any:
         """The service for `Server.add_generic_rpc_handlers`."""
@@ -102,17 +105,20 @@ class InferenceService:
     ) -> AsyncGenerator[pb.ModelInferResponse, None]:
         """The answers to one request of a stream; one, when its model does not stream."""
         question = self._decode(message, rpc)
-        pieces = self._dataplane.stream(question.model, question.decoded.request, question.timeout)
+        model = question.model
         started = False
         try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    started = True
-                    yield _encode(question, piece)
+            if model not in self._unstreamed:
+                async with aclosing(self._stream(question)) as pieces:
+                    async for piece in pieces:
+                        started = True
+                        yield _encode(question, piece)
+                return
         except Unimplemented:
             if started:
                 raise
-            yield _encode(question, await self._infer(question))
+            self._unstreamed.add(model)
+        yield _encode(question, await self._infer(question))
 
     async def repository_index(self, message: Any, rpc: Rpc) -> pb.RepositoryIndexResponse:
         rows = self._dataplane.index(message.ready)
@@ -139,6 +145,9 @@ class InferenceService:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
         return Question(model, decoded, id, rpc.timeout())
+
+    def _stream(self, question: Question) -> AsyncGenerator[InferenceResponse, None]:
+        return self._dataplane.stream(question.model, question.decoded.request, question.timeout)
 
     async def _infer(self, question: Question) -> InferenceResponse:
         call = self._dataplane.start(question.model, question.decoded.request, question.timeout)

@@ -81,9 +81,12 @@ def task_of(pipeline: Any) -> Task:
     )
     for function in (pipeline._sanitize_parameters, type(pipeline).__call__):
         found |= set(inspect.signature(function).parameters)
-    config = getattr(pipeline, "generation_config", None)
+    model = getattr(pipeline, "model", None)
+    config = getattr(pipeline, "generation_config", None) or getattr(
+        model, "generation_config", None
+    )
     if config is not None:
-        found |= {name for name in config.to_dict() if not name.startswith("_")}
+        found |= {name for name in vars(config) if not name.startswith("_")}
     return Task(pipeline.task, leading, found - _DENIED - {leading})
 
 
