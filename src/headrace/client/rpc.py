@@ -12,10 +12,10 @@ from headrace.client import errors
 from headrace.client import operations as ops
 from headrace.client.result import InferResult, unreadable
 from headrace.errors import HeadraceError, InvalidInput, shorten
-from headrace.grpc import inference_pb2 as pb
-from headrace.grpc.contents import read_contents
-from headrace.grpc.parameters import read_parameters, write_parameters
+from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.datatypes import datatype, element_count
+from headrace.protocol.grpc_contents import read_contents
+from headrace.protocol.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.tensor import Tensor, check_size
 
 # Where the server tells its own word for an error, and when to come back.

@@ -12,10 +12,10 @@ import grpc
 
 from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput, Unimplemented
-from headrace.grpc import inference_pb2 as pb
 from headrace.grpc.calls import CallRunner, Rpc
-from headrace.grpc.messages import GrpcRequest, decode_request, encode_response
-from headrace.grpc.parameters import write_parameters
+from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.grpc_messages import GrpcRequest, decode_request, encode_response
+from headrace.protocol.grpc_parameters import write_parameters
 from headrace.protocol.messages import InferenceResponse
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name

@@ -7,7 +7,7 @@ import pytest
 from headrace.client import BadAnswer, ConnectionFailed, InvalidRequest, ServerError, Unavailable
 from headrace.client.operations import Infer
 from headrace.client.rpc import call_of, error_of, value_of
-from headrace.grpc import inference_pb2 as pb
+from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
 

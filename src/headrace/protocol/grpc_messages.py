@@ -10,10 +10,10 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from headrace.errors import BadModelOutput, InvalidInput, listing
-from headrace.grpc import inference_pb2 as pb
-from headrace.grpc.contents import has_typed_form, read_contents, write_contents
-from headrace.grpc.parameters import read_parameters, write_parameters
+from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.datatypes import datatype, element_count
+from headrace.protocol.grpc_contents import has_typed_form, read_contents, write_contents
+from headrace.protocol.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.rest_binary import check_raw
 from headrace.protocol.rest_data import label
