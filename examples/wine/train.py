@@ -33,6 +33,7 @@ def train() -> tuple[ElasticNet, pd.DataFrame]:
 def log(model: ElasticNet, features: pd.DataFrame, store: Path) -> Path:
     """Log the model to the MLflow store in this folder; returns the folder of the logged model."""
     mlflow.set_tracking_uri(store.resolve().as_uri())
+    mlflow.set_experiment("wine-quality")
     with mlflow.start_run():
         info = mlflow.sklearn.log_model(
             model, name="model", signature=infer_signature(features, model.predict(features))
