@@ -114,7 +114,9 @@ def test_a_table_is_scored_row_for_row(wine_server, tmp_path, kind):
     assert main(command(wine_server, input, output, "-s", "100", model="wine")) == 0
 
     answer = pd.read_csv(output) if kind == "csv" else pd.read_parquet(output)
-    assert answer.iloc[:, 0].tolist() == trained().predict(table).tolist()
+    # Rows that meet others in a batch may differ in the last bit: docs/decisions/0006.
+    expected = pytest.approx(trained().predict(table).tolist(), rel=1e-12)
+    assert answer.iloc[:, 0].tolist() == expected
     assert len(answer.columns) == 1
 
 
