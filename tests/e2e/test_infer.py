@@ -177,7 +177,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(server, tmp_path):
     input = write_lines(tmp_path / "in.jsonl", *requests)
     output, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
     arguments = command(server, input, output, "-w", "2")
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that runs as a background job has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until(lambda: part.exists() and part.read_bytes().count(b"\n") >= 2, 20, "some are answered")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
