@@ -103,11 +103,6 @@ class ModelRepository:
         """Loaded, and with a live worker."""
         return model.state is State.READY and self._loader.executor(model).is_up(model.key)
 
-    async def drain(self) -> None:
-        """Wait until no request waits or runs."""
-        batchers = [model.batcher for model in self.models() if model.batcher is not None]
-        await asyncio.gather(*(batcher.drain() for batcher in batchers))
-
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
         for task in self._busy.values():
