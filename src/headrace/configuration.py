@@ -22,7 +22,7 @@ DEFAULT = "default"
 SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_format", "json")}
 # Keys of MLServer that are read by nobody; docs/reference/mlserver.md says why.
 IGNORED = (
-    "parallel_workers_timeout", "environments_dir", "model_repository_implementation",
+    "parallel_workers_timeout", "model_repository_implementation",
     "model_repository_implementation_args", "grpc_max_message_length", "cors_settings",
     "metrics_rest_server_prefix", "metrics_dir", "logging_settings", "kafka_enabled",
     "kafka_servers", "kafka_topic_input", "kafka_topic_output", "tracing_server", "cache_enabled",

@@ -45,6 +45,16 @@ class ServerSettings:
     keep_alive_timeout: float = _flag(75.0, "seconds an idle connection is kept")
     infer_timeout: float = _flag(60.0, "seconds one request may take, queueing included")
     load_timeout: float = _flag(300.0, "seconds a model may take to load")
+    env_manager: str = _flag(
+        "auto",
+        "where models get their packages: local never builds an environment, uv builds one for "
+        "every model that says what it needs, auto only where the server's own does not suffice",
+        choices=("auto", "local", "uv"),
+    )
+    environments_dir: str | None = _flag(
+        None, "folder of built and unpacked environments, instead of $HEADRACE_HOME/environments"
+    )
+    environment_timeout: float = _flag(1800.0, "seconds building one environment may take")
     load_models_at_startup: bool = _flag(True, "load what is found; otherwise wait to be asked")
     allow_repository_api: bool | None = _flag(
         None, "let clients load and unload models; without it, only on a loopback address"
@@ -77,6 +87,12 @@ class ModelSettings:
     `implementation` is an import path, one of our runtimes or a user's class. `uri` is the
     local folder or file to load. `folder` is where `model-settings.json` lies; a user's class is
     imported from there.
+
+    `environment` says what the model needs installed: `requirements` (a file, or the lines of
+    one) replaces what the model itself asks for, `packages` (lines) is added to it, `python` is
+    a version such as "3.11". `environment_path` is an environment that exists already,
+    `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
+    worker.
     """
 
     name: str
@@ -94,6 +110,10 @@ class ModelSettings:
     instances: int = 1
     inline: bool = False
     infer_timeout: float | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    environment_path: str = ""
+    environment_tarball: str = ""
+    inference_pool_gid: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,6 +5,7 @@ Every key of MLServer's file is known here; docs/reference/mlserver.md says what
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,14 @@ DEFAULT = "default"
 IDENTITY = ("name", "uri", "version")
 
 
+class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What a model needs installed; see `ModelSettings.environment`."""
+
+    requirements: str | list[str] | None = None
+    packages: list[str] | None = None
+    python: str | None = None
+
+
 class Keys(msgspec.Struct):
     """The keys in use, those of `parameters` included, for either source."""
 
@@ -45,14 +54,19 @@ class Keys(msgspec.Struct):
     content_type: str | None = None
     extra: dict[str, Any] | None = None
     format: str | None = None
+    environment: Environment | None = None
+    environment_path: str | None = None
+    environment_tarball: str | None = None
+    inference_pool_gid: str | None = None
+    autogenerate_inference_pool_gid: bool | None = None
 
 
-NESTED = ("uri", "version", "content_type", "extra", "format")
-# Accepted because MLServer's users have them in their files; docs say why they do nothing.
-IGNORED = (
-    "versions", "warm_workers", "cache_enabled", "environment_path", "environment_tarball",
+NESTED = (
+    "uri", "version", "content_type", "extra", "format", "environment_path", "environment_tarball",
     "inference_pool_gid", "autogenerate_inference_pool_gid",
 )  # fmt: skip
+# Accepted because MLServer's users have them in their files; docs say why they do nothing.
+IGNORED = ("versions", "warm_workers", "cache_enabled")
 
 
 @dataclass(frozen=True)
@@ -159,7 +173,7 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[
         if variable is None:
             continue
         raw[key], origins[key] = environ[variable], variable
-        if key in ("inputs", "outputs", "extra"):
+        if key in ("inputs", "outputs", "extra", "environment"):
             try:
                 raw[key] = msgspec.json.decode(environ[variable])
             except (msgspec.DecodeError, RecursionError) as exc:
@@ -193,11 +207,27 @@ def _found(
     if form is not None:
         values["extra"] = {"format": form, **values.get("extra", {})}
         origins.setdefault("extra", origins.pop("format"))
+    if values.pop("autogenerate_inference_pool_gid", False):
+        values.setdefault("inference_pool_gid", secrets.token_hex(8))
+    origins.pop("autogenerate_inference_pool_gid", None)
+    _settle_environment(values, folder)
     values["uri"] = _resolve(values.get("uri"), folder)
     values["folder"] = str(folder) if folder is not None else ""
     settings = ModelSettings(**values)
     every = {key: origins.get(key, DEFAULT) for key in settings.to_dict()}
     return FoundModel(settings, every, ignored)
+
+
+def _settle_environment(values: dict[str, Any], folder: Path | None) -> None:
+    """Make paths absolute; they are relative to the file that names them."""
+    for key in ("environment_path", "environment_tarball"):
+        if values.get(key):
+            values[key] = str((folder or Path()).joinpath(values[key]).resolve())
+    wanted: Environment | None = values.pop("environment", None)
+    if wanted is not None:
+        if isinstance(wanted.requirements, str):
+            wanted.requirements = str((folder or Path()).joinpath(wanted.requirements).resolve())
+        values["environment"] = msgspec.to_builtins(wanted)
 
 
 def _resolve(uri: str | None, folder: Path | None) -> str:

@@ -60,15 +60,10 @@ def test_every_field_of_mlserver_is_accepted(tmp_path):
     assert (settings.max_batch_size, settings.max_batch_time, settings.inline) == (8, 0.5, True)
     assert settings.content_type == "np"
     assert settings.extra == {"format": "parquet", "a": 1}
-    assert sorted(found.ignored) == [
-        "autogenerate_inference_pool_gid",
-        "cache_enabled",
-        "environment_path",
-        "environment_tarball",
-        "inference_pool_gid",
-        "versions",
-        "warm_workers",
-    ]
+    assert settings.environment_path == str(tmp_path / "m" / "env")
+    assert settings.environment_tarball == str(tmp_path / "m" / "env.tgz")
+    assert settings.inference_pool_gid == "a"
+    assert sorted(found.ignored) == ["cache_enabled", "versions", "warm_workers"]
 
 
 def test_null_is_the_same_as_left_out(tmp_path):
