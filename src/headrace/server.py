@@ -12,20 +12,19 @@ import logging
 import os
 import signal
 import socket
-import sys
 from typing import Any
 
 import orjson
 
 from headrace.dataplane import DataPlane
 from headrace.errors import ConfigurationError
-from headrace.executors.inline import InlineExecutor
-from headrace.executors.pool import Environment, WorkerPool
+from headrace.executors.placement import Placement, ServersOwn
 from headrace.grpc.listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.errors import error_body
 from headrace.http.listener import Listener, bind
 from headrace.http.metrics import MetricsApp
+from headrace.observability import logs
 from headrace.repository import artifacts
 from headrace.repository.loading import Loader
 from headrace.repository.repository import Find, ModelRepository
@@ -47,12 +46,9 @@ class Server:
         self._settings = settings
         self._models = models
         self._stop = asyncio.Event()
-        environment = Environment(sys.executable, settings.log_level, settings.log_format)
-        self._workers = WorkerPool(
-            environment, max(1, settings.parallel_workers), settings.load_timeout
-        )
-        loader = Loader(settings, self._workers, InlineExecutor(settings.load_timeout))
-        self._repository = ModelRepository(loader, find)
+        log_format = logs.settled(settings.log_format)
+        self._placement = Placement(settings, ServersOwn(), log_format)
+        self._repository = ModelRepository(Loader(settings, self._placement), find)
         self._dataplane = DataPlane(self._repository, settings)
         self._listeners: list[Listener | GrpcListener] = []
 
@@ -87,7 +83,7 @@ class Server:
         apps: list[tuple[Any, socket.socket]] = []
         if path := settings.metrics_endpoint:
             metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
-            metrics_app = MetricsApp(self._dataplane, self._workers, path)
+            metrics_app = MetricsApp(self._dataplane, self._placement, path)
             apps.append((metrics_app, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
             self._addresses["metrics"] = f"http://{address}{path}"

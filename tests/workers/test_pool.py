@@ -17,7 +17,8 @@ import pytest
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import DeadlineExceeded, LoadFailed, ModelFailed, Poisoned
 from headrace.executors.executor import WorkerLost
-from headrace.executors.pool import BATCHES_PER_INSTANCE, Environment, WorkerPool
+from headrace.executors.pool import BATCHES_PER_INSTANCE, WorkerPool
+from headrace.executors.process import Environment
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from headrace.errors import DeadlineExceeded, ModelFailed, Unimplemented
-from headrace.executors.pool import Environment, WorkerPool
+from headrace.executors.pool import WorkerPool
+from headrace.executors.process import Environment
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
 from headrace.executors.executor import WorkerLost
-from headrace.executors.process import WorkerProcess
+from headrace.executors.process import Environment, WorkerProcess
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 from headrace.worker.frames import Kind
@@ -28,15 +28,6 @@ STOP_GRACE = 5.0
 BATCHES_PER_INSTANCE = 2
 # Deaths in a row while loading one model before the worker goes on without it.
 MOST_STRIKES = 5
-
-
-@dataclass(frozen=True)
-class Environment:
-    """The interpreter workers run on and how they log."""
-
-    python: str
-    log_level: str = "info"
-    log_format: str = "text"
 
 
 @dataclass
@@ -236,21 +227,20 @@ class WorkerPool:
             self._changed.notify_all()
         return ModelMetadata.from_dict(meta)
 
-    async def _spawn(self) -> WorkerProcess:
-        environment = self._environment
-        return await WorkerProcess.spawn(
-            environment.python, environment.log_level, environment.log_format
-        )
-
     async def _supervise(self, seat: Seat) -> None:
         """Keep the seat's worker alive: start it, wait for its death, start it again."""
         loop = asyncio.get_running_loop()
         backoff = FIRST_BACKOFF
         while not self._stopping:
             started = loop.time()
-            process = await self._spawn()
+            try:
+                process = seat.process = await WorkerProcess.spawn(self._environment)
+            except OSError as exc:
+                logger.error("no worker could be started: %s", exc)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF)
+                continue
             async with self._changed:
-                seat.process = process
                 self._changed.notify_all()
             await self._reload(seat, process)
             await process.exited.wait()

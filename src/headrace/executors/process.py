@@ -10,10 +10,39 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import headrace
 from headrace.executors.channel import Channel
 from headrace.executors.executor import WorkerLost
+from headrace.executors.output import Output
+
+START = Path(headrace.__file__).with_name("worker") / "start.py"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The interpreter workers run on and how they log (`text` or `json`)."""
+
+    python: str
+    log_level: str = "info"
+    log_format: str = "text"
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables of a worker."""
+        # OpenMP threads that spin while they wait take the processor from the front process.
+        variables = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        if self.python == sys.executable:
+            return variables
+        # These would bring the server's packages, or the user's, into the model's environment.
+        for name in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"):
+            variables.pop(name, None)
+        programs = Path(self.python).parent
+        variables["PATH"] = os.pathsep.join([str(programs), variables.get("PATH", os.defpath)])
+        variables["VIRTUAL_ENV"] = str(programs.parent)
+        variables["PYTHONNOUSERSITE"] = "1"
+        return variables
 
 
 class WorkerProcess:
@@ -23,30 +52,32 @@ class WorkerProcess:
     first frames wait in the socket until the interpreter is up.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, output: Output) -> None:
         self._process = process
+        self._output = output
         self._pidfd: int | None = None
         self.channel = channel
         self.fate = ""
         self.exited = asyncio.Event()
 
     @classmethod
-    async def spawn(cls, python: str, log_level: str, log_format: str) -> WorkerProcess:
-        """Start a worker on `python` and connect to it."""
+    async def spawn(cls, environment: Environment) -> WorkerProcess:
+        """Start a worker and connect to it."""
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             path = str(Path(folder, "worker"))
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                 listener.bind(path)
                 listener.listen()
-                process = _popen(python, listener.fileno(), log_level, log_format)
+                process, output = _popen(environment, listener.fileno())
                 try:
                     # The name is needed for this one connection only and goes with the folder.
                     channel = await Channel.connect(path)
                 except BaseException:
                     process.kill()
                     process.wait()
+                    output.close()
                     raise
-        worker = cls(process, channel)
+        worker = cls(process, channel, output)
         worker._watch()
         return worker
 
@@ -91,33 +122,35 @@ class WorkerProcess:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
         self.fate = _describe(self._process.wait())
+        self._output.close()
         self.channel.lose(WorkerLost(f"the worker process {self.fate}"))
         self.exited.set()
 
 
-def _popen(python: str, fd: int, log_level: str, log_format: str) -> subprocess.Popen[bytes]:
+def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], Output]:
     command = [
-        *(python, "-m", "headrace.worker"),
+        *(environment.python, str(START)),
         *("--fd", str(fd), "--parent", str(os.getpid())),
-        *("--log-level", log_level, "--log-format", log_format),
+        *("--log-level", environment.log_level, "--log-format", environment.log_format),
     ]
-    return subprocess.Popen(
-        command,
-        # OpenMP threads that spin while they wait take the processor from the front process.
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-        pass_fds=[fd],
-        stdin=subprocess.DEVNULL,
-        # Standard output belongs to the server's ready line.
-        stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _has_fileno(stream: object) -> bool:
+    reading, writing = Output.pipe()
     try:
-        return stream.fileno() >= 0  # type: ignore[attr-defined,no-any-return]
-    except (AttributeError, OSError, ValueError):
-        return False
+        process = subprocess.Popen(
+            command,
+            env=environment.variables(),
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            # Standard output belongs to the server's ready line.
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return process, Output(reading, process.pid)
 
 
 def _describe(code: int) -> str:

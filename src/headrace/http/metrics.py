@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
-from headrace.executors.pool import WorkerPool
+from headrace.executors.placement import Placement
 from headrace.http.errors import error_body
 from headrace.observability.metrics import BUCKETS, Histogram
 
@@ -28,7 +28,7 @@ LABELS = ("model", "version")
 class MetricsApp:
     """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else."""
 
-    def __init__(self, dataplane: DataPlane, workers: WorkerPool, path: str = "/metrics") -> None:
+    def __init__(self, dataplane: DataPlane, workers: Placement, path: str = "/metrics") -> None:
         self.path = path
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(dataplane, workers))
@@ -60,7 +60,7 @@ class ServerCollector(Collector):
     The `model_infer_*` names are those of MLServer, so that its dashboards keep working.
     """
 
-    def __init__(self, dataplane: DataPlane, workers: WorkerPool) -> None:
+    def __init__(self, dataplane: DataPlane, workers: Placement) -> None:
         self._dataplane = dataplane
         self._workers = workers
 

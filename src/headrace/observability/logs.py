@@ -43,13 +43,16 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def configure(level: str, form: str) -> None:
-    """Send all logs to standard error.
-
-    `form` is `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
-    """
+def settled(form: str) -> str:
+    """`text` or `json`; `auto` is text on a terminal, JSON elsewhere."""
     if form == "auto":
-        form = "text" if sys.stderr.isatty() else "json"
+        return "text" if sys.stderr.isatty() else "json"
+    return form
+
+
+def configure(level: str, form: str) -> None:
+    """Send all logs to standard error in the form that `settled` makes of `form`."""
+    form = settled(form)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()

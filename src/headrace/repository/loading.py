@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import HeadraceError, LoadFailed
@@ -27,13 +29,25 @@ DEFAULT_MAX_BATCH_SIZE = 256
 LOADS_AT_ONCE = 8
 
 
+class Placement(Protocol):
+    """Finds each model its executor; see `headrace.executors.placement`."""
+
+    async def place(
+        self, key: str, settings: ModelSettings, note: Callable[[str], None]
+    ) -> Executor: ...
+
+    async def leave(self, key: str) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Loader:
     """Makes served models of settings, and ends them; knows no names and no versions."""
 
-    def __init__(self, settings: ServerSettings, workers: Executor, inline: Executor) -> None:
+    def __init__(self, settings: ServerSettings, placement: Placement) -> None:
         self._settings = settings
-        self._workers = workers
-        self._inline = inline
+        self._placement = placement
+        self._executors: dict[str, Executor] = {}
         self._keys = count(1)
         self._gate = asyncio.Semaphore(LOADS_AT_ONCE)
         self._downloads: dict[str, Path] = {}
@@ -52,55 +66,68 @@ class Loader:
         Raises:
             HeadraceError: why it did not load; nothing of it is left behind.
         """
-        async with self._gate:
-            started = asyncio.get_running_loop().time()
-            try:
-                metadata = await self._load(model)
-            except HeadraceError as exc:
-                self._fail(model, exc.message)
-                raise
-            except Exception as exc:
-                logger.exception("a model did not load; this is a bug", extra=_fields(model))
-                self._fail(model, "the server failed while loading it")
-                raise LoadFailed("the server failed while loading it; see its log") from exc
-            self._serve(model, metadata)
-            seconds = round(asyncio.get_running_loop().time() - started, 3)
-            logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
+        started = asyncio.get_running_loop().time()
+        try:
+            metadata = await self._load(model)
+        except HeadraceError as exc:
+            await self._fail(model, exc.message)
+            raise
+        except Exception as exc:
+            logger.exception("a model did not load; this is a bug", extra=_fields(model))
+            await self._fail(model, "the server failed while loading it")
+            raise LoadFailed("the server failed while loading it; see its log") from exc
+        self._serve(model, metadata)
+        seconds = round(asyncio.get_running_loop().time() - started, 3)
+        logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
 
     async def retire(self, model: ServedModel, reason: str) -> None:
         """Finish what a model that is UNLOADING has begun, then free it; it ends UNAVAILABLE."""
         if model.state is not State.UNLOADING:
             return
         await model.drain()
-        await self.executor(model).unload(model.key)
-        self._remove_download(model)
+        await self._executors[model.key].unload(model.key)
+        await self._release(model)
         model.batcher = model.streamer = None
         model.become(State.UNAVAILABLE, reason)
         logger.info("model is unloaded", extra=_fields(model))
 
-    def executor(self, model: ServedModel) -> Executor:
-        """Where the model runs."""
-        inline = model.settings.inline or self._settings.parallel_workers <= 0
-        return self._inline if inline else self._workers
+    def is_up(self, model: ServedModel) -> bool:
+        """Whether the model could answer now, without waiting for a worker's restart."""
+        executor = self._executors.get(model.key)
+        return executor is not None and executor.is_up(model.key)
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
-        await asyncio.gather(self._workers.stop(), self._inline.stop())
+        await self._placement.stop()
         for folder in self._downloads.values():
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _load(self, model: ServedModel) -> ModelMetadata:
-        uri, download = await artifacts.fetch(model.settings.uri)
+        async with self._gate:
+            uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:
             self._downloads[model.key] = download
-        return await self.executor(model).load(model.key, replace(model.settings, uri=uri))
+        settings = replace(model.settings, uri=uri)
 
-    def _fail(self, model: ServedModel, reason: str) -> None:
-        self._remove_download(model)
+        def note(progress: str) -> None:
+            model.reason = progress
+
+        # Outside the gate: what takes minutes to build must not hold up what loads in a second.
+        executor = await self._placement.place(model.key, settings, note)
+        model.reason = ""
+        self._executors[model.key] = executor
+        async with self._gate:
+            return await executor.load(model.key, settings)
+
+    async def _fail(self, model: ServedModel, reason: str) -> None:
+        await self._release(model)
         model.become(State.UNAVAILABLE, reason)
         logger.error("model did not load: %s", reason, extra=_fields(model))
 
-    def _remove_download(self, model: ServedModel) -> None:
+    async def _release(self, model: ServedModel) -> None:
+        """Let go of what an ended model had: its place and its download."""
+        self._executors.pop(model.key, None)
+        await self._placement.leave(model.key)
         folder = self._downloads.pop(model.key, None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -109,7 +136,7 @@ class Loader:
         model.model_metadata = metadata
         if metadata.signature is not None:
             model.signature = Signature.parse(metadata.signature)
-        executor = self.executor(model)
+        executor = self._executors[model.key]
         size = model.settings.max_batch_size
         if size is None:
             size = DEFAULT_MAX_BATCH_SIZE if metadata.row_independent else 1

@@ -27,14 +27,14 @@ class ModelRepository:
         self._loader = loader
         self._find = find
         self._models: dict[str, Versions] = {}
-        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._busy: dict[str, asyncio.Task[Any]] = {}
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
         """Load every model; one that fails shows its reason and stops no other."""
         names: dict[str, list[ServedModel]] = {}
         for settings in configured:
             names.setdefault(settings.name, []).append(self._add(settings))
-        started = (self._begin(name, self._first_load(models)) for name, models in names.items())
+        started = (self._begin(name, self._load_each(models)) for name, models in names.items())
         await asyncio.gather(*started)
 
     def add_unloaded(self, configured: list[ModelSettings]) -> None:
@@ -101,7 +101,7 @@ class ModelRepository:
 
     def is_ready(self, model: ServedModel) -> bool:
         """Loaded, and with a live worker."""
-        return model.state is State.READY and self._loader.executor(model).is_up(model.key)
+        return model.state is State.READY and self._loader.is_up(model)
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
@@ -109,7 +109,7 @@ class ModelRepository:
             task.cancel()
         await self._loader.close()
 
-    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run what changes a model, one such change per name at a time."""
         if name in self._busy:
             work.close()
@@ -124,9 +124,6 @@ class ModelRepository:
         model = self._loader.admit(settings)
         self._models.setdefault(settings.name, {})[settings.version] = model
         return model
-
-    async def _first_load(self, models: list[ServedModel]) -> None:
-        await self._load_each(models)
 
     async def _load_each(self, models: list[ServedModel]) -> list[HeadraceError]:
         loads = (self._loader.load(model) for model in models)

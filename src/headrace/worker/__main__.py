@@ -28,6 +28,8 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
     arguments = parser.parse_args()
+    # What a model prints is seen when it prints it, though a pipe is behind it.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logs.configure(arguments.log_level, arguments.log_format)
     _die_with_parent(arguments.parent)
     # The server decides when a worker stops: a signal to the whole group must not kill it first.

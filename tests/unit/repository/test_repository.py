@@ -72,13 +72,27 @@ class FakeExecutor:
     async def stop(self) -> None: ...
 
 
+class FakePlacement:
+    """Puts every model on one executor."""
+
+    def __init__(self, executor: FakeExecutor) -> None:
+        self._executor = executor
+
+    async def place(self, key: str, settings: ModelSettings, note: Any) -> FakeExecutor:
+        return self._executor
+
+    async def leave(self, key: str) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class World:
     """A repository, its executor, and the folder it finds models in."""
 
     def __init__(self) -> None:
         self.executor = FakeExecutor()
         self.disk: list[ModelSettings] = []
-        loader = Loader(ServerSettings(), self.executor, self.executor)
+        loader = Loader(ServerSettings(), FakePlacement(self.executor))
         self.repository = ModelRepository(
             loader, lambda name: [settings for settings in self.disk if settings.name == name]
         )

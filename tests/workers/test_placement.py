@@ -1,0 +1,172 @@
+"""Which models share workers, and workers on another interpreter. All processes are real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import textwrap
+import venv
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.errors import LoadFailed
+from headrace.executors.placement import Placement, ServersOwn
+from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.tensor import Tensor
+from headrace.settings import ModelSettings, ServerSettings
+
+ASKING = """
+import os, sys
+from headrace.model import Model
+
+class Asking(Model):
+    def predict(self, question: str) -> str:
+        return str(eval(question))
+"""
+
+
+class Chosen:
+    """Gives each model the interpreter that its settings name in `extra`."""
+
+    async def python_for(self, settings: ModelSettings, note: Any) -> str:
+        return str(settings.extra.get("python", sys.executable))
+
+    async def close(self) -> None: ...
+
+
+def asking(folder: Path, name: str = "asking", **extra: Any) -> ModelSettings:
+    (folder / "asking.py").write_text(ASKING)
+    gid = extra.pop("gid", None)
+    return ModelSettings(
+        name, "asking.Asking", folder=str(folder), extra=extra, inference_pool_gid=gid
+    )
+
+
+async def load(placement: Placement, settings: ModelSettings) -> Callable[[str], Any]:
+    """Load a model; returns how to ask it."""
+    executor = await placement.place(settings.name, settings, print)
+    await executor.load(settings.name, settings)
+
+    async def ask(question: str) -> str:
+        data = len(question).to_bytes(4, "little") + question.encode()
+        request = InferenceRequest([Tensor("question", "BYTES", [1], data)])
+        deadline = asyncio.get_running_loop().time() + 30
+        response = await executor.infer(settings.name, request, deadline)
+        return bytes(response.outputs[0].data)[4:].decode()
+
+    return ask
+
+
+def run(test: Callable[[Placement], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        placement = Placement(ServerSettings(), Chosen(), "text")
+        try:
+            await asyncio.wait_for(test(placement), 60)
+        finally:
+            await placement.stop()
+
+    asyncio.run(main())
+
+
+def bare_environment(folder: Path) -> str:
+    """An interpreter that has numpy and nothing else."""
+    venv.create(folder, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    packages = Path(np.__file__).parent.parent
+    for name in ("numpy", "numpy.libs"):
+        if (packages / name).exists():
+            (site / name).symlink_to(packages / name)
+    return str(folder / "bin" / "python")
+
+
+def test_models_of_one_environment_share_a_worker(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        first = await load(placement, asking(tmp_path, "a"))
+        second = await load(placement, asking(tmp_path, "b"))
+
+        assert await first("os.getpid()") == await second("os.getpid()")
+
+    run(test)
+
+
+def test_models_of_different_groups_share_none(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        first = await load(placement, asking(tmp_path, "a", gid="1"))
+        second = await load(placement, asking(tmp_path, "b", gid="2"))
+
+        assert await first("os.getpid()") != await second("os.getpid()")
+
+    run(test)
+
+
+def test_a_worker_runs_where_only_numpy_is(tmp_path: Path) -> None:
+    python = bare_environment(tmp_path / "bare")
+
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path, python=python))
+
+        assert await ask("sys.prefix") == str(tmp_path / "bare")
+        assert await ask("__import__('importlib.util').util.find_spec('msgspec')") == "None"
+        assert await ask("__import__('shutil').which('python')") == python
+
+    run(test)
+
+
+def test_the_modules_of_a_worker_do_not_answer_imports_of_other_names(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path))
+
+        assert await ask("__import__('importlib.util').util.find_spec('frames')") == "None"
+
+    run(test)
+
+
+def test_a_child_of_a_model_finds_our_package_too(tmp_path: Path) -> None:
+    python = bare_environment(tmp_path / "bare")
+    (tmp_path / "job.py").write_text(
+        textwrap.dedent("""
+            import multiprocessing
+            def work(_):
+                import headrace.errors
+                return headrace.errors.HeadraceError.kind
+            def done():
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    return pool.map(work, [0])[0]
+        """)
+    )
+
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path, python=python))
+
+        assert await ask("__import__('job').done()") == "internal"
+
+    run(test)
+
+
+def test_the_workers_of_an_environment_end_with_its_last_model(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path, "a", gid="1"))
+        pid = int(await ask("os.getpid()"))
+        await placement.leave("a")
+
+        assert placement.pools == []
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    run(test)
+
+
+def test_a_model_inside_the_server_gets_no_environment(tmp_path: Path) -> None:
+    settings = ModelSettings("a", "x:Y", inline=True, environment={"packages": ["numpy"]})
+
+    async def main() -> None:
+        placement = Placement(ServerSettings(), ServersOwn(), "text")
+        with pytest.raises(LoadFailed, match="runs inside the server"):
+            await placement.place("a", settings, print)
+
+    asyncio.run(main())
