@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ import numpy as np
 from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
+from headrace.errors import HeadraceError
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.signature import SCORING, Signature
 from headrace.protocol.tensor import Tensor
-from headrace.runtimes import mlflow_native, mlflow_pyfunc
+from headrace.runtimes import mlflow_example, mlflow_native, mlflow_pyfunc
 from headrace.runtimes.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow_payload import Payload
+
+logger = logging.getLogger("headrace.worker")
 
 _NOT_PARAMS = ("content_type", "headers")
 
@@ -46,8 +50,6 @@ class MLflowRuntime(Model):
         else:
             config = self.settings.extra.get("model_config")
             self._predict, schema = mlflow_pyfunc.load(folder, config)
-        # Instances of the class differ: only the native flavors promise independent rows.
-        self.row_independent = native is not None and native.row_independent
         self._columns = _columns(self._signature)
         schemas = _schemas(raw)
         self._fixed_width = {
@@ -56,6 +58,29 @@ class MLflowRuntime(Model):
             if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
         }
         self._payload = Payload(self._signature, schemas, schema, self._typed)
+        # Instances of the class differ: only the native flavors promise independent rows.
+        self.row_independent = native is not None and native.row_independent
+        if self.row_independent:
+            self.row_independent = self._holds_promise(folder)
+
+    def _holds_promise(self, folder: MLflowFolder) -> bool:
+        """Whether the input example shows what the flavor promises; where none is, it counts."""
+        example = mlflow_example.request_of(folder)
+        if example is None:
+            return True
+        try:
+            value, params = self._payload.decode(example)
+        except HeadraceError as error:
+            logger.warning("the input example saved with the model: %s", error.message)
+            return True
+        if mlflow_example.rows_are_independent(self._predict, value, params):
+            return True
+        logger.warning(
+            "model '%s' answers rows of its input example differently together than alone; "
+            "its requests are not merged into batches",
+            self.settings.name,
+        )
+        return False
 
     def unload(self) -> None:
         del self._predict

@@ -1,0 +1,86 @@
+"""The input example logged with a model warms it up, and shows whether its rows may be merged."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from headrace.model import Model
+from headrace.runtimes import create
+from headrace.settings import ModelSettings
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+X = np.random.default_rng(0).normal(size=(20, 3))
+Y = X.sum(axis=1)
+
+
+def saved(folder: Path, model: object, example: object, **options: object) -> ModelSettings:
+    options = {"pip_requirements": ["numpy"], "serialization_format": "cloudpickle", **options}
+    mlflow.sklearn.save_model(model, str(folder / "m"), input_example=example, **options)
+    return ModelSettings("m", "mlflow", uri=str(folder / "m"))
+
+
+def loaded(settings: ModelSettings) -> Model:
+    runtime = create(settings)
+    runtime.load()
+    return runtime
+
+
+def centred() -> object:
+    return make_pipeline(FunctionTransformer(lambda x: x - x.mean(axis=0)), LinearRegression())
+
+
+def test_rows_that_stand_for_themselves_are_merged(tmp_path: Path) -> None:
+    settings = saved(tmp_path, LinearRegression().fit(X, Y), X[:5])
+
+    assert loaded(settings).metadata().row_independent
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_rows_that_change_with_their_neighbours_are_not(
+    tmp_path: Path, rows: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = saved(tmp_path, centred().fit(X, Y), X[:rows])  # type: ignore[attr-defined]
+
+    with caplog.at_level(logging.WARNING):
+        runtime = loaded(settings)
+
+    assert not runtime.metadata().row_independent
+    assert "not merged into batches" in caplog.text
+
+
+def test_the_example_is_scored_before_the_model_is_ready(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def note(x: object) -> object:
+        seen.write_text("scored")
+        return x
+
+    settings = saved(
+        tmp_path, make_pipeline(FunctionTransformer(note), LinearRegression()).fit(X, Y), X[:1]
+    )
+    seen.unlink()
+    loaded(settings)
+
+    assert seen.exists()
+
+
+def test_an_example_the_model_refuses_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = saved(tmp_path, LinearRegression().fit(X, Y), X[:2])
+    (tmp_path / "m" / "serving_input_example.json").write_text('{"inputs": [["a", "b", "c"]]}')
+
+    with caplog.at_level(logging.WARNING):
+        runtime = loaded(settings)
+
+    assert runtime.metadata().row_independent
+    assert "input example" in caplog.text
