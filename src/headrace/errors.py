@@ -16,7 +16,7 @@ HeadraceError
 ├── ModelFailed           user code raised
 ├── BadModelOutput        the model answered something that cannot be delivered
 ├── WorkerCrashed         the worker died and the retry is spent
-├── Poisoned              the request was present at two worker deaths
+├── Poisoned              the request killed a worker that held nothing else
 ├── Unimplemented         the feature is off or not built
 ├── ShuttingDown          the server drains
 ├── LoadFailed            a model could not be loaded
@@ -140,7 +140,7 @@ class WorkerCrashed(HeadraceError):
 
 
 class Poisoned(HeadraceError):
-    """The request was present at two worker deaths and is not tried again."""
+    """The request killed a worker that held nothing else, and is not tried again."""
 
     kind = "poisoned"
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import LoadFailed
-from headrace.executors.placement import Placement, ServersOwn
+from headrace.executors.placement import Placement
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings, ServerSettings
@@ -165,7 +165,7 @@ def test_a_model_inside_the_server_gets_no_environment(tmp_path: Path) -> None:
     settings = ModelSettings("a", "x:Y", inline=True, environment={"packages": ["numpy"]})
 
     async def main() -> None:
-        placement = Placement(ServerSettings(), ServersOwn(), "text")
+        placement = Placement(ServerSettings(), Chosen(), "text")
         with pytest.raises(LoadFailed, match="runs inside the server"):
             await placement.place("a", settings, print)
 

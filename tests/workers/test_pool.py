@@ -63,6 +63,14 @@ def run(test: Callable[[WorkerPool], Coroutine[Any, Any, None]], size: int = 1) 
     asyncio.run(main())
 
 
+def batcher_of(pool: WorkerPool, key: str, **limits: Any) -> Batcher:
+    return Batcher(
+        lambda r, d: pool.infer(key, r, d),
+        BatchLimits(**limits),
+        execute_alone=lambda r, d: pool.infer_alone(key, r, d),
+    )
+
+
 def soon(seconds: float = 30) -> float:
     return asyncio.get_running_loop().time() + seconds
 
@@ -148,19 +156,34 @@ def test_a_killed_worker_comes_back_with_its_models(tmp_path: Path) -> None:
         pytest.param("os._exit(0)", id="exits with status 0"),
     ],
 )
-def test_a_request_that_kills_the_worker_is_tried_twice_and_then_refused(
+def test_a_request_that_kills_the_worker_is_tried_again_and_alone_and_then_refused(
     tmp_path: Path, death: str
 ) -> None:
     async def test(pool: WorkerPool) -> None:
         settings = write_model(tmp_path, f"if 13 in x:\n    {death}\nreturn x * 2")
         await pool.load("m", settings)
-        batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits(max_batch_size=8))
+        batcher = batcher_of(pool, "m", max_batch_size=8)
         futures = [batcher.submit(request(value), soon()) for value in (1.0, 13.0, 2.0)]
         good, bad, fine = await asyncio.gather(*futures, return_exceptions=True)
 
         assert isinstance(bad, Poisoned)
         assert [answer(good), answer(fine)] == [[2.0], [4.0]]  # type: ignore[arg-type]
         assert pool.restarts == 2
+
+    run(test)
+
+
+def test_the_neighbour_of_a_request_that_kills_the_worker_is_answered(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        for name, body in (("deadly", "os._exit(1)"), ("slow", "time.sleep(0.5)\nreturn x * 2")):
+            (tmp_path / name).mkdir()
+            await pool.load(name, write_model(tmp_path / name, body))
+        slow = batcher_of(pool, "slow").submit(request(1.0), soon())
+        deadly = [batcher_of(pool, "deadly").submit(request(1.0), soon()) for _ in range(3)]
+        refused = await asyncio.gather(*deadly, return_exceptions=True)
+
+        assert all(isinstance(error, Poisoned) for error in refused)
+        assert answer(await slow) == [2.0]
 
     run(test)
 

@@ -73,8 +73,10 @@ class Batcher:
         limits: BatchLimits,
         slots: int = 1,
         withdraw: Withdraw = lambda request: None,
+        execute_alone: Execute | None = None,
     ) -> None:
         self._execute = execute
+        self._execute_alone = execute_alone or execute
         self._withdraw = withdraw
         self._limits = limits
         self._slots = slots
@@ -134,6 +136,11 @@ class Batcher:
             else:
                 await asyncio.sleep(0)
 
+    def abandon(self, error: HeadraceError) -> None:
+        """Fail every request that waits or runs; what runs is left to run."""
+        for entries in (*self._groups.values(), self._executing):
+            _fail(tuple(entries), error)
+
     def _enqueue(self, group: Hashable, entry: Entry) -> None:
         waiting = self._groups.get(group)
         if waiting is None:
@@ -190,7 +197,8 @@ class Batcher:
 
     def _ripe_group(self) -> Hashable | None:
         for group, waiting in self._groups.items():
-            until = self._held_until(waiting)
+            # A request that cannot be merged has nobody to wait for.
+            until = None if isinstance(group, Entry) else self._held_until(waiting)
             if until is None:
                 return group
             self._set_timer(until)
@@ -229,13 +237,15 @@ class Batcher:
             self._executing.difference_update(batch)
 
     async def _run_batch(self, batch: Sequence[Entry]) -> None:
+        # Two deaths may be a neighbour's doing; what dies where nothing else runs is the cause.
+        execute = self._execute if batch[0].deaths < 2 else self._execute_alone
         counts = [entry.rows for entry in batch]
         self.batches += 1
         self.batched_rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
         self._batches[request] = batch
         try:
-            response = await self._execute(request, max(map(self._ended_by, batch)))
+            response = await execute(request, max(map(self._ended_by, batch)))
         finally:
             self._batches.pop(request, None)
         if len(batch) == 1:
@@ -264,8 +274,8 @@ class Batcher:
 
     async def _run_alone(self, entry: Entry) -> None:
         while not entry.future.done():
-            if entry.deaths > 1:
-                _fail([entry], Poisoned("the worker died twice while it held this request"))
+            if entry.deaths > 2:
+                _fail([entry], Poisoned("every worker that was given this request died"))
             elif entry.deadline <= self._loop.time():
                 _fail([entry], _expired())
             else:

@@ -40,6 +40,11 @@ class Executor(Protocol):
             HeadraceError: what the model or its runtime raised.
         """
 
+    async def infer_alone(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        """Answer one batch where nothing else runs, so that a death is its doing; as `infer`."""
+
     def stream(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:

@@ -48,7 +48,12 @@ class InlineExecutor:
         try:
             return await asyncio.wait_for(running, max(0.0, deadline - loop.time()))
         except TimeoutError:
-            raise DeadlineExceeded("the model did not answer in time") from None
+            raise DeadlineExceeded("the request's time ran out before the model answered") from None
+
+    async def infer_alone(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        return await self.infer(key, request, deadline)
 
     async def stream(
         self, key: str, request: InferenceRequest, deadline: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -25,15 +24,6 @@ class Interpreters(Protocol):
 
     async def close(self) -> None:
         """Let go of the environments in use."""
-
-
-class ServersOwn:
-    """Gives every model the interpreter of the server."""
-
-    async def python_for(self, settings: ModelSettings, note: Note) -> str:
-        return sys.executable
-
-    async def close(self) -> None: ...
 
 
 class Group(NamedTuple):

@@ -64,6 +64,7 @@ class WorkerPool:
         self._load_timeout = load_timeout
         self._seats = [Seat() for _ in range(size)]
         self._changed = asyncio.Condition()
+        self._quarantine = asyncio.Lock()
         self._stopping = False
         self.restarts = 0
 
@@ -104,15 +105,30 @@ class WorkerPool:
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
-        loop = asyncio.get_running_loop()
         process = self._least_busy(key) or await self._wait_for(key, deadline)
-        answer = process.channel.infer(key, request)
-        overrun = loop.call_at(deadline, _overrun, process, answer)
+        return await _answer(process, key, request, deadline)
+
+    async def infer_alone(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        """Answer one batch in a worker that is started for it, and ended with it.
+
+        One at a time: a model may be large, and this is a second copy of it.
+        """
+        settings = next((seat.orders[key] for seat in self._seats if key in seat.orders), None)
+        if settings is None:
+            raise ModelNotReady("the model is not loaded")
         try:
-            response: InferenceResponse = await answer
-        finally:
-            overrun.cancel()
-        return response
+            async with asyncio.timeout_at(deadline), self._quarantine:
+                process = await WorkerProcess.spawn(self._environment)
+                try:
+                    order = {"model": key, "settings": settings.to_dict()}
+                    await process.channel.request(Kind.LOAD, order)
+                    return await _answer(process, key, request, deadline)
+                finally:
+                    await process.stop(STOP_GRACE)
+        except TimeoutError:
+            raise _late() from None
 
     async def stream(
         self, key: str, request: InferenceRequest, deadline: float
@@ -292,8 +308,25 @@ class WorkerPool:
         logger.error(reason)
 
 
+async def _answer(
+    process: WorkerProcess, key: str, request: InferenceRequest, deadline: float
+) -> InferenceResponse:
+    loop = asyncio.get_running_loop()
+    answer = process.channel.infer(key, request)
+    overrun = loop.call_at(deadline, _overrun, process, answer)
+    try:
+        response: InferenceResponse = await answer
+    finally:
+        overrun.cancel()
+    return response
+
+
 def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) -> None:
     """End a worker whose batch is past its deadline; nothing else stops native code."""
     if not answer.done():
-        answer.set_exception(DeadlineExceeded("the model did not answer in time"))
+        answer.set_exception(_late())
         process.kill(WorkerLost("the worker was ended for a request past its deadline", True))
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's time ran out before the model answered")

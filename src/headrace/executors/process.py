@@ -131,7 +131,8 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
     command = [
         *(environment.python, str(START)),
         *("--fd", str(fd), "--parent", str(os.getpid())),
-        *("--log-level", environment.log_level, "--log-format", environment.log_format),
+        # A format of one's own may begin like a flag.
+        *("--log-level", environment.log_level, f"--log-format={environment.log_format}"),
     ]
     reading, writing = Output.pipe()
     try:

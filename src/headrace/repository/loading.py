@@ -152,6 +152,7 @@ class Loader:
             limits,
             executor.slots(model.key),
             executor.withdraw,
+            partial(executor.infer_alone, model.key),
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)

@@ -18,6 +18,7 @@ from headrace.errors import (
     ModelFailed,
     Overloaded,
     Poisoned,
+    ShuttingDown,
     WorkerCrashed,
 )
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -73,6 +74,38 @@ def test_a_lone_request_goes_out_at_once() -> None:
         batcher = Batcher(model, batching())
 
         assert answer(await batcher.submit(request(1.0), FAR)) == [2.0]
+
+    run(test)
+
+
+def test_a_request_that_cannot_be_merged_is_not_held_for_others() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(max_batch_time=1000))
+        lone = InferenceRequest([Tensor("x", "FP64", [], struct.pack("<d", 1.0))])
+
+        await batcher.submit(lone, FAR)
+
+        assert model.batches == [[1.0]]
+
+    run(test)
+
+
+def test_who_is_abandoned_is_told_whether_it_waits_or_runs() -> None:
+    async def test(model: Model) -> None:
+        model.gate.clear()
+        batcher = Batcher(model, batching(1))
+        calls = [batcher.submit(request(float(n)), FAR) for n in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert model.batches == [[0.0]]
+
+        batcher.abandon(ShuttingDown("the end"))
+
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(error) for error in told] == ["the end"] * 3
+        model.gate.set()
+        await batcher.drain()
+        assert model.batches == [[0.0]]
 
     run(test)
 
@@ -227,15 +260,28 @@ def test_a_batch_whose_worker_died_runs_again_unnoticed() -> None:
     run(test)
 
 
-def test_a_request_that_kills_the_worker_twice_is_quarantined_and_its_neighbours_live() -> None:
+def test_a_request_that_kills_the_worker_twice_is_tried_alone_and_its_neighbours_live() -> None:
     async def test(model: Model) -> None:
         model.failures.append(lambda values: WorkerCrashed("died") if 3.0 in values else None)
-        batcher = Batcher(model, batching())
+        alone = Model()
+        alone.failures.append(lambda values: WorkerCrashed("died"))
+        batcher = Batcher(model, batching(), execute_alone=alone)
         futures = [batcher.submit(request(float(value)), FAR) for value in range(8)]
         results = await asyncio.gather(*futures, return_exceptions=True)
 
         assert [index for index, r in enumerate(results) if isinstance(r, Poisoned)] == [3]
         assert sum(3.0 in batch for batch in model.batches) == 2
+        assert alone.batches == [[3.0]]
+
+    run(test)
+
+
+def test_a_request_that_was_near_two_deaths_by_chance_is_answered() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda values: WorkerCrashed("a neighbour's doing"))
+        batcher = Batcher(model, batching(), execute_alone=Model())
+
+        assert answer(await batcher.submit(request(1.0), FAR)) == [2.0]
 
     run(test)
 

@@ -57,6 +57,11 @@ class FakeExecutor:
         assert key in self.loaded, "asked after it was unloaded"
         return InferenceResponse([], {"key": key})
 
+    async def infer_alone(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> InferenceResponse:
+        return await self.infer(key, request, deadline)
+
     async def stream(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
