@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 
 from headrace.dataplane import DataPlane
-from headrace.errors import ConfigurationError
-from headrace.executors.placement import Placement, ServersOwn
+from headrace.environments import Environments
+from headrace.errors import ConfigurationError, ShuttingDown
+from headrace.executors.placement import Placement
 from headrace.grpc.listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.errors import error_body
@@ -34,6 +35,8 @@ logger = logging.getLogger("headrace")
 
 # Exit status when requests were still running at the end of the drain.
 INCOMPLETE_DRAIN = 3
+# Seconds that refusing what is left then may take.
+LAST_ANSWERS = 1.0
 
 
 class Server:
@@ -47,7 +50,7 @@ class Server:
         self._models = models
         self._stop = asyncio.Event()
         log_format = logs.settled(settings.log_format)
-        self._placement = Placement(settings, ServersOwn(), log_format)
+        self._placement = Placement(settings, Environments(settings), log_format)
         self._repository = ModelRepository(Loader(settings, self._placement), find)
         self._dataplane = DataPlane(self._repository, settings)
         self._listeners: list[Listener | GrpcListener] = []
@@ -145,10 +148,19 @@ class Server:
             listener.shut_down_connections()
         # What was accepted before the listeners closed is served too.
         left = await _finish(self._listeners, deadline)
+        if left:
+            await self._abandon()
         await self._close()
         if left:
             logger.error("%d requests did not finish within --drain-timeout", left)
         return INCOMPLETE_DRAIN if left else 0
+
+    async def _abandon(self) -> None:
+        """Tell the callers who still wait that they wait in vain."""
+        error = ShuttingDown("the server stops, and --drain-timeout is over")
+        for model in self._repository.models():
+            model.abandon(error)
+        await _finish(self._listeners, asyncio.get_running_loop().time() + LAST_ANSWERS)
 
     async def _close(self) -> None:
         for listener in self._listeners:

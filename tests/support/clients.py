@@ -32,7 +32,11 @@ def environment(name: str, requirement: str) -> Path:
     """
     folder = ENVIRONMENTS / name
     stamp = folder / ".requirement"
-    wanted = f"{requirement} on Python {sys.version_info.major}.{sys.version_info.minor}\n"
+    editable = requirement.startswith("-e")
+    declared = (Path(requirement[2:]) / "pyproject.toml").read_text() if editable else ""
+    wanted = (
+        f"{requirement}{declared} on Python {sys.version_info.major}.{sys.version_info.minor}\n"
+    )
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
         # Another process of the same test run may be building it.

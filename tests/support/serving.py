@@ -20,7 +20,8 @@ from typing import Any
 
 import headrace
 
-COMMAND = [sys.executable, "-c", "import sys; from headrace.cli.main import main; sys.exit(main())"]
+MAIN = ["-c", "import sys; from headrace.cli.main import main; sys.exit(main())"]
+COMMAND = [sys.executable, *MAIN]
 # Every process of a server carries this variable, so that none can hide.
 MARK = "HEADRACE_TEST_SERVER"
 LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
@@ -29,7 +30,12 @@ LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
 class Server:
     """A running server. `http` and `metrics` are the URLs it announced, without a last slash."""
 
-    def __init__(self, arguments: tuple[object, ...], env: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        arguments: tuple[object, ...],
+        env: Mapping[str, str] | None,
+        python: Path | str = sys.executable,
+    ) -> None:
         self.http = ""
         self.metrics = ""
         self.announced: dict[str, str] = {}
@@ -40,7 +46,7 @@ class Server:
         flags = ["--http-port", "0", "--metrics-port", "0", "--ready-fd", str(ready_fd)]
         with (self._folder / "out").open("wb") as out, (self._folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", *flags, *map(str, arguments)],
+                [str(python), *MAIN, "serve", *flags, *map(str, arguments)],
                 pass_fds=[ready_fd],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -135,9 +141,11 @@ class Server:
 
 
 @contextmanager
-def starting(*args: object, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def starting(
+    *args: object, env: Mapping[str, str] | None = None, python: Path | str = sys.executable
+) -> Iterator[Server]:
     """A server that was just started and may not listen yet; the test ends it itself, or not."""
-    server = Server(args, env)
+    server = Server(args, env, python)
     try:
         yield server
     finally:
@@ -150,13 +158,14 @@ def serving(
     env: Mapping[str, str] | None = None,
     timeout: float = 60,
     exit_code: int | None = 0,
+    python: Path | str = sys.executable,
 ) -> Iterator[Server]:
     """A server that is ready, as `headrace serve *args`, on free ports.
 
     Afterwards it gets SIGTERM unless the test sent a signal, must exit with `exit_code` (None
     for any) within `timeout` seconds, and must leave no process behind.
     """
-    with starting(*args, env=env) as server:
+    with starting(*args, env=env, python=python) as server:
         server.wait_ready(timeout)
         yield server
         if not server.signalled:

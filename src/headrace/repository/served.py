@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from headrace.batching.batcher import Batcher
-from headrace.errors import ModelNotReady, Overloaded
+from headrace.errors import HeadraceError, ModelNotReady, Overloaded
 from headrace.observability.metrics import ModelMetrics
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -142,6 +142,11 @@ class ServedModel:
         if self.streams:
             self._streams_ended = asyncio.Event()
             await self._streams_ended.wait()
+
+    def abandon(self, error: HeadraceError) -> None:
+        """Fail every request that waits or runs; streams go on."""
+        if self.batcher is not None:
+            self.batcher.abandon(error)
 
     def _not_ready(self) -> ModelNotReady:
         return ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")

@@ -1,0 +1,157 @@
+"""`headrace env list` and `headrace env prune`: the environments built for models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from headrace.cli import dotenv
+
+if TYPE_CHECKING:
+    from headrace.environments.shelf import Place, Shelf
+
+DAY = 24 * 3600.0
+SHOWN_REQUIREMENTS = 3
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `env` with its verbs."""
+    parser = commands.add_parser("env", help="list or remove the environments built for models")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="print the environments that are there")
+    listing.add_argument("--json", action="store_true", help="print one JSON array")
+    listing.set_defaults(run=run_list)
+    prune = verbs.add_parser("prune", help="remove those that no server uses")
+    prune.add_argument(
+        "--older-than",
+        type=_days,
+        default=30.0,
+        metavar="DAYS",
+        help="remove what was not used for so many days (default 30)",
+    )
+    prune.add_argument(
+        "--all", action="store_true", help="however recently used, and the cache of packages too"
+    )
+    prune.set_defaults(run=run_prune)
+    for each in (listing, prune):
+        each.add_argument(
+            "--environments-dir", help="folder of the environments, as for `headrace serve`"
+        )
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """Print a table of the environments, or JSON."""
+    rows = [_row(place) for place in _shelf(options).places()]
+    if options.json:
+        json.dump(rows, sys.stdout, indent=2)
+        print()
+        return 0
+    for line in _table(rows):
+        print(line)
+    return 0
+
+
+def run_prune(options: argparse.Namespace) -> int:
+    """Remove environments that nobody uses, and say what that freed."""
+    from headrace.errors import LoadFailed
+
+    try:
+        _prune(options)
+    except (LoadFailed, OSError) as exc:
+        print(f"headrace: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from headrace.environments import build
+    from headrace.environments.shelf import size_of
+
+    shelf = _shelf(options)
+    before = time.time() - (0 if options.all else options.older_than * DAY)
+    count = size = 0
+    for place in shelf.places():
+        freed = shelf.prune(place, before)
+        if freed is not None:
+            count, size = count + 1, size + freed
+            print(f"removed {place.key}")
+    if options.all and shelf.cache.exists():
+        size += size_of(shelf.cache, shared=False)
+        build.clean_cache(shelf.cache)
+        print("removed the cache of packages")
+    print(f"{count} environment{'' if count == 1 else 's'} removed, {_size(size)} freed")
+    if count and not options.all:
+        print("files that the cache of packages shares are kept there; --all removes it too")
+
+
+def _shelf(options: argparse.Namespace) -> Shelf:
+    from headrace import configuration
+    from headrace.environments.shelf import Shelf
+
+    flags = {"environments_dir": options.environments_dir}
+    return Shelf(configuration.resolve(flags, dotenv.environment(), None).settings)
+
+
+def _row(place: Place) -> dict[str, Any]:
+    record = place.record()
+    row = {"key": place.key, "folder": str(place.folder), "in_use": place.is_in_use()}
+    if record is None:
+        return {**row, "finished": False}
+    return {
+        **row,
+        "finished": True,
+        "python": record.python,
+        "size": record.size,
+        "last_used": _time(place.last_used()),
+        "created": _time(record.created),
+        "seconds": record.seconds,
+        "requirements": record.requirements,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        yield "no environments"
+        return
+    cells = [("KEY", "PYTHON", "SIZE", "LAST USED", "REQUIREMENTS")]
+    for row in rows:
+        if not row["finished"]:
+            state = "being made" if row["in_use"] else "unfinished"
+            cells.append((row["key"], "-", "-", "-", state))
+            continue
+        used = "in use" if row["in_use"] else row["last_used"][:10]
+        shown = ", ".join(row["requirements"][:SHOWN_REQUIREMENTS])
+        more = len(row["requirements"]) - SHOWN_REQUIREMENTS
+        shown += f" and {more} more" if more > 0 else ""
+        cells.append((row["key"], row["python"], _size(row["size"]), used, shown))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(
+            f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < 1_000_000:
+        raise argparse.ArgumentTypeError(f"expected a number of days, got {text}")
+    return days

@@ -1,0 +1,200 @@
+"""Tar archives of strangers: every member is checked before the first byte is written.
+
+Both passes, the one that checks and the one that writes, read through the same checks, so that
+an archive that changes in between gains nothing.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from headrace.environments.members import SPARSE, Tree, parts_of
+from headrace.errors import LoadFailed
+from headrace.settings import MIB
+
+# Extended headers hold names and numbers. They are read into memory whole, and global ones kept.
+LARGEST_HEADER = 128 * 1024
+MOST_GLOBALS = 100
+MOST_BYTES = 20 * 1024 * MIB
+# Environments are compressed to a quarter or so.
+MOST_RATIO = 100
+ALWAYS_ALLOWED = 256 * MIB
+CHUNK = 1 * MIB
+
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_FORMATS: tuple[tuple[bytes, Any], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\x00", lzma.open),
+)
+_REFUSED = (
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; make it .tar.gz, .tar.bz2 or .tar.xz"),
+    (b"PK\x03\x04", "is a zip file; make it .tar.gz, .tar.bz2 or .tar.xz"),
+)
+
+
+Visit = Callable[[tarfile.TarInfo, "IO[bytes] | None"], None]
+
+
+class Stop(Protocol):
+    """Says that the work is no longer wanted; a `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+
+class Abandoned(Exception):
+    """The work was stopped."""
+
+
+class Archive:
+    """One archive, opened; it may be read several times.
+
+    Raises, all of it:
+        LoadFailed: it is damaged, or a member is not one an environment has.
+        Abandoned: `stop` was set.
+    """
+
+    def __init__(self, file: IO[bytes], stop: Stop) -> None:
+        self._file = file
+        self._stop = stop
+        size = os.fstat(file.fileno()).st_size
+        self._limit = min(MOST_BYTES, max(ALWAYS_ALLOWED, MOST_RATIO * size))
+
+    def check(self) -> None:
+        """Read everything once and write nothing."""
+        self._walk(lambda member, content: None)
+
+    def extract(self, folder: Path) -> None:
+        """Write everything into a folder that is empty."""
+        self._walk(lambda member, content: _write(member, content, folder))
+
+    def _walk(self, visit: Visit) -> None:
+        self._file.seek(0)
+        stream = _Bounded(_opened(self._file), self._limit, self._stop)
+        tree = Tree()
+        try:
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Member) as tar:
+                while (member := tar.next()) is not None:
+                    # What is promised is refused before it is read.
+                    stream.expect(member.size)
+                    tree.add(member)
+                    visit(member, tar.extractfile(member) if member.isreg() else None)
+                    # tarfile would keep all of them.
+                    tar.members.clear()  # type: ignore[attr-defined]
+            # To the end of the file, where its checksum is.
+            while stream.read(CHUNK):
+                pass
+        except (LoadFailed, Abandoned):
+            raise
+        # The parsers of five formats raise whatever their innermost line raises.
+        except Exception:
+            raise LoadFailed("it is damaged or not a tar archive") from None
+
+
+class _Bounded:
+    """The uncompressed archive, up to a bound."""
+
+    def __init__(self, file: IO[bytes], limit: int, stop: Stop) -> None:
+        self._file = file
+        self._left = self._limit = limit
+        self._stop = stop
+
+    def read(self, size: int) -> bytes:
+        if self._stop.is_set():
+            raise Abandoned
+        data = self._file.read(min(size, CHUNK))
+        self.expect(len(data))
+        self._left -= len(data)
+        return data
+
+    def expect(self, size: int) -> None:
+        """Refuse unless so many bytes may still come."""
+        if size < 0:
+            raise LoadFailed("it is damaged: a size in it is negative")
+        if size > self._left:
+            raise LoadFailed(
+                f"its content is over {self._limit} bytes, which is more than {MOST_RATIO} times "
+                "its size, or than any environment has"
+            )
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose headers are refused before they cost memory, or are taken for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError:
+            # Only a block of zeros ends an archive; tarfile would stop at any bad header.
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise LoadFailed("it is damaged or ends too early") from None
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > LARGEST_HEADER:
+            raise LoadFailed(f"a header in it is over {LARGEST_HEADER} bytes")
+        if len(tar.pax_headers) > MOST_GLOBALS:
+            raise LoadFailed(f"it has more than {MOST_GLOBALS} global headers")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise LoadFailed(SPARSE)
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+    def _proc_gnusparse_10(self, *arguments: object) -> None:
+        raise LoadFailed(SPARSE)
+
+
+def _write(member: tarfile.TarInfo, content: IO[bytes] | None, folder: Path) -> None:
+    path = folder.joinpath(*parts_of(member.name))
+    try:
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.issym():
+            path.symlink_to(member.linkname)
+        elif member.islnk():
+            target = folder.joinpath(*parts_of(member.linkname))
+            os.link(target, path, follow_symlinks=False)
+        elif content is not None:
+            _write_file(member, content, path)
+    except OSError as error:
+        reason = error.strerror or "it is damaged"
+        raise LoadFailed(f"it cannot be unpacked: {reason}") from None
+
+
+def _write_file(member: tarfile.TarInfo, content: IO[bytes], path: Path) -> None:
+    # Without the bits that change who a program runs as, and never unreadable to its owner.
+    mode = member.mode & 0o755 | 0o600
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        while data := content.read(CHUNK):
+            file.write(data)
+    path.chmod(mode)
+    # Compiled modules are valid for the times of their sources.
+    os.utime(path, (member.mtime, member.mtime))
+
+
+def _opened(file: IO[bytes]) -> IO[bytes]:
+    start = file.read(8)
+    file.seek(0)
+    for magic, reason in _REFUSED:
+        if start.startswith(magic):
+            raise LoadFailed(f"it {reason}")
+    for magic, opener in _FORMATS:
+        if start.startswith(magic):
+            return cast(IO[bytes], opener(file))
+    return file

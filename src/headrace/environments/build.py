@@ -1,0 +1,175 @@
+"""One environment built by uv, in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import uv
+
+from headrace.environments import child, pip_settings, probe
+from headrace.environments.need import RUNNING, Need
+from headrace.environments.shelf import Place, Record
+from headrace.errors import LoadFailed, MissingDependency
+
+# Of the resolver's message, which explains itself at the beginning and repeats itself at the end.
+LONGEST_MESSAGE = 800
+MOST_REQUIREMENTS = 20
+CLEAN_TIMEOUT = 300.0
+
+_PROGRESS = re.compile(r"(Resolved|Prepared|Installed|Downloading|Downloaded|Building|Built) .*")
+_NOISE = re.compile(r"(Using |Creating |Activate |warning: |(Resolved|Prepared|Installed) \d)")
+# A path of the server's machine, up to its last part; URLs of an index are not paths.
+_PATH = re.compile(r"(?:file://|(?<![\w:/.]))(?:/[^\s/'\"`,;()]+)*/(?=[^\s/'\"`,;()])")
+_SECRET = re.compile(r"(?<=://)[^\s/@'\"`]+@")
+# They would make uv install somewhere else, or choose the interpreter.
+_ASTRAY = ("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "CONDA_PREFIX")
+
+
+class Step(NamedTuple):
+    """What to say when a step fails, and which settings make a difference."""
+
+    failure: str
+    knob: str
+
+
+PYTHON_KNOB = "environment.python in its model-settings.json chooses another version"
+KNOB = (
+    "environment.requirements in its model-settings.json replaces them, and --env-manager local "
+    "uses the server's packages"
+)
+
+
+@dataclass(frozen=True)
+class _Uv:
+    """uv with all that one build gives it."""
+
+    program: str
+    variables: Mapping[str, str]
+    folder: Path
+    lock: int
+    timeout: float
+    deadline: float
+    note: Callable[[str], None]
+
+    async def run(self, step: Step, arguments: Sequence[str], stdin: str = "") -> None:
+        """Run one of its commands to its end.
+
+        Raises:
+            LoadFailed: it failed, or the build's time is up.
+        """
+        program = child.Program(
+            [self.program, *arguments], self.variables, self.folder, [self.lock], stdin.encode()
+        )
+        try:
+            outcome = await child.run(program, self.deadline - time.monotonic(), self._on_line)
+        except child.Overdue:
+            raise LoadFailed(
+                f"{step.failure} within {self.timeout:g} s; --environment-timeout allows more"
+            ) from None
+        except OSError as error:
+            raise LoadFailed(
+                f"uv, which builds environments, does not run: {error.strerror}"
+            ) from None
+        if outcome.code != 0:
+            raise LoadFailed(f"{step.failure}: {explanation(outcome.output)}; {step.knob}")
+
+    def _on_line(self, line: str) -> None:
+        if _PROGRESS.fullmatch(line.strip()):
+            self.note(scrubbed(line.strip()))
+
+
+async def build(
+    need: Need, place: Place, cache: Path, lock: int, timeout: float, note: Callable[[str], None]
+) -> Record:
+    """Make the environment, without its record. `lock` is a descriptor that uv is to hold too.
+
+    Raises:
+        LoadFailed: with what uv said, or because `timeout` seconds were not enough.
+    """
+    started = time.time()
+    deadline = time.monotonic() + timeout
+    variables = await _variables(cache)
+    installer = _Uv(_program(), variables, place.folder.parent, lock, timeout, deadline, note)
+    wanted = need.python or RUNNING
+    venv = ["venv", "--no-project", "--python", _interpreter(wanted), str(place.folder)]
+    install = ["pip", "install", "--python", str(place.python), "--requirement", "-"]
+    requirements = "\n".join(need.installed()) + "\n"
+    await installer.run(Step(f"no Python {wanted} was found", PYTHON_KNOB), venv)
+    await installer.run(
+        Step("its requirements could not be installed", KNOB), install, requirements
+    )
+    note("checking its environment")
+    version = await probe.version_of(place.python, "its environment")
+    named = [line.requirement for line in need.lines if line.requirement is not None]
+    shown = [f"{each.name}{each.specifier}" for each in named[:MOST_REQUIREMENTS]]
+    return Record(version, shown, started, round(time.time() - started, 1))
+
+
+def clean_cache(cache: Path) -> None:
+    """Remove what uv downloaded; it waits until no build needs it any more.
+
+    Raises:
+        LoadFailed: it could not be removed.
+    """
+    command = [_program(), "cache", "clean", "--cache-dir", str(cache)]
+    try:
+        subprocess.run(command, capture_output=True, timeout=CLEAN_TIMEOUT, check=True)
+    except (OSError, subprocess.SubprocessError):
+        raise LoadFailed(
+            "the cache of packages could not be removed; is a build under way?"
+        ) from None
+
+
+def _program() -> str:
+    try:
+        return uv.find_uv_bin()
+    except FileNotFoundError:
+        raise MissingDependency(
+            "uv, which builds environments, is missing: pip install uv"
+        ) from None
+
+
+async def _variables(cache: Path) -> dict[str, str]:
+    kept = {name: value for name, value in probe.variables().items() if name not in _ASTRAY}
+    variables = {"UV_CACHE_DIR": str(cache), **kept, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+    return {**variables, **await pip_settings.as_uv_variables(variables)}
+
+
+def _interpreter(wanted: str) -> str:
+    """What uv is to make the environment of: the server's Python, pyenv's, or one it finds."""
+    if wanted == RUNNING:
+        return sys.executable
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    # uv knows pyenv by its shims only, which work for the versions that are switched on.
+    found = [
+        path for path in root.glob(f"versions/{wanted}.*/bin/python") if os.access(path, os.X_OK)
+    ]
+    return str(max(found, key=_patch)) if found else wanted
+
+
+def _patch(python: Path) -> int:
+    patch = python.parents[1].name.rpartition(".")[2]
+    return int(patch) if patch.isdigit() else -1
+
+
+def explanation(output: str) -> str:
+    """What uv said went wrong, in one line that may be shown to clients."""
+    lines = [line.strip(" ╰─▶│├×") for line in output.splitlines()]
+    said = " ".join(line for line in lines if line and not _NOISE.match(line))
+    said = said.removeprefix("error: ").replace(" cause: ", ": ").rstrip(".")
+    said = scrubbed(said) or "uv did not say why"
+    return said if len(said) <= LONGEST_MESSAGE else said[: LONGEST_MESSAGE - 3] + "..."
+
+
+def scrubbed(text: str) -> str:
+    """Without folders of this machine, credentials in URLs and control characters."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return _PATH.sub("", _SECRET.sub("", plain))

@@ -1,0 +1,264 @@
+"""Finds each model its interpreter, and builds or unpacks what is not there yet, once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.environments import build, need, probe, satisfaction, tarball
+from headrace.environments.need import Need
+from headrace.environments.shelf import Lock, Place, Record, Shelf, size_of
+from headrace.errors import LoadFailed, listing, shorten
+from headrace.settings import ModelSettings, ServerSettings
+
+logger = logging.getLogger("headrace.environments")
+
+Note = Callable[[str], None]
+# Makes the environment at a place, holding the lock of a descriptor; without the record.
+Make = Callable[[Place, int, Note], Awaitable[Record]]
+
+MOST_NAMED = 5
+POLL = 0.1
+
+
+class Environments:
+    """The environments of one server's models.
+
+    Those in use are locked until `close`, so that no `headrace env prune` removes them.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._manager = settings.env_manager
+        self._timeout = settings.environment_timeout
+        self._shelf = Shelf(settings)
+        self._making: dict[str, _Making] = {}
+        self._held: dict[str, Lock] = {}
+        self._probed: set[Path] = set()
+        self._digests: dict[tuple[str, int, int], str] = {}
+
+    async def python_for(self, settings: ModelSettings, note: Note) -> str:
+        """The interpreter for a model whose `uri` is a local path: `sys.executable`, or another.
+
+        Builds or unpacks its environment first where needed; `note` gets a short line whenever
+        there is progress. Cancelled by everybody who waits for it, a build leaves nothing.
+
+        Raises:
+            LoadFailed: it cannot be had, with uv's reason and the setting that changes it.
+        """
+        try:
+            if settings.environment_path:
+                return await self._existing(Path(settings.environment_path))
+            if settings.environment_tarball:
+                return await self._unpacked(Path(settings.environment_tarball), note)
+            return await self._built(settings, note)
+        except LoadFailed as error:
+            raise type(error)(f"model '{settings.name}': {error.message}") from None
+
+    async def close(self) -> None:
+        """End what is being made, and let go of the environments in use."""
+        for making in list(self._making.values()):
+            await making.end()
+        self._making.clear()
+        while self._held:
+            key, lock = self._held.popitem()
+            self._shelf.place(key).mark_used()
+            lock.close()
+
+    async def _existing(self, folder: Path) -> str:
+        python = folder / "bin" / "python"
+        what = f"environment_path '{shorten(folder.name)}'"
+        if not python.exists():
+            raise LoadFailed(f"{what} has no bin/python")
+        if folder.samefile(sys.prefix):
+            return sys.executable
+        if python not in self._probed:
+            await probe.version_of(python, what)
+            self._probed.add(python)
+        return str(python)
+
+    async def _unpacked(self, file: Path, note: Note) -> str:
+        try:
+            status = file.stat()
+        except OSError as error:
+            what = f"environment_tarball '{shorten(file.name)}'"
+            raise LoadFailed(f"{what} cannot be read: {error.strerror}") from None
+        identity = (str(file), status.st_size, status.st_mtime_ns)
+        if identity not in self._digests:
+            note("reading its environment's archive")
+            self._digests[identity] = await tarball.key_of(file)
+
+        async def make(place: Place, lock: int, tell: Note) -> Record:
+            return await tarball.unpack(file, place, lock, self._timeout, tell)
+
+        return await self._ready(self._digests[identity], make, note)
+
+    async def _built(self, settings: ModelSettings, note: Note) -> str:
+        wanted = await asyncio.to_thread(need.of_model, settings)
+        if not wanted.is_stated:
+            return sys.executable
+        lacking = await asyncio.to_thread(satisfaction.unmet, wanted)
+        if self._manager != "uv" and not lacking:
+            return sys.executable
+        if self._manager == "local":
+            logger.warning(
+                "the server's environment lacks what the model asks for (%s) and --env-manager is "
+                "local",
+                listing(lacking, MOST_NAMED),
+                extra={"model": settings.name},
+            )
+            return sys.executable
+        if wanted.conda_only:
+            logger.warning(
+                "packages that only conda installs are left out: %s; environment.packages can "
+                "name what pip knows them by",
+                listing(wanted.conda_only, MOST_NAMED),
+                extra={"model": settings.name},
+            )
+        return await self._ready(wanted.key(), self._builder(wanted), note)
+
+    def _builder(self, wanted: Need) -> Make:
+        async def make(place: Place, lock: int, tell: Note) -> Record:
+            return await build.build(wanted, place, self._shelf.cache, lock, self._timeout, tell)
+
+        return make
+
+    async def _ready(self, key: str, make: Make, note: Note) -> str:
+        """The interpreter of the environment, once it is there and locked."""
+        place = self._shelf.place(key)
+        if key in self._held and place.record() is None:
+            # Somebody removed it by hand.
+            self._held.pop(key).close()
+        if key not in self._held:
+            await self._join(place, make, note)
+        place.mark_used()
+        return str(place.python)
+
+    async def _join(self, place: Place, make: Make, note: Note) -> None:
+        """Wait for the environment together with all others who want it now."""
+        making = self._making.get(place.key)
+        if making is None or making.is_over:
+            making = self._making[place.key] = _Making(place.key)
+            making.start(self._obtain(place, make, making.tell))
+        try:
+            await making.wait(note)
+        finally:
+            if making.is_over and self._making.get(place.key) is making:
+                del self._making[place.key]
+
+    async def _obtain(self, place: Place, make: Make, tell: Note) -> None:
+        """Have the environment and its lock, made by us or by another process."""
+        self._shelf.make()
+        try:
+            lock = place.lock()
+        except OSError as error:
+            raise _unwritable(error) from None
+        try:
+            waited_until = time.monotonic() + self._timeout
+            while not self._take(place, lock):
+                if lock.take(shared=False):
+                    await self._make(place, make, lock, tell)
+                    continue
+                tell("waiting for another process that builds its environment")
+                if time.monotonic() > waited_until:
+                    raise LoadFailed(
+                        f"another process has not built its environment within {self._timeout:g} "
+                        "s; --environment-timeout allows more"
+                    )
+                await asyncio.sleep(POLL)
+        except BaseException:
+            lock.close()
+            raise
+        self._held[place.key] = lock
+
+    @staticmethod
+    def _take(place: Place, lock: Lock) -> bool:
+        """Lock the environment for use, if it is there."""
+        if place.record() is None:
+            return False
+        if lock.take(shared=True):
+            # Looked at again: it may have been removed before the lock was ours.
+            if place.record() is not None:
+                return True
+            lock.release()
+        return False
+
+    async def _make(self, place: Place, make: Make, lock: Lock, tell: Note) -> None:
+        """Make the environment; needs the exclusive lock."""
+        if place.record() is not None:
+            return
+        logger.info("environment %s: being made", place.key)
+        try:
+            await asyncio.to_thread(self._prepare, place)
+            record = await make(place, lock.fd, tell)
+            size = await asyncio.to_thread(size_of, place.folder)
+            place.finish(replace(record, size=size))
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(place.wipe)
+            if isinstance(error, OSError):
+                raise _unwritable(error) from None
+            raise
+        logger.info("environment %s: is ready", place.key, extra={"seconds": record.seconds})
+
+    def _prepare(self, place: Place) -> None:
+        """Remove what a killed process left half-built."""
+        place.wipe()
+        self._shelf.cache.mkdir(exist_ok=True)
+
+
+class _Making:
+    """An environment on its way, and those who wait for it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._notes: list[Note] = []
+        self._last = ""
+
+    def start(self, work: Awaitable[None]) -> None:
+        self._task = asyncio.ensure_future(work)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether whoever comes now has to start anew."""
+        return self._task.done() or not self._notes
+
+    def tell(self, progress: str) -> None:
+        if progress != self._last:
+            self._last = progress
+            logger.info("environment %s: %s", self._key, progress)
+            for note in self._notes:
+                note(progress)
+
+    async def wait(self, note: Note) -> None:
+        """Wait for the end. When the last one who waits is cancelled, the work is."""
+        self._notes.append(note)
+        note(self._last or "preparing its environment")
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            self._notes.remove(note)
+            if not self._notes:
+                await self.end()
+        if self._task.cancelled():
+            raise LoadFailed("the server is stopping")
+        self._task.result()
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            # Looked at, or asyncio reports that nobody did.
+            self._task.exception()
+
+
+def _unwritable(error: OSError) -> LoadFailed:
+    return LoadFailed(
+        f"its environment cannot be written: {error.strerror}; --environments-dir chooses another "
+        "folder"
+    )

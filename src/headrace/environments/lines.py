@@ -1,0 +1,195 @@
+"""Lines of pip's requirement files, with the files they refer to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from headrace.errors import LoadFailed, shorten
+from headrace.settings import MIB
+
+LARGEST_FILE = 1 * MIB
+MOST_FILES = 64
+MOST_LINES = 10_000
+# Of a project's folder; beyond that, changes of its files go unnoticed.
+MOST_PROJECT_FILES = 10_000
+
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(?:\s*=\s*|\s+)?(.*)$")
+_INCLUDE = ("-r", "--requirement")
+_CONSTRAIN = ("-c", "--constraint")
+_EDITABLE = ("-e", "--editable")
+_FIND_LINKS = ("-f", "--find-links")
+_SHORT = re.compile(r"^(-[rcef])(?=[^\s=])")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+# What follows a requirement on its line, such as `--hash=sha256:...`.
+_TRAILING = re.compile(r"\s+--.*$")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line after all includes are resolved.
+
+    `text` is the line as written, `install` the same with absolute paths. `requirement` is None
+    for options and for whatever names no package. `content` tells apart the contents of a file
+    that the line names. `is_option` lines install nothing themselves.
+    """
+
+    text: str
+    install: str
+    requirement: Requirement | None = None
+    content: str = ""
+    is_option: bool = False
+
+
+def parse(lines: Iterable[str], folder: Path) -> list[Line]:
+    """The lines with those of included files in their place; paths are relative to `folder`.
+
+    Raises:
+        LoadFailed: an included file cannot be read, or there is too much of it.
+    """
+    return _Reader().parse(lines, folder)
+
+
+def read(file: Path) -> list[Line]:
+    """The lines of a requirements file and of what it includes.
+
+    Raises:
+        LoadFailed: it, or a file it includes, cannot be read.
+    """
+    return _Reader().include(file)
+
+
+def read_text(file: Path) -> str:
+    """A small text file.
+
+    Raises:
+        LoadFailed: it is missing, too large or not text.
+    """
+    shown = shorten(file.name)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise LoadFailed(f"'{shown}' is larger than {LARGEST_FILE} bytes")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise LoadFailed(f"'{shown}' cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise LoadFailed(f"'{shown}' is not UTF-8 text") from None
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._seen: set[Path] = set()
+        self._count = 0
+
+    def include(self, file: Path) -> list[Line]:
+        # Twice the same is harmless, and so a circle is.
+        if file.resolve() in self._seen:
+            return []
+        self._seen.add(file.resolve())
+        if len(self._seen) > MOST_FILES:
+            raise LoadFailed(f"its requirements include more than {MOST_FILES} files")
+        return self.parse(read_text(file).splitlines(), file.parent)
+
+    def parse(self, lines: Iterable[str], folder: Path) -> list[Line]:
+        found: list[Line] = []
+        for text in _logical(lines):
+            self._count += 1
+            if self._count > MOST_LINES:
+                raise LoadFailed(f"its requirements have more than {MOST_LINES} lines")
+            option, value = _option(text)
+            if option in _INCLUDE and not _URL.match(value):
+                found += self.include(folder / value)
+            else:
+                found.append(_line(text, option, value, folder))
+        return found
+
+
+def _logical(lines: Iterable[str]) -> Iterator[str]:
+    """Without comments and empty lines, continued lines joined."""
+    held = ""
+    for line in lines:
+        text = held + _COMMENT.sub("", line).strip()
+        if text.endswith("\\"):
+            held = text[:-1].rstrip() + " "
+            continue
+        held = ""
+        if text:
+            yield text
+    if held.strip():
+        yield held.strip()
+
+
+def _option(text: str) -> tuple[str, str]:
+    """The option a line consists of and its value, unquoted; both empty for a requirement."""
+    match = _OPTION.match(_SHORT.sub(r"\1 ", text, count=1)) if text.startswith("-") else None
+    return (match[1], match[2].strip().strip("\"'")) if match else ("", "")
+
+
+def _line(text: str, option: str, value: str, folder: Path) -> Line:
+    if option in _CONSTRAIN + _FIND_LINKS and not _URL.match(value):
+        path = folder / value
+        # The constraints decide what is installed; what links offer is for the index to say.
+        content = _digest(path) if option in _CONSTRAIN else ""
+        return Line(text, f"{option} {path}", None, content, True)
+    if option in _EDITABLE and not _URL.match(value):
+        path = folder / value
+        return Line(text, f"{option} {path}", None, _digest(path))
+    if option:
+        return Line(text, text, None, "", option not in _EDITABLE)
+    return _requirement(text, folder)
+
+
+def _requirement(text: str, folder: Path) -> Line:
+    try:
+        requirement = Requirement(_TRAILING.sub("", text))
+    except InvalidRequirement:
+        requirement = None
+    url = text if _URL.match(text) else (requirement.url if requirement else None) or ""
+    if url:
+        path = Path(unquote(urlsplit(url).path))
+        return Line(text, text, requirement, _digest(path) if url.startswith("file:") else "")
+    # Of what parses as a name, only archives are looked for: a folder may be called `numpy`.
+    path = folder / text.partition(" ;")[0].partition("[")[0].strip()
+    if requirement is None or (text.endswith(_ARCHIVES) and path.is_file()):
+        if not path.exists():
+            raise LoadFailed(
+                f"'{shorten(text)}' is neither a requirement as pip takes it nor a file"
+            )
+        return Line(text, str(folder / text), None, _digest(path))
+    return Line(text, text, requirement)
+
+
+def _digest(path: Path) -> str:
+    """What changes when the file, or a file of the project's folder, changes."""
+    if path.is_dir():
+        found = hashlib.sha256()
+        for count, file in enumerate(_files(path)):
+            if count >= MOST_PROJECT_FILES:
+                break
+            status = file.lstat()
+            entry = (str(file.relative_to(path)), status.st_size, status.st_mtime_ns)
+            found.update(repr(entry).encode())
+        return found.hexdigest()
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        shown = shorten(path.name)
+        raise LoadFailed(f"'{shown}', which its requirements name: {error.strerror}") from None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        yield from (Path(parent, name) for name in sorted(names))

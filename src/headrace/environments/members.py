@@ -1,0 +1,109 @@
+"""The rules for members of an archive: nothing lies, leads or points out of its folder."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+
+from headrace.errors import LoadFailed, shorten
+from headrace.settings import MIB
+
+MOST_MEMBERS = 1_000_000
+LONGEST_NAME = 4096
+LONGEST_PART = 255
+DEEPEST = 128
+# All names and the folders above them, which are kept while an archive is read.
+MOST_NAME_BYTES = 256 * MIB
+SPARSE = "it has sparse files"
+
+
+class Tree:
+    """What the members so far are, and whether another may join them."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, ...], bytes] = {(): tarfile.DIRTYPE}
+        self._bytes = 0
+        self._count = 0
+
+    def add(self, member: tarfile.TarInfo) -> None:
+        self._count += 1
+        if self._count > MOST_MEMBERS:
+            raise LoadFailed(f"it has more than {MOST_MEMBERS} members")
+        parts = parts_of(member.name)
+        self._add_folders(parts, member)
+        kind = self._kind(member, parts)
+        known = self._kinds.get(parts)
+        if known is not None and not known == kind == tarfile.DIRTYPE:
+            raise _refusal(member, "is there twice")
+        self._remember(parts, kind)
+
+    def _add_folders(self, parts: tuple[str, ...], member: tarfile.TarInfo) -> None:
+        for end in range(1, len(parts)):
+            known = self._kinds.get(parts[:end])
+            if known is None:
+                self._remember(parts[:end], tarfile.DIRTYPE)
+            elif known != tarfile.DIRTYPE:
+                raise _refusal(member, "lies below something that is no folder")
+
+    def _remember(self, parts: tuple[str, ...], kind: bytes) -> None:
+        if parts not in self._kinds:
+            self._bytes += sum(map(len, parts)) + 64
+            if self._bytes > MOST_NAME_BYTES:
+                raise LoadFailed("it has too many or too long names")
+        self._kinds[parts] = kind
+
+    def _kind(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> bytes:
+        if member.issparse():
+            raise LoadFailed(SPARSE)
+        if member.isdir():
+            return tarfile.DIRTYPE
+        if not parts:
+            raise _refusal(member, "has no name")
+        if member.isreg():
+            return tarfile.REGTYPE
+        if member.issym():
+            _check_link(member, parts)
+            return tarfile.SYMTYPE
+        if member.islnk():
+            if self._kinds.get(parts_of(member.linkname)) != tarfile.REGTYPE:
+                raise _refusal(member, "is a link to what is no file before it")
+            return tarfile.REGTYPE
+        raise _refusal(member, "is neither file, folder nor link")
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """A name as the parts of a path below the folder.
+
+    Raises:
+        LoadFailed: it leads elsewhere, or no file can have it.
+    """
+    shown = shorten(name)
+    if name.startswith("/") or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+        raise LoadFailed(f"it has a member '{shown}', whose name is absolute, broken or too long")
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise LoadFailed(f"it has a member '{shown}', whose name leads out of the archive")
+    if len(parts) > DEEPEST or any(len(os.fsencode(part)) > LONGEST_PART for part in parts):
+        raise LoadFailed(f"it has a member '{shown}', whose name is too deep or too long")
+    return parts
+
+
+def _check_link(member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
+    """Let a link go up first and down then, and not out.
+
+    It lies in a real folder, so that going up is what it seems. What it passes going down may
+    be links, which were held to the same.
+    """
+    target = member.linkname
+    if not target or "\0" in target or len(os.fsencode(target)) > LONGEST_NAME:
+        raise _refusal(member, "is a link to nowhere")
+    if target.startswith("/"):
+        raise _refusal(member, "is a link to an absolute path, of which conda-pack makes none")
+    steps = [step for step in target.split("/") if step not in ("", ".")]
+    up = next((n for n, step in enumerate(steps) if step != ".."), len(steps))
+    if up >= len(parts) or ".." in steps[up:]:
+        raise _refusal(member, "is a link that leads out of the archive, or may")
+
+
+def _refusal(member: tarfile.TarInfo, reason: str) -> LoadFailed:
+    return LoadFailed(f"its member '{shorten(member.name)}' {reason}")

@@ -1,0 +1,89 @@
+"""pip's configuration as variables of uv, which does not read it.
+
+Whoever can install packages with pip expects the environments of models to come from the same
+places.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from headrace.environments import child
+
+TIMEOUT = 30.0
+
+# With any of these set, uv has been told where packages come from.
+_TOLD = (
+    "UV_CONFIG_FILE",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_NO_INDEX",
+)
+# An option of pip, the variable of uv, and what separates several values there.
+_OPTIONS = (
+    ("index-url", "UV_DEFAULT_INDEX", None),
+    ("extra-index-url", "UV_INDEX", " "),
+    ("find-links", "UV_FIND_LINKS", ","),
+    ("no-index", "UV_NO_INDEX", None),
+    ("trusted-host", "UV_INSECURE_HOST", " "),
+    ("constraint", "UV_CONSTRAINT", " "),
+    ("cert", "SSL_CERT_FILE", None),
+    ("proxy", "ALL_PROXY", None),
+)
+# pip's own order: what comes later counts.
+_SECTIONS = ("global", "install", ":env:")
+
+
+async def as_uv_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """What to add to `variables`, the environment of uv; nothing that is set there is changed."""
+    if any(variables.get(name) for name in _TOLD):
+        return {}
+    program = child.Program(
+        [sys.executable, "-m", "pip", "config", "list"], variables, Path(sys.prefix)
+    )
+    try:
+        outcome = await child.run(program, TIMEOUT)
+    except (OSError, child.Overdue):
+        outcome = child.Outcome(1, "")
+    options = parse(outcome.output.splitlines()) if outcome.code == 0 else _of_variables(variables)
+    found = {name: value for name, value in translate(options).items() if not variables.get(name)}
+    if "UV_INDEX" in found:
+        # pip takes the best version of all indexes, and uv one of the first that has any.
+        found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return found
+
+
+def parse(lines: Iterable[str]) -> dict[str, str]:
+    """The options that `pip install` would use, of the lines of `pip config list`."""
+    sections: dict[str, dict[str, str]] = {}
+    for line in lines:
+        name, separator, value = line.partition("=")
+        section, _, option = name.strip().rpartition(".")
+        if separator and section in _SECTIONS:
+            try:
+                sections.setdefault(section, {})[option] = str(ast.literal_eval(value.strip()))
+            except (ValueError, SyntaxError):
+                continue
+    return {k: v for section in _SECTIONS for k, v in sections.get(section, {}).items()}
+
+
+def translate(options: Mapping[str, str]) -> dict[str, str]:
+    """Options of pip as variables of uv."""
+    found = {}
+    for option, variable, separator in _OPTIONS:
+        value = options.get(option, "").strip()
+        if value:
+            found[variable] = value if separator is None else separator.join(value.split())
+    return found
+
+
+def _of_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Where there is no pip to ask: what its variables say."""
+    names = {option: "PIP_" + option.replace("-", "_").upper() for option, _, _ in _OPTIONS}
+    return {option: variables[name] for option, name in names.items() if name in variables}

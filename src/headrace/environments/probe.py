@@ -1,0 +1,56 @@
+"""Whether an interpreter can run a worker: asked of the interpreter itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from headrace.environments import child
+from headrace.errors import LoadFailed
+
+OLDEST = (3, 9)
+TIMEOUT = 120.0
+_QUESTION = """
+import json, sys
+try:
+    import numpy
+    numpy = numpy.__version__
+except BaseException as error:
+    numpy = None
+print(json.dumps({"python": list(sys.version_info[:3]), "numpy": numpy}))
+"""
+# These would bring packages of the server's, or of its user, into the environment.
+_LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
+
+
+def variables() -> dict[str, str]:
+    """The server's environment variables without those that lead Python astray."""
+    kept = {name: value for name, value in os.environ.items() if name not in _LEAKS}
+    return {**kept, "PYTHONNOUSERSITE": "1"}
+
+
+async def version_of(python: Path, what: str) -> str:
+    """The version of an interpreter that can run a worker, such as "3.11.7".
+
+    Raises:
+        LoadFailed: it does not run, is too old or has no numpy; `what` names it to the user.
+    """
+    program = child.Program([str(python), "-c", _QUESTION], variables(), python.parent)
+    try:
+        outcome = await child.run(program, TIMEOUT)
+        answer = json.loads(outcome.output.strip().splitlines()[-1])
+        version, numpy = tuple(answer["python"]), answer["numpy"]
+    except child.Overdue:
+        raise LoadFailed(f"{what}: its Python did not answer within {TIMEOUT:g} s") from None
+    except (OSError, ValueError, LookupError, TypeError):
+        raise LoadFailed(f"{what}: its Python does not run") from None
+    shown = ".".join(map(str, version))
+    if version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise LoadFailed(f"{what}: it has Python {shown}, and workers need {oldest} or later")
+    if numpy is None:
+        raise LoadFailed(
+            f"{what}: numpy, which every worker needs, cannot be imported there; install it"
+        )
+    return shown

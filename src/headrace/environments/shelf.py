@@ -1,0 +1,198 @@
+"""The folder of finished environments: one folder each, its lock, and the record that ends it.
+
+An environment without its record is half-built, by whomever, and is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from headrace.errors import LoadFailed
+from headrace.settings import ServerSettings, home_folder
+
+RECORD = "environment.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a finished environment: sizes in bytes, times in seconds since 1970.
+
+    `requirements` are the first of its requirements, or the name of the tarball.
+    """
+
+    python: str
+    requirements: list[str] = field(default_factory=list)
+    created: float = 0.0
+    seconds: float = 0.0
+    size: int = 0
+
+
+_FIELDS = [each.name for each in fields(Record)]
+
+
+class Lock:
+    """An open file descriptor with a lock of the kernel, which ends with its last holder.
+
+    A child that inherits the descriptor holds the lock too, even when its parent is gone.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def open(cls, path: Path) -> Lock:
+        """Open the file of a lock, without taking it."""
+        # Reading is enough, so that an environment made by another user can be shared.
+        return cls(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+    def take(self, *, shared: bool) -> bool:
+        """Take or change the lock now; False when somebody else's stands in the way."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the environment of one key lies, whether or not it is there."""
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def lock(self) -> Lock:
+        """The lock of the environment: shared by those who use it, exclusive for its builder.
+
+        Its file stays when the environment goes: whoever holds a lock on a removed file would
+        keep nobody out.
+        """
+        return Lock.open(self.folder.with_name(f"{self.key}.lock"))
+
+    def record(self) -> Record | None:
+        """What is there; None unless it is finished and its Python still exists."""
+        try:
+            values = json.loads((self.folder / RECORD).read_bytes())
+            # Others may share the folder and know more of their records than we do.
+            record = Record(**{name: values[name] for name in _FIELDS if name in values})
+        except (OSError, ValueError, TypeError):
+            return None
+        return record if os.access(self.python, os.X_OK) else None
+
+    def finish(self, record: Record) -> None:
+        """Write the record: from now on the environment is there. Survives a crash."""
+        draft = self.folder / f"{RECORD}.draft"
+        with draft.open("w") as file:
+            json.dump(asdict(record), file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.folder / RECORD)
+
+    def wipe(self) -> None:
+        """Remove what is there, finished or not; the record first. Needs the exclusive lock."""
+        (self.folder / RECORD).unlink(missing_ok=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def is_in_use(self) -> bool:
+        """Whether a server uses it, or somebody makes it."""
+        lock = self.lock()
+        try:
+            return not lock.take(shared=False)
+        finally:
+            lock.close()
+
+    def mark_used(self) -> None:
+        """Keep the time of the last use, as that of the record's file."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / RECORD)
+
+    def last_used(self) -> float:
+        """When it was used last, in seconds since 1970."""
+        return (self.folder / RECORD).stat().st_mtime
+
+
+class Shelf:
+    """All environments that a server built or unpacked, and the cache of what it downloaded."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        chosen = settings.environments_dir
+        self.folder = (Path(chosen) if chosen else home_folder() / "environments").absolute()
+        # Beside the environments, so that files can be shared by links instead of copies.
+        self.cache = self.folder / "cache"
+
+    def make(self) -> None:
+        """Create the folder.
+
+        Raises:
+            LoadFailed: it cannot be created.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LoadFailed(
+                f"the folder of environments cannot be made: {error.strerror}; "
+                "--environments-dir chooses another"
+            ) from None
+
+    def place(self, key: str) -> Place:
+        return Place(self.folder / key)
+
+    def places(self) -> Iterator[Place]:
+        """Every environment that is there, finished or not, by key."""
+        with contextlib.suppress(FileNotFoundError):
+            for file in sorted(self.folder.glob("*.lock")):
+                if file.with_suffix("").is_dir():
+                    yield Place(file.with_suffix(""))
+
+    def prune(self, place: Place, before: float) -> int | None:
+        """Remove an environment that nobody uses, unless it was used after `before`.
+
+        Returns the bytes this freed, or None where it stays. What is unfinished always goes.
+        """
+        lock = place.lock()
+        try:
+            if not lock.take(shared=False):
+                return None
+            if place.record() is not None and place.last_used() > before:
+                return None
+            freed = size_of(place.folder, shared=False)
+            place.wipe()
+            return freed
+        finally:
+            lock.close()
+
+
+def size_of(folder: Path, *, shared: bool = True) -> int:
+    """Bytes of all files in a folder, with or without those that others share by links."""
+    sizes = (file.lstat() for file in _files(folder))
+    return sum(each.st_size for each in sizes if shared or each.st_nlink == 1)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)

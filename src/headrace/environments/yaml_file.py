@@ -1,0 +1,52 @@
+"""YAML files of models, read without trusting them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.errors import LoadFailed, shorten
+from headrace.settings import MIB
+
+# libyaml's composer calls itself for each level, and ends the process at the end of the stack.
+DEEPEST = 64
+
+# Every scalar stays text: Python 3.10 is not the number 3.1. Merges, which can explode, stay keys.
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
+    """The mapping in a file: text, lists and mappings only.
+
+    Raises:
+        LoadFailed: it is missing, larger than `largest` bytes, or holds something else.
+    """
+    shown = f"'{shorten(file.name)}'"
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(largest + 1)
+    except OSError as error:
+        raise LoadFailed(f"{shown} cannot be read: {error.strerror}") from None
+    if len(data) > largest:
+        raise LoadFailed(f"{shown} is larger than {largest} bytes")
+    try:
+        _check_depth(data, shown)
+        content = yaml.load(data, Loader=_Loader)  # noqa: S506 - makes no objects
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise LoadFailed(f"{shown} is not valid YAML") from None
+    if not isinstance(content, dict):
+        raise LoadFailed(f"{shown}: expected a mapping")
+    return content
+
+
+def _check_depth(data: bytes, shown: str) -> None:
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise LoadFailed(f"{shown} is nested deeper than {DEEPEST} levels")

@@ -1,0 +1,101 @@
+"""The folder of environments: what counts as there, and who may remove it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.environments.shelf import Place, Record, Shelf
+from headrace.settings import ServerSettings
+
+NEVER = 0.0
+RECORD = Record("3.11.7", ["six"], created=1.0, seconds=2.0, size=3)
+
+
+def shelf(folder: Path) -> Shelf:
+    return Shelf(ServerSettings(environments_dir=str(folder)))
+
+
+def filled(folder: Path, key: str = "k", record: Record | None = RECORD) -> Place:
+    place = shelf(folder).place(key)
+    place.lock().close()
+    place.python.parent.mkdir(parents=True)
+    place.python.write_text("#!/bin/sh\n")
+    place.python.chmod(0o755)
+    if record is not None:
+        place.finish(record)
+    return place
+
+
+def test_environments_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", "/somewhere")
+
+    assert Shelf(ServerSettings()).folder == Path("/somewhere/environments")
+
+
+def test_only_what_has_its_record_is_there(tmp_path: Path) -> None:
+    assert filled(tmp_path, "a").record() == RECORD
+    assert filled(tmp_path, "b", None).record() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"size": 1}'])
+def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
+    place = filled(tmp_path)
+    (place.folder / "environment.json").write_text(content)
+
+    assert place.record() is None
+
+
+def test_an_environment_whose_python_is_gone_is_not_there(tmp_path: Path) -> None:
+    place = filled(tmp_path)
+    place.python.unlink()
+    place.python.symlink_to(tmp_path / "removed")
+
+    assert place.record() is None
+
+
+def test_old_environments_are_pruned_and_young_ones_stay(tmp_path: Path) -> None:
+    old, young = filled(tmp_path, "old"), filled(tmp_path, "young")
+    os.utime(old.folder / "environment.json", (1000, 1000))
+
+    freed = {each.key: shelf(tmp_path).prune(each, 2000.0) for each in shelf(tmp_path).places()}
+
+    assert freed["young"] is None
+    assert (freed["old"] or 0) > 0
+    assert not old.folder.exists()
+    assert young.record() is not None
+
+
+def test_an_environment_in_use_is_never_pruned(tmp_path: Path) -> None:
+    place = filled(tmp_path)
+    lock = place.lock()
+    lock.take(shared=True)
+
+    assert place.is_in_use()
+    assert shelf(tmp_path).prune(place, time.time() + 100) is None
+
+    lock.close()
+    assert not place.is_in_use()
+    assert shelf(tmp_path).prune(place, time.time() + 100) is not None
+
+
+def test_what_was_left_unfinished_is_always_pruned(tmp_path: Path) -> None:
+    place = filled(tmp_path, record=None)
+
+    assert shelf(tmp_path).prune(place, NEVER) is not None
+    assert not place.folder.exists()
+
+
+def test_a_lock_is_held_by_whoever_inherits_it(tmp_path: Path) -> None:
+    first, second = filled(tmp_path).lock(), shelf(tmp_path).place("k").lock()
+    assert first.take(shared=False)
+    inherited = os.dup(first.fd)
+    first.close()
+
+    assert not second.take(shared=True)
+    os.close(inherited)
+    assert second.take(shared=True)
+    second.close()
