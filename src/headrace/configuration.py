@@ -10,7 +10,12 @@ from typing import Any, get_type_hints
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.observability import logs
 from headrace.settings import MIB, ServerSettings
+
+# Values of a file, each with the words that tell where it stands.
+Given = Mapping[str, tuple[Any, str]]
+NONE: Given = {}
 
 PREFIXES = ("HEADRACE_", "MLSERVER_")
 SETTINGS_FILE = "settings.json"
@@ -46,25 +51,28 @@ def read(
     return resolve(flags, environ, folder).settings
 
 
-def resolve(flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None) -> Resolved:
+def resolve(
+    flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None, conf: Given = NONE
+) -> Resolved:
     """Combine all sources, and keep which of them each value came from.
 
-    `flags` holds only what was given on the command line. Unknown keys of the file are ignored,
+    `flags` holds only what was given on the command line, and `conf` what the file of `--conf`
+    gives, which comes before `settings.json`. Unknown keys of the file are ignored,
     as MLServer does.
 
     Raises:
         ConfigurationError: a value is of the wrong type or out of range; says where it came from.
     """
-    from_file, file = _read_file(folder)
+    from_file = {**_read_file(folder), **conf}
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
     origins = {field.name: DEFAULT for field in fields(ServerSettings)}
     for name in origins:
-        given, origin = _given(name, flags, environ, from_file, file)
+        given, origin = _given(name, flags, environ, from_file)
         if origin is not None:
             values[name], origins[name] = _convert(given, hints[name], origin), origin
     for switch, (name, value) in SWITCHES.items():
-        given, origin = _given(switch, {}, environ, from_file, file)
+        given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
             values[name], origins[name] = value, origin
     _check(values)
@@ -76,7 +84,7 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path |
     ignored = tuple(
         origin
         for name in IGNORED
-        if (origin := _given(name, {}, environ, from_file, file)[1]) is not None
+        if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
     return Resolved(ServerSettings(**values), origins, ignored)
 
@@ -85,8 +93,7 @@ def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
     """The MODEL to serve: the argument, else `model_repository_root`, else this folder."""
     if given is not None:
         return given
-    from_file, file = _read_file(Path())
-    root, origin = _given(ROOT, {}, environ, from_file, file)
+    root, origin = _given(ROOT, {}, environ, _read_file(Path()))
     return str(_convert(root, str, origin)) if origin is not None else "."
 
 
@@ -94,8 +101,7 @@ def _given(
     name: str,
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
-    from_file: Mapping[str, Any],
-    file: Path | None,
+    from_file: Given,
 ) -> tuple[Any, str | None]:
     """The value of the first source that has one, and that source; None when none has."""
     if flags.get(name) is not None:
@@ -104,22 +110,20 @@ def _given(
     variable = next((p + name.upper() for p in PREFIXES if p + name.upper() in environ), None)
     if variable is not None:
         return environ[variable], variable
-    if name in from_file:
-        return from_file[name], f"{file}: {name}"
-    return None, None
+    return from_file.get(name, (None, None))
 
 
-def _read_file(folder: Path | None) -> tuple[dict[str, Any], Path | None]:
+def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not file.is_file():
-        return {}, None
+        return {}
     if file.stat().st_size > LARGEST_FILE:
         raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
     try:
         raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{file}: {exc}") from exc
-    return raw, file
+    return {name: (value, f"{file}: {name}") for name, value in raw.items()}
 
 
 def _convert(value: Any, hint: Any, origin: str) -> Any:
@@ -145,7 +149,7 @@ def _check(values: Mapping[str, Any]) -> None:
         choices = field.metadata.get("choices")
         if value is None:
             continue
-        if choices and value not in choices:
+        if choices and value not in choices and not _is_log_pattern(field.name, value):
             raise ConfigurationError(f"{flag}: expected one of {', '.join(choices)}")
         if isinstance(value, (int, float)) and value < 0:
             raise ConfigurationError(f"{flag}: expected a number from 0 up, got {value}")
@@ -153,3 +157,7 @@ def _check(values: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{flag}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:
             raise ConfigurationError(f"{flag}: expected a port from 0 to 65535, got {value}")
+
+
+def _is_log_pattern(name: str, value: Any) -> bool:
+    return name == "log_format" and logs.is_pattern(value)

@@ -11,7 +11,15 @@ from time import perf_counter
 from typing import Any
 
 from headrace import __version__
-from headrace.errors import Forbidden, InvalidInput, NotFound, ShuttingDown, listing
+from headrace.errors import (
+    Forbidden,
+    InvalidInput,
+    ModelNotReady,
+    NotFound,
+    ShuttingDown,
+    Unimplemented,
+    listing,
+)
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
 from headrace.repository.repository import ModelRepository
 from headrace.repository.served import ServedModel, State
@@ -120,16 +128,22 @@ class DataPlane:
             )
         return entries
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, parameters: Any = None) -> None:
         """Load a model anew from disk, or for the first time; the old load answers until then.
 
         Implements "load" of the model repository extension.
 
         Raises:
             Forbidden: the operation is switched off.
+            Unimplemented: there are `parameters`, settings or files that came with the request.
             NotFound, Conflict, LoadFailed: see `ModelRepository.load`.
         """
         self._require_repository_api()
+        if parameters:
+            raise Unimplemented(
+                "parameters: a model is loaded as its folder describes it; "
+                "settings and files inside the request are not taken"
+            )
         await self.repository.load(name)
 
     async def unload(self, name: str) -> None:
@@ -169,6 +183,28 @@ class DataPlane:
                 "name one with /v2/models/{name}/invocations"
             )
         return self.repository.get(names[0])
+
+    def only_plugin(self) -> ServedModel:
+        """The plugin meant when a request names none; other models do not count.
+
+        Raises:
+            NotFound: no plugin is served.
+            ModelNotReady: none is yet, but a model that may be one is still to be loaded.
+            InvalidInput: several are, and the message says where to ask instead.
+        """
+        models = [model for model in self.repository.models() if model.wanted]
+        names = sorted({m.name for m in models if m.model_metadata.payload_type is not None})
+        if len(names) > 1:
+            raise InvalidInput(
+                f"several plugins are served ({listing(names)}); name one with "
+                "/v2/models/{name}/raw"
+            )
+        if names:
+            return self.repository.get(names[0])
+        for model in models:
+            if model.state is not State.READY:
+                raise ModelNotReady(f"model '{model.name}' is not ready: {_reason(model)}")
+        raise NotFound("no plugin is served")
 
     def start(
         self, model: ServedModel, request: InferenceRequest, timeout: float | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable
-from functools import cached_property
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import cached_property, partial
 from typing import Any
 
 from headrace.codecs.arguments import Arguments
-from headrace.codecs.registry import OUTPUT, encode_response
+from headrace.codecs.registry import OUTPUT, chosen, encode_response
 from headrace.errors import Unimplemented
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -83,11 +83,15 @@ class Model:
         """Answer a request of tensors with an `InferenceResponse` (or an awaitable of one).
 
         Raises:
-            InvalidInput: an input is missing, unknown, or not what its parameter's type takes.
+            InvalidInput: an input is missing, unknown, or not what its parameter's type takes;
+                or a wanted output is none of the model's.
             BadModelOutput: what `predict` returned cannot be sent.
         """
         answer = self.predict(**self._arguments.bind(request))
-        return self._later(answer) if inspect.isawaitable(answer) else self._encode(answer)
+        wanted = request.outputs
+        if inspect.isawaitable(answer):
+            return self._later(answer, wanted)
+        return self._encode(answer, wanted)
 
     def infer_stream(self, request: InferenceRequest) -> Any:
         """The pieces of a streamed answer: a generator, plain or asynchronous.
@@ -99,27 +103,30 @@ class Model:
         if type(self).predict_stream is Model.predict_stream:
             self.predict_stream()
         pieces = self.predict_stream(**Arguments(self.predict_stream).bind(request))
-        if hasattr(pieces, "__anext__"):
-            return self._encode_later(pieces)
-        return map(self._encode, pieces)
+        encode = partial(self._encode, wanted=request.outputs)
+        return _each_later(pieces, encode) if hasattr(pieces, "__anext__") else map(encode, pieces)
 
-    async def _encode_later(self, pieces: AsyncGenerator[Any, None]) -> Any:
-        try:
-            async for piece in pieces:
-                yield self._encode(piece)
-        finally:
-            await pieces.aclose()
+    async def _later(self, answer: Awaitable[Any], wanted: list[str] | None) -> InferenceResponse:
+        return self._encode(await answer, wanted)
 
-    async def _later(self, answer: Awaitable[Any]) -> InferenceResponse:
-        return self._encode(await answer)
-
-    def _encode(self, answer: Any) -> InferenceResponse:
+    def _encode(self, answer: Any, wanted: list[str] | None) -> InferenceResponse:
         names: list[str] = [row["name"] for row in self.settings.outputs]
-        return encode_response(answer, names[0] if names else OUTPUT, names or None)
+        response = encode_response(answer, names[0] if names else OUTPUT, names or None)
+        return chosen(response, wanted)
 
     @cached_property
     def _arguments(self) -> Arguments:
         return Arguments(self.predict)
+
+
+async def _each_later(
+    pieces: AsyncGenerator[Any, None], encode: Callable[[Any], InferenceResponse]
+) -> AsyncGenerator[InferenceResponse, None]:
+    try:
+        async for piece in pieces:
+            yield encode(piece)
+    finally:
+        await pieces.aclose()
 
 
 def declared(rows: list[dict[str, Any]]) -> list[TensorMetadata]:

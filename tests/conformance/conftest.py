@@ -8,6 +8,7 @@ import pytest
 
 from conformance.doors import DOORS
 from support.custom import write_model
+from support.plugins import write_plugin
 from support.serving import serving
 
 # Gives back the tensors and parameters exactly as they arrived.
@@ -17,6 +18,11 @@ from headrace.model import InferenceRequest, InferenceResponse, Model
 class Echo(Model):
     def predict(self, request: InferenceRequest) -> InferenceResponse:
         return InferenceResponse(request.inputs, request.parameters)
+"""
+PREDICT = """
+if data == b"raise":
+    raise RuntimeError("no")
+return None if data == b"nothing" else {"got": data.decode()}
 """
 DESCRIBED = {
     "name": "echo",
@@ -30,13 +36,14 @@ DESCRIBED = {
 
 @pytest.fixture(scope="package")
 def announced(tmp_path_factory):
-    """The addresses of a server with the models `echo`, `double`, `pair` and `fails`."""
+    """The addresses of a server with the models `echo`, `double`, `fails` and `plugin`."""
     root = tmp_path_factory.mktemp("models")
     (root / "echo").mkdir()
     (root / "echo/echo.py").write_text(ECHO)
     (root / "echo/model-settings.json").write_text(json.dumps(DESCRIBED))
     write_model(root, "return x * 2", name="double")
     write_model(root, "raise ValueError('no')", name="fails")
+    write_plugin(root, PREDICT, name="plugin")
     with serving(root) as server:
         yield server.announced
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,45 @@ def test_a_table_is_scored_row_for_row(wine_server, tmp_path, kind):
     expected = pytest.approx(trained().predict(table).tolist(), rel=1e-12)
     assert answer.iloc[:, 0].tolist() == expected
     assert len(answer.columns) == 1
+
+
+def test_a_worker_keeps_its_interval_between_requests(server, tmp_path):
+    input = write_lines(tmp_path / "in.jsonl", *[numbers(float(n)) for n in range(5)])
+    output = tmp_path / "out.jsonl"
+
+    def seconds(*options: str) -> float:
+        started = time.monotonic()
+        assert main(command(server, input, output, *options)) == 0
+        return time.monotonic() - started
+
+    # Five requests have four intervals between them when one worker sends them all.
+    assert seconds("-w", "1", "--batch-interval", "0.3") > 1.2
+    assert seconds("-w", "5", "--batch-interval", "3") < 3
+    assert seconds("-w", "1", "--batch-jitter", "0.05") < 1.2
+    assert [data(line) for line in read_lines(output)] == [[n * 2.0] for n in range(5)]
+
+
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+@pytest.mark.parametrize("flag", ["", "-v", "-vv"])
+def test_verbose_tells_of_each_request_and_extra_verbose_what_is_in_it(
+    server, tmp_path, flag, transport
+):
+    input = write_lines(tmp_path / "in.jsonl", numbers(31.25), numbers(-1.0))
+    address = server.http if transport == "rest" else server.announced["grpc"]
+    arguments = command(server, input, tmp_path / "out.jsonl", "-t", transport)
+    more = ["-u", address, "-H", "Authorization: secret-77", *filter(None, [flag])]
+
+    # In a process of its own, for the flags change the logging of all of it.
+    process = subprocess.run([*COMMAND, *arguments, *more], capture_output=True, text=True)
+
+    assert process.returncode == 1, process.stderr
+    told = process.stderr
+    assert ("entries 0 to 0: answered" in told) is (flag != "")
+    assert ("entries 1 to 1: model 'm' failed" in told) is (flag != "")
+    # gRPC carries the numbers as raw bytes.
+    sent, received = {"rest": ("31.25", "62.5"), "grpc": ("raw_input", "raw_output")}[transport]
+    assert (sent in told) is (received in told) is (flag == "-vv")
+    assert "secret-77" not in told
 
 
 def test_lines_are_scored_over_grpc(server, tmp_path):
@@ -255,8 +295,21 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         (["-i", "in.jsonl", "-o", "out.jsonl", "-w", "0"], "must be above 0"),
         (["-i", "in.jsonl", "-o", "out.jsonl", "-H", "nocolon"], "expected NAME:VALUE"),
         (["-o", "out.jsonl"], "--input-data-path is missing"),
+        (
+            ["-i", "in.jsonl", "-o", "out.jsonl", "--batch-interval", "-1"],
+            "batch-interval: expected seconds from 0",
+        ),
     ],
-    ids=["ending", "no file", "lines to table", "same file", "no workers", "header", "no input"],
+    ids=[
+        "ending",
+        "no file",
+        "lines to table",
+        "same file",
+        "no workers",
+        "header",
+        "no input",
+        "interval",
+    ],
 )
 def test_a_command_that_cannot_work_says_why(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -276,6 +329,10 @@ def test_mlservers_variables_are_read_and_ours_win(server, tmp_path, monkeypatch
         "MLSERVER_INFER_OUTPUT_DATA_PATH": str(tmp_path / "out.jsonl"),
         "MLSERVER_INFER_BINARY_DATA": "true",
         "MLSERVER_INFER_CONNECTION_TIMEOUT": "20",
+        "MLSERVER_INFER_BATCH_INTERVAL": "0.1",
+        "MLSERVER_INFER_BATCH_JITTER": "0.1",
+        "MLSERVER_INFER_VERBOSE": "false",
+        "MLSERVER_INFER_EXTRA_VERBOSE": "0",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

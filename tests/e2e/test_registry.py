@@ -142,3 +142,34 @@ def test_a_file_uri_without_a_model_ends_the_server_with_its_reason(tmp_path):
     with starting(tmp_path.as_uri(), "--name", "wine") as server:
         assert server.wait(30) == 1
         assert "no MLmodel file" in server.log()
+
+
+PLUGIN = """
+import json
+import mlflow.sklearn
+import pandas
+from headrace.plugins import BasePlugin
+
+class Plugin(BasePlugin):
+    def load_model(self, model_uri):
+        return mlflow.sklearn.load_model(model_uri)
+
+    def predict(self, model, data):
+        return model.predict(pandas.DataFrame(json.loads(data)))
+
+    def request_content_type(self):
+        return "application/json"
+"""
+
+
+@pytest.mark.parametrize(
+    "uri", ["models:/wine@champion", "models:/wine/Production", "runs:/{run}/model"]
+)
+def test_a_plugin_loads_a_model_of_the_registry(uri, registry, tmp_path):
+    env, logged = registry
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    rows = wines().head(3).to_dict("records")
+    with serving(uri.format(**logged[0]), "--plugin", tmp_path / "plugin.py", env=env) as server:
+        answer = ask(server.http, "POST", "/api/predict", rows)
+
+    assert answer.json == logged[0]["expected"]

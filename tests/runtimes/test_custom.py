@@ -98,6 +98,25 @@ def test_a_coroutine_is_awaited():
     assert response.outputs[0].shape == [1]
 
 
+def halves(self, x: np.ndarray):
+    return {"first": x[:1], "last": x[1:]}
+
+
+def test_only_the_wanted_outputs_are_answered_in_their_order():
+    x = tensor_of("x", np.array([1.0, 2.0]))
+
+    for wanted in (["last"], ["last", "first"]):
+        response = model(halves).infer(InferenceRequest([x], outputs=wanted))
+        assert [tensor.name for tensor in response.outputs] == wanted
+
+
+def test_an_output_the_model_has_not_is_refused_by_name():
+    request = InferenceRequest([tensor_of("x", np.zeros(2))], outputs=["middle"])
+
+    with pytest.raises(InvalidInput, match="'middle' is not available.* has 'first', 'last'"):
+        model(halves).infer(request)
+
+
 def scaled(self, x: np.ndarray, factor: float = 1.0, label: str | None = None):
     return x * factor
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from headrace.codecs.array import array_of, tensor_of
 from headrace.codecs.frame import tensors_of
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidInput, LoadFailed
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.signature import Signature
 from headrace.runtimes import create
@@ -72,6 +72,14 @@ def test_wine_answers_are_pyfuncs_to_the_bit(form, signed, elastic, wine, tmp_pa
     answer = only(ask(serve(folder), wine))
     assert answer.tobytes() == mlflow.pyfunc.load_model(str(folder)).predict(wine).tobytes()
     assert answer.tobytes() == elastic.predict(wine).tobytes()
+
+
+def test_an_output_the_model_has_not_is_refused_by_name(elastic, wine, tmp_path):
+    runtime = serve(save(tmp_path / "m", elastic, wine))
+    inputs = [tensor_of(name, wine[name].to_numpy()) for name in wine]
+
+    with pytest.raises(InvalidInput, match="output 'colour' is not available"):
+        runtime.infer(InferenceRequest(inputs, outputs=["colour"]))
 
 
 def test_predict_fn_of_the_model_is_used(tmp_path):

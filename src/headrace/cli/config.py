@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli import serve
+from headrace.cli import conf, serve
 
 if TYPE_CHECKING:
     from headrace.configuration import Resolved
@@ -32,13 +30,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(options: argparse.Namespace) -> int:
     """Print the server's settings and the models with theirs."""
-    from headrace import configuration
-    from headrace.repository.discovery import Source
-
-    model = configuration.model_argument(options.model, os.environ)
-    folder = Path(model) if Path(model).is_dir() else None
-    resolved = configuration.resolve(vars(options), os.environ, folder)
-    models = Source(model, options.name, os.environ).found()
+    resolved, source = serve.settled(options, conf.read(options.conf))
+    models = source.found()
     if options.json:
         json.dump(_document(resolved, models), sys.stdout, indent=2)
         print()

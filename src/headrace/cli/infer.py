@@ -20,6 +20,8 @@ PREFIXES = ("HEADRACE_INFER_", "MLSERVER_INFER_")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 # Between two looks of a person at the progress.
 REDRAW = 0.2
+# A day; more is a mistake.
+LONGEST_INTERVAL = 86_400.0
 
 Flag = tuple[tuple[str, ...], str, dict[str, Any]]
 
@@ -64,10 +66,30 @@ FLAGS: tuple[Flag, ...] = (
         "CONNECTION_TIMEOUT",
         {"default": 60.0, "type": float, "help": "seconds one request may take"},
     ),
+    (
+        ("--batch-interval",),
+        "BATCH_INTERVAL",
+        {
+            "default": 0.0,
+            "type": float,
+            "help": "least seconds from one request of a worker to its next",
+        },
+    ),
+    (
+        ("--batch-jitter",),
+        "BATCH_JITTER",
+        {"default": 0.0, "type": float, "help": "up to so many seconds more, by chance"},
+    ),
+    (("--verbose", "-v"), "VERBOSE", {"help": "tell of each request on standard error"}),
+    (
+        ("--extra-verbose", "-vv"),
+        "EXTRA_VERBOSE",
+        {"help": "also print all that is sent and received"},
+    ),
     (("--use-ssl",), "USE_SSL", {"help": "speak TLS"}),
     (("--insecure",), "INSECURE", {"help": "accept any certificate"}),
 )
-SWITCHES = ("BINARY_DATA", "USE_SSL", "INSECURE")
+SWITCHES = ("BINARY_DATA", "VERBOSE", "EXTRA_VERBOSE", "USE_SSL", "INSECURE")
 REQUIRED = ("MODEL_NAME", "INPUT_DATA_PATH", "OUTPUT_DATA_PATH")
 
 
@@ -95,7 +117,10 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(str(error)) from error
     import asyncio
 
-    job = _job(_values(vars(options), os.environ))
+    values = _values(vars(options), os.environ)
+    job = _job(values)
+    if values["VERBOSE"] or values["EXTRA_VERBOSE"]:
+        _tell(job, bool(values["EXTRA_VERBOSE"]))
     progress = _Progress()
     try:
         done = asyncio.run(score(job, progress.show))
@@ -148,6 +173,11 @@ def _job(values: Mapping[str, Any]) -> Job:
     for flag in ("WORKERS", "BATCH_SIZE", "CONNECTION_TIMEOUT"):
         if values[flag] is not None and values[flag] <= 0:
             raise ConfigurationError(f"{flag.lower().replace('_', '-')} must be above 0")
+    for flag in ("BATCH_INTERVAL", "BATCH_JITTER"):
+        if not 0 <= values[flag] < LONGEST_INTERVAL:
+            raise ConfigurationError(
+                f"{flag.lower().replace('_', '-')}: expected seconds from 0 to {LONGEST_INTERVAL:g}"
+            )
     return Job(
         url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),
         model=values["MODEL_NAME"],
@@ -156,9 +186,30 @@ def _job(values: Mapping[str, Any]) -> Job:
         version=values["MODEL_VERSION"],
         workers=values["WORKERS"],
         batch_size=values["BATCH_SIZE"],
+        interval=values["BATCH_INTERVAL"],
+        jitter=values["BATCH_JITTER"],
         binary=bool(values["BINARY_DATA"]),
         policy=Policy(values["CONNECTION_TIMEOUT"], values["RETRIES"]),
         options=Options(_headers(values["REQUEST_HEADERS"]), not values["INSECURE"]),
+    )
+
+
+def _tell(job: Job, wholly: bool) -> None:
+    """Log each request to standard error, and `wholly` what is in it and in its answer."""
+    import logging
+
+    from headrace.observability import logs
+
+    logs.configure("debug", "text")
+    if not wholly:
+        logging.getLogger("headrace.client.wire").setLevel(logging.INFO)
+    logging.getLogger("headrace.client").debug(
+        "model '%s' at %s: %s to %s by %d workers",
+        job.model,
+        job.url,
+        job.input,
+        job.output,
+        job.workers,
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.cli import config, infer, serve
+from headrace.cli import config, env, infer, serve
 from headrace.errors import ConfigurationError
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.add_command(commands)
     config.add_command(commands)
     infer.add_command(commands)
+    env.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from headrace.cli import conf, dotenv
+from headrace.errors import ConfigurationError
 from headrace.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from headrace.cli.conf import Conf
+    from headrace.configuration import Resolved
+    from headrace.repository.discovery import Source
 
 logger = logging.getLogger("headrace")
 
@@ -25,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add MODEL, `--name` and one flag per server setting."""
+    """Add MODEL, what belongs to it, and one flag per server setting."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -34,6 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model-settings.json in it or below; this folder when left out",
     )
     parser.add_argument("--name", help="name to serve a single model under")
+    parser.add_argument(
+        "--plugin",
+        metavar="FILE",
+        help="plugin that loads MODEL and scores with it: a file, or an import path",
+    )
+    parser.add_argument("--plugin-class", help="class of the plugin (default Plugin)")
+    parser.add_argument(
+        "--packages", help="packages a single model needs, separated by commas: a==1,b>=2,<3"
+    )
+    parser.add_argument(
+        "--conf", metavar="FILE", help="YAML file of these arguments and of server settings"
+    )
     hints = get_type_hints(ServerSettings)
     for field in fields(ServerSettings):
         shown = "" if field.default in (None, MISSING, "", ()) else f" (default {field.default})"
@@ -46,21 +64,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the settings, find the models, serve until a signal."""
+    return start(options, conf.read(options.conf))
+
+
+def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]:
+    """The server's settings and the place of the models, from all that was given.
+
+    Raises:
+        ConfigurationError: something of it is wrong, or lacks its counterpart.
+    """
+    from headrace import configuration
+    from headrace.repository.discovery import Source
+    from headrace.repository.plugin_argument import plugin_argument
+
+    told = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
+    plugin = None
+    if "plugin" in told:
+        if "model" not in told:
+            raise ConfigurationError("--plugin needs a MODEL, which is what its load_model gets")
+        plugin = plugin_argument(told["plugin"], told.get("plugin_class"))
+    elif "plugin_class" in told:
+        raise ConfigurationError("--plugin-class names a class of --plugin, which is missing")
+    packages = told.get("packages", ())
+    packages = conf.packages(packages) if isinstance(packages, str) else packages
+    environ = dotenv.environment()
+    model = configuration.model_argument(told.get("model"), environ)
+    folder = Path(model) if Path(model).is_dir() else None
+    resolved = configuration.resolve(vars(options), environ, folder, given.settings)
+    return resolved, Source(model, told.get("name"), environ, plugin, packages)
+
+
+def start(options: argparse.Namespace, given: Conf) -> int:
+    """Serve what the options name; `given` fills in what they leave out."""
     # Imported here so that `headrace --help` does not pay for the server.
     import asyncio
 
-    from headrace import configuration
     from headrace.observability import logs
-    from headrace.repository.discovery import Source
 
-    model = configuration.model_argument(options.model, os.environ)
-    folder = Path(model) if Path(model).is_dir() else None
-    resolved = configuration.resolve(vars(options), os.environ, folder)
+    resolved, source = settled(options, given)
     settings = resolved.settings
     logs.configure(settings.log_level, settings.log_format)
     for origin in resolved.ignored:
         logger.warning("%s is accepted and has no effect", origin)
-    source = Source(model, options.name, os.environ)
     models = [found.settings for found in source.found()]
     if not models:
         logger.warning("no model found; a folder added later is served once it is loaded")

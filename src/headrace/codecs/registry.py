@@ -96,6 +96,24 @@ def encode_response(
     return _other(value, name)
 
 
+def chosen(response: InferenceResponse, wanted: Sequence[str] | None) -> InferenceResponse:
+    """The response with the wanted outputs alone, in their order; all where none is named.
+
+    Raises:
+        InvalidInput: a wanted output is none of the response's.
+    """
+    if not wanted:
+        return response
+    outputs = {tensor.name: tensor for tensor in response.outputs}
+    for name in wanted:
+        if name not in outputs:
+            raise InvalidInput(
+                f"output '{shorten(name)}' is not available, this model has "
+                f"{listing(list(outputs))}"
+            )
+    return InferenceResponse([outputs[name] for name in wanted], response.parameters)
+
+
 def _single(tensor: Tensor, content_type: str) -> InferenceResponse:
     return InferenceResponse([tensor], {"content_type": content_type})
 

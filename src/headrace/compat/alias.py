@@ -1,4 +1,4 @@
-"""Lets `import mlserver` find our own package where MLServer itself is not installed."""
+"""Lets `import mlserver` and its like find our own packages where theirs are not installed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-ALIAS = "mlserver"
-TARGET = "headrace.compat.mlserver"
+ALIASES = ("mlserver", "mlflow_pluggable_scoring_server")
+PACKAGE = "headrace.compat"
 
 
 def offer() -> None:
-    """Answer imports of `mlserver` that nothing else on the module search path answers."""
+    """Answer imports of `ALIASES` that nothing else on the module search path answers."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # Last of all finders, so that an installed MLServer is found before.
+        # Last of all finders, so that an installed package of that name is found before.
         sys.meta_path.append(_Finder())
 
 
@@ -25,13 +25,15 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(ALIAS, _Loader(), is_package=True) if fullname == ALIAS else None
+        return ModuleSpec(fullname, _Loader(), is_package=True) if fullname in ALIASES else None
 
 
 class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Put our modules in place under both names: every class must exist only once."""
-        package = importlib.import_module(TARGET)
-        found = pkgutil.walk_packages(package.__path__, TARGET + ".")
-        for name in [TARGET, *(info.name for info in found)]:
-            sys.modules[ALIAS + name[len(TARGET) :]] = importlib.import_module(name)
+        alias = module.__name__
+        target = f"{PACKAGE}.{alias}"
+        package = importlib.import_module(target)
+        found = pkgutil.walk_packages(package.__path__, target + ".")
+        for name in [target, *(info.name for info in found)]:
+            sys.modules[alias + name[len(target) :]] = importlib.import_module(name)

@@ -94,6 +94,7 @@ class Connection(HttpToolsProtocol):
         self._settings = settings
         self._error_body = error_body
         self._max_head = settings.max_header_size
+        self._largest_direct = min(LARGEST_DIRECT, settings.max_body_size)
         # What is being received, and whether `deadline` was set for it already.
         self._receiving = IDLE
         self._timed = IDLE
@@ -299,7 +300,7 @@ class Connection(HttpToolsProtocol):
         if (
             self._direct is None
             or self._suspect
-            or self._length > LARGEST_DIRECT
+            or self._length > self._largest_direct
             or scope["method"] != "POST"
             or self.flow.write_paused
             or (self.cycle is not None and not self.cycle.response_complete)

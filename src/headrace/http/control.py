@@ -17,7 +17,8 @@ from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
 from headrace.http import openapi
 from headrace.http.errors import error_body, error_headers
 from headrace.http.repository import repository_routes
-from headrace.http.wires import STREAMS, WIRES
+from headrace.http.status import status_routes
+from headrace.http.wires import NAMELESS, STREAMS, WIRES
 
 
 def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
@@ -29,7 +30,8 @@ def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
         Route("/v2/health/ready", control.ready),
         *_model_routes(control),
         *repository_routes(dataplane),
-        Route("/invocations", control.inference_only, methods=["POST"]),
+        *(Route(path, control.inference_only, methods=["POST"]) for path in NAMELESS),
+        *status_routes(dataplane),
         Route("/ping", control.ping),
         Route("/health", control.ping),
         Route("/version", control.version),

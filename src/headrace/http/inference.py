@@ -17,7 +17,7 @@ from headrace.errors import Cancelled, HeadraceError, InvalidInput
 from headrace.http.body import compress, read_body
 from headrace.http.errors import error_body, error_headers, row
 from headrace.http.events import Events
-from headrace.http.wires import JSON_HEADERS, HeaderList, Headers, Target, Wire, match
+from headrace.http.wires import JSON_HEADERS, RAW, HeaderList, Headers, Target, Wire, match
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.rest_binary import NO_OUTPUTS
 from headrace.repository.served import ServedModel
@@ -175,7 +175,8 @@ class InferenceRoutes:
 
     def _find(self, target: Target) -> ServedModel:
         if target.name is None:
-            return self._dataplane.only_model()
+            plane = self._dataplane
+            return plane.only_plugin() if target.wire is RAW else plane.only_model()
         return self._dataplane.repository.get(target.name, target.version)
 
     def _request_id(self, headers: Headers) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from headrace import __version__
 from headrace.dataplane import DataPlane
 from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.media_types import essence
 from headrace.protocol.messages import TensorMetadata
 from headrace.repository.served import ServedModel
 
@@ -95,6 +96,14 @@ SCHEMAS: dict[str, Schema] = {
             "properties": dict.fromkeys(("name", "version", "state", "reason"), STRING),
         },
     },
+    "Status": {
+        "type": "object",
+        "required": ["system", "models"],
+        "properties": {
+            "system": {"type": "object"},
+            "models": {"$ref": "#/components/schemas/RepositoryIndex"},
+        },
+    },
     "ServerMetadata": {
         "type": "object",
         "required": ["name", "version", "extensions"],
@@ -128,6 +137,7 @@ def document(dataplane: DataPlane) -> Schema:
         "/ping": _get("Whether MLflow's route can score", None, "503"),
         "/health": _get("The same as /ping", None, "503"),
         "/version": _get("The server's version as bare text", None),
+        "/api/status": _get("This process, and the state of every model", "Status"),
     }
     settings = dataplane.settings
     if settings.metrics_endpoint:
@@ -135,14 +145,20 @@ def document(dataplane: DataPlane) -> Schema:
         paths[settings.metrics_endpoint] = {"get": {"responses": text}}
     paths.update(_repository())
     models = dataplane.repository.models()
-    if len({model.name for model in models}) == 1:
+    plugins = [model for model in models if model.model_metadata.payload_type is not None]
+    if len({model.name for model in models}) == 1 and not plugins:
         paths["/invocations"] = _scoring(models[0])
+    if len({model.name for model in plugins}) == 1:
+        paths["/api/predict"] = _raw(dataplane.repository.get(plugins[0].name))
     for model in models:
         for prefix in _prefixes(dataplane, model):
             paths[prefix] = _get("Model metadata", "ModelMetadata")
             paths[prefix + "/ready"] = _get("Whether the model can answer", "Ready", "503")
             paths[prefix + "/infer"] = _infer(model)
-            paths[prefix + "/invocations"] = _scoring(model)
+            if model in plugins:
+                paths[prefix + "/raw"] = _raw(model)
+            else:
+                paths[prefix + "/invocations"] = _scoring(model)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__},
@@ -205,6 +221,27 @@ def _scoring(model: ServedModel) -> Schema:
         "application/vnd.apache.parquet": {"schema": {}},
     }
     return _post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
+
+
+def _raw(model: ServedModel) -> Schema:
+    """A plugin's payload, as the body or as the one file of a form."""
+    metadata = model.model_metadata
+    wanted = metadata.payload_type or "*/*"
+    form = {
+        "schema": {"type": "object", "properties": {"file": _payload(wanted)}},
+        "encoding": {"file": {"contentType": wanted}},
+    }
+    body = {wanted: {"schema": _payload(wanted)}, "multipart/form-data": form}
+    route = _post(f"Score a payload with {model.name}", body, None, "Error")
+    given = metadata.parameters.get("response_content_type") or "*/*"
+    route["post"]["responses"]["200"]["content"] = {given: {"schema": _payload(given)}}
+    return route
+
+
+def _payload(media_type: str) -> Schema:
+    if essence(media_type) in ("application/json", "*/*"):
+        return {}
+    return {"type": "string", "contentMediaType": media_type}
 
 
 def _post(summary: str, body: Schema, answer: str | None, error: str) -> Schema:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.dataplane import DataPlane
-from headrace.errors import InvalidInput, Unimplemented
+from headrace.errors import InvalidInput
 from headrace.http.body import read_body
 
 PREFIX = "/v2/repository"
@@ -43,12 +43,7 @@ class RepositoryControl:
 
     async def load(self, request: Request) -> Response:
         parameters = (await _read(request)).get("parameters")
-        if parameters:
-            raise Unimplemented(
-                "parameters: a model is loaded as its folder describes it; "
-                "settings and files inside the request are not taken"
-            )
-        await self._dataplane.load(request.path_params["name"])
+        await self._dataplane.load(request.path_params["name"], parameters)
         return _json({})
 
     async def unload(self, request: Request) -> Response:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from headrace.errors import InvalidInput, UnsupportedMedia
+from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shorten
+from headrace.http import multipart
 from headrace.http.errors import JSON
-from headrace.protocol import rest_binary, rest_json, scoring
+from headrace.protocol import media_types, rest_binary, rest_json, scoring
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.repository.served import ServedModel
+from headrace.protocol.tensor import Tensor, pack_bytes
+from headrace.repository.served import ServedModel, State
 
 Headers = dict[bytes, bytes]
 HeaderList = list[tuple[bytes, bytes]]
@@ -92,6 +94,10 @@ class Scoring:
     def decode(
         self, body: bytes, headers: Headers, model: ServedModel
     ) -> tuple[InferenceRequest, Any]:
+        if model.model_metadata.payload_type is not None:
+            raise InvalidInput(
+                f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
+            )
         content_type = headers.get(b"content-type")
         decoded = scoring.decode(
             body, content_type.decode("latin-1") if content_type else None, model.signature
@@ -104,8 +110,49 @@ class Scoring:
         return scoring.encode(response, context), JSON_HEADERS
 
 
+class Raw:
+    """A plugin's own payload as the body, and its own answer as the body of the answer."""
+
+    def decode(
+        self, body: bytes, headers: Headers, model: ServedModel
+    ) -> tuple[InferenceRequest, Any]:
+        wanted = model.model_metadata.payload_type
+        if wanted is None:
+            if model.state is not State.READY:
+                # Nobody knows what it takes; whoever queues the request says why not.
+                return InferenceRequest([]), None
+            raise InvalidInput(
+                f"model '{model.name}' is not a plugin: ask it at /v2/models/{model.name}/infer"
+            )
+        field = headers.get(b"content-type")
+        given = None if field is None else field.decode("latin-1")
+        where = "Content-Type"
+        # A plugin may take whole forms itself.
+        is_form = given is not None and media_types.essence(given) == "multipart/form-data"
+        if given is not None and is_form and not media_types.takes(wanted, given):
+            body, given = multipart.payload(body, given)
+            where = "Content-Type of the form's part"
+        if given is None or not media_types.takes(wanted, given):
+            got = "none" if given is None else f"'{shorten(given)}'"
+            raise UnsupportedMedia(
+                f"{where}: model '{model.name}' takes '{shorten(wanted)}', got {got}"
+            )
+        if not body:
+            raise InvalidInput(f"the payload is empty, expected '{shorten(wanted)}'")
+        return InferenceRequest([Tensor("payload", "BYTES", [1], pack_bytes([body]))]), None
+
+    def encode(
+        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
+    ) -> tuple[bytes, HeaderList]:
+        answer, media_type = (bytes(tensor.data[4:]) for tensor in response.outputs)
+        if not media_types.GIVEN.fullmatch(media_type.decode("latin-1")):
+            raise BadModelOutput(f"model '{model.name}' answered with a malformed media type")
+        # What a model says of its answer holds: no browser is to guess a page in it.
+        return answer, [(b"content-type", media_type), (b"x-content-type-options", b"nosniff")]
+
+
 class Target(NamedTuple):
-    """Which model a path means; no name means the only one served."""
+    """Which model a path means; no name means the only one served that speaks this wire."""
 
     wire: Wire
     name: str | None = None
@@ -114,19 +161,23 @@ class Target(NamedTuple):
 
 OPEN_INFERENCE = OpenInference()
 SCORING = Scoring()
+RAW = Raw()
 WIRES: dict[str, Wire] = {
     "infer": OPEN_INFERENCE,
     # MLServer's other name for the same thing.
     "generate": OPEN_INFERENCE,
     "invocations": SCORING,
+    "raw": RAW,
 }
 STREAMS: dict[str, Wire] = {"infer_stream": OPEN_INFERENCE, "generate_stream": OPEN_INFERENCE}
+# Routes that name no model.
+NAMELESS = {"/invocations": Target(SCORING), "/api/predict": Target(RAW)}
 
 
 @lru_cache(maxsize=4096)
 def match(path: str) -> Target | None:
     """The inference target of a path, or None when it is no inference route. Hot."""
-    return Target(SCORING) if path == "/invocations" else _model_route(path, WIRES)
+    return NAMELESS.get(path) or _model_route(path, WIRES)
 
 
 @lru_cache(maxsize=4096)

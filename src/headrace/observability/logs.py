@@ -43,8 +43,26 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class PatternFormatter(logging.Formatter):
+    """A pattern of Python's logging, such as `%(levelname)s: %(message)s`, on one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _escape(super().formatMessage(record))
+
+
+def is_pattern(form: str) -> bool:
+    """Whether `form` is a pattern that every record can fill."""
+    if "%(" not in form:
+        return False
+    try:
+        logging.Formatter(form).format(logging.makeLogRecord({}))
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
 def settled(form: str) -> str:
-    """`text` or `json`; `auto` is text on a terminal, JSON elsewhere."""
+    """`text`, `json` or a pattern; `auto` is text on a terminal, JSON elsewhere."""
     if form == "auto":
         return "text" if sys.stderr.isatty() else "json"
     return form
@@ -54,13 +72,19 @@ def configure(level: str, form: str) -> None:
     """Send all logs to standard error in the form that `settled` makes of `form`."""
     form = settled(form)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(_formatter(form))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("headrace").setLevel(level.upper())
     # A closed pipe behind standard error must never reach a request.
     logging.raiseExceptions = False
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if "%(" in form:
+        return PatternFormatter(form)
+    return JsonFormatter() if form == "json" else TextFormatter()
 
 
 def _time(record: logging.LogRecord) -> str:

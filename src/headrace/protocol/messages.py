@@ -10,6 +10,9 @@ from typing import Any
 
 from headrace.protocol.tensor import Parameters, Tensor
 
+# The parameter in a model's metadata that says it takes raw payloads, and of which media type.
+PAYLOAD_TYPE = "request_content_type"
+
 
 class InferenceRequest:
     """One inference request: tensors in, and which outputs are wanted.
@@ -87,6 +90,11 @@ class ModelMetadata:
     parameters: dict[str, Any] = field(default_factory=dict)
     row_independent: bool = False
     signature: dict[str, Any] | None = None
+
+    @property
+    def payload_type(self) -> str | None:
+        """The media type of the raw payloads a plugin takes; None for every other model."""
+        return self.parameters.get(PAYLOAD_TYPE)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

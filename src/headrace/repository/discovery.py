@@ -6,7 +6,7 @@ Reads `model-settings.json` files and looks for `MLmodel`; never opens anything 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from headrace.repository.model_file import (
     SETTINGS_FILE,
     FoundModel,
     model_of_environment,
+    model_of_plugin,
     model_of_uri,
     read_model,
 )
 from headrace.repository.names import checked_name, name_of_folder, name_of_uri
+from headrace.repository.plugin_argument import PluginArgument
 from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.repository")
@@ -29,14 +31,23 @@ class Source:
     """The place models are found at: a folder, a settings file, or an MLflow URI.
 
     `name` overrides the name of a single model. `environ` fills in what files leave out.
+    A `plugin` makes the place, whatever it is, the one model that the plugin loads. `packages`
+    are what a single model needs installed besides what it says itself.
     """
 
     def __init__(
-        self, model: str, name: str | None = None, environ: Mapping[str, str] | None = None
+        self,
+        model: str,
+        name: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        plugin: PluginArgument | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         self._model = model
         self._name = name
         self._environ = environ or {}
+        self._plugin = plugin
+        self._packages = list(packages)
 
     def found(self) -> list[FoundModel]:
         """All models; none when the folder exists and holds none.
@@ -44,6 +55,13 @@ class Source:
         Raises:
             ConfigurationError: the place does not exist, or what describes a model is wrong.
         """
+        if self._packages:
+            return [self._with_packages(self._described())]
+        return self._described()
+
+    def _described(self) -> list[FoundModel]:
+        if self._plugin is not None:
+            return [self._of_plugin(self._plugin)]
         if is_uri(self._model):
             return [self._of_uri()]
         files = self._files()
@@ -68,7 +86,7 @@ class Source:
             LoadFailed: the model's own settings are wrong.
         """
         try:
-            if is_uri(self._model) or self._name is not None:
+            if is_uri(self._model) or self._name or self._plugin or self._packages:
                 models = self.found()
             else:
                 models = self._readable(name)
@@ -111,6 +129,29 @@ class Source:
         if (path / "MLmodel").is_file() and not (path / SETTINGS_FILE).is_file():
             return []
         return sorted(file for file in path.rglob(SETTINGS_FILE) if file.is_file())
+
+    def _of_plugin(self, plugin: PluginArgument) -> FoundModel:
+        uri = self._model
+        if is_uri(uri):
+            return model_of_plugin(plugin, uri, self._environ, self._name, name_of_uri(uri))
+        path = Path(uri).resolve()
+        if not path.exists():
+            raise ConfigurationError(f"MODEL '{uri}' does not exist; expected a path or a URI")
+        default = name_of_folder(path.with_suffix("") if path.is_file() else path)
+        return model_of_plugin(plugin, str(path), self._environ, self._name, default)
+
+    def _with_packages(self, models: list[FoundModel]) -> FoundModel:
+        if len(models) != 1:
+            raise ConfigurationError(
+                f"--packages is for one model, but '{self._model}' holds {len(models)}"
+            )
+        (model,) = models
+        environment = model.settings.environment
+        packages = [*environment.get("packages", ()), *self._packages]
+        settings = replace(model.settings, environment={**environment, "packages": packages})
+        return replace(
+            model, settings=settings, origins={**model.origins, "environment": "--packages"}
+        )
 
     def _of_uri(self) -> FoundModel:
         return model_of_uri(self._model, self._environ, self._name, name_of_uri(self._model))

@@ -16,6 +16,7 @@ import msgspec
 from headrace.errors import ConfigurationError
 from headrace.repository.artifacts import is_uri
 from headrace.repository.names import checked_name, checked_version
+from headrace.repository.plugin_argument import PluginArgument
 from headrace.settings import MIB, ModelSettings
 
 MLFLOW_RUNTIME = "headrace.runtimes.mlflow:MLflowRuntime"
@@ -144,6 +145,23 @@ def model_of_uri(
         values["name"], origins["name"] = name, "--name"
     values.setdefault("name", default)
     return _found(values, origins, None, ())
+
+
+def model_of_plugin(
+    plugin: PluginArgument, uri: str, environ: Mapping[str, str], name: str | None, default: str
+) -> FoundModel:
+    """The model that a plugin loads from `uri`, an absolute path or a URI.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    values, origins = _from_environment(environ)
+    values["uri"], origins["uri"] = uri, "MODEL"
+    values["implementation"], origins["implementation"] = plugin.implementation, "--plugin"
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default)
+    return _found(values, origins, plugin.folder, ())
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

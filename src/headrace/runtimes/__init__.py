@@ -6,12 +6,15 @@ Importing this package loads no framework.
 from __future__ import annotations
 
 import importlib
+import os
+from functools import partial
 from typing import Any
 
 from headrace.compat import alias
 from headrace.errors import HeadraceError, LoadFailed, shorten
 from headrace.model import Model
 from headrace.runtimes import import_path
+from headrace.runtimes.plugin import PluginRuntime, is_plugin
 from headrace.settings import ModelSettings
 
 _SKLEARN = "headrace.runtimes.sklearn:SKLearnRuntime"
@@ -53,8 +56,9 @@ def create(settings: ModelSettings) -> Model:
     """Import the class that `settings.implementation` names and make the model, not yet loaded.
 
     A user's class is written `module:Class` or `module.Class`; its module is looked for in
-    the model's folder, then in the working directory, then wherever Python looks. A class that
-    is no `Model` itself makes one in its `from_settings`, as MLServer's do.
+    the model's folder, then in the working directory, then wherever Python looks. `file.py:Class`
+    names a file, relative to the model's folder, whose own folder is looked in first. A class
+    that is no `Model` itself makes one in its `from_settings`, as MLServer's do, or is a plugin.
 
     Raises:
         LoadFailed: there is no such module or class, importing it failed, or it is no `Model`.
@@ -65,11 +69,14 @@ def create(settings: ModelSettings) -> Model:
         import_path.put_working_directory()
         if settings.folder:
             import_path.put_first(settings.folder)
-    cls = _find(known or settings.implementation)
+    cls = _find(known or _importable(settings))
     make = getattr(cls, "from_settings", cls)
-    if not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
+    if make is cls and is_plugin(cls):
+        make = partial(PluginRuntime.of, cls)
+    elif not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
         raise LoadFailed(
-            f"implementation '{shorten(settings.implementation)}' is not a subclass of Model"
+            f"implementation '{shorten(settings.implementation)}' is not a subclass of Model "
+            "or BasePlugin"
         )
     try:
         model: Model = make(settings)
@@ -81,6 +88,22 @@ def create(settings: ModelSettings) -> Model:
             f"{type(error).__name__} was raised"
         ) from error
     return model
+
+
+def _importable(settings: ModelSettings) -> str:
+    """The implementation, with a file in it made a module that will be found."""
+    path, _, name = settings.implementation.rpartition(":")
+    if not path.endswith(".py"):
+        return settings.implementation
+    path = os.path.abspath(os.path.join(settings.folder, path))
+    if not os.path.isfile(path):
+        raise LoadFailed(
+            f"implementation '{shorten(settings.implementation)}' could not be imported: there "
+            "is no such file"
+        )
+    folder, file = os.path.split(path)
+    import_path.put_first(folder)
+    return f"{file[:-3]}:{name}"
 
 
 def _find(implementation: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
+from headrace.codecs.registry import chosen
 from headrace.errors import HeadraceError
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
@@ -106,7 +107,8 @@ class MLflowRuntime(Model):
         """Answer a request that already conforms to the signature, or a raw scoring body.
 
         Raises:
-            InvalidInput: a body, column or tensor is not what the signature takes.
+            InvalidInput: a body, column or tensor is not what the signature takes, or a wanted
+                output is none of the model's.
             BadModelOutput: the model's answer cannot be sent.
         """
         if request.content_type == SCORING:
@@ -114,7 +116,7 @@ class MLflowRuntime(Model):
         else:
             value = self._value(request)
             params = _params(request.parameters)
-        return _encode(self._predict(value, params))
+        return chosen(_encode(self._predict(value, params)), request.outputs)
 
     def _value(self, request: InferenceRequest) -> Any:
         signature = self._signature

@@ -14,7 +14,10 @@ from headrace.errors import LoadFailed, MissingDependency, shorten
 
 
 def fetch(uri: str, folder: str) -> dict[str, str]:
-    """The local path of a model; artifacts that are already local are used where they lie."""
+    """The local path of a model; artifacts that are already local are used where they lie.
+
+    Whether it is an MLflow model is for its runtime to say: a plugin takes any file or folder.
+    """
     try:
         import mlflow.artifacts
     except ImportError:
@@ -26,8 +29,6 @@ def fetch(uri: str, folder: str) -> dict[str, str]:
         path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
     except Exception as exc:
         return _failure(LoadFailed.kind, f"MLflow cannot fetch '{uri}': {shorten(exc, 300)}")
-    if not os.path.isfile(os.path.join(path, "MLmodel")):
-        return _failure(LoadFailed.kind, f"'{uri}' is not an MLflow model: it has no MLmodel file")
     return {"path": path}
 
 

@@ -1,7 +1,7 @@
 """Logs a model to the MLflow server of MLFLOW_TRACKING_URI and registers it as `wine`, twice.
 
-`register_wine.py TABLE.csv`: version 1 guesses the quality and has the alias `champion`; version
-2 guesses ten more. Prints one JSON object with their ids.
+`register_wine.py TABLE.csv`: version 1 guesses the quality, has the alias `champion` and is in
+the stage Production; version 2 guesses ten more. Prints one JSON object with their ids.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main() -> None:
         expected = model.predict(wines.head(3)).tolist()
         logged.append({"run": run.info.run_id, "model_id": info.model_id, "expected": expected})
     mlflow.MlflowClient().set_registered_model_alias("wine", "champion", "1")
+    mlflow.MlflowClient().transition_model_version_stage("wine", "1", "Production")
     sys.stdout.write("\n" + json.dumps(logged))
 
 

@@ -1,0 +1,1 @@
+"""What plugins of the MLflow pluggable scoring server import, under its own name."""

@@ -1,0 +1,61 @@
+"""Which part of a form is the payload, and which forms hold none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.errors import InvalidInput
+from headrace.http.multipart import MOST_PARTS, payload
+
+TYPE = "multipart/form-data; boundary=XX"
+FILE = b'Content-Disposition: form-data; name="f"; filename="a.png"\r\nContent-Type: image/png'
+FIELD = b'Content-Disposition: form-data; name="note"'
+
+
+def form(*parts):
+    body = b"".join(b"--XX\r\n" + head + b"\r\n\r\n" + data + b"\r\n" for head, data in parts)
+    return body + b"--XX--\r\n"
+
+
+@given(st.binary())
+def test_the_bytes_of_a_file_come_back_unchanged(data):
+    if b"\r\n--XX" not in b"\r\n" + data:
+        assert payload(form((FILE, data)), TYPE) == (data, "image/png")
+
+
+def test_the_only_file_is_the_payload_whatever_fields_are_around_it():
+    assert payload(form((FIELD, b"a"), (FILE, b"b"), (FIELD, b"c")), TYPE) == (b"b", "image/png")
+
+
+def test_the_only_part_is_the_payload_though_it_is_no_file():
+    assert payload(form((FIELD, b"a")), TYPE) == (b"a", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(form((FILE, b"a"), (FILE, b"b")), "2 files", id="two files"),
+        pytest.param(form((FIELD, b"a"), (FIELD, b"b")), "no file and 2 fields", id="two fields"),
+        pytest.param(b"--XX--\r\n", "no file and 0 fields", id="nothing"),
+        pytest.param(form((FILE, b"a"))[:-8], "before its last boundary", id="cut short"),
+        pytest.param(b"", "before its last boundary", id="empty"),
+        pytest.param(b"hello", "not a valid multipart form", id="no form"),
+        pytest.param(form(*[(FIELD, b"")] * (MOST_PARTS + 1)), "more than", id="many parts"),
+    ],
+)
+def test_a_form_without_exactly_one_payload_is_refused(body, words):
+    with pytest.raises(InvalidInput, match=words):
+        payload(body, TYPE)
+
+
+@given(st.binary())
+def test_no_bytes_make_it_fail_otherwise(body):
+    with pytest.raises(InvalidInput):
+        payload(b"--XX\r\n" + body, TYPE)
+
+
+def test_a_form_needs_its_boundary():
+    with pytest.raises(InvalidInput, match="boundary"):
+        payload(form((FILE, b"a")), "multipart/form-data")
