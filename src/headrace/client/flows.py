@@ -6,6 +6,7 @@ drives it decides whether to block or to await.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from headrace.errors import shorten
 from headrace.protocol.messages import InferenceRequest
 
 T = TypeVar("T")
+
+logger = logging.getLogger("headrace.client")
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
@@ -78,6 +81,7 @@ class Policy:
                     raise
                 if deadline is not None and self.clock() + pause >= deadline:
                     raise
+                logger.debug("trying again in %.1f s: %s", pause, error.message)
             attempt += 1
             yield Pause(pause)
 

@@ -10,7 +10,7 @@ import grpc.aio
 from headrace.client import operations as ops
 from headrace.client import rpc
 from headrace.client.errors import ClientError
-from headrace.client.transports import Options
+from headrace.client.transports import Options, wire
 
 SERVICE = "/inference.GRPCInferenceService/"
 # Large tensors are what this is for: the server's cap on a message is the one that holds.
@@ -31,6 +31,7 @@ class GrpcTransport:
 
     def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         method, message, answer = rpc.call_of(operation)
+        wire.debug("sent %s: %s", method, message)
         call = self._channel.unary_unary(
             SERVICE + method, type(message).SerializeToString, answer.FromString
         )
@@ -38,6 +39,7 @@ class GrpcTransport:
             reply = call(message, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _translated(error) from error
+        wire.debug("received %s: %s", method, reply)
         return rpc.value_of(operation, reply)
 
     def close(self) -> None:
@@ -55,6 +57,7 @@ class AsyncGrpcTransport:
 
     async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         method, message, answer = rpc.call_of(operation)
+        wire.debug("sent %s: %s", method, message)
         call = self._opened().unary_unary(
             SERVICE + method, type(message).SerializeToString, answer.FromString
         )
@@ -62,6 +65,7 @@ class AsyncGrpcTransport:
             reply = await call(message, timeout=timeout, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
+        wire.debug("received %s: %s", method, reply)
         return rpc.value_of(operation, reply)
 
     async def close(self) -> None:
@@ -98,5 +102,6 @@ def _metadata(options: Options) -> tuple[tuple[str, str], ...]:
 
 def _translated(error: Any) -> ClientError:
     """The one place where exceptions of gRPC become ours."""
+    wire.debug("received %s: %s", error.code().name, error.details())
     trailing = {str(key): value for key, value in error.trailing_metadata() or ()}
     return rpc.error_of(error.code().name, error.details() or "", trailing)

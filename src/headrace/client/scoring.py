@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -27,6 +29,8 @@ from headrace.client.schemes import open_async_transport
 from headrace.client.transports import AsyncTransport, Options, drive_async
 from headrace.errors import ConfigurationError
 
+logger = logging.getLogger("headrace.client")
+
 # Rows of a table that travel as one where nobody said how many.
 TABLE_ROWS = 1000
 # Faults that one bad row can cause for its whole batch.
@@ -39,7 +43,11 @@ Report = Callable[[Done], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What to score and how. `batch_size` counts lines, or rows of a table; None for a default."""
+    """What to score and how. `batch_size` counts lines, or rows of a table; None for a default.
+
+    Each of the `workers` begins its next batch `interval` seconds or more after the last one,
+    and up to `jitter` seconds later by chance.
+    """
 
     url: str
     model: str
@@ -48,6 +56,8 @@ class Job:
     version: str | None = None
     workers: int = 10
     batch_size: int | None = None
+    interval: float = 0.0
+    jitter: float = 0.0
     binary: bool = False
     policy: Policy = Policy()
     options: Options = Options()
@@ -94,7 +104,7 @@ async def _score_rest(job: Job, part: PartFile, transport: AsyncTransport, repor
     size = job.batch_size or (1 if sources.kind_of(job.input) == "lines" else TABLE_ROWS)
     report(part.done)
     batches = sources.batches(job.input, part.done.entries, size, inputs)
-    async with aclosing(_in_order(batches, asker, job.workers)) as answered:
+    async with aclosing(_in_order(batches, asker, job)) as answered:
         async for outcomes in answered:
             for outcome in outcomes:
                 part.add(outcome)
@@ -102,17 +112,26 @@ async def _score_rest(job: Job, part: PartFile, transport: AsyncTransport, repor
 
 
 async def _in_order(
-    batches: Iterator[Batch], asker: _Asker, workers: int
+    batches: Iterator[Batch], asker: _Asker, job: Job
 ) -> AsyncGenerator[list[Outcome], None]:
-    """The outcomes of the batches in their order, `workers` of them under way at once."""
+    """The outcomes of the batches in their order, `job.workers` of them under way at once."""
     # As many again may be finished and waiting for a slower one before them.
-    window = workers * 2
-    slots = asyncio.Semaphore(workers)
+    window = job.workers * 2
+    slots = asyncio.Semaphore(job.workers)
+    loop = asyncio.get_running_loop()
     pending: deque[asyncio.Task[list[Outcome]]] = deque()
 
     async def take(batch: Batch) -> list[Outcome]:
-        async with slots:
+        await slots.acquire()
+        free = loop.time() + job.interval + random.uniform(0, job.jitter)
+        try:
             return await asker.outcomes(batch)
+        finally:
+            # The answer does not wait for the pause, and nor does the end of the run.
+            if loop.time() < free:
+                loop.call_at(free, slots.release)
+            else:
+                slots.release()
 
     try:
         for batch in batches:
@@ -160,9 +179,16 @@ class _Asker:
     async def _outcome(self, batch: Batch) -> Outcome:
         if batch.fault is not None:
             raise batch.fault
+        last = batch.start + len(batch.rows) - 1
+        logger.debug("entries %d to %d: sending", batch.start, last)
         operation = ops.Infer(self._job.model, batch.request, self._job.version, self._job.binary)
         flow = self._job.policy.calling(operation)
-        result: InferResult = await drive_async(flow, self._transport)
+        try:
+            result: InferResult = await drive_async(flow, self._transport)
+        except ClientError as error:
+            logger.debug("entries %d to %d: %s", batch.start, last, error.message)
+            raise
+        logger.debug("entries %d to %d: answered", batch.start, last)
         batch.divide(result)
         return Outcome(batch, result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ except ImportError as _missing:
     raise ImportError("headrace.client needs httpx: pip install 'headrace[client]'") from _missing
 
 T = TypeVar("T")
+
+# At DEBUG, all that travels.
+wire = logging.getLogger("headrace.client.wire")
 
 # Compressing numbers costs more than sending them; who is far away asks for it in `headers`.
 HEADERS = {"accept": "application/json, application/octet-stream", "accept-encoding": "identity"}
@@ -77,6 +81,7 @@ class HttpTransport:
 
     def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         request = rest.request_of(operation, timeout)
+        _log_sent(request)
         with _translated():
             answer = self._http.request(
                 request.method,
@@ -85,6 +90,7 @@ class HttpTransport:
                 headers=request.headers,
                 timeout=timeout,
             )
+        _log_received(answer)
         return rest.value_of(operation, answer.status_code, answer.headers, answer.content)
 
     def close(self) -> None:
@@ -99,6 +105,7 @@ class AsyncHttpTransport:
 
     async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         request = rest.request_of(operation, timeout)
+        _log_sent(request)
         with _translated():
             # httpx times each step; this is the sum of them.
             async with asyncio.timeout(timeout):
@@ -109,6 +116,7 @@ class AsyncHttpTransport:
                     headers=request.headers,
                     timeout=timeout,
                 )
+        _log_received(answer)
         return rest.value_of(operation, answer.status_code, answer.headers, answer.content)
 
     async def close(self) -> None:
@@ -154,6 +162,14 @@ async def drive_async(flow: Flow[T], transport: AsyncTransport) -> T:
     except StopIteration as done:
         value_of_flow: T = done.value
         return value_of_flow
+
+
+def _log_sent(request: rest.HttpRequest) -> None:
+    wire.debug("sent %s %s: %s", request.method, request.path, request.body)
+
+
+def _log_received(answer: httpx.Response) -> None:
+    wire.debug("received %d: %s", answer.status_code, answer.content)
 
 
 @contextmanager

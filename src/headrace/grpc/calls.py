@@ -66,6 +66,9 @@ class CallRunner:
             try:
                 answer = await method(_parse(kind, body), rpc)
                 encoded: bytes = answer.SerializeToString()
+            except asyncio.CancelledError:
+                _log_leaving(rpc)
+                raise
             except Exception as exc:
                 await _refuse(rpc, exc)
             return encoded
@@ -86,6 +89,9 @@ class CallRunner:
                     async with aclosing(method(_parse(kind, body), rpc)) as answers:
                         async for answer in answers:
                             await context.write(answer.SerializeToString())
+                except asyncio.CancelledError:
+                    _log_leaving(rpc)
+                    raise
                 except Exception as exc:
                     await _refuse(rpc, exc)
                 finally:
@@ -107,6 +113,11 @@ def _parse(kind: Any, body: bytes) -> Any:
         return kind.FromString(body)
     except DecodeError:
         raise InvalidInput(f"the request is not a valid {kind.DESCRIPTOR.name} message") from None
+
+
+def _log_leaving(rpc: Rpc) -> None:
+    extra = {"request_id": rpc.request_id, "status": grpc.StatusCode.CANCELLED.name}
+    logger.debug("the call was cancelled", extra=extra)
 
 
 async def _refuse(rpc: Rpc, exc: Exception) -> NoReturn:

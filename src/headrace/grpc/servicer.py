@@ -128,7 +128,7 @@ class InferenceService:
 
     async def repository_model_load(self, message: Any, rpc: Rpc) -> pb.RepositoryModelLoadResponse:
         name = _model_name(message)
-        await self._dataplane.load(name)
+        await self._dataplane.load(name, message.parameters)
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def repository_model_unload(
