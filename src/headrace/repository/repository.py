@@ -27,6 +27,8 @@ class ModelRepository:
         self._loader = loader
         self._find = find
         self._models: dict[str, Versions] = {}
+        # Of `_models`; emptied with every change of it.
+        self._sorted: list[ServedModel] = []
         self._busy: dict[str, asyncio.Task[Any]] = {}
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
@@ -69,12 +71,14 @@ class ModelRepository:
         await asyncio.shield(self._begin(name, self._unload(name)))
 
     def models(self) -> list[ServedModel]:
-        """All models, sorted by name, oldest version first."""
-        return [
-            model
-            for _, versions in sorted(self._models.items())
-            for model in sorted(versions.values(), key=_version_order)
-        ]
+        """All models, sorted by name, oldest version first. Hot."""
+        if not self._sorted:
+            self._sorted = [
+                model
+                for _, versions in sorted(self._models.items())
+                for model in sorted(versions.values(), key=_version_order)
+            ]
+        return self._sorted
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """The model of that name; without a version the un-versioned or the highest loaded one.
@@ -122,8 +126,13 @@ class ModelRepository:
 
     def _add(self, settings: ModelSettings) -> ServedModel:
         model = self._loader.admit(settings)
-        self._models.setdefault(settings.name, {})[settings.version] = model
+        versions = self._models.get(settings.name, {})
+        self._put(settings.name, {**versions, settings.version: model})
         return model
+
+    def _put(self, name: str, versions: Versions) -> None:
+        self._models[name] = versions
+        self._sorted = []
 
     async def _load_each(self, models: list[ServedModel]) -> list[HeadraceError]:
         loads = (self._loader.load(model) for model in models)
@@ -141,7 +150,7 @@ class ModelRepository:
             model.wanted = any(before.wanted for before in old.values())
         beside = any(model.state is State.READY for model in old.values())
         if not beside:
-            self._models[name] = new
+            self._put(name, new)
         failures = await self._load_each(list(new.values()))
         if failures:
             await self._end(list(new.values()), "another version of the model did not load")
@@ -149,7 +158,7 @@ class ModelRepository:
                 _note(old, f"the last load failed: {failures[0].message}")
             raise failures[0]
         # From here to the next await nothing else runs: no request sees half of the change.
-        self._models[name] = new
+        self._put(name, new)
         for version, model in new.items():
             model.wanted = True
             if (before := old.get(version)) is not None:
