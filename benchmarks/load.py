@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# `[==[` opens a Lua string that only `]==]` closes, which no compact JSON holds.
 SCRIPT = """wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = [==[{body}]==]
+wrk.headers["Content-Type"] = "{content_type}"
+wrk.body = "{body}"
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
@@ -58,9 +57,11 @@ def wrk_version() -> str:
     return (said.stdout + said.stderr).splitlines()[0].split(" Copyright")[0]
 
 
-def write_script(path: Path, body: bytes) -> None:
+def write_script(path: Path, body: bytes, content_type: str = "application/json") -> None:
     """Write the Lua script that posts `body`."""
-    path.write_text(SCRIPT.format(body=body.decode()))
+    # Every byte by its number: a Lua string may hold any of them.
+    escaped = "".join(f"\\{byte:03}" for byte in body)
+    path.write_text(SCRIPT.format(body=escaped, content_type=content_type))
 
 
 def run(url: str, script: Path, connections: int, seconds: int) -> Measured:

@@ -18,7 +18,12 @@ from benchmarks import echo
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 10.0
-HEALTH = {"uvicorn": "/", "mlflow": "/ping"}
+HEALTH = {"uvicorn": "/", "mlflow": "/ping", "starlette": "/health"}
+APPS = {"uvicorn": "benchmarks.echo:create", "starlette": "benchmarks.image.app:create"}
+PLUGINS = {
+    "headrace-plugin": "benchmarks.image.plugins:Single",
+    "headrace-plugin-batched": "benchmarks.image.plugins:Batched",
+}
 OURS = ("/v2/health/live", "/v2/health/ready")
 
 
@@ -95,9 +100,9 @@ def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
 
 
 def _command(name: str, argument: Path, port: int) -> list[str]:
-    if name == "uvicorn":
+    if name in APPS:
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        app = ["--factory", "benchmarks.echo:create", "--port", str(port)]
+        app = ["--factory", APPS[name], "--port", str(port)]
         return [sys.executable, "-m", "uvicorn", *options, *app]
     if name == "mlflow":
         where = ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
@@ -108,6 +113,9 @@ def _command(name: str, argument: Path, port: int) -> list[str]:
         *("--metrics-port", str(_free_port())),
     ]
     named = [] if name == "headrace-many" else ["--name", "wine"]
+    if name in PLUGINS:
+        module, _, plugin = PLUGINS[name].partition(":")
+        named += ["--plugin", module, "--plugin-class", plugin]
     return [sys.executable, "-m", "headrace", "serve", str(argument), *named, *ports]
 
 
