@@ -59,6 +59,11 @@ class Environments:
             return await self._built(settings, note)
         except LoadFailed as error:
             raise type(error)(f"model '{settings.name}': {error.message}") from None
+        except OSError as error:
+            raise LoadFailed(
+                f"model '{settings.name}': what it says about its environment cannot be read: "
+                f"{error.strerror}"
+            ) from None
 
     async def close(self) -> None:
         """End what is being made, and let go of the environments in use."""

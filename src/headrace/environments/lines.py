@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -75,6 +76,9 @@ def read_text(file: Path) -> str:
         LoadFailed: it is missing, too large or not text.
     """
     shown = shorten(file.name)
+    # Reading from a pipe or a device might never end.
+    if file.exists() and not file.is_file():
+        raise LoadFailed(f"'{shown}' is not a file")
     try:
         with file.open("rb") as opened:
             data = opened.read(LARGEST_FILE + 1)
@@ -107,6 +111,8 @@ class _Reader:
             self._count += 1
             if self._count > MOST_LINES:
                 raise LoadFailed(f"its requirements have more than {MOST_LINES} lines")
+            if not text.isprintable():
+                raise LoadFailed(f"'{shorten(text)}' has characters that no requirement has")
             option, value = _option(text)
             if option in _INCLUDE and not _URL.match(value):
                 found += self.include(folder / value)
@@ -156,9 +162,11 @@ def _requirement(text: str, folder: Path) -> Line:
     except InvalidRequirement:
         requirement = None
     url = text if _URL.match(text) else (requirement.url if requirement else None) or ""
+    if url.startswith("file:"):
+        path = Path(unquote(url.removeprefix("file://").partition("#")[0]))
+        return Line(text, text, requirement, _digest(path))
     if url:
-        path = Path(unquote(urlsplit(url).path))
-        return Line(text, text, requirement, _digest(path) if url.startswith("file:") else "")
+        return Line(text, text, requirement)
     # Of what parses as a name, only archives are looked for: a folder may be called `numpy`.
     path = folder / text.partition(" ;")[0].partition("[")[0].strip()
     if requirement is None or (text.endswith(_ARCHIVES) and path.is_file()):
@@ -172,21 +180,26 @@ def _requirement(text: str, folder: Path) -> Line:
 
 def _digest(path: Path) -> str:
     """What changes when the file, or a file of the project's folder, changes."""
-    if path.is_dir():
-        found = hashlib.sha256()
-        for count, file in enumerate(_files(path)):
-            if count >= MOST_PROJECT_FILES:
-                break
-            status = file.lstat()
-            entry = (str(file.relative_to(path)), status.st_size, status.st_mtime_ns)
-            found.update(repr(entry).encode())
-        return found.hexdigest()
+    shown = shorten(path.name)
     try:
+        if path.is_dir():
+            return _project_digest(path)
+        # A device, such as one of endless zeros, has no content.
+        if path.exists() and not path.is_file():
+            raise LoadFailed(f"'{shown}', which its requirements name, is not a file")
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        shown = shorten(path.name)
         raise LoadFailed(f"'{shown}', which its requirements name: {error.strerror}") from None
+
+
+def _project_digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for file in islice(_files(folder), MOST_PROJECT_FILES):
+        status = file.lstat()
+        entry = (str(file.relative_to(folder)), status.st_size, status.st_mtime_ns)
+        found.update(repr(entry).encode())
+    return found.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

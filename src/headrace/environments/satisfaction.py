@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from packaging.markers import UndefinedEnvironmentName
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
@@ -53,7 +53,7 @@ def _applies(requirement: Requirement) -> bool:
     assert requirement.marker is not None, "the caller looked"
     try:
         return requirement.marker.evaluate()
-    except UndefinedEnvironmentName:
+    except (UndefinedComparison, UndefinedEnvironmentName):
         return True
 
 

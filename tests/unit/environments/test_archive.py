@@ -256,7 +256,9 @@ def test_an_archive_without_python_at_its_top_is_refused(tmp_path: Path) -> None
         unpack(tmp_path / "a.tar", tmp_path / "e")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     name=st.sampled_from(sorted(COMPRESSIONS)),
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from headrace.environments import lines
+from headrace.environments import lines, satisfaction
+from headrace.environments.need import Need
 from headrace.errors import LoadFailed
 
 
@@ -92,12 +97,16 @@ def test_hashes_stay_with_their_requirement(tmp_path: Path) -> None:
         ("-c none.txt", "'none.txt', which its requirements name: No such file or directory"),
         ("-r binary", "'binary' is not UTF-8 text"),
         ("-r large", "'large' is larger than 1048576 bytes"),
+        ("-r pipe", "'pipe' is not a file"),
+        ("-c pipe", "'pipe', which its requirements name, is not a file"),
+        ("a\0b", r"'a\x00b' has characters that no requirement has"),
     ],
 )
 def test_what_cannot_be_read_is_named_without_its_folder(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"a" * 2**20 + b"a")
 
     with pytest.raises(LoadFailed) as failure:
@@ -112,3 +121,16 @@ def test_endless_includes_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(LoadFailed, match="include more than 64 files"):
         lines.read(tmp_path / "0")
+
+
+PIECES = ["a", "==1", " ", "-", "r", "c", "e", "f", "://", "[", "]", "file:", "@", ";", "\\", "\0"]
+PIECES += ["--", "=", "#", "python_version", "<", "'3'", "./", "/a", "%2", "é", '"', "git+"]
+
+
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), max_size=4))
+def test_no_line_makes_it_fail_in_another_way(tmp_path: Path, written: list[str]) -> None:
+    with contextlib.suppress(LoadFailed):
+        satisfaction.unmet(Need(None, tuple(lines.parse(written, tmp_path))))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
-
-import pytest
 
 from headrace.environments import pip_settings
 
@@ -44,28 +40,3 @@ def test_uv_that_was_told_where_packages_come_from_is_told_nothing_else() -> Non
     variables = {"UV_INDEX_URL": "https://mine/simple", "PIP_INDEX_URL": "https://other/simple"}
 
     assert asyncio.run(pip_settings.as_uv_variables(variables)) == {}
-
-
-@pytest.mark.parametrize("pip", ["-m pip", "none"])
-def test_pips_variables_reach_uv_with_pip_and_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: str
-) -> None:
-    if pip == "none":
-        (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
-        (tmp_path / "python").chmod(0o755)
-        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
-    variables |= {
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_INDEX_URL": "https://one/simple",
-        "PIP_EXTRA_INDEX_URL": "https://two/simple",
-        "PIP_CERT": "/ca.pem",
-        "SSL_CERT_FILE": "/kept.pem",
-    }
-    variables.pop("PIP_FIND_LINKS", None)
-
-    assert asyncio.run(pip_settings.as_uv_variables(variables)) == {
-        "UV_DEFAULT_INDEX": "https://one/simple",
-        "UV_INDEX": "https://two/simple",
-        "UV_INDEX_STRATEGY": "unsafe-best-match",
-    }
