@@ -44,7 +44,7 @@ class CatBoostRuntime(BoosterRuntime):
             "predict", empty.datatype, [-1, *answer.shape[1:]], empty.parameters or {}
         )
 
-    def _prepared(self, value: Any) -> Any:
+    def _converted(self, value: Any) -> Any:
         """The value itself, once what its columns of categories hold is known to be fine."""
         categories = self._features.categories
         if categories and not hasattr(value, "columns") and value.dtype.kind not in "iu":

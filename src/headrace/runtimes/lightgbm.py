@@ -63,7 +63,7 @@ class LightGBMRuntime(BoosterRuntime):
         shape = [-1, self._width] if self._is_booster and self._width > 1 else [-1]
         return TensorMetadata("predict", empty.datatype, shape, empty.parameters or {})
 
-    def _prepared(self, value: Any) -> Any:
+    def _converted(self, value: Any) -> Any:
         """The value with its columns of categories as such, and wide numbers kept wide."""
         categories = self._features.categories
         if not hasattr(value, "columns"):

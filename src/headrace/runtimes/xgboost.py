@@ -7,30 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import decode_request
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
-from headrace.model import Model, declared
-from headrace.protocol.messages import (
-    InferenceRequest,
-    InferenceResponse,
-    ModelMetadata,
-    TensorMetadata,
-)
+from headrace.errors import InvalidInput, listing
+from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
-from headrace.runtimes.sklearn import check_features, content_type_of, encode_methods
+from headrace.runtimes.methods import MethodsRuntime, check_features
 
 FILES = ("model.ubj", "model.json", "model.bst", "model.xgb")
+METHODS = ("predict", "predict_proba")
 _ESTIMATORS = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
 
 
-class XGBoostRuntime(Model):
+class XGBoostRuntime(MethodsRuntime):
     """Serve a Booster, or the scikit-learn estimator that the file says it was saved from.
 
-    Outputs are `predict` (the default) and, for classifiers, `predict_proba`. Input is one
-    array of shape [rows, features], or a table with one input per column.
+    Outputs are `predict` (the default) and, for classifiers, `predict_proba`.
     """
 
-    row_independent = True
     platform = "xgboost"
 
     def load(self) -> None:
@@ -38,53 +30,24 @@ class XGBoostRuntime(Model):
         path = artefact.locate(self.settings, FILES)
         what = f"the XGBoost model '{self.settings.name}'"
         self._model = artefact.read(what, lambda: load_model(path))
-        methods = ("predict", "predict_proba")
-        self._available = [name for name in methods if hasattr(self._model, name)]
-        self._default = self.settings.extra.get("predict_fn") or "predict"
-        if self._default not in self._available:
-            raise LoadFailed(
-                f"{what} has no method '{shorten(self._default)}', only {listing(self._available)}"
-            )
+        self._offer(what, [name for name in METHODS if hasattr(self._model, name)])
 
-    def unload(self) -> None:
-        self._model = None
-
-    def metadata(self) -> ModelMetadata:
-        features = feature_count(self._model)
-        inputs = [TensorMetadata("input-0", "FP32", [-1, features], {"content_type": "np"})]
-        return ModelMetadata(
-            platform=self.settings.platform or self.platform,
-            inputs=declared(self.settings.inputs) or inputs,
-            outputs=declared(self.settings.outputs) or self._outputs(),
-            parameters={"content_type": self.settings.content_type or "np"},
-            row_independent=self.row_independent,
-        )
-
-    def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Answer with the requested methods' results, each named after its method.
-
-        Raises:
-            InvalidInput: an unknown output, or another number of features than trained on.
-        """
-        wanted = request.outputs or [self._default]
-        for name in wanted:
-            if name not in self._available:
-                raise InvalidInput(
-                    f"output '{shorten(name)}' is not available, this model has "
-                    f"{listing(self._available)}"
-                )
-        value = decode_request(request, content_type_of(request, self.settings.content_type))
-        check_features(value, feature_count(self._model))
-        answers: dict[str, Any] = {}
-        for name in wanted:
-            answers[name] = predict(self._model, value, name)
-        return encode_methods(answers)
+    def _inputs(self) -> list[TensorMetadata]:
+        shape = [-1, feature_count(self._model)]
+        return [TensorMetadata("input-0", "FP32", shape, {"content_type": "np"})]
 
     def _outputs(self) -> list[TensorMetadata]:
         classes = getattr(self._model, "n_classes_", None)
         labels = "INT64" if classes is not None else "FP32"
         rows = {"predict": (labels, [-1]), "predict_proba": ("FP32", [-1, int(classes or -1)])}
         return [TensorMetadata(name, *rows[name]) for name in self._available]
+
+    def _prepared(self, value: Any) -> Any:
+        check_features(value, feature_count(self._model))
+        return value
+
+    def _call(self, method: str, value: Any) -> Any:
+        return predict(self._model, value, method)
 
 
 def load_model(path: str) -> Any:

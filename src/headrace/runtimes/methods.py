@@ -1,0 +1,146 @@
+"""Models served by their methods: `predict`, `predict_proba` and the like are the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.codecs import decode_request, encode_response
+from headrace.codecs.array import tensor_of
+from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.model import Model, declared
+from headrace.protocol.messages import (
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+    TensorMetadata,
+)
+from headrace.protocol.tensor import Tensor
+
+
+class MethodsRuntime(Model):
+    """Serve methods of `self._model`, each as an output of its name.
+
+    A subclass loads the model and then calls `_offer`. The answer has the default method
+    unless the request asks for others. Input is one array of shape [rows, features], or a table
+    with one input per column, which is also what several inputs without a content type mean.
+    """
+
+    row_independent = True
+    _model: Any
+    # How a lone input is read unless the request or the settings say.
+    _content_type = "np"
+
+    def _offer(self, what: str, methods: Sequence[str]) -> None:
+        """Take the methods that can be asked for, and the default among them.
+
+        Raises:
+            LoadFailed: there is none, or not the one that `extra["predict_fn"]` names.
+        """
+        self._available = list(methods)
+        chosen = self.settings.extra.get("predict_fn")
+        self._default = chosen or ("predict" if "predict" in methods else "")
+        if not chosen and methods and not self._default:
+            self._default = self._available[-1]
+        if self._default not in self._available:
+            raise LoadFailed(
+                f"{what} has no method '{shorten(self._default or 'predict')}', only "
+                f"{listing(self._available) or 'none that can be served'}"
+            )
+
+    def unload(self) -> None:
+        self._model = None
+
+    def metadata(self) -> ModelMetadata:
+        return ModelMetadata(
+            platform=self.settings.platform or self.platform,
+            inputs=declared(self.settings.inputs) or self._inputs(),
+            outputs=declared(self.settings.outputs) or self._outputs(),
+            parameters={"content_type": self.settings.content_type or self._content_type},
+            row_independent=self.row_independent,
+        )
+
+    def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer with the requested methods' results, each named after its method.
+
+        Raises:
+            InvalidInput: an unknown output, or columns that the model was not trained on.
+        """
+        wanted = request.outputs or [self._default]
+        for name in wanted:
+            if name not in self._available:
+                raise InvalidInput(
+                    f"output '{shorten(name)}' is not available, this model has "
+                    f"{listing(self._available)}"
+                )
+        kind = content_type_of(request, self.settings.content_type)
+        value = self._prepared(decode_request(request, kind))
+        return encode_methods({name: self._call(name, value) for name in wanted})
+
+    def _inputs(self) -> list[TensorMetadata]:
+        """What the model itself knows of its inputs."""
+        raise NotImplementedError
+
+    def _outputs(self) -> list[TensorMetadata]:
+        """What the model itself knows of the outputs of its methods."""
+        raise NotImplementedError
+
+    def _prepared(self, value: Any) -> Any:
+        """The array or table as the framework takes it.
+
+        Raises:
+            InvalidInput: it is not one the model was trained on.
+        """
+        raise NotImplementedError
+
+    def _call(self, method: str, value: Any) -> Any:
+        """The answer of one method."""
+        raise NotImplementedError
+
+
+def content_type_of(request: InferenceRequest, default: str | None) -> str:
+    """The request's content type; without one several inputs are the columns of a table."""
+    return request.content_type or default or ("pd" if len(request.inputs) > 1 else "np")
+
+
+def check_features(value: Any, expected: int | None) -> None:
+    """Require a table or array of `expected` columns, where both are known.
+
+    Raises:
+        InvalidInput: the shape differs; the message has both.
+    """
+    shape = getattr(value, "shape", None)
+    if expected is None or shape is None:
+        return
+    if len(shape) < 2:
+        raise InvalidInput(
+            f"the model takes rows of {expected} features, shape [-1, {expected}], "
+            f"got shape {list(shape)}"
+        )
+    if len(shape) == 2 and shape[1] != expected:
+        raise InvalidInput(f"the model takes {expected} features, got {shape[1]}")
+
+
+def encode_methods(answers: dict[str, Any]) -> InferenceResponse:
+    """One output per method; a lone DataFrame becomes one output per column.
+
+    A method that answers with a list of arrays, one per target, becomes outputs numbered
+    from 1 after the method's name.
+    """
+    if len(answers) == 1:
+        ((name, value),) = answers.items()
+        if not isinstance(value, list):
+            return encode_response(value, name)
+    tensors: list[Tensor] = []
+    for name, value in answers.items():
+        if isinstance(value, list):
+            tensors += [
+                tensor_of(f"{name}-{number}", np.asarray(item))
+                for number, item in enumerate(value, 1)
+            ]
+        else:
+            dense = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+            tensors.append(tensor_of(name, dense))
+    return InferenceResponse(tensors, {"content_type": "dict"})
