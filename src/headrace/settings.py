@@ -30,6 +30,9 @@ class ServerSettings:
     host: str = _flag("127.0.0.1", "address to listen on")
     http_port: int = _flag(8080, "port of the HTTP door; 0 picks a free one for every listener")
     grpc_port: int = _flag(8081, "port of the gRPC door; follows --http-port 0")
+    native_grpc: bool | None = _flag(
+        None, "carry gRPC by the native core; without it, only where that is installed"
+    )
     metrics_port: int = _flag(8082, "port of the metrics listener; follows --http-port 0")
     ready_fd: int | None = _flag(
         None, "file descriptor that gets the addresses as one JSON line when ready"

@@ -35,8 +35,8 @@ DESCRIBED = {
 
 
 @pytest.fixture(scope="package")
-def announced(tmp_path_factory):
-    """The addresses of a server with the models `echo`, `double`, `fails` and `plugin`."""
+def models(tmp_path_factory):
+    """A folder with the models `echo`, `double`, `fails` and `plugin`."""
     root = tmp_path_factory.mktemp("models")
     (root / "echo").mkdir()
     (root / "echo/echo.py").write_text(ECHO)
@@ -44,14 +44,30 @@ def announced(tmp_path_factory):
     write_model(root, "return x * 2", name="double")
     write_model(root, "raise ValueError('no')", name="fails")
     write_plugin(root, PREDICT, name="plugin")
-    with serving(root) as server:
+    return root
+
+
+@pytest.fixture(scope="package")
+def announced(models):
+    """The addresses of a server of these models."""
+    with serving(models, "--no-native-grpc") as server:
         yield server.announced
 
 
 @pytest.fixture(scope="package")
-def doors(announced):
+def announced_natively(models):
+    """Those of another one, whose gRPC runs on the native core."""
+    with serving(models, "--native-grpc") as server:
+        yield server.announced
+
+
+@pytest.fixture(scope="package")
+def doors(announced, announced_natively):
     """Every door, by name."""
-    doors = {name: door(announced) for name, door in DOORS.items()}
+    doors = {
+        name: door(announced_natively if name.startswith("native") else announced)
+        for name, door in DOORS.items()
+    }
     yield doors
     for door in doors.values():
         door.close()

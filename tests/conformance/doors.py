@@ -346,4 +346,6 @@ DOORS = {
     "REST binary": RestBinary,
     "gRPC typed": GrpcTyped,
     "gRPC raw": GrpcRaw,
+    "native gRPC typed": GrpcTyped,
+    "native gRPC raw": GrpcRaw,
 }

@@ -82,7 +82,7 @@ def told_by_grpc(call: Callable[..., Any], *arguments: Any, **more: Any) -> Told
         call(*arguments, **{"timeout": 30, **more})
     except grpc.RpcError as refused:
         trailing = dict(refused.trailing_metadata() or ())
-        retry = int(trailing.get("grpc-retry-pushback-ms", 0)) > 0
+        retry = int(trailing.get("retry-after", 0)) > 0
         kind, code = trailing.get("x-error-code", ""), refused.code().name
         return Told(RPC, code, kind, refused.details(), retry, False)
     raise AssertionError("the call was answered")

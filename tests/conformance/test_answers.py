@@ -20,6 +20,8 @@ EXTREMES = [
     Tensor("x", "FP64", [4], [0.1, 1.7976931348623157e308, -0.0, 5e-324]),
     Tensor("x", "BYTES", [3], [b"mill", b"", "M\u00fchle \u2713".encode()]),
 ]
+# Doors that carry every byte and every number.
+RAW = ["REST binary", "gRPC raw", "gRPC typed", "native gRPC raw", "native gRPC typed"]
 SHAPES = [[6], [2, 3], [3, 2, 1], [1, 1, 6]]
 
 
@@ -61,14 +63,14 @@ def test_many_elements_come_back_the_same(datatype, door):
     assert door.infer("echo", [tensor]).outputs == [tensor]
 
 
-@pytest.mark.parametrize("name", ["REST binary", "gRPC raw"])
+@pytest.mark.parametrize("name", ["REST binary", "gRPC raw", "native gRPC raw"])
 def test_half_precision_travels_raw(name, doors):
     tensor = Tensor("x", "FP16", [3], [0.5, -65504.0, 2.0**-24])
 
     assert doors[name].infer("echo", [tensor]).outputs == [tensor]
 
 
-@pytest.mark.parametrize("name", ["REST JSON", "gRPC typed"])
+@pytest.mark.parametrize("name", ["REST JSON", "gRPC typed", "native gRPC typed"])
 def test_half_precision_has_no_other_form(name, doors):
     tensor = Tensor("x", "FP16", [1], [0.5])
 
@@ -79,7 +81,7 @@ def test_half_precision_has_no_other_form(name, doors):
     assert refused.value.message.startswith("input 'x': FP16 has no")
 
 
-@pytest.mark.parametrize("name", ["REST binary", "gRPC raw", "gRPC typed"])
+@pytest.mark.parametrize("name", RAW)
 def test_nan_keeps_its_bits_where_it_can_be_written(name, doors):
     tensor = Tensor("x", "FP64", [3], [math.nan, math.inf, -math.inf])
 
@@ -88,7 +90,7 @@ def test_nan_keeps_its_bits_where_it_can_be_written(name, doors):
     assert struct.pack("<3d", *output.values) == struct.pack("<3d", *tensor.values)
 
 
-@pytest.mark.parametrize("name", ["REST binary", "gRPC raw", "gRPC typed"])
+@pytest.mark.parametrize("name", RAW)
 def test_bytes_that_are_no_text_come_back_the_same(name, doors):
     tensor = Tensor("x", "BYTES", [2], [b"\x00\xff\xfe", b"\x80"])
 

@@ -20,7 +20,7 @@ from headrace.protocol.tensor import Tensor, check_size
 
 # Where the server tells its own word for an error, and when to come back.
 CODE_KEY = "x-error-code"
-RETRY_KEY = "grpc-retry-pushback-ms"
+RETRY_KEY = "retry-after"
 
 _ERRORS: dict[str, type[errors.ClientError]] = {
     "ABORTED": errors.InvalidRequest,
@@ -105,11 +105,11 @@ def error_of(status: str, message: str, trailing: dict[str, Any]) -> errors.Clie
     kind = _ERRORS.get(status, errors.ServerError)
     if status == "UNAVAILABLE" and code is None:
         kind = errors.ConnectionFailed
-    pushback = str(trailing.get(RETRY_KEY, ""))
+    seconds = str(trailing.get(RETRY_KEY, ""))
     return kind(
         message or f"the server answered {status}",
         code=str(code) if code is not None else None,
-        retry_after=int(pushback) / 1000 if pushback.isdigit() else None,
+        retry_after=float(seconds) if seconds.isdigit() else None,
     )
 
 

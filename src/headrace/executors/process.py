@@ -123,7 +123,8 @@ class WorkerProcess:
             os.close(self._pidfd)
         self.fate = _describe(self._process.wait())
         self._output.close()
-        self.channel.lose(WorkerLost(f"the worker process {self.fate}"))
+        # How it died is for the log; callers get the same words whoever notices first.
+        self.channel.lose(WorkerLost("the worker process died"))
         self.exited.set()
 
 

@@ -45,11 +45,13 @@ class CallRunner:
     """Wraps methods over messages into the behaviours of a grpc.aio server, bytes to bytes.
 
     `in_flight` holds a future for each request being answered. A stream is in flight only while
-    it answers, so that an idle one does not hold up a drain.
+    it answers, so that an idle one does not hold up a drain. `pushback` tells clients with a retry
+    policy how long to wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pushback: bool = True) -> None:
         self.in_flight: set[asyncio.Future[Any]] = set()
+        self._pushback = pushback
         self._prefix = token_hex(4)
         self._ids = count(1)
 
@@ -70,7 +72,7 @@ class CallRunner:
                 _log_leaving(rpc)
                 raise
             except Exception as exc:
-                await _refuse(rpc, exc)
+                await self._refuse(rpc, exc)
             return encoded
 
         return behave
@@ -93,7 +95,7 @@ class CallRunner:
                     _log_leaving(rpc)
                     raise
                 except Exception as exc:
-                    await _refuse(rpc, exc)
+                    await self._refuse(rpc, exc)
                 finally:
                     answered.cancel()
                     self.in_flight.discard(answered)
@@ -107,6 +109,25 @@ class CallRunner:
         context.set_trailing_metadata((("x-request-id", given),))
         return Rpc(context, given)
 
+    async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:
+        """End an RPC with the status of an error, which is logged under the request's id."""
+        extra: dict[str, Any] = {"request_id": rpc.request_id}
+        if isinstance(exc, HeadraceError):
+            error = exc
+        else:
+            logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
+            error = HeadraceError("the server failed on this request; its log has the details")
+        code = row(error).code
+        severe = code is grpc.StatusCode.INTERNAL
+        level = logging.ERROR if severe else logging.INFO
+        if isinstance(error, Cancelled):
+            level = logging.DEBUG
+        extra |= {"status": code.name, "kind": error.kind}
+        logger.log(level, "%s", error.message, extra=extra)
+        metadata = (("x-request-id", rpc.request_id), *error_metadata(error, self._pushback))
+        await rpc.context.abort(code, details(error), metadata)
+        raise AssertionError("abort always raises")
+
 
 def _parse(kind: Any, body: bytes) -> Any:
     try:
@@ -118,23 +139,3 @@ def _parse(kind: Any, body: bytes) -> Any:
 def _log_leaving(rpc: Rpc) -> None:
     extra = {"request_id": rpc.request_id, "status": grpc.StatusCode.CANCELLED.name}
     logger.debug("the call was cancelled", extra=extra)
-
-
-async def _refuse(rpc: Rpc, exc: Exception) -> NoReturn:
-    """End an RPC with the status of an error, which is logged under the request's id."""
-    extra: dict[str, Any] = {"request_id": rpc.request_id}
-    if isinstance(exc, HeadraceError):
-        error = exc
-    else:
-        logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
-        error = HeadraceError("the server failed on this request; its log has the details")
-    code = row(error).code
-    severe = code is grpc.StatusCode.INTERNAL
-    level = logging.ERROR if severe else logging.INFO
-    if isinstance(error, Cancelled):
-        level = logging.DEBUG
-    extra |= {"status": code.name, "kind": error.kind}
-    logger.log(level, "%s", error.message, extra=extra)
-    metadata = (("x-request-id", rpc.request_id), *error_metadata(error))
-    await rpc.context.abort(code, details(error), metadata)
-    raise AssertionError("abort always raises")

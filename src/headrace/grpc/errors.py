@@ -14,7 +14,8 @@ Metadata = tuple[tuple[str, str], ...]
 # triple each byte.
 MAX_DETAILS = 2048
 
-# What clients with a retry policy wait for, in milliseconds; HTTP says `Retry-After: 1`.
+# When to come back: in seconds as HTTP says it, and as clients with a retry policy read it.
+RETRY_AFTER = ("retry-after", "1")
 PUSHBACK = ("grpc-retry-pushback-ms", "1000")
 
 
@@ -62,7 +63,9 @@ def details(error: HeadraceError) -> str:
     return error.message.encode(errors="replace")[:MAX_DETAILS].decode(errors="ignore")
 
 
-def error_metadata(error: HeadraceError) -> Metadata:
+def error_metadata(error: HeadraceError, pushback: bool = True) -> Metadata:
     """What an error adds to the trailing metadata: its kind, and when to come back."""
     kind = ("x-error-code", error.kind)
-    return (kind, PUSHBACK) if row(error).retry_after else (kind,)
+    if not row(error).retry_after:
+        return (kind,)
+    return (kind, RETRY_AFTER, PUSHBACK) if pushback else (kind, RETRY_AFTER)

@@ -24,17 +24,14 @@ class HealthService:
         self._dataplane = dataplane
         self._services = ("", *services)
 
-    def handler(self) -> Any:
-        """The service for `Server.add_generic_rpc_handlers`."""
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """The method handlers by name, for either core."""
         request = health_pb2.HealthCheckRequest.FromString
         response = health_pb2.HealthCheckResponse.SerializeToString
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
-                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
-            },
-        )
+        return {
+            "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
+        }
 
     async def check(self, message: Any, context: Any) -> Any:
         """The state now."""

@@ -7,12 +7,11 @@ import os
 import socket
 from typing import Any
 
-import grpc
 from grpc_reflection.v1alpha import reflection
 
 from headrace.dataplane import DataPlane
 from headrace.errors import ConfigurationError
-from headrace.grpc import health, servicer
+from headrace.grpc import core, health, servicer
 from headrace.grpc.calls import CallRunner
 from headrace.settings import ServerSettings
 
@@ -26,15 +25,16 @@ class GrpcListener:
         self.announce_close = False
         self.port = 0
         self._settings = settings
-        self._runner = CallRunner()
+        native = core.is_native(settings)
+        # The native core refuses metadata whose names begin with `grpc-`, and forgets the call.
+        self._runner = CallRunner(pushback=not native)
         self._closing: asyncio.Task[None] | None = None
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = core.server(native, _options(settings))
         services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        self._server.add_generic_rpc_handlers(
-            (
-                servicer.InferenceService(dataplane, self._runner).handler(),
-                health.HealthService(dataplane, services).handler(),
-            )
+        inference = servicer.InferenceService(dataplane, self._runner)
+        core.register(self._server, servicer.SERVICE, inference.handlers())
+        core.register(
+            self._server, health.SERVICE, health.HealthService(dataplane, services).handlers()
         )
         reflection.enable_server_reflection(services, self._server)
 

@@ -12,6 +12,7 @@ import grpc
 
 from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput, Unimplemented
+from headrace.grpc import model_headers
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.grpc_messages import GrpcRequest, decode_request, encode_response
@@ -31,7 +32,7 @@ class Question(NamedTuple):
 
 
 class InferenceService:
-    """One method per RPC; `handler` is what a server registers.
+    """One method per RPC; `handlers` is what a server registers.
 
     Messages come and go as bytes: they are parsed here, so that a malformed one is refused like
     any other bad input.
@@ -43,8 +44,8 @@ class InferenceService:
         # Loaded models that turned out not to stream, so that they are tried once only.
         self._unstreamed: WeakSet[Any] = WeakSet()
 
-    def handler(self) -> Any:
-        """The service for `Server.add_generic_rpc_handlers`."""
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """The method handlers by name, for either core."""
         unary = {
             "ServerLive": (pb.ServerLiveRequest, self.server_live),
             "ServerReady": (pb.ServerReadyRequest, self.server_ready),
@@ -66,7 +67,7 @@ class InferenceService:
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._runner.stream(pb.ModelInferRequest, self.model_stream_infer)
         )
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+        return handlers
 
     async def server_live(self, message: Any, rpc: Rpc) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
@@ -98,7 +99,7 @@ class InferenceService:
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
         question = self._decode(message, rpc)
-        return _encode(question, await self._infer(question))
+        return _encode(question, _send_headers(question, rpc, await self._infer(question)))
 
     async def model_stream_infer(
         self, message: Any, rpc: Rpc
@@ -118,7 +119,7 @@ class InferenceService:
             if started:
                 raise
             self._unstreamed.add(model)
-        yield _encode(question, await self._infer(question))
+        yield _encode(question, _send_headers(question, rpc, await self._infer(question)))
 
     async def repository_index(self, message: Any, rpc: Rpc) -> pb.RepositoryIndexResponse:
         rows = self._dataplane.index(message.ready)
@@ -144,6 +145,8 @@ class InferenceService:
         id = decoded.request.id or rpc.request_id
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
+        if model.model_metadata.takes_headers:
+            decoded.request.origin = model_headers.origin(rpc.context)
         return Question(model, decoded, id, rpc.timeout())
 
     def _stream(self, question: Question) -> AsyncGenerator[InferenceResponse, None]:
@@ -157,6 +160,16 @@ class InferenceService:
             # Cancelled here, the caller has left; on a future that is done this does nothing.
             call.future.cancel()
         return self._dataplane.finish(call)
+
+
+def _send_headers(question: Question, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:
+    """Send the headers that a model puts into its answer as trailing metadata."""
+    if not question.model.model_metadata.takes_headers:
+        return response
+    response, fields = model_headers.taken(response, question.model.name)
+    if fields:
+        rpc.context.set_trailing_metadata((("x-request-id", rpc.request_id), *fields))
+    return response
 
 
 def _encode(question: Question, response: InferenceResponse) -> pb.ModelInferResponse:

@@ -59,6 +59,6 @@ def test_each_status_has_its_error(status, trailing, error):
 
 
 def test_the_server_says_when_to_come_back():
-    trailing = {"x-error-code": "overloaded", "grpc-retry-pushback-ms": "1500"}
+    trailing = {"x-error-code": "overloaded", "retry-after": "2"}
 
-    assert error_of("UNAVAILABLE", "busy", trailing).retry_after == 1.5
+    assert error_of("UNAVAILABLE", "busy", trailing).retry_after == 2.0
