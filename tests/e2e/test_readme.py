@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -13,14 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.pages import ADDRESS, FENCE
 from support.serving import serving
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*?\n", re.MULTILINE | re.DOTALL)
-# Where the page's server listens: the default port of the HTTP door.
-ADDRESS = "127.0.0.1:8080"
 
 
 class Example(NamedTuple):

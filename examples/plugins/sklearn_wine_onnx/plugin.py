@@ -1,0 +1,53 @@
+"""Guesses the quality of wines with an ONNX model: a table in JSON in, a list of numbers out."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, NamedTuple
+
+import mlflow.onnx
+import numpy as np
+import pandas as pd
+from mlflow.models import get_model_info
+from onnxruntime import InferenceSession
+
+from headrace import InvalidInput
+from headrace.plugins import BasePlugin
+
+
+class Loaded(NamedTuple):
+    """What is made once: the session, and the columns in the order that the model takes them."""
+
+    session: Any
+    columns: list[str]
+
+
+class Plugin(BasePlugin):
+    """Scores tables in pandas' split orientation: `columns`, `index` and `data`."""
+
+    def load_model(self, model_uri: str) -> Loaded:
+        """The session; the ONNX file does not know the columns' names, but the signature does."""
+        model = mlflow.onnx.load_model(model_uri).SerializeToString()
+        session = InferenceSession(model, providers=["CPUExecutionProvider"])
+        return Loaded(session, get_model_info(model_uri).signature.inputs.input_names())
+
+    def request_content_type(self) -> str:
+        return "application/json"
+
+    def predict(self, model: Loaded, data: bytes) -> list[float]:
+        """One guess a row; the column `quality`, which is what is guessed, may be there or not."""
+        try:
+            table = pd.read_json(io.BytesIO(data), orient="split")[model.columns]
+            rows = table.to_numpy(np.float32)
+            # A tree would put what is missing, or too large for float32, on one of its branches.
+            if not np.isfinite(rows).all():
+                raise ValueError("a number is missing or too large")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                "expected a JSON table in split orientation, "
+                f"and numbers in the columns {', '.join(model.columns)}"
+            ) from error
+        (name,) = (each.name for each in model.session.get_inputs())
+        (guesses,) = model.session.run(None, {name: rows})
+        found: list[float] = guesses.ravel().tolist()
+        return found
