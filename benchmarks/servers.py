@@ -20,6 +20,10 @@ START_TIMEOUT = 90.0
 STOP_TIMEOUT = 10.0
 HEALTH = {"uvicorn": "/", "mlflow": "/ping", "starlette": "/health"}
 APPS = {"uvicorn": "benchmarks.echo:create", "starlette": "benchmarks.image.app:create"}
+CORES = {
+    "headrace-grpcio": ["--no-native-grpc"],
+    "headrace-native-grpc": ["--native-grpc"],
+}
 PLUGINS = {
     "headrace-plugin": "benchmarks.image.plugins:Single",
     "headrace-plugin-batched": "benchmarks.image.plugins:Batched",
@@ -34,10 +38,13 @@ class NotStarted(Exception):
 class Server:
     """One running server; `live_after` and `ready_after` are seconds since it was started."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], port: int, grpc_port: int
+    ) -> None:
         self.name = name
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
+        self.grpc = f"127.0.0.1:{grpc_port}"
         self.live_after = 0.0
         self.ready_after = 0.0
 
@@ -74,14 +81,14 @@ def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
     Raises:
         NotStarted: it ended or was not ready in time; `log` has what it said.
     """
-    port = _free_port()
+    port, grpc_port = _free_port(), _free_port()
     # `mlflow models serve` looks for uvicorn on the path.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", echo.ANSWER: str(argument)}
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(name, argument, port),
+            _command(name, argument, port, grpc_port),
             cwd=ROOT,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -89,7 +96,7 @@ def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(name, process, port)
+    server = Server(name, process, port, grpc_port)
     try:
         live, ready = OURS if name.startswith("headrace") else (HEALTH[name],) * 2
         server.live_after = _answers(server, live, began, log)
@@ -99,7 +106,7 @@ def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
         _end(server)
 
 
-def _command(name: str, argument: Path, port: int) -> list[str]:
+def _command(name: str, argument: Path, port: int, grpc_port: int) -> list[str]:
     if name in APPS:
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         app = ["--factory", APPS[name], "--port", str(port)]
@@ -109,10 +116,11 @@ def _command(name: str, argument: Path, port: int) -> list[str]:
         return [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(argument), *where]
     ports = [
         *("--http-port", str(port)),
-        *("--grpc-port", str(_free_port())),
+        *("--grpc-port", str(grpc_port)),
         *("--metrics-port", str(_free_port())),
     ]
     named = [] if name == "headrace-many" else ["--name", "wine"]
+    named += CORES.get(name, [])
     if name in PLUGINS:
         module, _, plugin = PLUGINS[name].partition(":")
         named += ["--plugin", module, "--plugin-class", plugin]

@@ -1,0 +1,132 @@
+"""`python -m benchmarks.grpc_core`: gRPC on the native core, and on grpcio, for the same model.
+
+The load comes from h2load, over four connections. A gRPC error travels under HTTP status 200,
+so each server's answer is compared before it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import grpc
+from benchmarks import load, machine, render, servers, wine
+from benchmarks.wine import WINE
+
+from headrace.protocol import inference_pb2 as pb
+
+NAME = "grpc_core"
+CORES = ("headrace-grpcio", "headrace-native-grpc")
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+CONNECTIONS = 4
+CALLS = (1, 32)
+ROUNDS = 5
+SECONDS = 3
+DONE = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
+FAILED = re.compile(r"(\d+) failed, (\d+) errored, (\d+) timeout")
+
+
+def main() -> int:
+    """Measure, print and write the result; returns 1 when a run failed."""
+    try:
+        result = measure()
+    except (load.LoadFailed, servers.NotStarted) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    render.RESULTS.mkdir(exist_ok=True)
+    path = render.RESULTS / f"{NAME}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["native_over_grpcio"], indent=1))
+    print(f"written to {path.relative_to(render.ROOT)}")
+    return 0
+
+
+def measure() -> dict[str, Any]:
+    """Start both servers and load them in turns.
+
+    Raises:
+        LoadFailed, NotStarted: there is no number.
+    """
+    if shutil.which("h2load") is None:
+        raise load.LoadFailed("h2load is not installed; on Debian: apt-get install nghttp2-client")
+    rates: dict[str, dict[str, list[float]]] = {str(calls): {} for calls in CALLS}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
+        model = wine.save(folder / "models")
+        body = _body()
+        # A message of gRPC: not compressed, its length, itself.
+        (folder / "body").write_bytes(struct.pack(">BI", 0, len(body)) + body)
+        running = {
+            name: stack.enter_context(servers.running(name, model.sklearn, folder / f"{name}.log"))
+            for name in CORES
+        }
+        for server in running.values():
+            _check(server, body, model.expected)
+        for number in range(ROUNDS + 1):
+            for calls in CALLS:
+                for name, server in running.items():
+                    rate = _load(server, folder / "body", calls)
+                    # The first round warms up.
+                    if number:
+                        rates[str(calls)].setdefault(name, []).append(rate)
+                        print(f"round {number}, {calls:2} calls, {name:22} {rate:8,.0f}/s")
+    ratios = {}
+    for calls, each in rates.items():
+        grpcio, native = (each[name] for name in CORES)
+        pairs = [n / g for g, n in zip(grpcio, native, strict=True)]
+        ratios[f"{calls} calls at once"] = {
+            "median": round(median(native) / median(grpcio), 2),
+            "least": round(min(pairs), 2),
+            "most": round(max(pairs), 2),
+        }
+    return {
+        "name": NAME,
+        "seconds": SECONDS,
+        "machine": machine.describe(render.ROOT, ""),
+        "load_average": machine.load_average(),
+        "rates": rates,
+        "native_over_grpcio": ratios,
+    }
+
+
+def _body() -> bytes:
+    message = pb.ModelInferRequest(model_name="wine")
+    message.inputs.add(name="input-0", datatype="FP64", shape=[1, len(WINE)])
+    message.raw_input_contents.append(struct.pack(f"<{len(WINE)}d", *WINE))
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _check(server: servers.Server, body: bytes, expected: float) -> None:
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = channel.unary_unary(METHOD, None, pb.ModelInferResponse.FromString)
+        (raw,) = call(body, timeout=30).raw_output_contents
+    if abs(struct.unpack("<d", raw)[0] - expected) > 1e-9:
+        raise load.LoadFailed(f"{server.name} does not answer what the model predicts")
+
+
+def _load(server: servers.Server, body: Path, calls: int) -> float:
+    connections = min(CONNECTIONS, calls)
+    command = [
+        *("h2load", "-D", str(SECONDS), "-c", str(connections), "-m", str(calls // connections)),
+        *("-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"),
+        f"http://{server.grpc}{METHOD}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 30)
+    rate, failed = DONE.search(done.stdout), FAILED.search(done.stdout)
+    if rate is None or failed is None or any(int(count) for count in failed.groups()):
+        raise load.LoadFailed(f"h2load on {server.name}: {(done.stderr or done.stdout)[-400:]}")
+    return float(rate[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
