@@ -16,6 +16,8 @@ from headrace.grpc.calls import CallRunner
 from headrace.settings import ServerSettings
 
 MAX_STREAMS = 256
+# Seconds for calls that arrived with the last packets; an idle stream would take forever.
+LAST_CALLS = 0.5
 
 
 class GrpcListener:
@@ -73,6 +75,9 @@ class GrpcListener:
 
     async def stop(self) -> None:
         """Cut what is left."""
+        if self._closing is not None:
+            # The core may hold calls that it took before it closed and has not handed over yet.
+            await asyncio.wait([self._closing], timeout=LAST_CALLS)
         await self._server.stop(None)
         if self._closing is not None:
             await self._closing
