@@ -54,6 +54,7 @@ WORKER_SIDE = (
     "protocol.media_types",
     "protocol.tensor",
     "protocol.messages",
+    "protocol.model_call",
     "protocol.signature",
     "codecs",
     "runtimes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.observability import logs
-from headrace.settings import MIB, ServerSettings
+from headrace.settings import MIB, CorsSettings, ServerSettings
 
 # Values of a file, each with the words that tell where it stands.
 Given = Mapping[str, tuple[Any, str]]
@@ -28,7 +29,7 @@ SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_for
 # Keys of MLServer that are read by nobody; docs/reference/mlserver.md says why.
 IGNORED = (
     "parallel_workers_timeout", "model_repository_implementation",
-    "model_repository_implementation_args", "grpc_max_message_length", "cors_settings",
+    "model_repository_implementation_args", "grpc_max_message_length",
     "metrics_rest_server_prefix", "metrics_dir", "logging_settings", "kafka_enabled",
     "kafka_servers", "kafka_topic_input", "kafka_topic_output", "tracing_server", "cache_enabled",
     "cache_size", "gzip_enabled",
@@ -130,6 +131,8 @@ def _convert(value: Any, hint: Any, origin: str) -> Any:
     try:
         if hint == tuple[str, ...] and isinstance(value, str):
             value = _listed(value)
+        if hint == CorsSettings | None and isinstance(value, str):
+            value = msgspec.json.decode(value)
         return msgspec.convert(value, hint, strict=False)
     except (msgspec.DecodeError, msgspec.ValidationError) as exc:
         raise ConfigurationError(f"{origin}: {exc}") from exc
@@ -149,6 +152,8 @@ def _check(values: Mapping[str, Any]) -> None:
         choices = field.metadata.get("choices")
         if value is None:
             continue
+        if isinstance(value, CorsSettings):
+            _check_origins(value.allow_origin_regex or "", flag)
         if choices and value not in choices and not _is_log_pattern(field.name, value):
             raise ConfigurationError(f"{flag}: expected one of {', '.join(choices)}")
         if isinstance(value, (int, float)) and value < 0:
@@ -157,6 +162,13 @@ def _check(values: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{flag}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:
             raise ConfigurationError(f"{flag}: expected a port from 0 to 65535, got {value}")
+
+
+def _check_origins(pattern: str, flag: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        raise ConfigurationError(f"{flag}: allow_origin_regex: {exc}") from exc
 
 
 def _is_log_pattern(name: str, value: Any) -> bool:

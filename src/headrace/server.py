@@ -22,6 +22,7 @@ from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
 from headrace.grpc.listener import GrpcListener
 from headrace.http.app import App
+from headrace.http.cors import with_cors
 from headrace.http.errors import error_body
 from headrace.http.listener import Listener, bind
 from headrace.http.metrics import MetricsApp
@@ -90,7 +91,8 @@ class Server:
             apps.append((metrics_app, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
             self._addresses["metrics"] = f"http://{address}{path}"
-        apps.append((App(self._dataplane, settings, metrics_app), http))
+        app = App(self._dataplane, settings, metrics_app)
+        apps.append((with_cors(app, settings.cors_settings), http))
         grpc = await GrpcListener.start(self._dataplane, settings)
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)

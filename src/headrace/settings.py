@@ -20,6 +20,19 @@ def _flag(default: Any, help: str, **extra: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class CorsSettings:
+    """Which origins' pages may ask this server from a browser, and how; `max_age` is seconds."""
+
+    allow_origins: tuple[str, ...] = ()
+    allow_origin_regex: str | None = None
+    allow_credentials: bool = False
+    allow_methods: tuple[str, ...] = ("GET",)
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: int = 600
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """How the server listens, what it refuses, and how long it waits.
 
@@ -30,8 +43,8 @@ class ServerSettings:
     host: str = _flag("127.0.0.1", "address to listen on")
     http_port: int = _flag(8080, "port of the HTTP door; 0 picks a free one for every listener")
     grpc_port: int = _flag(8081, "port of the gRPC door; follows --http-port 0")
-    native_grpc: bool | None = _flag(
-        None, "carry gRPC by the native core; without it, only where that is installed"
+    native_grpc: bool = _flag(
+        False, "carry gRPC by the native core: faster, but messages have no limit in memory"
     )
     metrics_port: int = _flag(8082, "port of the metrics listener; follows --http-port 0")
     ready_fd: int | None = _flag(
@@ -66,6 +79,9 @@ class ServerSettings:
     server_version: str | None = _flag(None, "the version in its metadata, instead of ours")
     extensions: tuple[str, ...] = _flag((), "protocol extensions to name beside ours, by commas")
     root_path: str = _flag("", "path that a proxy in front strips off, for the OpenAPI document")
+    cors_settings: CorsSettings | None = _flag(
+        None, "what browsers may ask from pages of other origins, as JSON: allow_origins and so on"
+    )
     metrics_endpoint: str | None = _flag(
         "/metrics", "path of the metrics; empty switches them and their listener off"
     )

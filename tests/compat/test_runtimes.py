@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -311,19 +310,6 @@ def test_keys_that_only_the_runtime_knows_are_in_its_parameters(tmp_path):
     folder = sources.write(tmp_path / "m", source, parameters={"threshold": 3})
 
     assert asyncio.run(create(sources.settings_of(folder)).load()) is True
-
-
-def test_a_custom_route_is_reported_at_load(load, caplog):
-    source = (
-        "from mlserver.handlers import custom_handler\n"
-        + answer("[]")
-        + "    @custom_handler(rest_path='/mine', rest_method='GET')\n"
-        "    async def mine(self):\n        return 1\n"
-    )
-    with caplog.at_level(logging.WARNING):
-        load(source)
-
-    assert "custom handler GET /mine is not served" in caplog.text
 
 
 def test_a_stream_yields_one_answer_for_each_piece(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from pathlib import Path
 
 import grpc
 import pytest
@@ -117,11 +118,26 @@ def refusal(call, *arguments, **more):
     return refused.value
 
 
+def watch(channel):
+    call = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+    return call(health_pb2.HealthCheckRequest(), timeout=60)
+
+
 def in_flight(server, model):
     """The requests of a model that wait or run."""
     text = ask(server.metrics, "GET", "/metrics").body.decode()
     name = f'headrace_in_flight_requests{{model="{model}"'
     return next(float(row.split()[-1]) for row in text.splitlines() if row.startswith(name))
+
+
+def peak_memory(server):
+    """Bytes that the front process held at most."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def test_a_message_that_is_none_is_an_invalid_argument(channel):
@@ -141,6 +157,24 @@ def test_a_message_over_the_body_limit_is_refused(channel):
     refused = refusal(infer(channel), request(*range(13_000)))
 
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_message_over_the_body_limit_is_not_unpacked(server, core, request):
+    if core == "--native-grpc":
+        # It looks at the size of a message that it holds whole, so nobody has it by default.
+        unbounded = pytest.mark.xfail(reason="unpacks all, then refuses", strict=True)
+        request.applymarker(unbounded)
+    before = peak_memory(server)
+    zipped = grpc.insecure_channel(
+        server.announced["grpc"],
+        options=[("grpc.max_send_message_length", -1)],
+        compression=grpc.Compression.Gzip,
+    )
+    with zipped:
+        refused = refusal(zipped.unary_unary(SERVICE + "ModelInfer"), b"\0" * 2**26)
+
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert peak_memory(server) - before < 2**25
 
 
 def test_metadata_over_the_head_limit_is_refused(channel, core):
@@ -218,13 +252,7 @@ def test_health_says_that_the_server_serves(service, channel):
 
 
 def test_health_can_be_watched(channel):
-    watch = channel.unary_stream(
-        "/grpc.health.v1.Health/Watch",
-        health_pb2.HealthCheckRequest.SerializeToString,
-        health_pb2.HealthCheckResponse.FromString,
-    )
-
-    told = watch(health_pb2.HealthCheckRequest(), timeout=30)
+    told = watch(channel)
 
     assert next(told).status == health_pb2.HealthCheckResponse.SERVING
     told.cancel()
@@ -341,10 +369,24 @@ def test_an_idle_stream_does_not_hold_up_a_drain(tmp_path, core):
 
         server.signal()
 
-        with pytest.raises(grpc.RpcError):
-            next(told)
         assert server.wait(10) == 0
+        with pytest.raises(grpc.RpcError) as refused:
+            next(told)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         closed.set()
+
+
+def test_a_watched_health_does_not_hold_up_a_drain(models, core):
+    with (
+        serving(models, core) as server,
+        grpc.insecure_channel(server.announced["grpc"]) as channel,
+    ):
+        told = watch(channel)
+        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+
+        server.signal()
+
+        assert server.wait(10) == 0
 
 
 def test_a_taken_port_names_the_flag(models, core):
@@ -355,6 +397,18 @@ def test_a_taken_port_names_the_flag(models, core):
 
             assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in server.log()
             assert "--grpc-port" in server.log()
+
+
+def test_the_native_core_without_a_place_for_its_socket_names_the_variable(models, tmp_path):
+    pytest.importorskip("pygrpc_native")
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with starting(models, "--native-grpc", env={"TMPDIR": str(folder)}) as server:
+        assert server.wait(30) == 2
+
+        assert "TMPDIR" in server.log()
+        assert "Traceback" not in server.log()
+        assert list(folder.iterdir()) == []
 
 
 def test_the_native_core_that_is_not_there_names_what_to_install(models, tmp_path):

@@ -221,6 +221,17 @@ def test_the_first_page_leads_to_the_others(server: Server) -> None:
             assert client.ask("GET", path.replace("MODEL", "size")).status == 200
 
 
+def test_plugins_of_one_file_name_keep_the_modules_that_lie_beside_them(tmp_path: Any) -> None:
+    late = "import helper, pickle\nreturn pickle.loads(pickle.dumps(helper.Name())).name"
+    for name in ("a", "b"):
+        folder = write_plugin(tmp_path, late, name=name)
+        (folder / "helper.py").write_text(f"class Name:\n    name = {name!r}")
+    with serving(tmp_path) as server:
+        answers = [raw(server, name, b"x", "text/plain").body for name in ("a", "b", "a")]
+
+    assert answers == [b"a", b"b", b"a"]
+
+
 def test_a_neighbour_that_is_no_plugin_is_served_as_ever(server: Server) -> None:
     answer = ask(server.http, "POST", "/v2/models/m/infer", numbers(4))
 

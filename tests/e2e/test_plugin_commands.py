@@ -153,6 +153,7 @@ def test_the_older_file_of_settings_is_read(old: Path) -> None:
     [
         (["--model-uri", "m"], "--plugin-file is missing"),
         (["--plugin", "p.py"], "--model-uri is missing"),
+        (["--plugin", "p.py", "--model-uri", ""], "--model-uri is missing"),
         (["--plugin", "p.py", "--model-uri", "m"], "there is no file 'p.py'"),
         (["--conf", "nowhere.yaml"], "No such file"),
     ],

@@ -26,18 +26,21 @@ def test_settings_json_of_mlserver_is_followed(tmp_path: Path) -> None:
         "extensions": ["other"],
         "root_path": "/ml",
         "cors_settings": {"allow_origins": ["*"]},
+        "cache_enabled": True,
     }
     (tmp_path / "settings.json").write_text(json.dumps(written))
 
     with serving(tmp_path) as server:
-        metadata = ask(server.http, "GET", "/v2").json
+        answer = ask(server.http, "GET", "/v2", headers={"Origin": "http://page"})
+        metadata = answer.json
         document = ask(server.http, "GET", "/openapi.json").json
         lines = [json.loads(line) for line in server.log().splitlines()]
 
+    assert answer.headers["access-control-allow-origin"] == "*"
     assert (metadata["name"], metadata["version"]) == ("mine", "9")
     assert "other" in metadata["extensions"]
     assert document["servers"] == [{"url": "/ml"}]
-    assert any("cors_settings is accepted and has no effect" in line["message"] for line in lines)
+    assert any("cache_enabled is accepted and has no effect" in line["message"] for line in lines)
 
 
 def test_without_an_endpoint_there_are_no_metrics(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def answer_of(plugin, tmp_path):
         pytest.param(np.float32(0.5), b"0.5", "application/json", id="numpy number"),
         pytest.param(np.eye(2), b"[[1.0,0.0],[0.0,1.0]]", "application/json", id="array"),
         pytest.param(
+            np.array([1500, "NaT"], "m8[ms]"), b"[1.5,null]", "application/json", id="durations"
+        ),
+        pytest.param(np.timedelta64(5, "ns"), b"5e-09", "application/json", id="duration"),
+        pytest.param(np.longdouble(0.5), b"0.5", "application/json", id="long double"),
+        pytest.param(np.ones(1, "g"), b"[1.0]", "application/json", id="long doubles"),
+        pytest.param(
+            {np.int64(3): np.nan}, b'{"3":null}', "application/json", id="dict with numpy keys"
+        ),
+        pytest.param(
             pd.DataFrame({"a": [1], "b": ["c"]}),
             b'[{"a":1,"b":"c"}]',
             "application/json",
@@ -121,7 +130,10 @@ def test_an_image_is_written_as_what_is_declared_or_as_png(media_type, begins, t
     [
         pytest.param(None, None, "returned None", id="nothing"),
         pytest.param(object(), None, "returned object", id="object"),
-        pytest.param({"a": object()}, None, "returned dict", id="object inside"),
+        pytest.param({"a": object()}, None, "returned dict: object has", id="object inside"),
+        pytest.param(
+            pd.DataFrame([[1, 2]], columns=["a", "a"]), None, "same name", id="equal columns"
+        ),
         pytest.param("\ud800", None, "UTF-8", id="half a character"),
         pytest.param(Image.new("RGB", (1, 1)), "text/csv", "as text/csv", id="image as a table"),
         pytest.param(Image.new("RGBA", (1, 1)), "image/jpeg", "mode RGBA", id="image mode"),
@@ -190,6 +202,23 @@ def test_a_batch_that_is_no_list_of_the_same_length_is_bad(answers, words, tmp_p
         loaded(plugin, tmp_path).infer(asked(b"a", b"b"))
 
 
+def test_a_plugin_that_empties_its_batch_is_answered_for_all_the_same(tmp_path):
+    def predict_batch(self, model, data):
+        return [data.pop(0) for _ in range(2)]
+
+    plugin = type("Taking", (Upper,), {"predict_batch": predict_batch})
+
+    answers = rows(loaded(plugin, tmp_path).infer(asked(b"a", b"b")))
+    assert [answer for answer, _ in answers] == [b"a", b"b"]
+
+
+def test_answers_have_the_shape_of_the_payloads(tmp_path):
+    table = Tensor("any", "BYTES", [2, 3], pack_bytes([b"a"] * 6))
+
+    response = loaded(Upper, tmp_path).infer(InferenceRequest([table]))
+    assert [output.shape for output in response.outputs] == [[2, 3], [2, 3]]
+
+
 def test_one_bad_answer_of_several_fails_the_batch_so_that_it_runs_again_one_by_one(tmp_path):
     plugin = type("Bad", (Upper,), {"predict_batch": lambda self, model, data: ["a", None]})
 
@@ -213,6 +242,42 @@ def test_a_payload_that_is_not_what_the_plugin_reads_is_the_callers_fault(
 
     with pytest.raises(InvalidInput, match=words):
         loaded(plugin, tmp_path).infer(asked(data))
+
+
+@pytest.mark.parametrize("payload", [b"{", b"\xff", b"[" * 100_000])
+def test_a_payload_that_is_not_the_json_a_plugin_takes_is_the_callers_fault(payload, tmp_path):
+    members = {
+        "request_content_type": lambda self: "application/json; charset=utf-8",
+        "predict": lambda self, model, data: pd.read_json(io.BytesIO(data), orient="split"),
+    }
+    model = loaded(type("Pandas", (Upper,), members), tmp_path)
+
+    with pytest.raises(InvalidInput, match="not JSON|not UTF-8"):
+        model.infer(asked(payload))
+    with pytest.raises((AttributeError, TypeError)):
+        model.infer(asked(b"[1]"))
+
+
+def test_an_image_that_was_cut_short_is_the_callers_fault(tmp_path):
+    picture = io.BytesIO()
+    Image.effect_noise((50, 50), 100).save(picture, "PNG")
+    predict = {"predict": lambda self, model, data: Image.open(io.BytesIO(data)).size[0] / 0}
+    reading = {"predict": lambda self, model, data: Image.open(io.BytesIO(data)).convert("L")}
+
+    with pytest.raises(InvalidInput, match="not a whole image"):
+        loaded(type("Reading", (Upper,), reading), tmp_path).infer(asked(picture.getvalue()[:900]))
+    with pytest.raises(ZeroDivisionError):
+        loaded(type("Failing", (Upper,), predict), tmp_path).infer(asked(picture.getvalue()))
+
+
+def test_what_a_plugin_says_of_a_payload_comes_before_what_is_guessed(tmp_path):
+    def predict(self, model, data):
+        raise InvalidInput("its own words")
+
+    members = {"request_content_type": lambda self: "application/json", "predict": predict}
+
+    with pytest.raises(InvalidInput, match="its own words"):
+        loaded(type("Saying", (Upper,), members), tmp_path).infer(asked(b"{"))
 
 
 def test_other_json_that_a_plugin_fails_to_read_is_its_own_fault(tmp_path):
@@ -253,6 +318,13 @@ def test_every_missing_method_is_named(tmp_path):
 
     with pytest.raises(LoadFailed, match="does not define load_model and request_content_type"):
         loaded(half, tmp_path)
+
+
+def test_every_missing_method_of_a_class_that_extends_nothing_is_named(tmp_path):
+    (tmp_path / "plugin.py").write_text("class Plugin:\n    def load_model(self, uri): pass")
+
+    with pytest.raises(LoadFailed, match="does not define predict and request_content_type"):
+        create(ModelSettings("m", "plugin.Plugin", folder=str(tmp_path)))
 
 
 @pytest.mark.parametrize("told", ["json", None, "a/b\r\nx: y"])

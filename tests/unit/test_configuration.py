@@ -8,6 +8,7 @@ import pytest
 
 from headrace.configuration import IGNORED, SWITCHES, model_argument, read, resolve
 from headrace.errors import ConfigurationError
+from headrace.settings import CorsSettings
 
 
 def write(folder, **settings):
@@ -75,6 +76,7 @@ def test_every_field_of_mlserver_is_accepted(tmp_path):
         "host": "0.0.0.0",
         "http_port": 1,
         "root_path": "/ml",
+        "cors_settings": {},
         "grpc_port": 2,
         "metrics_endpoint": None,
         "metrics_port": 3,
@@ -97,6 +99,28 @@ def test_every_field_of_mlserver_is_accepted(tmp_path):
 )
 def test_a_list_in_a_variable(written):
     assert read({}, {"MLSERVER_EXTENSIONS": written}, None).extensions == ("a", "b")
+
+
+CORS = '{"allow_origins": ["http://a"], "max_age": 5, "unknown": 1}'
+
+
+@pytest.mark.parametrize("variable", ["HEADRACE_CORS_SETTINGS", "MLSERVER_CORS_SETTINGS"])
+def test_cors_settings_are_json_in_a_variable(variable):
+    found = read({}, {variable: CORS}, None).cors_settings
+
+    assert found == CorsSettings(allow_origins=("http://a",), max_age=5)
+
+
+def test_cors_settings_are_an_object_in_a_file(tmp_path):
+    write(tmp_path, cors_settings=json.loads(CORS))
+
+    assert read({}, {}, tmp_path).cors_settings == CorsSettings(("http://a",), max_age=5)
+
+
+@pytest.mark.parametrize("wrong", ["{", '{"max_age": "x"}', '{"allow_origin_regex": "("}'])
+def test_cors_settings_that_are_wrong_are_named(wrong):
+    with pytest.raises(ConfigurationError, match="cors.settings"):
+        read({"cors_settings": wrong}, {}, None)
 
 
 def test_an_empty_endpoint_is_not_the_default():

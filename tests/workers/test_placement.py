@@ -104,6 +104,37 @@ def test_models_of_different_groups_share_none(tmp_path: Path) -> None:
     run(test)
 
 
+def test_models_that_bring_different_modules_of_a_name_share_none(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "late.py").write_text(f"NAME = '{name}'")
+
+    async def test(placement: Placement) -> None:
+        first = await load(placement, asking(tmp_path / "a", "a"))
+        second = await load(placement, asking(tmp_path / "b", "b"))
+        third = await load(placement, asking(tmp_path / "a", "c"))
+
+        assert await first("__import__('late').NAME") == "a"
+        assert await second("__import__('late').NAME") == "b"
+        assert await first("os.getpid()") != await second("os.getpid()")
+        assert await first("os.getpid()") == await third("os.getpid()")
+
+    run(test)
+
+
+def test_a_group_that_is_named_is_shared_whatever_modules_its_models_bring(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+
+    async def test(placement: Placement) -> None:
+        first = await load(placement, asking(tmp_path / "a", "a", gid="1"))
+        second = await load(placement, asking(tmp_path / "b", "b", gid="1"))
+
+        assert await first("os.getpid()") == await second("os.getpid()")
+
+    run(test)
+
+
 def test_a_worker_runs_where_only_numpy_is(tmp_path: Path) -> None:
     python = bare_environment(tmp_path / "bare")
 

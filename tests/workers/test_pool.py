@@ -22,6 +22,7 @@ from headrace.executors.process import Environment
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
+from support.serving import until
 
 
 def write_model(folder: Path, body: str, load: str = "pass") -> ModelSettings:
@@ -267,6 +268,27 @@ def test_stop_leaves_no_process(tmp_path: Path) -> None:
 
     with pytest.raises(ProcessLookupError):
         os.kill(asyncio.run(main()), 0)
+
+
+def test_what_a_model_started_ends_with_its_worker(tmp_path: Path) -> None:
+    started: list[int] = []
+
+    async def test(pool: WorkerPool) -> None:
+        body = "return x + __import__('subprocess').Popen(['sleep', '600']).pid"
+        await pool.load("a", write_model(tmp_path, body))
+        started.append(int(answer(await pool.infer("a", request(0), soon()))[0]))
+
+    run(test)
+
+    until(lambda: not runs(started[0]), 10, "the model's own process has ended")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 def test_what_a_model_prints_stays_off_standard_output(

@@ -1,12 +1,14 @@
 """Which requests may run together, and how a batch is merged and split. Pure functions.
 
 Two requests may share a batch only when everything but the number of rows is equal: input names,
-datatypes, trailing shapes, parameters of the request and of its tensors, and wanted outputs.
+datatypes, trailing shapes, parameters of the request and of its tensors, and wanted outputs. Of
+their headers the batch has those that are equal too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from headrace.errors import BadModelOutput
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -56,7 +58,24 @@ def merge(requests: Sequence[InferenceRequest]) -> InferenceRequest:
         data = b"".join([part.data for part in parts])
         merged.append(Tensor(tensor.name, tensor.datatype, shape, data, tensor.parameters))
     ids = ",".join([request.id for request in requests[:8]])
-    return InferenceRequest(merged, first.parameters, first.outputs, ids)
+    origin = None if first.origin is None else _common_origin(requests)
+    return InferenceRequest(merged, first.parameters, first.outputs, ids, origin)
+
+
+def _common_origin(requests: Sequence[InferenceRequest]) -> dict[str, Any]:
+    """What all requests have alike, header by header: nobody's reach another's request."""
+    origins = [request.origin or {} for request in requests]
+    headers = _common([origin.get("headers", {}) for origin in origins])
+    return {**_common(origins), "headers": headers}
+
+
+def _common(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first, *others = dicts
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
 
 
 def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceResponse]:

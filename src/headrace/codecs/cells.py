@@ -30,6 +30,16 @@ def raw(tensor: Tensor) -> list[bytes]:
     return unpack_bytes(tensor.data, element_count(tensor.shape, where), where)
 
 
+def file_of(element: bytes) -> bytes:
+    """The file that an element holds: what its base64 stands for, or the element as it is."""
+    if element.startswith(b"data:"):
+        element = element.partition(b",")[2]
+    try:
+        return base64.b64decode(element, validate=True)
+    except binascii.Error:
+        return element
+
+
 def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
     """The elements as Python values, row-major; `content_type` fills in for the tensor's own.
 

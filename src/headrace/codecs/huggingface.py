@@ -4,6 +4,7 @@
 |---|---|
 | `hg_json` `hg_jsonlist` | a JSON value; a list of them, one per element |
 | `pillow_image` `image` | a list of images |
+| `audio` | a list of sounds, each a dict of its `array` and `sampling_rate` |
 | `nplist` | a list of arrays, one per row |
 | `raw` | the only element: a number, a truth value or text |
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from headrace.codecs import array, cells, image, jsontext
+from headrace.codecs import array, audio, cells, image, jsontext
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.tensor import Tensor, pack_bytes
 
@@ -95,4 +96,5 @@ DECODERS: dict[str, Callable[[Tensor], Any]] = {
     "nplist": _rows,
     "raw": _scalar,
     **dict.fromkeys(image.KINDS, image.decode),
+    audio.KIND: audio.decode,
 }

@@ -16,7 +16,7 @@ PREFIX = "data:image/"
 MAX_PIXELS = 50_000_000
 
 # Formats whose readers start no other program.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def decode(tensor: Tensor) -> list[Any]:
@@ -29,7 +29,7 @@ def decode(tensor: Tensor) -> list[Any]:
     """
     where = f"input '{shorten(tensor.name)}'"
     return [
-        opened(_file(element), f"{where}: element {index}")
+        opened(cells.file_of(element), f"{where}: element {index}")
         for index, element in enumerate(cells.raw(tensor))
     ]
 
@@ -71,7 +71,7 @@ def opened(file: bytes, where: str) -> Any:
             "the model's environment has no Pillow to read images: pip install pillow"
         ) from error
     try:
-        image = Image.open(io.BytesIO(file), formats=_FORMATS)
+        image = Image.open(io.BytesIO(file), formats=FORMATS)
         # The size stands in the head of the file, the pixels are read later.
         if image.width * image.height > MAX_PIXELS:
             raise TooLarge(f"{where}: {image.width} x {image.height} is over {MAX_PIXELS} pixels")
@@ -79,15 +79,5 @@ def opened(file: bytes, where: str) -> Any:
     except TooLarge:
         raise
     except Exception as error:
-        raise InvalidInput(f"{where} is not an image, one of {', '.join(_FORMATS)}") from error
+        raise InvalidInput(f"{where} is not an image, one of {', '.join(FORMATS)}") from error
     return image
-
-
-def _file(element: bytes) -> bytes:
-    """The image file: what the base64 stands for, or the element as it is."""
-    if element.startswith(PREFIX.encode()):
-        element = element.partition(b",")[2]
-    try:
-        return base64.b64decode(element, validate=True)
-    except binascii.Error:
-        return element

@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import BadModelOutput
+from headrace.errors import BadModelOutput, shorten
+
+
+class _NoForm(TypeError):
+    """Its text names what has no JSON form, and holds nothing of the value."""
 
 
 def dumps(value: Any, where: str) -> bytes:
@@ -24,13 +28,15 @@ def dumps(value: Any, where: str) -> bytes:
     try:
         try:
             text = _strict(value)
-        except ValueError:
+        except (TypeError, ValueError):
             text = _strict(_without_nan(value))
         try:
             return text.encode("utf-8")
         except UnicodeEncodeError:
             # A lone surrogate has no UTF-8 form, but JSON can escape it.
             return json.dumps(json.loads(text)).encode("ascii")
+    except _NoForm as error:
+        raise BadModelOutput(f"{where}: {error}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise BadModelOutput(f"{where}: a value of the answer has no JSON form") from error
 
@@ -53,11 +59,12 @@ def _plain(value: Any) -> Any:
             texts = np.datetime_as_string(value).astype(object)
             texts[np.isnat(value)] = None
             return texts.tolist()
-        return value.tolist()
+        # Arrays of nanoseconds would become integers, those of other units durations.
+        return _numbers(value).tolist()
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.generic):
-        return value.item()
+        return _numbers(value).item()
     if isinstance(value, (set, frozenset)):
         return list(value)
     return _from_library(value)
@@ -67,23 +74,38 @@ def _from_library(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump()
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        if not getattr(value.columns, "is_unique", True):
+            raise _NoForm("a table with two columns of the same name has no JSON form")
         return value.to_dict(orient="records")
     if hasattr(value, "toarray"):
         return value.toarray().tolist()
     if hasattr(value, "tolist"):
         return value.tolist()
+    if hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
     if type(value).__name__ == "NAType":
         return None
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise _NoForm(f"{shorten(type(value).__name__)} has no JSON form")
+
+
+def _numbers(value: Any) -> Any:
+    """A numpy array or scalar with durations in seconds and no numbers that Python lacks."""
+    if value.dtype.kind == "m":
+        return value / np.timedelta64(1, "s")
+    return value.astype(np.float64) if value.dtype.char == "g" else value
+
+
+def _key(key: Any) -> Any:
+    return key.item() if isinstance(key, np.generic) else key
 
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {_key(key): _without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     if value is None or isinstance(value, (str, int)):

@@ -142,12 +142,20 @@ def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
     for key, item in value.items():
         if isinstance(item, list):
             item = array.array_from(item)
+        elif _is_foreign(item):
+            item = np.asarray(item)
         if not isinstance(item, np.ndarray):
             return _other(value, name)
         arrays.append(array.tensor_of(str(key), item))
     if not arrays:
         return _other(value, name)
     return InferenceResponse(arrays, {"content_type": "dict"})
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether the value is an array of another library, such as a tensor of TensorFlow."""
+    is_numpy = isinstance(value, (np.ndarray, np.generic))
+    return hasattr(value, "__array__") and not is_numpy and not hasattr(value, "iloc")
 
 
 def _other(value: Any, name: str) -> InferenceResponse:

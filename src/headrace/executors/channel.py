@@ -34,6 +34,8 @@ class Channel(asyncio.Protocol):
         self._outbound: Arena | None = None
         self._inbound: Arena | None = None
         self._lost: WorkerLost | None = None
+        self._asked: asyncio.Future[Any] | None = None
+        self._measured: list[Any] = []
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -81,6 +83,24 @@ class Channel(asyncio.Protocol):
         self._write(frames.encode(kind, call, orjson.dumps(meta)))
         return future
 
+    async def measured(self, timeout: float) -> list[Any]:
+        """What user code measures in the worker, as `headrace.worker.measured` describes it.
+
+        A worker that takes longer than `timeout` seconds is not asked again before it answers;
+        until then its last answer stands.
+        """
+        if self._lost is not None:
+            return []
+        if self._asked is None or self._asked.done():
+            self._asked = self.request(Kind.METRICS, {})
+            self._asked.add_done_callback(self._keep)
+        await asyncio.wait([self._asked], timeout=timeout)
+        return self._measured
+
+    def _keep(self, answered: asyncio.Future[Any]) -> None:
+        if not answered.cancelled() and answered.exception() is None:
+            self._measured = answered.result()["families"]
+
     def infer(self, key: str, request: InferenceRequest) -> asyncio.Future[Any]:
         """Send one batch; the future holds its `InferenceResponse`.
 
@@ -100,6 +120,8 @@ class Channel(asyncio.Protocol):
             meta["parameters"] = request.parameters
         if request.outputs:
             meta["outputs"] = request.outputs
+        if request.origin is not None:
+            meta["origin"] = request.origin
         self._write(frames.encode(kind, call, orjson.dumps(meta), payload))
 
     async def stream(

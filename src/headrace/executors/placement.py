@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 from headrace.errors import LoadFailed
 from headrace.executors.executor import Executor
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
+from headrace.runtimes import own_modules
 from headrace.settings import ModelSettings, ServerSettings
 
 Note = Callable[[str], None]
@@ -27,10 +28,15 @@ class Interpreters(Protocol):
 
 
 class Group(NamedTuple):
-    """Who shares workers: models of one interpreter and one `inference_pool_gid`."""
+    """Who shares workers: models of one interpreter and one `inference_pool_gid`.
+
+    Of models that name no gid, those that bring different modules of the same name are in
+    different parts.
+    """
 
     python: str
     gid: str | None
+    part: int = 0
 
 
 class Placement:
@@ -47,7 +53,8 @@ class Placement:
         self._log_format = log_format
         self._inline = InlineExecutor(settings.load_timeout)
         self._pools: dict[Group, WorkerPool] = {}
-        self._models: dict[Group, set[str]] = {}
+        # Each model's own modules, by its key.
+        self._models: dict[Group, dict[str, dict[str, str]]] = {}
         self._restarts_before = 0
 
     async def place(self, key: str, settings: ModelSettings, note: Note) -> Executor:
@@ -66,8 +73,9 @@ class Placement:
                 )
             return self._inline
         python = await self._interpreters.python_for(settings, note)
-        group = Group(python, settings.inference_pool_gid)
-        self._models.setdefault(group, set()).add(key)
+        modules = await asyncio.to_thread(own_modules, settings)
+        group = self._group(python, settings.inference_pool_gid, modules)
+        self._models.setdefault(group, {})[key] = modules
         return self._pool(group)
 
     async def leave(self, key: str) -> None:
@@ -75,7 +83,7 @@ class Placement:
         group = next((group for group, keys in self._models.items() if key in keys), None)
         if group is None:
             return
-        self._models[group].discard(key)
+        del self._models[group][key]
         if not self._models[group]:
             del self._models[group]
             pool = self._pools.pop(group)
@@ -92,10 +100,27 @@ class Placement:
         """Workers started anew since the server started."""
         return self._restarts_before + sum(pool.restarts for pool in self.pools)
 
+    async def measured(self, timeout: float) -> list[list[Any]]:
+        """What user code measures, one list for each live worker; takes `timeout` s at most."""
+        answers = await asyncio.gather(
+            self._inline.measured(timeout), *(pool.measured(timeout) for pool in self.pools)
+        )
+        return [families for answer in answers for families in answer]
+
     async def stop(self) -> None:
         """Stop everything; no process is left."""
         await asyncio.gather(self._inline.stop(), *(pool.stop() for pool in self.pools))
         await self._interpreters.close()
+
+    def _group(self, python: str, gid: str | None, modules: dict[str, str]) -> Group:
+        part = 0
+        if gid is None:
+            while any(_clash(modules, other) for other in self._others(Group(python, None, part))):
+                part += 1
+        return Group(python, gid, part)
+
+    def _others(self, group: Group) -> Iterable[dict[str, str]]:
+        return self._models.get(group, {}).values()
 
     def _pool(self, group: Group) -> WorkerPool:
         pool = self._pools.get(group)
@@ -105,3 +130,7 @@ class Placement:
             size = max(1, settings.parallel_workers)
             pool = self._pools[group] = WorkerPool(environment, size, settings.load_timeout)
         return pool
+
+
+def _clash(modules: dict[str, str], others: dict[str, str]) -> bool:
+    return any(others.get(name, place) != place for name, place in modules.items())

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
 from headrace.executors.executor import WorkerLost
@@ -101,6 +102,11 @@ class WorkerPool:
     def pids(self) -> list[int]:
         """Process ids of the live workers."""
         return [seat.process.pid for seat in self._seats if seat.process is not None]
+
+    async def measured(self, timeout: float) -> list[list[Any]]:
+        """What user code measures, one answer for each live worker; see `Channel.measured`."""
+        processes = [seat.process for seat in self._seats if seat.process is not None]
+        return await asyncio.gather(*(each.channel.measured(timeout) for each in processes))
 
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float

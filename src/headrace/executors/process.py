@@ -121,6 +121,10 @@ class WorkerProcess:
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
+        # A worker leads a process group: what a model started must not outlive it, nor keep
+        # memory and devices.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self.fate = _describe(self._process.wait())
         self._output.close()
         # How it died is for the log; callers get the same words whoever notices first.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from itertools import count
 from secrets import token_hex
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from headrace.errors import Cancelled, HeadraceError, InvalidInput
+from headrace.errors import Cancelled, HeadraceError, InvalidInput, ShuttingDown
 from headrace.grpc.errors import details, error_metadata, row
 
 logger = logging.getLogger("headrace.grpc")
@@ -51,6 +51,8 @@ class CallRunner:
 
     def __init__(self, pushback: bool = True) -> None:
         self.in_flight: set[asyncio.Future[Any]] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._cut = False
         self._pushback = pushback
         self._prefix = token_hex(4)
         self._ids = count(1)
@@ -84,23 +86,48 @@ class CallRunner:
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
             rpc = self._begin(context)
-            async for body in bodies:
-                answered = asyncio.get_running_loop().create_future()
-                self.in_flight.add(answered)
-                try:
-                    async with aclosing(method(_parse(kind, body), rpc)) as answers:
-                        async for answer in answers:
-                            await context.write(answer.SerializeToString())
-                except asyncio.CancelledError:
+            try:
+                with self.streaming():
+                    async for body in bodies:
+                        await self._answer(method(_parse(kind, body), rpc), context)
+            except asyncio.CancelledError:
+                if not self._cut:
                     _log_leaving(rpc)
                     raise
-                except Exception as exc:
-                    await self._refuse(rpc, exc)
-                finally:
-                    answered.cancel()
-                    self.in_flight.discard(answered)
+                await self._refuse(rpc, ShuttingDown("the server stops"))
+            except Exception as exc:
+                await self._refuse(rpc, exc)
 
         return behave
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Let `cut` end the current task, which may wait for its caller without end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            yield
+        finally:
+            self._streams.discard(task)
+
+    def cut(self) -> None:
+        """Cancel all that still runs; streams are told that the server stops."""
+        self._cut = True
+        for running in self._streams | self.in_flight:
+            running.cancel()
+
+    async def _answer(self, answers: AsyncGenerator[Any, None], context: Any) -> None:
+        """Send the answers to one request of a stream."""
+        answered = asyncio.get_running_loop().create_future()
+        self.in_flight.add(answered)
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    await context.write(answer.SerializeToString())
+        finally:
+            answered.cancel()
+            self.in_flight.discard(answered)
 
     def _begin(self, context: Any) -> Rpc:
         given = dict(context.invocation_metadata()).get("x-request-id")

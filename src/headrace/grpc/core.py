@@ -18,17 +18,16 @@ NATIVE = "pygrpc_native"
 
 
 def is_native(settings: ServerSettings) -> bool:
-    """Whether the native core is to carry gRPC: where it is installed, unless told otherwise.
+    """Whether the native core is to carry gRPC, which `--native-grpc` asks for.
 
     Raises:
-        ConfigurationError: it is asked for and not installed.
+        ConfigurationError: it is not installed.
     """
-    installed = importlib.util.find_spec(NATIVE) is not None
-    if settings.native_grpc and not installed:
+    if settings.native_grpc and importlib.util.find_spec(NATIVE) is None:
         raise ConfigurationError(
             "--native-grpc needs the native core: pip install 'headrace[native-grpc]'"
         )
-    return installed and settings.native_grpc is not False
+    return settings.native_grpc
 
 
 def server(native: bool, options: list[tuple[str, int]]) -> Any:

@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from headrace.dataplane import DataPlane
+from headrace.grpc.calls import CallRunner
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # How often a watched state is looked at, in seconds.
@@ -20,8 +21,9 @@ _Status = health_pb2.HealthCheckResponse.ServingStatus
 class HealthService:
     """The server, under the empty name, and each service of it are as ready as the models are."""
 
-    def __init__(self, dataplane: DataPlane, services: tuple[str, ...]) -> None:
+    def __init__(self, dataplane: DataPlane, runner: CallRunner, services: tuple[str, ...]) -> None:
         self._dataplane = dataplane
+        self._runner = runner
         self._services = ("", *services)
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
@@ -42,12 +44,13 @@ class HealthService:
     async def watch(self, message: Any, context: Any) -> None:
         """The state now and after each change, until the caller leaves."""
         told = None
-        while True:
-            status = self._status(message.service)
-            if status != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
-                told = status
-            await asyncio.sleep(WATCH_INTERVAL)
+        with self._runner.streaming():
+            while True:
+                status = self._status(message.service)
+                if status != told:
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                await asyncio.sleep(WATCH_INTERVAL)
 
     def _status(self, service: str) -> Any:
         if service not in self._services:

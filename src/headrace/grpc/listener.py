@@ -35,9 +35,8 @@ class GrpcListener:
         services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
         inference = servicer.InferenceService(dataplane, self._runner)
         core.register(self._server, servicer.SERVICE, inference.handlers())
-        core.register(
-            self._server, health.SERVICE, health.HealthService(dataplane, services).handlers()
-        )
+        healthy = health.HealthService(dataplane, self._runner, services)
+        core.register(self._server, health.SERVICE, healthy.handlers())
         reflection.enable_server_reflection(services, self._server)
 
     @classmethod
@@ -45,7 +44,8 @@ class GrpcListener:
         """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
 
         Raises:
-            ConfigurationError: the address is unknown, taken or not allowed.
+            ConfigurationError: the address is unknown, taken or not allowed; or the native core
+                has nowhere to put its socket.
         """
         self = cls(dataplane, settings)
         host, port = settings.host, settings.grpc_port
@@ -58,7 +58,15 @@ class GrpcListener:
             raise ConfigurationError(
                 f"cannot listen on {host} port {port}: {_reason(host, port)} (--grpc-port)"
             ) from None
-        await self._server.start()
+        try:
+            await self._server.start()
+        except (OSError, RuntimeError):
+            # It hands streams to grpcio through a socket; grpcio itself needs none.
+            await self._server.stop(None)
+            raise ConfigurationError(
+                "the native core needs a folder for a Unix socket: TMPDIR must name one that can "
+                "be written to, by a short path (--native-grpc)"
+            ) from None
         return self
 
     def in_flight(self) -> set[asyncio.Future[Any]]:
@@ -78,6 +86,8 @@ class GrpcListener:
         if self._closing is not None:
             # The core may hold calls that it took before it closed and has not handed over yet.
             await asyncio.wait([self._closing], timeout=LAST_CALLS)
+        # The native core, asked to stop a second time, only waits for the first to end.
+        self._runner.cut()
         await self._server.stop(None)
         if self._closing is not None:
             await self._closing

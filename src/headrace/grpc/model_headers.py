@@ -18,7 +18,8 @@ OURS = frozenset(("content-type", "te", "user-agent", "x-request-id"))
 def origin(context: Any) -> dict[str, Any]:
     """The metadata of a call as `InferenceRequest.origin` has them; binary ones are left out."""
     found = dict(context.invocation_metadata() or ())
-    return {"headers": {name: value for name, value in found.items() if isinstance(value, str)}}
+    headers = {name: value for name, value in found.items() if isinstance(value, str)}
+    return {"headers": headers, "bytes": True}
 
 
 def taken(

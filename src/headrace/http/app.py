@@ -20,7 +20,7 @@ class App:
 
     def __init__(self, dataplane: DataPlane, settings: ServerSettings, metrics: Any) -> None:
         self.inference = InferenceRoutes(dataplane, settings)
-        self._control = control_app(dataplane, metrics)
+        self._control = control_app(dataplane, metrics, self.inference)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         kind = scope["type"]

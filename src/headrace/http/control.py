@@ -9,22 +9,24 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
 from headrace.dataplane import DataPlane
 from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
 from headrace.http import openapi
 from headrace.http.errors import error_body, error_headers
+from headrace.http.inference import InferenceRoutes
+from headrace.http.model_routes import ModelRoutes
 from headrace.http.repository import repository_routes
 from headrace.http.status import status_routes
 from headrace.http.wires import NAMELESS, STREAMS, WIRES
 
 
-def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
+def control_app(dataplane: DataPlane, metrics: Any, inference: InferenceRoutes) -> Starlette:
     """Every route that is not inference, and the JSON answers for those that do not exist."""
     control = Control(dataplane)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/v2", control.server_metadata),
         Route("/v2/health/live", control.live),
         Route("/v2/health/ready", control.ready),
@@ -39,6 +41,7 @@ def control_app(dataplane: DataPlane, metrics: Any) -> Starlette:
     ]
     if metrics is not None:
         routes.append(Route(metrics.path, metrics))
+    routes.append(ModelRoutes(dataplane, inference, tuple(routes)))
     return Starlette(
         routes=routes,
         exception_handlers={HTTPException: _on_http_error, HeadraceError: _on_error},

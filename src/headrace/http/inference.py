@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 from headrace.dataplane import Call, DataPlane
 from headrace.errors import Cancelled, HeadraceError, InvalidInput
+from headrace.http import model_headers
 from headrace.http.body import compress, read_body
+from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.errors import error_body, error_headers, row
 from headrace.http.events import Events
 from headrace.http.wires import JSON_HEADERS, RAW, HeaderList, Headers, Target, Wire, match
@@ -67,7 +69,7 @@ class InferenceRoutes:
             exchange = self._begin(headers, request_id, body, target)
             await _settled(scope, exchange.call)
             fields, body = await _compressed(exchange, *self._conclude(exchange))
-            await _send(send, 200, fields, body)
+            await _send(send, target.wire.status, fields, body)
         except (Cancelled, asyncio.CancelledError) as exc:
             if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
                 raise
@@ -90,6 +92,8 @@ class InferenceRoutes:
             request, _ = target.wire.decode(body, headers, model)
             shown = request.id or request_id.decode("ascii")
             request.id = request_id.decode("ascii")
+            if model.model_metadata.takes_headers:
+                request.origin = model_headers.origin(headers)
             given = headers.get(b"x-request-timeout")
             timeout = _timeout(given) if given else None
             with _withdrawn_with_caller(scope):
@@ -156,6 +160,8 @@ class InferenceRoutes:
         id = request.id or request_id.decode("ascii")
         # A failure is logged by this process and by the worker, both under the request's id.
         request.id = request_id.decode("ascii")
+        if model.model_metadata.takes_headers and request.origin is None:
+            request.origin = model_headers.origin(headers)
         given = headers.get(b"x-request-timeout")
         call = self._dataplane.start(model, request, _timeout(given) if given else None)
         accepted = headers.get(b"accept-encoding")
@@ -170,8 +176,11 @@ class InferenceRoutes:
         """
         call = exchange.call
         response: InferenceResponse = self._dataplane.finish(call)
+        added: HeaderList = []
+        if call.model.model_metadata.takes_headers:
+            response, added = model_headers.taken(response, call.model.name)
         body, fields = exchange.wire.encode(call.model, response, exchange.id, exchange.context)
-        return [*fields, (b"x-request-id", exchange.request_id)], body
+        return [*fields, *added, (b"x-request-id", exchange.request_id)], body
 
     def _find(self, target: Target) -> ServedModel:
         if target.name is None:
@@ -245,15 +254,16 @@ def _log_leaving(request_id: bytes) -> None:
 
 
 async def _send(send: Any, status: int, fields: HeaderList, body: bytes) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*fields, length]})
+    if status not in WITHOUT_BODY:
+        fields = [*fields, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
 
 async def _compressed(
     exchange: Exchange, fields: HeaderList, body: bytes
 ) -> tuple[HeaderList, bytes]:
-    if exchange.accepted is None:
+    if exchange.accepted is None or any(name == b"content-encoding" for name, _ in fields):
         return fields, body
     if len(body) < COMPRESS_IN_THREAD:
         return _compress(exchange.accepted, fields, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +21,12 @@ from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
 from headrace.executors.placement import Placement
 from headrace.http.errors import error_body
+from headrace.http.user_metrics import UserMetrics
 from headrace.observability.metrics import BUCKETS, Histogram
 
 LABELS = ("model", "version")
+# A worker that takes longer is shown as it last answered, and never holds up a scrape.
+WORKER_TIMEOUT = 1.0
 
 
 class MetricsApp:
@@ -33,6 +37,8 @@ class MetricsApp:
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(dataplane, workers))
         ProcessCollector(registry=self._registry)
+        self._workers = workers
+        self._users = UserMetrics(self._registry)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -45,7 +51,11 @@ class MetricsApp:
             content_type = "application/json"
             status, body = error_body("", MethodNotAllowed(f"{self.path} answers GET only"))
         else:
+            measured = await self._workers.measured(WORKER_TIMEOUT)
             body = generate_latest(self._registry)
+            if any(measured):
+                # Beside the event loop: nobody knows how much there is.
+                body += await asyncio.to_thread(self._users.render, measured)
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from headrace.errors import InvalidInput
+from headrace.errors import InvalidInput, UnsupportedMedia
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -19,6 +19,8 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 # A form holds one payload and perhaps a few fields; each costs the parser some Python calls.
 MOST_PARTS = 100
+# Of the transfer encodings those that leave the bytes as they are (RFC 2045 6.2).
+UNENCODED = (b"7bit", b"8bit", b"binary")
 
 
 @dataclass
@@ -37,9 +39,12 @@ class Part:
 def payload(body: bytes, content_type: str) -> tuple[bytes, str | None]:
     """The content of a form's only file, or of its only part, and that part's own media type.
 
+    A field that is no file and names no type is plain text (RFC 7578 4.4).
+
     Raises:
         InvalidInput: the form is damaged, or holds no file and not exactly one part, or several
             files.
+        UnsupportedMedia: the part is in a transfer encoding such as base64.
     """
     parts = _parts(body, content_type)
     files = [part for part in parts if part.is_file]
@@ -48,7 +53,10 @@ def payload(body: bytes, content_type: str) -> tuple[bytes, str | None]:
     if not files and len(parts) != 1:
         raise InvalidInput(f"the form holds no file and {len(parts)} fields, expected one file")
     (found,) = files or parts
-    own = found.headers.get(b"content-type")
+    encoding = found.headers.get(b"content-transfer-encoding", b"binary")
+    if encoding.lower() not in UNENCODED:
+        raise UnsupportedMedia("the form's part has a Content-Transfer-Encoding, send it unencoded")
+    own = found.headers.get(b"content-type", None if found.is_file else b"text/plain")
     return b"".join(found.pieces), None if own is None else own.decode("latin-1")
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from headrace import __version__
 from headrace.dataplane import DataPlane
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.media_types import essence
-from headrace.protocol.messages import TensorMetadata
+from headrace.protocol.messages import ModelRoute, TensorMetadata
 from headrace.repository.served import ServedModel
 
 Schema = dict[str, Any]
+
+# A part of a path in braces, with what Starlette turns it into.
+CONVERTOR = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-z]+)?}")
 
 PARAMETERS: Schema = {"type": "object", "additionalProperties": True}
 STRING: Schema = {"type": "string"}
@@ -159,6 +163,11 @@ def document(dataplane: DataPlane) -> Schema:
                 paths[prefix + "/raw"] = _raw(model)
             else:
                 paths[prefix + "/invocations"] = _scoring(model)
+    for model in dataplane.repository.answering():
+        for route in model.model_metadata.routes:
+            # What stands there already comes first when a request is routed, too.
+            operations = paths.setdefault(CONVERTOR.sub(r"{\1}", route.path), {})
+            operations.setdefault(route.method.lower(), _own(model, route))
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__},
@@ -167,6 +176,22 @@ def document(dataplane: DataPlane) -> Schema:
         "paths": paths,
         "components": {"schemas": SCHEMAS},
     }
+
+
+def _own(model: ServedModel, route: ModelRoute) -> Schema:
+    """A route of a model's own; only its handler knows what it takes."""
+    operation: Schema = {
+        "summary": route.summary or f"A route of {model.name}",
+        "responses": {"200": {"description": "OK"}},
+    }
+    names = [name for name, _ in CONVERTOR.findall(route.path)]
+    if names:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": STRING} for name in names
+        ]
+    if route.method in ("POST", "PUT", "PATCH"):
+        operation["requestBody"] = {"content": _json_body({})}
+    return operation
 
 
 def _repository() -> dict[str, Any]:

@@ -18,7 +18,12 @@ HeaderList = list[tuple[bytes, bytes]]
 
 
 class Wire(Protocol):
-    """One protocol's way of writing requests and answers."""
+    """One protocol's way of writing requests and answers.
+
+    `status` is that of the answer which `encode` made.
+    """
+
+    status: int
 
     def decode(self, body: bytes, headers: Headers, model: ServedModel) -> tuple[Any, Any]:
         """The request, and what `encode` needs to know of it."""
@@ -48,6 +53,8 @@ JSON_HEADERS: HeaderList = [(b"content-type", JSON)]
 
 class OpenInference:
     """Open Inference Protocol REST, with the binary tensor data extension."""
+
+    status = 200
 
     def decode(
         self, body: bytes, headers: Headers, model: ServedModel
@@ -91,6 +98,8 @@ class OpenInference:
 class Scoring:
     """MLflow's scoring protocol."""
 
+    status = 200
+
     def decode(
         self, body: bytes, headers: Headers, model: ServedModel
     ) -> tuple[InferenceRequest, Any]:
@@ -112,6 +121,8 @@ class Scoring:
 
 class Raw:
     """A plugin's own payload as the body, and its own answer as the body of the answer."""
+
+    status = 200
 
     def decode(
         self, body: bytes, headers: Headers, model: ServedModel

@@ -45,7 +45,9 @@ def _completed(options: argparse.Namespace) -> conf.Conf:
     """The file of `--conf`, with what the older server did when it was told nothing."""
     given = conf.read(options.conf)
     for name, flag in (("plugin", "--plugin-file"), ("model", "--model-uri")):
-        if getattr(options, name) is None and name not in given.arguments:
+        value = getattr(options, name)
+        # An empty one comes from a variable that is not set, and would mean this folder.
+        if value == "" or (value is None and name not in given.arguments):
             raise ConfigurationError(f"{flag} is missing")
     settings = {
         "host": (HOST, DEFAULT),

@@ -18,10 +18,13 @@ class InferenceRequest:
     """One inference request: tensors in, and which outputs are wanted.
 
     `parameters` reach the model; `outputs` names the wanted outputs in order, `None` means
-    all. Transport options (binary answers, compression) never appear here.
+    all. Transport options (binary answers, compression) never appear here. `origin` is what the
+    door tells a model that asks of where the request came from: `{"headers": {name: value}}`, with
+    `"bytes": True` where the protocol has text as bytes, or the call of one of its routes. It
+    decides nothing about batches.
     """
 
-    __slots__ = ("id", "inputs", "outputs", "parameters")
+    __slots__ = ("id", "inputs", "origin", "outputs", "parameters")
 
     def __init__(
         self,
@@ -29,11 +32,13 @@ class InferenceRequest:
         parameters: Parameters | None = None,
         outputs: list[str] | None = None,
         id: str = "",
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.inputs = inputs
         self.parameters = parameters
         self.outputs = outputs
         self.id = id
+        self.origin = origin
 
     @property
     def content_type(self) -> str | None:
@@ -64,6 +69,16 @@ class InferenceResponse:
     def content_type(self) -> str | None:
         return self.parameters.get("content_type") if self.parameters else None
 
+    def split_headers(self) -> tuple[InferenceResponse, dict[str, Any]]:
+        """This response without `headers` among its parameters, and those headers."""
+        parameters = self.parameters or {}
+        found = parameters.get("headers")
+        if not isinstance(found, dict):
+            return self, {}
+        # The responses of a batch share one dict of parameters, so it must stay as it is.
+        rest = {key: value for key, value in parameters.items() if key != "headers"}
+        return InferenceResponse(self.outputs, rest or None), found
+
 
 @dataclass(frozen=True)
 class TensorMetadata:
@@ -76,12 +91,26 @@ class TensorMetadata:
 
 
 @dataclass(frozen=True)
+class ModelRoute:
+    """A path and a method of HTTP that a model answers itself; `handler` is the model's word.
+
+    The path may have parts in braces, as Starlette writes them.
+    """
+
+    path: str
+    method: str
+    handler: str
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class ModelMetadata:
     """What a loaded model says of itself.
 
     `row_independent` is the promise that rows never influence each other, which is what
     lets requests be merged into one batch. `signature` is the MLflow signature as found in
-    `MLmodel` (`inputs`, `outputs`, `params`), or None.
+    `MLmodel` (`inputs`, `outputs`, `params`), or None. `takes_headers` asks for the headers of
+    each request, and for those in `parameters["headers"]` of an answer to be sent.
     """
 
     platform: str = ""
@@ -90,6 +119,8 @@ class ModelMetadata:
     parameters: dict[str, Any] = field(default_factory=dict)
     row_independent: bool = False
     signature: dict[str, Any] | None = None
+    takes_headers: bool = False
+    routes: list[ModelRoute] = field(default_factory=list)
 
     @property
     def payload_type(self) -> str | None:
@@ -104,4 +135,5 @@ class ModelMetadata:
         tensors = {
             key: [TensorMetadata(**tensor) for tensor in raw[key]] for key in ("inputs", "outputs")
         }
-        return cls(**{**raw, **tensors})
+        routes = [ModelRoute(**route) for route in raw["routes"]]
+        return cls(**{**raw, **tensors, "routes": routes})

@@ -30,6 +30,8 @@ class ModelRepository:
         # Of `_models`; emptied with every change of it.
         self._sorted: list[ServedModel] = []
         self._busy: dict[str, asyncio.Task[Any]] = {}
+        # Told of each model that has become ready; nothing depends on what they do.
+        self.watchers: list[Callable[[ServedModel], None]] = []
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
         """Load every model; one that fails shows its reason and stops no other."""
@@ -79,6 +81,11 @@ class ModelRepository:
                 for model in sorted(versions.values(), key=_version_order)
             ]
         return self._sorted
+
+    def answering(self) -> list[ServedModel]:
+        """The default version of each model that is ready, the longest known name first."""
+        models = [self.get(name) for name, versions in self._models.items() if versions]
+        return [model for model in models if model.state is State.READY]
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """The model of that name; without a version the un-versioned or the highest loaded one.
@@ -137,6 +144,10 @@ class ModelRepository:
     async def _load_each(self, models: list[ServedModel]) -> list[HeadraceError]:
         loads = (self._loader.load(model) for model in models)
         outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        for model in models:
+            if model.state is State.READY:
+                for watch in self.watchers:
+                    watch(model)
         return [outcome for outcome in outcomes if isinstance(outcome, HeadraceError)]
 
     async def _replace(self, name: str) -> None:

@@ -90,6 +90,27 @@ def create(settings: ModelSettings) -> Model:
     return model
 
 
+def own_modules(settings: ModelSettings) -> dict[str, str]:
+    """Modules that a model brings with it: where each lies, by its name.
+
+    A process has room for one module of a name. Models that bring different ones must not share
+    it: one that imports late, or reads a pickle, would get the other's.
+    """
+    known = IMPLEMENTATIONS.get(settings.implementation)
+    folders = []
+    if known in (None, _PYTORCH):
+        folders.append(settings.folder)
+    if known is None:
+        file = settings.implementation.rpartition(":")[0]
+        folders.append(os.path.dirname(os.path.join(settings.folder, file)))
+    elif known == _MLFLOW:
+        folders.append(os.path.join(settings.uri or settings.folder, "code"))
+    found: dict[str, str] = {}
+    for folder in filter(None, folders):
+        found.update(import_path.modules_in(folder))
+    return found
+
+
 def _importable(settings: ModelSettings) -> str:
     """The implementation, with a file in it made a module that will be found."""
     path, _, name = settings.implementation.rpartition(":")

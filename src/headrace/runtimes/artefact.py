@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, LoadFailed, MissingDependency
+from headrace.runtimes.import_path import IMPORTING
 from headrace.settings import ModelSettings
 
 
@@ -18,7 +19,8 @@ def require(module: str, extra: str) -> Any:
         MissingDependency: it is not installed; the message is the install command.
     """
     try:
-        return importlib.import_module(module)
+        with IMPORTING:
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A broken installation of the framework itself is another failure than its absence.
         if error.name != module.partition(".")[0]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from headrace.codecs.huggingface import encode_rows
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, LoadFailed, MissingDependency, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -16,11 +18,20 @@ from headrace.protocol.messages import (
     ModelMetadata,
     TensorMetadata,
 )
-from headrace.runtimes import artefact, huggingface_call, torch_device
+from headrace.runtimes import (
+    artefact,
+    huggingface_answer,
+    huggingface_call,
+    huggingface_media,
+    huggingface_task,
+    torch_device,
+)
+from headrace.runtimes.import_path import IMPORTING
 from headrace.settings import ModelSettings
 
 OUTPUT = "output"
-_MISFIT = re.compile(r"unexpected keyword argument|missing \d+ required positional argument")
+_NO_TASK = re.compile(r"Unknown task|has been removed")
+_NEEDED = re.compile(r"requires (?:the )?([\w.-]+)")
 _PREFIXES = ("MLSERVER_MODEL_HUGGINGFACE_", "HEADRACE_MODEL_HUGGINGFACE_")
 _SETTINGS = (
     "task", "task_suffix", "pretrained_model", "pretrained_tokenizer", "model_kwargs", "framework",
@@ -32,12 +43,21 @@ _SETTINGS = (
 _BY_ROW = {
     "text-classification", "sentiment-analysis", "token-classification", "ner", "fill-mask",
     "feature-extraction", "text-generation", "image-classification", "image-feature-extraction",
-    "audio-classification", "object-detection", "zero-shot-classification",
-    "question-answering",
+    "audio-classification", "automatic-speech-recognition", "object-detection",
+    "zero-shot-classification", "zero-shot-image-classification", "zero-shot-audio-classification",
+    "zero-shot-object-detection", "question-answering", "visual-question-answering",
+    "document-question-answering", "table-question-answering", "image-segmentation",
+    "depth-estimation", "keypoint-matching", "video-classification", "decision",
 }  # fmt: skip
 
-# Their answer shows the padding that a longer neighbour brings, so rows are computed singly.
-_SHOWS_PADDING = {"feature-extraction"}
+# Their rows are computed singly: the answer would show the padding that a longer neighbour
+# brings, or the pipeline cannot put rows of different sizes together.
+_SINGLY = {
+    "feature-extraction", "zero-shot-object-detection", "document-question-answering",
+    "table-question-answering", "mask-generation", "keypoint-matching", "text-to-audio",
+    "decision",
+}  # fmt: skip
+_MIXED = {"image-text-to-text", "any-to-any"}
 
 
 class HuggingFaceRuntime(Model):
@@ -61,12 +81,15 @@ class HuggingFaceRuntime(Model):
         self._size = max(1, self.settings.max_batch_size or 1)
         self._fetch = _truth(extra.get("fetch_inputs"))
         what = f"the Hugging Face model '{self.settings.name}'"
-        self._pipeline = artefact.read(what, lambda: self._make(transformers, extra))
-        self._task = huggingface_call.task_of(self._pipeline)
+        # Transformers imports the model's modules when it makes the pipeline.
+        with IMPORTING:
+            self._pipeline = artefact.read(what, lambda: self._make(transformers, extra))
+        self._task = huggingface_task.task_of(self._pipeline)
+        huggingface_task.check(self._task.name)
         if _truth(extra.get("batchable")) and self._task.name not in _BY_ROW:
             raise LoadFailed(f"the task '{shorten(self._task.name)}' cannot be batchable")
         self.row_independent = _truth(extra.get("batchable"))
-        self._step = 1 if self._task.name in _SHOWS_PADDING else self._size
+        self._fixed_size = huggingface_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
 
     def unload(self) -> None:
@@ -77,7 +100,7 @@ class HuggingFaceRuntime(Model):
         output = TensorMetadata(OUTPUT, "BYTES", [-1], {"content_type": "hg_jsonlist"})
         return ModelMetadata(
             platform=self.settings.platform or self.platform,
-            inputs=declared(self.settings.inputs) or huggingface_call.inputs_of(self._task.name),
+            inputs=declared(self.settings.inputs) or huggingface_task.inputs_of(self._task.name),
             outputs=declared(self.settings.outputs) or [output],
             parameters={
                 "content_type": "hf",
@@ -99,28 +122,51 @@ class HuggingFaceRuntime(Model):
                     f"output '{shorten(name)}' is not available, this model has '{OUTPUT}'"
                 )
         call = huggingface_call.bind(request, self._task, self._merged)
-        if huggingface_call.is_media(self._task.name) and not self._fetch:
-            where = f"input {listing([tensor.name for tensor in request.inputs])}"
-            huggingface_call.refuse_names([call.positional, call.keywords], where)
-        found = self._call(call)
-        return InferenceResponse(
-            [encode_rows(_rows(found, call.rows), OUTPUT)], {"content_type": "hf"}
-        )
+        where = f"input {listing([tensor.name for tensor in request.inputs])}"
+        with self._readable(call, where) as inputs:
+            found = self._call(inputs, call.options)
+        rows = huggingface_answer.rows_of(found, call.rows, self._task.name)
+        return InferenceResponse([encode_rows(rows, OUTPUT)], {"content_type": "hf"})
 
-    def _call(self, call: huggingface_call.Call) -> Any:
+    @contextlib.contextmanager
+    def _readable(self, call: huggingface_call.Call, where: str) -> Iterator[Any]:
+        """The inputs of a call with their media decoded."""
+        inputs, fetch = call.inputs, self._fetch
+        medium = self._task.medium
+        if medium == "image":
+            yield huggingface_media.images_in(inputs, where, fetch)
+        elif medium == "sound":
+            rate = self._pipeline.feature_extractor.sampling_rate
+            given = call.options.pop("sampling_rate", None)
+            yield huggingface_media.sounds_of(_listed(inputs), rate, given, where, fetch)
+        elif medium == "video":
+            with huggingface_media.videos_as_files(_listed(inputs), where, fetch) as names:
+                yield names
+        else:
+            yield inputs
+
+    def _call(self, inputs: Any, options: dict[str, Any]) -> Any:
+        task = self._task
+        if task.packed:
+            packed = {name: _tensor(options.pop(name)) for name in task.generation & set(options)}
+            options = {**options, task.packed: packed}
         try:
-            return self._pipeline(*call.positional, batch_size=self._step, **call.keywords)
+            if task.name in _MIXED and isinstance(inputs, list):
+                # These would take a list of rows for one row, or for a chat.
+                return [self._pipeline(_text_alone(row), **options) for row in inputs]
+            return self._pipeline(inputs, batch_size=self._step(inputs), **options)
         except Exception as error:
-            if type(error).__name__ == "PipelineException":
-                raise InvalidInput(
-                    f"the task '{self._task.name}' refuses the input: {shorten(error, 160)}"
-                ) from error
-            if isinstance(error, TypeError) and _MISFIT.search(str(error)):
-                raise InvalidInput(
-                    f"the task '{self._task.name}' misses an input, or takes none of options "
-                    f"{listing(sorted(call.keywords)) or 'none'}"
-                ) from error
-            raise
+            refused = huggingface_answer.refusal(error, task.name, options)
+            if refused is None:
+                raise
+            raise refused from error
+
+    def _step(self, inputs: Any) -> int:
+        """How many rows may be computed at once without one changing another's answer."""
+        if self._task.name in _SINGLY or not isinstance(inputs, list):
+            return 1
+        alike = huggingface_media.are_alike(inputs)
+        return self._size if alike or self._fixed_size else 1
 
     def _make(self, transformers: Any, extra: dict[str, Any]) -> Any:
         local = artefact.folder_or_file(self.settings)
@@ -133,14 +179,29 @@ class HuggingFaceRuntime(Model):
         task = extra.get("task")
         if task and extra.get("task_suffix"):
             task = f"{task}_{extra['task_suffix']}"
-        pipeline = transformers.pipeline(
-            task or None,
-            model=model or local,
-            tokenizer=self._beside(extra.get("pretrained_tokenizer")),
-            device=self._device,
-            model_kwargs=extra.get("model_kwargs") or {},
-            trust_remote_code=_truth(extra.get("trust_remote_code")),
-        )
+        if not task and os.path.isdir(model or local):
+            raise LoadFailed("parameters.extra.task is missing; a folder does not tell its task")
+        huggingface_task.check(task)
+        try:
+            pipeline = transformers.pipeline(
+                task or None,
+                model=model or local,
+                tokenizer=self._beside(extra.get("pretrained_tokenizer")),
+                device=self._device,
+                model_kwargs=extra.get("model_kwargs") or {},
+                trust_remote_code=_truth(extra.get("trust_remote_code")),
+            )
+        except KeyError as error:
+            if not _NO_TASK.search(str(error)):
+                raise
+            raise huggingface_task.unknown(str(task), transformers) from error
+        except ImportError as error:
+            needed = _NEEDED.search(str(error))
+            if not needed:
+                raise
+            raise MissingDependency(
+                f"the model needs {needed.group(1)}, which is not installed"
+            ) from error
         _pad(pipeline)
         return pipeline
 
@@ -184,21 +245,31 @@ def _truth(value: Any) -> bool:
 def _pad(pipeline: Any) -> None:
     """Let several rows be computed at once with a tokenizer that knows no padding."""
     tokenizer = getattr(pipeline, "tokenizer", None)
-    if tokenizer is None or tokenizer.pad_token_id is not None:
+    if tokenizer is None:
         return
+    if pipeline.task == "text-generation":
+        # Generation goes on from the last token, which must not be padding.
+        tokenizer.padding_side = "left"
     end = getattr(pipeline.model.config, "eos_token_id", None)
     end = end[0] if isinstance(end, list) else end
-    if end is not None:
+    if tokenizer.pad_token_id is None and end is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
-        if pipeline.task == "text-generation":
-            # Generation goes on from the last token, which must not be padding.
-            tokenizer.padding_side = "left"
 
 
-def _rows(found: Any, rows: int) -> list[Any]:
-    """One value per row of the input; pipelines unwrap the only one now and then."""
-    if isinstance(found, list) and len(found) == rows and rows > 0:
-        # fill-mask answers its only row with the list of fillings.
-        is_unwrapped = rows == 1 and isinstance(found[0], dict) and "token_str" in found[0]
-        return [found] if is_unwrapped else found
-    return [found] if rows <= 1 else list(found)
+def _listed(inputs: Any) -> list[Any]:
+    return inputs if isinstance(inputs, list) else [inputs]
+
+
+def _text_alone(row: Any) -> Any:
+    """The text of a row that has nothing else, a chat perhaps."""
+    return row["text"] if isinstance(row, dict) and list(row) == ["text"] else row
+
+
+def _tensor(value: Any) -> Any:
+    """Rows of an array as a tensor, such as the embedding of a speaker."""
+    if not (isinstance(value, list) and value and hasattr(value[0], "__array__")):
+        return value
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack(value))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from types import ModuleType
+
+# Held while a framework is imported, for models load in threads of one process: packages that
+# import each other in a circle, as these do, break when two threads enter it at two places.
+IMPORTING = threading.RLock()
 
 
 def put_working_directory() -> None:
@@ -27,24 +32,25 @@ def put_first(folder: str) -> None:
         sys.path.remove(folder)
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
-    for name in _defined_in(folder):
+    for name in modules_in(folder):
         module = sys.modules.get(name)
         if module is not None and _belongs_to_a_user(module):
             _forget(name)
 
 
-def _defined_in(folder: str) -> list[str]:
-    names: list[str] = []
+def modules_in(folder: str) -> dict[str, str]:
+    """Modules and packages that lie in `folder`: where each lies, by its name."""
+    found: dict[str, str] = {}
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        return names
+        return found
     for entry in entries:
         if entry.name.endswith(".py"):
-            names.append(entry.name[:-3])
+            found[entry.name[:-3]] = os.path.realpath(entry.path)
         elif entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")):
-            names.append(entry.name)
-    return names
+            found[entry.name] = os.path.realpath(entry.path)
+    return found
 
 
 def _belongs_to_a_user(module: ModuleType) -> bool:

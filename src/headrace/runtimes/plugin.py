@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import math
 import os
 import re
-from collections.abc import Awaitable, Generator, Iterator
+import sys
+from collections.abc import Awaitable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from headrace.codecs import cells
+from headrace.codecs.image import FORMATS, MAX_PIXELS
 from headrace.errors import (
     BadModelOutput,
+    HeadraceError,
     InvalidInput,
     LoadFailed,
     ModelFailed,
@@ -24,7 +29,7 @@ from headrace.errors import (
 )
 from headrace.model import Model
 from headrace.plugins.base import BasePlugin
-from headrace.protocol.media_types import GIVEN, TAKEN, takes
+from headrace.protocol.media_types import GIVEN, TAKEN, essence, takes
 from headrace.protocol.messages import (
     PAYLOAD_TYPE,
     InferenceRequest,
@@ -44,9 +49,9 @@ REQUIRED = ("load_model", "predict", "request_content_type")
 
 
 def is_plugin(cls: Any) -> bool:
-    """Whether a class is a plugin, which its methods tell: it may extend the older base class."""
-    has = [name for name in (*REQUIRED, "infer") if callable(getattr(cls, name, None))]
-    return isinstance(cls, type) and tuple(has) == REQUIRED
+    """Whether a class is a plugin, which its `load_model` tells: it may extend nothing of ours."""
+    is_model = callable(getattr(cls, "infer", None))
+    return isinstance(cls, type) and callable(getattr(cls, "load_model", None)) and not is_model
 
 
 class PluginRuntime(Model):
@@ -67,7 +72,12 @@ class PluginRuntime(Model):
         Raises:
             LoadFailed: the class lacks methods; the message names each.
         """
-        missing = sorted(getattr(plugin, "__abstractmethods__", ()))
+        abstract = getattr(plugin, "__abstractmethods__", ())
+        missing = [
+            name
+            for name in REQUIRED
+            if name in abstract or not callable(getattr(plugin, name, None))
+        ]
         if missing:
             raise LoadFailed(
                 f"plugin '{shorten(settings.implementation)}' does not define "
@@ -112,9 +122,11 @@ class PluginRuntime(Model):
         payloads = self._payloads(request)
         with self._reading(payloads):
             answers = self._predict(payloads)
+        # Answers have the shape of the payloads, or the rows of a merged batch would not fit them.
+        shape = request.inputs[0].shape or [1]
         if inspect.isawaitable(answers):
-            return self._awaited(answers, payloads, wanted)
-        return self._respond(answers, payloads, wanted)
+            return self._awaited(answers, payloads, shape, wanted)
+        return self._respond(answers, shape, wanted)
 
     def _ready(self, loaded: Any) -> None:
         self._model = loaded
@@ -147,29 +159,35 @@ class PluginRuntime(Model):
 
     def _predict(self, payloads: list[bytes]) -> Any:
         if self.row_independent:
-            return self._plugin.predict_batch(self._model, payloads)
+            # A list of its own: a plugin may sort or empty it.
+            return self._plugin.predict_batch(self._model, list(payloads))
         answers = (self._plugin.predict(self._model, payload) for payload in payloads)
         first = next(answers)
         return _each(first, answers) if inspect.isawaitable(first) else [first, *answers]
 
     async def _awaited(
-        self, answers: Awaitable[Any], payloads: list[bytes], wanted: list[str]
+        self,
+        answers: Awaitable[Any],
+        payloads: list[bytes],
+        shape: Sequence[int],
+        wanted: list[str],
     ) -> InferenceResponse:
         with self._reading(payloads):
             found = await answers
-        return self._respond(found, payloads, wanted)
+        return self._respond(found, shape, wanted)
 
-    def _respond(self, answers: Any, payloads: list[bytes], wanted: list[str]) -> InferenceResponse:
+    def _respond(self, answers: Any, shape: Sequence[int], wanted: list[str]) -> InferenceResponse:
         name = self.settings.name
+        expected = math.prod(shape)
         if not isinstance(answers, (list, tuple, np.ndarray)):
             raise BadModelOutput(
                 f"predict_batch of model '{name}' returned {shorten(type(answers).__name__)}, "
                 "expected a list"
             )
-        if len(answers) != len(payloads):
+        if len(answers) != expected:
             raise BadModelOutput(
                 f"predict_batch of model '{name}' returned {len(answers)} answers for "
-                f"{len(payloads)} payloads"
+                f"{expected} payloads"
             )
         rows = self._encode_rows(answers)
         columns = {
@@ -177,7 +195,7 @@ class PluginRuntime(Model):
             CONTENT_TYPE: [row[1].encode() for row in rows],
         }
         return InferenceResponse(
-            [Tensor(title, "BYTES", [len(rows)], pack_bytes(columns[title])) for title in wanted]
+            [Tensor(title, "BYTES", list(shape), pack_bytes(columns[title])) for title in wanted]
         )
 
     def _encode_rows(self, answers: Any) -> list[tuple[bytes, str]]:
@@ -196,8 +214,11 @@ class PluginRuntime(Model):
         """Tell a payload that is not what the plugin takes it for from a plugin that fails."""
         try:
             yield
+        except HeadraceError:
+            # The plugin's own words.
+            raise
         except Exception as error:
-            what = _misread(error, payloads)
+            what = _misread(error, payloads, essence(self._takes))
             if what is None:
                 raise
             name = self.settings.name
@@ -227,12 +248,43 @@ async def _each(first: Awaitable[Any], others: Iterator[Awaitable[Any]]) -> list
     return [await first, *[await answer for answer in others]]
 
 
-def _misread(error: Exception, payloads: list[bytes]) -> str | None:
+def _misread(error: Exception, payloads: list[bytes], takes: str) -> str | None:
     """What a payload failed to be read as; None when it was not a payload that failed."""
     if isinstance(error, UnicodeDecodeError):
         return "UTF-8 text" if error.object in payloads else None
     if isinstance(error, json.JSONDecodeError):
         texts = (payload.decode("utf-8", "replace") for payload in payloads)
         return "JSON" if error.doc in texts else None
+    # Readers such as pandas' raise what tells nothing; then the payload itself does.
+    if takes == "application/json" and not all(map(_is_json, payloads)):
+        return "JSON"
     # Pillow's own class; the worker must not import Pillow to look for it.
-    return "an image" if type(error).__name__ == "UnidentifiedImageError" else None
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "an image"
+    return "a whole image" if any(map(_is_damaged_image, payloads)) else None
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_damaged_image(payload: bytes) -> bool:
+    """Whether Pillow knows an image by its head, and then cannot read the rest of it."""
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is None:
+        return False
+    try:
+        image = pillow.open(io.BytesIO(payload), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            return False
+    except Exception:
+        return False
+    try:
+        image.load()
+    except Exception:
+        return True
+    return False

@@ -30,11 +30,11 @@ def encode(answer: Any, declared: str | None, model: str) -> tuple[bytes, str]:
     if answer is None:
         raise BadModelOutput(f"the plugin of model '{model}' returned None, not an answer")
     try:
-        return jsontext.dumps(answer, "the answer"), declared or JSON
+        where = f"the plugin of model '{model}' returned {shorten(type(answer).__name__)}"
+        return jsontext.dumps(answer, where), declared or JSON
     except BadModelOutput as error:
         raise BadModelOutput(
-            f"the plugin of model '{model}' returned {shorten(type(answer).__name__)}, which has "
-            "no JSON form; expected text, bytes, an image, or what JSON can hold"
+            f"{error.message}; expected text, bytes, an image, or what JSON can hold"
         ) from error
 
 

@@ -40,7 +40,9 @@ def as_request(request: InferenceRequest, inputs: list[TensorMetadata]) -> Infer
     parameters = dict(params or {})
     if content_type is not None:
         parameters["content_type"] = content_type
-    return InferenceRequest(tensors, parameters or None, request.outputs, request.id)
+    return InferenceRequest(
+        tensors, parameters or None, request.outputs, request.id, request.origin
+    )
 
 
 def _untyped(request: InferenceRequest) -> Any:

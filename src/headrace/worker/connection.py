@@ -14,7 +14,7 @@ from headrace.errors import Cancelled, HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
 from headrace.settings import ModelSettings
-from headrace.worker import frames
+from headrace.worker import frames, measured
 from headrace.worker.arena import Arena
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
@@ -71,6 +71,11 @@ class Connection:
             # In a thread of its own: a stream may last, and must not hold up the model's requests.
             self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
             threading.Thread(target=self._stream, args=(frame,), name="stream", daemon=True).start()
+        elif frame.kind == Kind.METRICS:
+            # Collecting runs user code, and must not hold up the reading.
+            threading.Thread(
+                target=self._measured, args=(frame,), name="metrics", daemon=True
+            ).start()
         else:
             self._waiting.add(frame.call)
             self._lane(frame).put(frame)
@@ -153,6 +158,14 @@ class Connection:
         del self._streams[frame.call]
         self._send(frames.encode(kind, frame.call, _dump(meta)))
 
+    def _measured(self, frame: Frame) -> None:
+        kind, meta = Kind.RESULT, dict[str, Any]()
+        try:
+            meta["families"] = measured.families()
+        except Exception as exc:
+            kind, meta = Kind.ERROR, _error_meta(exc, frame)
+        self._send(frames.encode(kind, frame.call, _dump(meta)))
+
     def _send_piece(self, call: int, piece: InferenceResponse) -> None:
         meta, payload = self._response(piece)
         self._send(frames.encode(Kind.PIECE, call, _dump(meta), payload))
@@ -175,6 +188,7 @@ class Connection:
             meta.get("parameters"),
             meta.get("outputs"),
             meta.get("id", ""),
+            meta.get("origin"),
         )
 
     def _response(self, response: InferenceResponse) -> Any:

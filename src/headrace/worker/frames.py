@@ -38,6 +38,7 @@ class Kind(IntEnum):
     WITHDRAW = 7
     STREAM = 8
     GRANT = 9
+    METRICS = 10
     RESULT = 16
     ERROR = 17
     PIECE = 18

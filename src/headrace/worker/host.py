@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import re
-import threading
 from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.signature import SCORING
+from headrace.runtimes.import_path import IMPORTING
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
@@ -79,8 +79,6 @@ class ModelHost:
 
     def __init__(self) -> None:
         self._models: dict[str, HostedModel] = {}
-        # Creating a model imports user code and edits sys.path, which threads share.
-        self._import_lock = threading.Lock()
 
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Create and load a model.
@@ -106,7 +104,8 @@ class ModelHost:
         return metadata
 
     def _create(self, settings: ModelSettings) -> HostedModel:
-        with self._import_lock:
+        # Creating a model imports user code and edits sys.path, which threads share.
+        with IMPORTING:
             return HostedModel(settings, runtimes.create(settings))
 
     def infer(self, key: str, request: InferenceRequest) -> InferenceResponse:

@@ -150,3 +150,14 @@ def test_times_of_a_table_are_utc_without_a_zone(text, expected):
     frame = frame_of([texts("t", text, content_type="datetime")])
     assert frame["t"].dtype == "datetime64[ns]"
     assert frame["t"][0] == pd.Timestamp(expected)
+
+
+def test_arrays_of_other_libraries_are_arrays():
+    class Foreign:
+        def __array__(self, dtype=None, copy=None):
+            return np.arange(2)
+
+    (tensor,) = encode_response({"a": Foreign()}).outputs
+    assert (tensor.name, tensor.shape) == ("a", [2])
+    (nested,) = encode_response({"a": [{"b": Foreign()}]}).outputs
+    assert json.loads(bytes(nested.data)[4:]) == {"b": [0, 1]}

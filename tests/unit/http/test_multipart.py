@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.errors import InvalidInput
+from headrace.errors import InvalidInput, UnsupportedMedia
 from headrace.http.multipart import MOST_PARTS, payload
 
 TYPE = "multipart/form-data; boundary=XX"
@@ -29,8 +29,26 @@ def test_the_only_file_is_the_payload_whatever_fields_are_around_it():
     assert payload(form((FIELD, b"a"), (FILE, b"b"), (FIELD, b"c")), TYPE) == (b"b", "image/png")
 
 
-def test_the_only_part_is_the_payload_though_it_is_no_file():
-    assert payload(form((FIELD, b"a")), TYPE) == (b"a", None)
+def test_the_only_part_is_the_payload_though_it_is_no_file_and_is_text_by_default():
+    assert payload(form((FIELD, b"a")), TYPE) == (b"a", "text/plain")
+
+
+def test_a_file_that_names_no_type_has_none():
+    assert payload(form((FILE.partition(b"\r\n")[0], b"a")), TYPE) == (b"a", None)
+
+
+@pytest.mark.parametrize("encoding", [b"binary", b"8BIT"])
+def test_an_encoding_that_changes_nothing_is_taken(encoding):
+    head = FILE + b"\r\nContent-Transfer-Encoding: " + encoding
+
+    assert payload(form((head, b"a")), TYPE) == (b"a", "image/png")
+
+
+def test_an_encoded_part_is_refused():
+    head = FILE + b"\r\nContent-Transfer-Encoding: base64"
+
+    with pytest.raises(UnsupportedMedia, match="send it unencoded"):
+        payload(form((head, b"YQ==")), TYPE)
 
 
 @pytest.mark.parametrize(

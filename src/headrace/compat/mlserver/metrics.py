@@ -1,32 +1,96 @@
-"""Metrics that runtimes record. They stay in the worker: `/metrics` does not show them yet."""
+"""Metrics that runtimes record; `families` is what the server's `/metrics` shows of them."""
 
 from __future__ import annotations
 
+import re
 import threading
+from bisect import bisect_left
 from typing import Any
 
-_metrics: dict[str, Histogram] = {}
+from headrace.compat.mlserver.context import model_name_var, model_version_var
+
+# The buckets of prometheus_client's histograms, which MLServer's are.
+BOUNDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
+    *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, float("inf")),
+)
+LABELS = ("model_name", "model_version")
+NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
 _lock = threading.Lock()
+_metrics: dict[str, Histogram] = {}
+
+
+class Series:
+    """The values observed for one model: counts per bucket, and the sum."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(BOUNDS)
+        self.sum = 0.0
+
+    def observe(self, amount: float, exemplar: Any = None) -> None:
+        """Add one value; exemplars are not kept."""
+        amount = float(amount)
+        with _lock:
+            # What is no number at all belongs to the last bucket, as it does there.
+            self.counts[bisect_left(BOUNDS, amount) if amount == amount else -1] += 1
+            self.sum += amount
 
 
 class Histogram:
-    """How many values were observed and their sum."""
+    """One metric, with a series for each model that observes values."""
 
     def __init__(self, name: str, description: str = "") -> None:
         self.name = name
         self.description = description
-        self.count = 0
-        self.sum = 0.0
+        self._series: dict[tuple[str, ...], Series] = {}
+
+    def labels(self, *values: Any, **names: Any) -> Series:
+        """The series of one `model_name` and `model_version`.
+
+        Raises:
+            ValueError: other labels, or not both.
+        """
+        if names:
+            values = tuple(names.pop(label) for label in LABELS if label in names)
+        if names or len(values) != len(LABELS):
+            raise ValueError(f"the labels are {' and '.join(LABELS)}")
+        with _lock:
+            return self._series.setdefault(tuple(map(str, values)), Series())
 
     def observe(self, amount: float, exemplar: Any = None) -> None:
-        """Add one value."""
+        """Add one value to the series of the model at work; without labels where none is."""
+        self.labels(model_name_var.get(""), model_version_var.get("")).observe(amount)
+
+    def family(self) -> dict[str, Any]:
+        """The metric as Prometheus knows it: its name, its type and its samples."""
+        samples: list[Any] = []
         with _lock:
-            self.count += 1
-            self.sum += float(amount)
+            for values, series in self._series.items():
+                labels = dict(zip(LABELS, values))
+                total = 0
+                for bound, count in zip(BOUNDS, series.counts):
+                    total += count
+                    le = "+Inf" if bound == BOUNDS[-1] else str(bound)
+                    samples.append([self.name + "_bucket", {**labels, "le": le}, repr(total)])
+                samples.append([self.name + "_count", labels, repr(total)])
+                samples.append([self.name + "_sum", labels, repr(series.sum)])
+        return {
+            "name": self.name,
+            "type": "histogram",
+            "help": self.description,
+            "samples": samples,
+        }
 
 
 def register(name: str, description: str) -> Histogram:
-    """The histogram of that name, made if there is none."""
+    """The histogram of that name, made if there is none.
+
+    Raises:
+        ValueError: Prometheus has no metrics of such a name.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"'{name}' cannot be the name of a metric")
     return _metrics.setdefault(name, Histogram(name, description))
 
 
@@ -34,3 +98,8 @@ def log(**metrics: float) -> None:
     """Observe one value for each histogram named; those not registered are made."""
     for name, value in metrics.items():
         register(name, name).observe(value)
+
+
+def families() -> list[dict[str, Any]]:
+    """All histograms of this process."""
+    return [metric.family() for metric in list(_metrics.values())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,15 +11,14 @@ from typing import Any
 from headrace.compat.mlserver import types
 from headrace.compat.mlserver.context import model_context
 from headrace.compat.mlserver.errors import MLServerError
-from headrace.compat.mlserver.handlers import handlers_of
+from headrace.compat.mlserver.routes import Routes
 from headrace.compat.mlserver.settings import ModelSettings as TheirSettings
 from headrace.compat.mlserver.tensors import described_as, tensor_of
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, NotFound
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.model_call import from_request, to_response
 from headrace.settings import ModelSettings
-
-logger = logging.getLogger("headrace.mlserver")
 
 SETTINGS_FILE = "model-settings.json"
 
@@ -37,14 +35,11 @@ class MLServerRuntime(Model):
 
     async def load(self) -> Any:
         """Load the user's model; False when it says that it is not ready."""
-        for handler in handlers_of(self.inner):
-            logger.warning(
-                "custom handler %s %s is not served", handler.rest_method, handler.rest_path
-            )
         with model_context(self._context):
             ready = await _finished(self.inner.load())
         # A load without a return statement succeeded as far as it can tell.
         self.inner.ready = ready is None or bool(ready)
+        self._routes = Routes(self.inner)
         return self.inner.ready
 
     async def unload(self) -> None:
@@ -60,16 +55,22 @@ class MLServerRuntime(Model):
             inputs=declared([tensor.model_dump() for tensor in self.inner.inputs or []]),
             outputs=declared([tensor.model_dump() for tensor in self.inner.outputs or []]),
             parameters={"content_type": settings.content_type} if settings.content_type else {},
+            takes_headers=True,
+            routes=self._routes.declared,
         )
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Answer a request through the user's `predict`.
+        """Answer a request through the user's `predict`, or the handler of a custom route.
 
         Raises:
+            NotFound, InvalidInput, BadModelOutput: see `Routes.answer`.
             InvalidInput: the runtime raised an `MLServerError` with a status below 500.
             BadModelOutput: the answer cannot be sent.
         """
+        call = from_request(request)
         with model_context(self._context):
+            if call is not None:
+                return to_response(await self._routes.answer(*call))
             try:
                 answer = await _finished(self.inner.predict(their_request(request)))
             except MLServerError as error:
@@ -85,8 +86,13 @@ class MLServerRuntime(Model):
         """
         pieces = self.inner.predict_stream(_only(their_request(request)))
         try:
-            async for piece in pieces:
+            while True:
+                # Set for each piece: between two of them, other code runs.
+                with model_context(self._context):
+                    piece = await pieces.__anext__()
                 yield own_response(piece)
+        except StopAsyncIteration:
+            return
         except MLServerError as error:
             raise _translated(error) from error
         finally:
@@ -125,13 +131,18 @@ def their_request(request: InferenceRequest) -> types.InferenceRequest:
 
 
 def _request(request: InferenceRequest) -> types.InferenceRequest:
+    origin = request.origin or {}
+    as_bytes = bool(origin.get("bytes"))
     made = types.InferenceRequest(
-        inputs=[described_as(types.RequestInput, tensor) for tensor in request.inputs]
+        inputs=[described_as(types.RequestInput, tensor, as_bytes) for tensor in request.inputs]
     )
     if request.id:
         made.id = request.id
-    if request.parameters:
-        made.parameters = types.Parameters(**request.parameters)
+    parameters = dict(request.parameters or {})
+    if "headers" in origin:
+        parameters["headers"] = origin["headers"]
+    if parameters:
+        made.parameters = types.Parameters(**parameters)
     if request.outputs is not None:
         made.outputs = [types.RequestOutput(name=name) for name in request.outputs]
     return made

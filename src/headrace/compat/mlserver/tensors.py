@@ -17,15 +17,18 @@ Described = Union[RequestInput, ResponseOutput]
 _Made = TypeVar("_Made", RequestInput, ResponseOutput)
 
 
-def described_as(made: type[_Made], tensor: Tensor) -> _Made:
-    """The tensor as an input or output that shares its bytes until its list is asked for."""
+def described_as(made: type[_Made], tensor: Tensor, as_bytes: bool = False) -> _Made:
+    """The tensor as an input or output that shares its bytes until its list is asked for.
+
+    `as_bytes` leaves the elements of BYTES as bytes in that list.
+    """
     parameters = Parameters(**tensor.parameters) if tensor.parameters else None
     return made(
         name=tensor.name,
         shape=tensor.shape,
         datatype=tensor.datatype,
         parameters=parameters,
-        data=TensorData.of(tensor),
+        data=TensorData.of(tensor, as_bytes),
     )
 
 

@@ -16,17 +16,22 @@ class TensorData:
     read the bytes themselves until then, through `tensor`.
     """
 
-    __slots__ = ("_root", "tensor")
+    __slots__ = ("_as_bytes", "_root", "tensor")
 
     def __init__(self, root: Any = ()) -> None:
         self.tensor: Tensor | None = None
+        self._as_bytes = False
         self._root = root.root if isinstance(root, TensorData) else root
 
     @classmethod
-    def of(cls, tensor: Tensor) -> TensorData:
-        """The data of a tensor that is ours, not yet turned into a list."""
+    def of(cls, tensor: Tensor, as_bytes: bool = False) -> TensorData:
+        """The data of a tensor that is ours, not yet turned into a list.
+
+        `as_bytes` leaves the elements of BYTES as bytes in that list.
+        """
         made = cls(None)
         made.tensor = tensor
+        made._as_bytes = as_bytes
         return made
 
     @property
@@ -34,7 +39,7 @@ class TensorData:
         if self.tensor is not None:
             # The list may be changed by whoever asked for it, so the bytes no longer count.
             tensor, self.tensor = self.tensor, None
-            self._root = elements(tensor)
+            self._root = elements(tensor, self._as_bytes)
         return self._root
 
     @root.setter
@@ -67,8 +72,8 @@ class TensorData:
         return f"TensorData(root={self.root!r})"
 
 
-def elements(tensor: Tensor) -> list[Any]:
-    """The elements as MLServer reads them from JSON.
+def elements(tensor: Tensor, as_bytes: bool = False) -> list[Any]:
+    """The elements as MLServer reads them: text from JSON, bytes from gRPC.
 
     Raises:
         InvalidInput: the bytes do not fill the shape.
@@ -77,6 +82,8 @@ def elements(tensor: Tensor) -> list[Any]:
         numbers: list[Any] = array.numbers_of(tensor).tolist()
         return numbers
     raw = cells.raw(tensor)
+    if as_bytes:
+        return list(raw)
     try:
         return [element.decode("utf-8") for element in raw]
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ class CustomHandler(NamedTuple):
 
 
 def custom_handler(rest_path: str, rest_method: str = "POST") -> Callable[[_Handler], _Handler]:
-    """Declare a method as the answer to a route. It is kept, but no such route is served."""
+    """Declare a method as the answer to a route of the server."""
 
     def mark(handler: _Handler) -> _Handler:
         setattr(handler, MARK, CustomHandler(rest_path, rest_method))
@@ -27,7 +27,8 @@ def custom_handler(rest_path: str, rest_method: str = "POST") -> Callable[[_Hand
     return mark
 
 
-def handlers_of(model: object) -> list[CustomHandler]:
-    """The routes that the methods of a model were declared for."""
-    methods = [getattr(type(model), name, None) for name in dir(type(model))]
-    return [getattr(method, MARK) for method in methods if hasattr(method, MARK)]
+def handlers_of(model: object) -> dict[str, CustomHandler]:
+    """The routes that the methods of a model were declared for, by the names of the methods."""
+    cls = type(model)
+    methods = {name: getattr(cls, name, None) for name in dir(cls)}
+    return {name: getattr(item, MARK) for name, item in methods.items() if hasattr(item, MARK)}

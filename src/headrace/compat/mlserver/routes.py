@@ -1,0 +1,96 @@
+"""The custom routes of one runtime: which there are, and how each is answered."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headrace.compat.mlserver.answers import answer, answer_to, never_leaves
+from headrace.compat.mlserver.arguments import Arguments, Unservable
+from headrace.compat.mlserver.handlers.custom import handlers_of
+from headrace.errors import NotFound
+from headrace.protocol.messages import ModelRoute
+from headrace.protocol.model_call import ModelAnswer, ModelCall
+
+logger = logging.getLogger("headrace.mlserver")
+
+
+class Routes:
+    """The methods of a loaded runtime that `custom_handler` marks.
+
+    One that cannot be served is left out, and the log says why.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._arguments: dict[str, Arguments] = {}
+        self.declared: list[ModelRoute] = []
+        for name, (path, method) in handlers_of(model).items():
+            try:
+                if not path.startswith("/"):
+                    raise Unservable("its path does not begin with a slash")
+                self._arguments[name] = Arguments(getattr(model, name), path)
+            except Unservable as error:
+                logger.warning("custom route %s %s is not served: %s", method, path, error)
+                continue
+            text = inspect.getdoc(getattr(model, name)) or ""
+            summary = text.partition("\n")[0]
+            self.declared.append(ModelRoute(path, method.upper(), name, summary))
+
+    async def answer(self, call: ModelCall, body: bytes) -> ModelAnswer:
+        """Run the handler of a route.
+
+        Raises:
+            NotFound: the model has no such route (any more).
+            InvalidInput: an argument is missing or not of its type.
+            BadModelOutput: what the handler returned cannot be sent.
+        """
+        arguments = self._arguments.get(call.handler)
+        if arguments is None:
+            raise NotFound(f"nothing is served at {call.path}")
+        scope = _scope(call)
+        bound = arguments.bind(scope, body, _receiver(body))
+        try:
+            result = getattr(self._model, call.handler)(**bound)
+            if inspect.isawaitable(result):
+                result = await result
+            return await answer(result, scope, arguments.answers_briefly)
+        except Exception as error:
+            told = answer_to(error)
+            if told is None:
+                raise
+            return told
+
+
+def _scope(call: ModelCall) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": call.scheme,
+        "path": call.path,
+        "raw_path": call.raw_path.encode("latin-1"),
+        "query_string": call.query.encode("latin-1"),
+        "root_path": "",
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
+        ],
+        "client": tuple(call.client) if call.client else None,
+        "server": None,
+        "path_params": call.path_params,
+        "state": {},
+    }
+
+
+def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    pending = [body]
+
+    async def receive() -> dict[str, Any]:
+        if not pending:
+            return await never_leaves()
+        return {"type": "http.request", "body": pending.pop(), "more_body": False}
+
+    return receive

@@ -1,0 +1,165 @@
+"""Routes that served models declare themselves, behind all of the server's own."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path
+
+from headrace.dataplane import DataPlane
+from headrace.errors import shorten
+from headrace.http.cycle import WITHOUT_BODY
+from headrace.http.inference import InferenceRoutes, Scope
+from headrace.http.model_headers import FRAMING, field
+from headrace.http.wires import HeaderList, Headers, Target
+from headrace.protocol import model_call
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
+from headrace.protocol.model_call import ModelCall
+from headrace.repository.served import ServedModel
+
+logger = logging.getLogger("headrace.http")
+
+FOUND = "headrace.model_route"
+
+
+class Found(NamedTuple):
+    """The route that a request means, and what it wrote into the path's braces."""
+
+    model: ServedModel
+    route: ModelRoute
+    parameters: dict[str, str]
+
+
+@lru_cache(maxsize=1024)
+def _pattern(path: str) -> re.Pattern[str] | None:
+    """A path with its braces, ready to be compared; None when it cannot be read."""
+    try:
+        return compile_path(path)[0]
+    except (AssertionError, ValueError, re.error):
+        return None
+
+
+class ModelRoutes(BaseRoute):
+    """Finds the model that answers a path, and hands the request to it as inference does.
+
+    Of two models that declare the same, the one that the server knew first has it. `server` are
+    the routes that come before.
+    """
+
+    def __init__(
+        self, dataplane: DataPlane, inference: InferenceRoutes, server: Sequence[BaseRoute]
+    ) -> None:
+        self._repository = dataplane.repository
+        self._inference = inference
+        self._server = server
+        self._repository.watchers.append(self.report)
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        """Whether a model has such a route, by path and method or by its path alone."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        allowed = set()
+        for found in self._candidates(scope["path"]):
+            if found.route.method == scope["method"]:
+                return Match.FULL, {FOUND: found}
+            allowed.add(found.route.method)
+        if not allowed:
+            return Match.NONE, {}
+        return Match.PARTIAL, {FOUND: ", ".join(sorted(allowed))}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request that matched."""
+        found = scope[FOUND]
+        if not isinstance(found, Found):
+            raise HTTPException(405, headers={"allow": found})
+        model = found.model
+        target = Target(CallWire(found, scope), model.name, model.version)
+        await self._inference(scope, receive, send, target)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """No route here has a name."""
+        raise NoMatchFound(name, path_params)
+
+    def report(self, model: ServedModel) -> None:
+        """Warn about routes that are not served, now that this model has become ready."""
+        for route in model.model_metadata.routes:
+            shown = f"{route.method} {shorten(route.path)}"
+            if _pattern(route.path) is None:
+                _warn(model.name, shown, "its path cannot be read")
+            elif self._is_servers(route):
+                _warn(model.name, shown, "the server has a route there itself")
+            else:
+                first, *others = self._holders(model, route)
+                for name in others if first == model.name else [model.name] if others else []:
+                    _warn(name, shown, f"model '{first}' has it already")
+
+    def _is_servers(self, route: ModelRoute) -> bool:
+        scope = {"type": "http", "path": route.path, "method": route.method}
+        return any(own.matches(scope)[0] is Match.FULL for own in self._server)
+
+    def _holders(self, model: ServedModel, route: ModelRoute) -> list[str]:
+        """The models that declare the same, this one included, the longest known first."""
+        wanted = route.method, route.path
+        found = []
+        for other in self._repository.answering():
+            # A model that is to replace another is not in its place yet.
+            current = model if other.name == model.name else other
+            if wanted in [(item.method, item.path) for item in current.model_metadata.routes]:
+                found.append(current.name)
+        return found or [model.name]
+
+    def _candidates(self, path: str) -> Iterator[Found]:
+        for model in self._repository.answering():
+            for route in model.model_metadata.routes:
+                pattern = _pattern(route.path)
+                match = pattern.match(path) if pattern is not None else None
+                if match is not None:
+                    yield Found(model, route, match.groupdict())
+
+
+def _warn(model: str, route: str, why: str) -> None:
+    logger.warning("custom route %s is not served: %s", route, why, extra={"model": model})
+
+
+class CallWire:
+    """How one request to a model's route is written for its worker, and how its answer is read."""
+
+    status = 200
+
+    def __init__(self, found: Found, scope: Scope) -> None:
+        self._found = found
+        self._scope = scope
+
+    def decode(
+        self, body: bytes, headers: Headers, model: ServedModel
+    ) -> tuple[InferenceRequest, Any]:
+        """The call as a request."""
+        scope = self._scope
+        call = ModelCall(
+            handler=self._found.route.handler,
+            method=scope["method"],
+            path=scope["path"],
+            raw_path=scope["raw_path"].decode("latin-1"),
+            query=scope["query_string"].decode("latin-1"),
+            headers=[[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]],
+            path_params=self._found.parameters,
+            scheme=scope["scheme"],
+            client=list(scope["client"]) if scope["client"] else None,
+        )
+        return model_call.to_request(call, body), None
+
+    def encode(
+        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
+    ) -> tuple[bytes, HeaderList]:
+        """The body and headers as the handler gave them; its status is kept in `status`."""
+        answer = model_call.from_response(response, model.name)
+        self.status = answer.status
+        fields = [field(name, value, model.name) for name, value in answer.headers]
+        # Bytes where none may follow would be taken for the next answer.
+        body = b"" if answer.status in WITHOUT_BODY else answer.body
+        return body, [item for item in fields if item[0] not in FRAMING]

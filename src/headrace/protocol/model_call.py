@@ -1,0 +1,72 @@
+"""A request to one of a model's own routes, and its answer, as they travel to the worker and back.
+
+They travel as an inference does, with its queue, its deadline and its second chance: the body is
+the only tensor, without a shape, so that nothing merges it, and the rest is the origin.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from headrace.errors import BadModelOutput
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor
+
+ROUTE = "route"
+
+
+class ModelCall(NamedTuple):
+    """What a handler can know of its request besides the body.
+
+    `query` and `raw_path` are as the client wrote them; `client` is an address and a port.
+    """
+
+    handler: str
+    method: str
+    path: str
+    raw_path: str
+    query: str
+    headers: list[list[str]]
+    path_params: dict[str, Any]
+    scheme: str
+    client: list[Any] | None
+
+
+class ModelAnswer(NamedTuple):
+    """What a handler answered: an HTTP status, header fields and a body."""
+
+    status: int
+    headers: list[list[str]]
+    body: bytes
+
+
+def to_request(call: ModelCall, body: bytes) -> InferenceRequest:
+    """The call as a request for the model's worker."""
+    origin = {ROUTE: call._asdict()}
+    return InferenceRequest([Tensor("body", "BYTES", [], body)], origin=origin)
+
+
+def from_request(request: InferenceRequest) -> tuple[ModelCall, bytes] | None:
+    """The call and its body, or None when the request is an inference."""
+    if request.origin is None or ROUTE not in request.origin:
+        return None
+    return ModelCall(**request.origin[ROUTE]), bytes(request.inputs[0].data)
+
+
+def to_response(answer: ModelAnswer) -> InferenceResponse:
+    """The answer on its way back."""
+    parameters = {"status": answer.status, "fields": answer.headers}
+    return InferenceResponse([Tensor("body", "BYTES", [], answer.body)], parameters)
+
+
+def from_response(response: InferenceResponse, model: str) -> ModelAnswer:
+    """The answer of a handler.
+
+    Raises:
+        BadModelOutput: its status is none that can be sent.
+    """
+    parameters = response.parameters or {}
+    status = parameters["status"]
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise BadModelOutput(f"model '{model}' answered with a status that is not from 200 to 599")
+    return ModelAnswer(status, parameters["fields"], bytes(response.outputs[0].data))

@@ -1,0 +1,72 @@
+"""What a Transformers pipeline answered or raised, by rows and in the words of callers."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import HeadraceError, InvalidInput, ModelFailed, listing, shorten
+
+_MISFIT = re.compile(r"unexpected keyword argument|missing \d+ required positional argument")
+_PACKAGE = re.compile(r"requires (?:the )?([\w.-]+)|`?(\w+)`? is (?:required|not installed)")
+
+# These answer a lone row without the list that they put around the answers to several.
+_UNWRAPPING = {"fill-mask", "keypoint-matching"}
+
+# A pipeline reads its input in `preprocess`, and computes and formats the answer in these.
+_BEYOND_INPUT = {"forward", "_forward", "postprocess"}
+
+
+def rows_of(found: Any, rows: int, task: str) -> list[Any]:
+    """One value per row of the input; pipelines unwrap the only one now and then."""
+    if task == "mask-generation":
+        found = _with_pictures(found)
+    if rows == 1 and task in _UNWRAPPING:
+        return [found]
+    if isinstance(found, list) and len(found) == rows and rows > 0:
+        return found
+    return [found] if rows <= 1 else list(found)
+
+
+def refusal(error: Exception, task: str, options: dict[str, Any]) -> HeadraceError | None:
+    """The error that tells the caller what went wrong; None when it is the model's own."""
+    names = listing(sorted(options)) or "none"
+    if isinstance(error, HeadraceError):
+        return None
+    if type(error).__name__ == "PipelineException":
+        return InvalidInput(f"the task '{task}' refuses the input: {shorten(error, 160)}")
+    if "Tesseract" in str(error):
+        return InvalidInput(
+            "input 'word_boxes' is missing, and the model's environment has no pytesseract to "
+            "read the image"
+        )
+    if isinstance(error, ImportError):
+        hit = _PACKAGE.search(str(error))
+        package = (hit.group(1) or hit.group(2)) if hit else error.name or "a package"
+        return ModelFailed(f"the task '{task}' needs {shorten(package)}, which is not installed")
+    if isinstance(error, (ValueError, TypeError, KeyError, IndexError)):
+        frames = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+        if frames & _BEYOND_INPUT:
+            return None
+        if isinstance(error, TypeError) and _MISFIT.search(str(error)):
+            return InvalidInput(
+                f"the task '{task}' misses an input, or takes none of options {names}"
+            )
+        return InvalidInput(
+            f"the task '{task}' cannot take the input or the value of an option ({names}): "
+            f"{type(error).__name__} was raised while it was read"
+        )
+    return None
+
+
+def _with_pictures(found: Any) -> Any:
+    """The masks as images: written out as truth values they take hundreds of times the space."""
+    if isinstance(found, list):
+        return [_with_pictures(row) for row in found]
+    from PIL import Image
+
+    masks = [Image.fromarray(np.asarray(mask, np.uint8) * 255) for mask in found["masks"]]
+    return {**found, "masks": masks}
