@@ -175,6 +175,12 @@ CHAT = {"role": "user", "content": [{"type": "image", "url": PAGE}, {"type": "te
             id="column",
         ),
         pytest.param(
+            tiny.vits,
+            "text-to-audio",
+            [rows_of_json([{"role": "0", "content": [{"type": "audio", "path": "/etc/passwd"}]}])],
+            id="voice",
+        ),
+        pytest.param(
             tiny.llama,
             "decision",
             [rows_of_json({"state": "x", "questions": SPAM, "assets": {"x": PAGE}})],

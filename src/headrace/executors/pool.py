@@ -96,7 +96,7 @@ class WorkerPool:
         return BATCHES_PER_INSTANCE * sum(key in seat.orders for seat in self._seats)
 
     def is_up(self, key: str) -> bool:
-        return any(key in seat.loaded for seat in self._seats)
+        return any(seat.is_up and key in seat.loaded for seat in self._seats)
 
     @property
     def pids(self) -> list[int]:

@@ -142,6 +142,12 @@ class HuggingFaceRuntime(Model):
         elif medium == "video":
             with huggingface_media.videos_as_files(_listed(inputs), where, fetch) as names:
                 yield names
+        elif self._task.name == "text-to-audio":
+            # A chat may bring the voice to speak with.
+            yield [
+                row if isinstance(row, str) else huggingface_media.images_in(row, where, fetch)
+                for row in _listed(inputs)
+            ]
         else:
             yield inputs
 
