@@ -30,6 +30,7 @@ from headrace.observability import logs
 from headrace.repository import artifacts
 from headrace.repository.loading import Loader
 from headrace.repository.repository import Find, ModelRepository
+from headrace.repository.served import State
 from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace")
@@ -112,7 +113,8 @@ class Server:
         gc.collect()
         gc.freeze()
         missing = self._dataplane.not_ready()
-        if missing and not any(map(repository.is_ready, repository.models())):
+        # By state, not readiness: another model that died may just have taken the worker along.
+        if missing and not any(model.state is State.READY for model in repository.models()):
             return False
         if missing:
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
