@@ -15,7 +15,7 @@ from support import mlflow_flavors
 from support.asking import Client
 from support.serving import serving
 
-pytestmark = [pytest.mark.runtimes, pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.runtimes, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 # The flavors share a process here and in the worker, so Keras computes with TensorFlow in both.
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1"}

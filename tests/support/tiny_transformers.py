@@ -107,7 +107,7 @@ def clap(folder):
     text = {**TEXT, "projection_dim": 8}
     config = transformers.ClapConfig(audio_config=sound, text_config=text, projection_dim=8)
     extractor = transformers.ClapFeatureExtractor(
-        feature_size=16, sampling_rate=16000, fft_window_size=1024, hop_length=128,
+        feature_size=16, sampling_rate=16000, fft_window_size=256, hop_length=128,
         max_length_s=1, nb_max_samples=16000, truncation="rand_trunc", padding="repeatpad",
     )  # fmt: skip
     save(folder, "ClapModel", config, extractor, words())

@@ -15,6 +15,7 @@ from headrace import __version__
 from headrace.dataplane import DataPlane
 from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
 from headrace.http import openapi
+from headrace.http.docs_page import docs_route
 from headrace.http.errors import error_body, error_headers
 from headrace.http.inference import InferenceRoutes
 from headrace.http.model_routes import ModelRoutes
@@ -38,6 +39,7 @@ def control_app(dataplane: DataPlane, metrics: Any, inference: InferenceRoutes) 
         Route("/health", control.ping),
         Route("/version", control.version),
         Route("/openapi.json", control.openapi),
+        docs_route(),
     ]
     if metrics is not None:
         routes.append(Route(metrics.path, metrics))

@@ -19,6 +19,7 @@ from headrace.http import openapi
 INDEX = """{name} {version}
 models: {models}
 
+/docs                   a page to read about the routes and try them
 /openapi.json           every route, with what it takes and answers
 /v2/models/MODEL        what a model takes and answers
 /v2/health/ready        whether every model can answer
