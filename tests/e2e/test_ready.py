@@ -171,3 +171,23 @@ def test_a_model_that_dies_while_loading_does_not_stop_the_others(tmp_path: Path
 
         assert good.status == 200, good
         assert list(ask(server.http, "GET", READY).json["models"]) == ["bad"]
+
+
+def test_models_that_cannot_share_a_process_are_served_from_two(tmp_path: Path) -> None:
+    write_model(tmp_path, name="first", load="sys.modules['native'] = sys")
+    meets = """
+    for _ in range(100):
+        if "native" in sys.modules:
+            os._exit(139)
+        time.sleep(0.01)
+    """
+    write_model(tmp_path, name="second", load=meets)
+
+    with serving(tmp_path) as server:
+        answers = [
+            ask(server.http, "POST", f"/v2/models/{name}/infer", numbers(1.0)).status
+            for name in ("first", "second")
+        ]
+
+        assert answers == [200, 200]
+        assert len(server.workers()) == 2

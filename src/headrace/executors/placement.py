@@ -78,6 +78,18 @@ class Placement:
         self._models.setdefault(group, {})[key] = modules
         return self._pool(group)
 
+    def place_alone(self, key: str) -> Executor | None:
+        """Another executor, for a model whose load ended the workers it shares.
+
+        Frameworks that cannot live in one process end it. None when the model shared nothing.
+        """
+        group = next((group for group, keys in self._models.items() if key in keys), None)
+        if group is None or len(self._models[group]) == 1:
+            return None
+        alone = group._replace(gid=f"alone {key}")
+        self._models[alone] = {key: self._models[group].pop(key)}
+        return self._pool(alone)
+
     async def leave(self, key: str) -> None:
         """The model has been unloaded, or did not load. Unknown keys are fine."""
         group = next((group for group, keys in self._models.items() if key in keys), None)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import HeadraceError, LoadFailed
-from headrace.executors.executor import Executor
+from headrace.executors.executor import Executor, WorkerLost
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.signature import Signature
 from headrace.repository import artifacts
@@ -35,6 +35,8 @@ class Placement(Protocol):
     async def place(
         self, key: str, settings: ModelSettings, note: Callable[[str], None]
     ) -> Executor: ...
+
+    def place_alone(self, key: str) -> Executor | None: ...
 
     async def leave(self, key: str) -> None: ...
 
@@ -117,7 +119,17 @@ class Loader:
         model.reason = ""
         self._executors[model.key] = executor
         async with self._gate:
-            return await executor.load(model.key, settings)
+            try:
+                return await executor.load(model.key, settings)
+            except LoadFailed as exc:
+                alone = None
+                if isinstance(exc.__cause__, WorkerLost):
+                    alone = self._placement.place_alone(model.key)
+                if alone is None:
+                    raise
+            logger.warning("a model ended the worker it shared; trying alone", extra=_fields(model))
+            self._executors[model.key] = alone
+            return await alone.load(model.key, settings)
 
     async def _fail(self, model: ServedModel, reason: str) -> None:
         await self._release(model)
