@@ -140,4 +140,6 @@ class ModelSettings:
 
 def home_folder() -> Path:
     """Where everything this program keeps between runs lies: `HEADRACE_HOME` or `~/headrace`."""
-    return Path(os.environ.get("HEADRACE_HOME") or Path.home() / "headrace")
+    home = os.path.expanduser("~")
+    # A user whom the system does not know has no home, and in containers that of `/`.
+    return Path(os.environ.get("HEADRACE_HOME") or Path("/" if home == "~" else home, "headrace"))

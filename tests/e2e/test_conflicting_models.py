@@ -74,11 +74,11 @@ class World:
     def environments(self) -> dict[str, set[str]]:
         """The distributions in each environment that the server built, by its key."""
         return {
-            record.parent.name: {
+            record.stem: {
                 folder.name.partition("-")[0].lower()
-                for folder in record.parent.glob("lib/python*/site-packages/*.dist-info")
+                for folder in record.with_suffix("").glob("lib/python*/site-packages/*.dist-info")
             }
-            for record in self.home.glob("environments/*/environment.json")
+            for record in self.home.glob("environments/*.json")
         }
 
 

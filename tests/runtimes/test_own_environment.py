@@ -30,5 +30,5 @@ def test_an_mlflow_model_answers_the_same_in_an_environment_of_its_own(tmp_path:
 
 
 def server_requirements(folder: Path) -> str:
-    (record,) = folder.glob("home/environments/*/environment.json")
+    (record,) = folder.glob("home/environments/*.json")
     return record.read_text()

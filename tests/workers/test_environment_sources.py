@@ -34,3 +34,29 @@ def test_pips_variables_reach_uv_with_pip_and_without(
         "UV_INDEX": "https://two/simple",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
+
+
+@pytest.mark.parametrize("pip", ["-m pip", "none"])
+def test_pips_files_reach_uv_with_pip_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: str
+) -> None:
+    if pip == "none":
+        (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "python").chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    file = tmp_path / "pip.conf"
+    file.write_text(
+        "[global]\nindex_url = https://%me:p@one/simple\nfind-links =\n    /a\n    /b\n"
+        "[install]\nextra-index-url = https://two/simple\n[list]\nformat = json\n"
+    )
+    dropped = ("UV_", "PIP_", "XDG_", "SSL_")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    # The last file that counts, so that those of this machine do not.
+    variables |= {"PIP_CONFIG_FILE": str(file), "PIP_CERT": "/ca.pem"}
+
+    found = asyncio.run(pip_settings.as_uv_variables(variables))
+
+    assert found["UV_DEFAULT_INDEX"] == "https://%me:p@one/simple"
+    assert found["UV_FIND_LINKS"] == "/a,/b"
+    assert found["UV_INDEX"] == "https://two/simple"
+    assert found["SSL_CERT_FILE"] == "/ca.pem"

@@ -92,7 +92,7 @@ def says(python: str, expression: str) -> str:
 def folders(tmp_path: Path) -> list[str]:
     """What is on the shelf besides locks and the cache."""
     shelf = tmp_path / "environments"
-    return sorted(p.name for p in shelf.glob("*") if p.suffix != ".lock" and p.name != "cache")
+    return sorted({p.stem for p in shelf.glob("*") if p.suffix != ".lock" and p.name != "cache"})
 
 
 def test_a_model_gets_the_versions_it_asks_for(tmp_path: Path) -> None:
@@ -241,7 +241,9 @@ def test_an_index_out_of_reach_is_a_clear_error(
 def test_a_python_that_is_nowhere_is_a_clear_error(tmp_path: Path) -> None:
     wanted = model(environment={"python": "3.99"})
 
-    with pytest.raises(LoadFailed, match=r"no Python 3\.99 was found: .*; environment\.python"):
+    with pytest.raises(
+        LoadFailed, match=r"no environment of Python 3\.99 could be made: .*; environment\.python"
+    ):
         built(settings(tmp_path), wanted)
 
 
@@ -365,7 +367,7 @@ def test_what_a_killed_build_left_is_never_used_and_its_uv_waited_for(
 
 def test_half_of_an_environment_is_built_anew(tmp_path: Path) -> None:
     python = Path(built(settings(tmp_path), model("small")))
-    (python.parents[1] / "environment.json").unlink()
+    python.parents[1].with_suffix(".json").unlink()
     shutil.rmtree(next(python.parents[1].glob("lib/python3.*/site-packages/small")))
 
     assert says(built(settings(tmp_path), model("small")), "small.value") == "2"

@@ -98,7 +98,8 @@ def _shelf(options: argparse.Namespace) -> Shelf:
 
 
 def _row(place: Place) -> dict[str, Any]:
-    record = place.record()
+    # In this order: whoever removes an environment begins with its record.
+    used, record = place.last_used(), place.record()
     row = {"key": place.key, "folder": str(place.folder), "in_use": place.is_in_use()}
     if record is None:
         return {**row, "finished": False}
@@ -107,7 +108,7 @@ def _row(place: Place) -> dict[str, Any]:
         "finished": True,
         "python": record.python,
         "size": record.size,
-        "last_used": _time(place.last_used()),
+        "last_used": _time(used),
         "created": _time(record.created),
         "seconds": record.seconds,
         "requirements": record.requirements,

@@ -6,15 +6,13 @@ an archive that changes in between gains nothing.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, cast
 
+from headrace.environments.decompression import CHUNK, Abandoned, Stop, opened
 from headrace.environments.members import SPARSE, Tree, parts_of
 from headrace.errors import LoadFailed
 from headrace.settings import MIB
@@ -26,7 +24,6 @@ MOST_BYTES = 20 * 1024 * MIB
 # Environments are compressed to a quarter or so.
 MOST_RATIO = 100
 ALWAYS_ALLOWED = 256 * MIB
-CHUNK = 1 * MIB
 
 _HEADERS = (
     tarfile.XHDTYPE,
@@ -35,28 +32,9 @@ _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-_FORMATS: tuple[tuple[bytes, Any], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
-_REFUSED = (
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; make it .tar.gz, .tar.bz2 or .tar.xz"),
-    (b"PK\x03\x04", "is a zip file; make it .tar.gz, .tar.bz2 or .tar.xz"),
-)
 
 
 Visit = Callable[[tarfile.TarInfo, "IO[bytes] | None"], None]
-
-
-class Stop(Protocol):
-    """Says that the work is no longer wanted; a `threading.Event` is one."""
-
-    def is_set(self) -> bool: ...
-
-
-class Abandoned(Exception):
-    """The work was stopped."""
 
 
 class Archive:
@@ -82,8 +60,7 @@ class Archive:
         self._walk(lambda member, content: _write(member, content, folder))
 
     def _walk(self, visit: Visit) -> None:
-        self._file.seek(0)
-        stream = _Bounded(_opened(self._file), self._limit, self._stop)
+        stream = _Bounded(opened(self._file, self._stop), self._limit)
         tree = Tree()
         try:
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Member) as tar:
@@ -107,14 +84,11 @@ class Archive:
 class _Bounded:
     """The uncompressed archive, up to a bound."""
 
-    def __init__(self, file: IO[bytes], limit: int, stop: Stop) -> None:
+    def __init__(self, file: IO[bytes], limit: int) -> None:
         self._file = file
         self._left = self._limit = limit
-        self._stop = stop
 
     def read(self, size: int) -> bytes:
-        if self._stop.is_set():
-            raise Abandoned
         data = self._file.read(min(size, CHUNK))
         self.expect(len(data))
         self._left -= len(data)
@@ -186,15 +160,3 @@ def _write_file(member: tarfile.TarInfo, content: IO[bytes], path: Path) -> None
     path.chmod(mode)
     # Compiled modules are valid for the times of their sources.
     os.utime(path, (member.mtime, member.mtime))
-
-
-def _opened(file: IO[bytes]) -> IO[bytes]:
-    start = file.read(8)
-    file.seek(0)
-    for magic, reason in _REFUSED:
-        if start.startswith(magic):
-            raise LoadFailed(f"it {reason}")
-    for magic, opener in _FORMATS:
-        if start.startswith(magic):
-            return cast(IO[bytes], opener(file))
-    return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -40,10 +41,13 @@ class Step(NamedTuple):
     knob: str
 
 
-PYTHON_KNOB = "environment.python in its model-settings.json chooses another version"
+PYTHON_KNOB = (
+    "environment.python in its model-settings.json chooses another version, and "
+    "--environments-dir another folder"
+)
 KNOB = (
-    "environment.requirements in its model-settings.json replaces them, and --env-manager local "
-    "uses the server's packages"
+    "environment.requirements in its model-settings.json replaces them, PIP_INDEX_URL says where "
+    "packages come from, and --env-manager local uses the server's packages"
 )
 
 
@@ -79,7 +83,10 @@ class _Uv:
                 f"uv, which builds environments, does not run: {error.strerror}"
             ) from None
         if outcome.code != 0:
-            raise LoadFailed(f"{step.failure}: {explanation(outcome.output)}; {step.knob}")
+            said = explanation(outcome.output)
+            if outcome.code < 0:
+                said = f"uv was ended by {signal.Signals(-outcome.code).name}"
+            raise LoadFailed(f"{step.failure}: {said}; {step.knob}")
 
     def _on_line(self, line: str) -> None:
         if _PROGRESS.fullmatch(line.strip()):
@@ -102,7 +109,7 @@ async def build(
     venv = ["venv", "--no-project", "--python", _interpreter(wanted), str(place.folder)]
     install = ["pip", "install", "--python", str(place.python), "--requirement", "-"]
     requirements = "\n".join(need.installed()) + "\n"
-    await installer.run(Step(f"no Python {wanted} was found", PYTHON_KNOB), venv)
+    await installer.run(Step(f"no environment of Python {wanted} could be made", PYTHON_KNOB), venv)
     await installer.run(
         Step("its requirements could not be installed", KNOB), install, requirements
     )
@@ -147,7 +154,8 @@ def _interpreter(wanted: str) -> str:
     """What uv is to make the environment of: the server's Python, pyenv's, or one it finds."""
     if wanted == RUNNING:
         return sys.executable
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    # `Path.home` fails for users whom the system does not know.
+    root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     # uv knows pyenv by its shims only, which work for the versions that are switched on.
     found = [
         path for path in root.glob(f"versions/{wanted}.*/bin/python") if os.access(path, os.X_OK)

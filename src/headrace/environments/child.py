@@ -75,7 +75,8 @@ async def _finish(
 ) -> Outcome:
     assert process.stdin is not None, "it is a pipe"
     assert process.stdout is not None, "it is a pipe"
-    with contextlib.suppress(ConnectionError):
+    # RuntimeError is what uvloop says when the program has ended already.
+    with contextlib.suppress(ConnectionError, RuntimeError):
         process.stdin.write(stdin)
         await process.stdin.drain()
     process.stdin.close()

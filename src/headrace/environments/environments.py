@@ -173,7 +173,8 @@ class Environments:
                 if time.monotonic() > waited_until:
                     raise LoadFailed(
                         f"another process has not built its environment within {self._timeout:g} "
-                        "s; --environment-timeout allows more"
+                        "s, or goes on using one that was removed by hand; --environment-timeout "
+                        "allows more"
                     )
                 await asyncio.sleep(POLL)
         except BaseException:
@@ -203,6 +204,8 @@ class Environments:
             record = await make(place, lock.fd, tell)
             size = await asyncio.to_thread(size_of, place.folder)
             place.finish(replace(record, size=size))
+            if place.record() is None:
+                raise LoadFailed("its environment was made, and its Python may not be run")
         except BaseException as error:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(place.wipe)

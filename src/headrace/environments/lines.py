@@ -103,37 +103,40 @@ class _Reader:
         self._seen.add(file.resolve())
         if len(self._seen) > MOST_FILES:
             raise LoadFailed(f"its requirements include more than {MOST_FILES} files")
-        return self.parse(read_text(file).splitlines(), file.parent)
+        return self.parse(read_text(file).splitlines(), file.parent, shorten(file.name))
 
-    def parse(self, lines: Iterable[str], folder: Path) -> list[Line]:
+    def parse(self, lines: Iterable[str], folder: Path, file: str = "") -> list[Line]:
         found: list[Line] = []
-        for text in _logical(lines):
+        for number, text in _logical(lines):
             self._count += 1
             if self._count > MOST_LINES:
                 raise LoadFailed(f"its requirements have more than {MOST_LINES} lines")
+            # A file may be any that the server can read: of its lines, nothing is shown.
+            shown = f"line {number} of '{file}'" if file else f"'{shorten(text)}'"
             if not text.isprintable():
-                raise LoadFailed(f"'{shorten(text)}' has characters that no requirement has")
+                raise LoadFailed(f"{shown} has characters that no requirement has")
             option, value = _option(text)
             if option in _INCLUDE and not _URL.match(value):
                 found += self.include(folder / value)
             else:
-                found.append(_line(text, option, value, folder))
+                found.append(_line(text, option, value, folder, shown))
         return found
 
 
-def _logical(lines: Iterable[str]) -> Iterator[str]:
-    """Without comments and empty lines, continued lines joined."""
+def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Without comments and empty lines, continued lines joined; each with where it ends."""
     held = ""
-    for line in lines:
-        text = held + _COMMENT.sub("", line).strip()
+    number = 0
+    for number, line in enumerate(lines, 1):
+        text = held + _COMMENT.sub("", line).strip().replace("\t", " ")
         if text.endswith("\\"):
             held = text[:-1].rstrip() + " "
             continue
         held = ""
         if text:
-            yield text
+            yield number, text
     if held.strip():
-        yield held.strip()
+        yield number, held.strip()
 
 
 def _option(text: str) -> tuple[str, str]:
@@ -142,21 +145,34 @@ def _option(text: str) -> tuple[str, str]:
     return (match[1], match[2].strip().strip("\"'")) if match else ("", "")
 
 
-def _line(text: str, option: str, value: str, folder: Path) -> Line:
+def _line(text: str, option: str, value: str, folder: Path, shown: str) -> Line:
     if option in _CONSTRAIN + _FIND_LINKS and not _URL.match(value):
         path = folder / value
-        # The constraints decide what is installed; what links offer is for the index to say.
-        content = _digest(path) if option in _CONSTRAIN else ""
-        return Line(text, f"{option} {path}", None, content, True)
+        return Line(text, f"{option} {path}", None, _offer(option, path, value), True)
     if option in _EDITABLE and not _URL.match(value):
-        path = folder / value
-        return Line(text, f"{option} {path}", None, _digest(path))
+        path = folder / value.partition("[")[0]
+        # The environment will point to where the project lies.
+        return Line(text, f"{option} {folder / value}", None, f"{_digest(path)} {path}")
     if option:
-        return Line(text, text, None, "", option not in _EDITABLE)
-    return _requirement(text, folder)
+        return Line(text, text, None, "", option not in _INCLUDE + _EDITABLE)
+    return _requirement(text, folder, shown)
 
 
-def _requirement(text: str, folder: Path) -> Line:
+def _offer(option: str, path: Path, value: str) -> str:
+    """What tells apart two files of constraints, or two folders that packages come from."""
+    if option in _CONSTRAIN:
+        return _digest(path)
+    # Like an index, a folder is known by where it is; beside the model, that is anywhere.
+    if Path(value).is_absolute() or not path.is_dir():
+        return ""
+    with os.scandir(path) as entries:
+        offered = sorted(
+            (entry.name, entry.stat(follow_symlinks=False).st_size) for entry in entries
+        )
+    return hashlib.sha256(repr(offered).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _requirement(text: str, folder: Path, shown: str) -> Line:
     try:
         requirement = Requirement(_TRAILING.sub("", text))
     except InvalidRequirement:
@@ -171,9 +187,7 @@ def _requirement(text: str, folder: Path) -> Line:
     path = folder / text.partition(" ;")[0].partition("[")[0].strip()
     if requirement is None or (text.endswith(_ARCHIVES) and path.is_file()):
         if not path.exists():
-            raise LoadFailed(
-                f"'{shorten(text)}' is neither a requirement as pip takes it nor a file"
-            )
+            raise LoadFailed(f"{shown} is neither a requirement as pip takes it nor a file")
         return Line(text, str(folder / text), None, _digest(path))
     return Line(text, text, requirement)
 

@@ -7,8 +7,11 @@ places.
 from __future__ import annotations
 
 import ast
+import configparser
+import contextlib
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from headrace.environments import child
@@ -51,7 +54,7 @@ async def as_uv_variables(variables: Mapping[str, str]) -> dict[str, str]:
         outcome = await child.run(program, TIMEOUT)
     except (OSError, child.Overdue):
         outcome = child.Outcome(1, "")
-    options = parse(outcome.output.splitlines()) if outcome.code == 0 else _of_variables(variables)
+    options = parse(outcome.output.splitlines()) if outcome.code == 0 else without_pip(variables)
     found = {name: value for name, value in translate(options).items() if not variables.get(name)}
     if "UV_INDEX" in found:
         # pip takes the best version of all indexes, and uv one of the first that has any.
@@ -83,7 +86,32 @@ def translate(options: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _of_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Where there is no pip to ask: what its variables say."""
+def without_pip(variables: Mapping[str, str]) -> dict[str, str]:
+    """The same where there is no pip to ask: what its files and its variables say."""
+    found: dict[str, dict[str, str]] = {}
+    for file in _files(variables):
+        parser = configparser.RawConfigParser()
+        with contextlib.suppress(OSError, ValueError, configparser.Error):
+            parser.read_string(file.read_text())
+        for section in parser.sections():
+            options = {name.replace("_", "-"): value for name, value in parser.items(section)}
+            found.setdefault(section, {}).update(options)
     names = {option: "PIP_" + option.replace("-", "_").upper() for option, _, _ in _OPTIONS}
-    return {option: variables[name] for option, name in names.items() if name in variables}
+    found[":env:"] = {k: variables[name] for k, name in names.items() if name in variables}
+    return {k: v for section in _SECTIONS for k, v in found.get(section, {}).items()}
+
+
+def _files(variables: Mapping[str, str]) -> Iterator[Path]:
+    """Where pip looks for its configuration; what comes later counts."""
+    chosen = variables.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:
+        return
+    home = Path(os.path.expanduser("~"))
+    for folder in reversed((variables.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
+        yield Path(folder, "pip", "pip.conf")
+    yield Path("/etc/pip.conf")
+    yield home / ".pip" / "pip.conf"
+    yield Path(variables.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf")
+    yield Path(sys.prefix, "pip.conf")
+    if chosen:
+        yield Path(chosen)

@@ -18,8 +18,6 @@ from pathlib import Path
 from headrace.errors import LoadFailed
 from headrace.settings import ServerSettings, home_folder
 
-RECORD = "environment.json"
-
 
 @dataclass(frozen=True)
 class Record:
@@ -68,6 +66,8 @@ class Lock:
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        # Closing is not enough: what an installation left running may have inherited it.
+        self.release()
         os.close(self.fd)
 
 
@@ -85,6 +85,11 @@ class Place:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
+    @property
+    def record_file(self) -> Path:
+        """Beside the folder, where nothing that is installed or unpacked can put it."""
+        return self.folder.with_name(f"{self.key}.json")
+
     def lock(self) -> Lock:
         """The lock of the environment: shared by those who use it, exclusive for its builder.
 
@@ -96,7 +101,7 @@ class Place:
     def record(self) -> Record | None:
         """What is there; None unless it is finished and its Python still exists."""
         try:
-            values = json.loads((self.folder / RECORD).read_bytes())
+            values = json.loads(self.record_file.read_bytes())
             # Others may share the folder and know more of their records than we do.
             record = Record(**{name: values[name] for name in _FIELDS if name in values})
         except (OSError, ValueError, TypeError):
@@ -105,16 +110,16 @@ class Place:
 
     def finish(self, record: Record) -> None:
         """Write the record: from now on the environment is there. Survives a crash."""
-        draft = self.folder / f"{RECORD}.draft"
+        draft = self.record_file.with_suffix(".draft")
         with draft.open("w") as file:
             json.dump(asdict(record), file)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self.folder / RECORD)
+        draft.replace(self.record_file)
 
     def wipe(self) -> None:
         """Remove what is there, finished or not; the record first. Needs the exclusive lock."""
-        (self.folder / RECORD).unlink(missing_ok=True)
+        self.record_file.unlink(missing_ok=True)
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
@@ -129,11 +134,14 @@ class Place:
     def mark_used(self) -> None:
         """Keep the time of the last use, as that of the record's file."""
         with contextlib.suppress(OSError):
-            os.utime(self.folder / RECORD)
+            os.utime(self.record_file)
 
     def last_used(self) -> float:
-        """When it was used last, in seconds since 1970."""
-        return (self.folder / RECORD).stat().st_mtime
+        """When it was used last, in seconds since 1970; 0 for what is not there."""
+        try:
+            return self.record_file.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
 
 class Shelf:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace.environments import child, probe
-from headrace.environments.archive import CHUNK, Abandoned, Archive, Stop
+from headrace.environments.archive import Archive
+from headrace.environments.decompression import CHUNK, Abandoned, Stop
 from headrace.environments.shelf import Place, Record
 from headrace.errors import LoadFailed, shorten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -62,15 +62,17 @@ class Loader:
             infer_timeout=settings.infer_timeout or self._settings.infer_timeout,
         )
 
-    async def load(self, model: ServedModel) -> None:
+    async def load(self, model: ServedModel, beside: Iterable[ServedModel] = ()) -> None:
         """Load an admitted model; afterwards it is READY, or UNAVAILABLE with its reason.
+
+        Those that answer meanwhile, `beside` it, show its progress as their reason.
 
         Raises:
             HeadraceError: why it did not load; nothing of it is left behind.
         """
         started = asyncio.get_running_loop().time()
         try:
-            metadata = await self._load(model)
+            metadata = await self._load(model, beside)
         except HeadraceError as exc:
             await self._fail(model, exc.message)
             raise
@@ -104,7 +106,7 @@ class Loader:
         for folder in self._downloads.values():
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _load(self, model: ServedModel) -> ModelMetadata:
+    async def _load(self, model: ServedModel, beside: Iterable[ServedModel]) -> ModelMetadata:
         async with self._gate:
             uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:
@@ -113,10 +115,12 @@ class Loader:
 
         def note(progress: str) -> None:
             model.reason = progress
+            for each in beside:
+                each.reason = progress and f"a new load goes on: {progress}"
 
         # Outside the gate: what takes minutes to build must not hold up what loads in a second.
         executor = await self._placement.place(model.key, settings, note)
-        model.reason = ""
+        note("")
         self._executors[model.key] = executor
         async with self._gate:
             try:

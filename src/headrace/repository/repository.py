@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, NotFound, shorten
@@ -141,8 +141,10 @@ class ModelRepository:
         self._models[name] = versions
         self._sorted = []
 
-    async def _load_each(self, models: list[ServedModel]) -> list[HeadraceError]:
-        loads = (self._loader.load(model) for model in models)
+    async def _load_each(
+        self, models: list[ServedModel], beside: Iterable[ServedModel] = ()
+    ) -> list[HeadraceError]:
+        loads = (self._loader.load(model, beside) for model in models)
         outcomes = await asyncio.gather(*loads, return_exceptions=True)
         for model in models:
             if model.state is State.READY:
@@ -162,7 +164,7 @@ class ModelRepository:
         beside = any(model.state is State.READY for model in old.values())
         if not beside:
             self._put(name, new)
-        failures = await self._load_each(list(new.values()))
+        failures = await self._load_each(list(new.values()), old.values() if beside else ())
         if failures:
             await self._end(list(new.values()), "another version of the model did not load")
             if beside:

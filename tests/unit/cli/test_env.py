@@ -20,7 +20,7 @@ def write(folder: Path, key: str, record: Record | None, used: float = 0.0) -> P
     place.lock().close()
     if record is not None:
         place.finish(record)
-        os.utime(place.folder / "environment.json", (used, used))
+        os.utime(place.record_file, (used, used))
     return place
 
 

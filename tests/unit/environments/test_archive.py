@@ -9,8 +9,10 @@ import io
 import lzma
 import os
 import random
+import struct
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.environments import archive, members, tarball
+from headrace.environments.decompression import Abandoned
 from headrace.errors import LoadFailed
 
 CASES = 200
@@ -282,5 +285,58 @@ def test_it_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
 
-    with pytest.raises(archive.Abandoned):
+    with pytest.raises(Abandoned):
         tarball.unpack_files(tmp_path / "a.tar", tmp_path / "e", stop)
+
+
+@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_it_stops_in_the_midst_of_what_nothing_comes_out_of(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"a.{name}"
+    file.write_bytes(COMPRESSIONS[name](b"") * 200_000)
+
+    with pytest.raises(Abandoned):
+        tarball.unpack_files(file, tmp_path / "e", After(2))
+
+
+class After:
+    """Nobody wants it any more, once that was asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_compressed_in_several_parts_it_is_one_archive(tmp_path: Path, name: str) -> None:
+    data, compress = packed(sound()), COMPRESSIONS[name]
+    (tmp_path / "a").write_bytes(compress(data[:700]) + compress(b"") + compress(data[700:]))
+
+    unpack(tmp_path / "a", tmp_path / "e")
+
+    assert (tmp_path / "e/bin/python").read_bytes() == b"#!/bin/sh\n" * 50
+
+
+def test_streams_of_xz_may_be_padded(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(lzma.compress(packed(sound())) + bytes(4))
+
+    unpack(tmp_path / "a", tmp_path / "e")
+
+    assert (tmp_path / "e/bin/python").exists()
+
+
+def test_a_small_file_that_would_take_much_memory_is_refused(tmp_path: Path) -> None:
+    stream = bytearray(lzma.compress(packed(sound()), filters=[{"id": lzma.FILTER_LZMA2}]))
+    header = slice(12, 12 + (stream[12] + 1) * 4)
+    block = stream[header]
+    # The size of the dictionary: 4 GiB.
+    block[block.index(b"\x21\x01") + 2] = 40
+    block[-4:] = struct.pack("<I", zlib.crc32(block[:-4]))
+    stream[header] = block
+    assert lzma.decompress(stream) == packed(sound()), "it is sound"
+    (tmp_path / "a").write_bytes(stream)
+
+    with pytest.raises(LoadFailed, match="more than 268435456 bytes of memory"):
+        unpack(tmp_path / "a", tmp_path / "e")

@@ -67,6 +67,49 @@ def test_paths_become_absolute_and_texts_stay(tmp_path: Path) -> None:
     assert [line.text.startswith(str(tmp_path)) for line in found] == [False] * 4
 
 
+def test_a_project_of_ones_own_may_have_extras(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+
+    (line,) = lines.parse(["-e project[test]"], tmp_path)
+
+    assert line.install == f"-e {tmp_path}/project[test]"
+
+
+def test_tabs_separate_like_spaces(tmp_path: Path) -> None:
+    assert texts(lines.parse(["a>=1,\t<2\t# why"], tmp_path)) == ["a>=1, <2"]
+
+
+def test_a_file_from_afar_counts_as_something_to_install(tmp_path: Path) -> None:
+    found = lines.parse(["-r https://host/requirements.txt"], tmp_path)
+
+    assert Need(lines=tuple(found)).is_stated
+    assert satisfaction.unmet(Need(lines=tuple(found))) == ["a file or URL"]
+
+
+@pytest.mark.parametrize("text", ["--find-links wheels", "-e wheels"])
+def test_what_lies_elsewhere_under_the_same_name_is_something_else(
+    tmp_path: Path, text: str
+) -> None:
+    keys = []
+    for folder, wheel in (("a", "small-1.whl"), ("b", "small-2.whl")):
+        (tmp_path / folder / "wheels").mkdir(parents=True)
+        (tmp_path / folder / "wheels" / wheel).touch()
+        keys.append(Need(lines=tuple(lines.parse([text], tmp_path / folder))).key())
+
+    assert keys[0] != keys[1]
+
+
+def test_what_an_included_file_holds_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text("# some\n\nuser:password\n")
+
+    with pytest.raises(LoadFailed) as failure:
+        lines.parse(["-r secrets"], tmp_path)
+
+    assert failure.value.message == (
+        "line 3 of 'secrets' is neither a requirement as pip takes it nor a file"
+    )
+
+
 @pytest.mark.parametrize("text", ["./x.whl", "-c x.whl", "{}/x.whl", "x @ file://{}/x.whl"])
 def test_the_content_of_a_file_tells_lines_apart(tmp_path: Path, text: str) -> None:
     def content(data: bytes) -> str:

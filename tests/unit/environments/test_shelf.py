@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,17 @@ def test_environments_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) ->
     assert Shelf(ServerSettings()).folder == Path("/somewhere/environments")
 
 
+def test_a_user_without_a_home_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HEADRACE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    assert Shelf(ServerSettings()).folder == Path("/headrace/environments")
+
+
 def test_only_what_has_its_record_is_there(tmp_path: Path) -> None:
     assert filled(tmp_path, "a").record() == RECORD
     assert filled(tmp_path, "b", None).record() is None
@@ -44,7 +58,7 @@ def test_only_what_has_its_record_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"size": 1}'])
 def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
     place = filled(tmp_path)
-    (place.folder / "environment.json").write_text(content)
+    place.record_file.write_text(content)
 
     assert place.record() is None
 
@@ -59,7 +73,7 @@ def test_an_environment_whose_python_is_gone_is_not_there(tmp_path: Path) -> Non
 
 def test_old_environments_are_pruned_and_young_ones_stay(tmp_path: Path) -> None:
     old, young = filled(tmp_path, "old"), filled(tmp_path, "young")
-    os.utime(old.folder / "environment.json", (1000, 1000))
+    os.utime(old.record_file, (1000, 1000))
 
     freed = {each.key: shelf(tmp_path).prune(each, 2000.0) for each in shelf(tmp_path).places()}
 
@@ -93,9 +107,29 @@ def test_a_lock_is_held_by_whoever_inherits_it(tmp_path: Path) -> None:
     first, second = filled(tmp_path).lock(), shelf(tmp_path).place("k").lock()
     assert first.take(shared=False)
     inherited = os.dup(first.fd)
-    first.close()
+    # As when its process is killed.
+    os.close(first.fd)
 
     assert not second.take(shared=True)
     os.close(inherited)
     assert second.take(shared=True)
     second.close()
+
+
+def test_a_lock_that_is_closed_is_over_for_whoever_inherited_it(tmp_path: Path) -> None:
+    first, second = filled(tmp_path).lock(), shelf(tmp_path).place("k").lock()
+    assert first.take(shared=False)
+    inherited = os.dup(first.fd)
+    first.close()
+
+    assert second.take(shared=False)
+    os.close(inherited)
+    second.close()
+
+
+def test_what_an_environment_brings_is_not_taken_for_its_record(tmp_path: Path) -> None:
+    place = filled(tmp_path, record=None)
+    for name in ("environment.json", place.record_file.name):
+        (place.folder / name).write_text(json.dumps(asdict(RECORD)))
+
+    assert place.record() is None

@@ -78,12 +78,16 @@ class FakeExecutor:
 
 
 class FakePlacement:
-    """Puts every model on one executor."""
+    """Puts every model on one executor, once it may."""
 
     def __init__(self, executor: FakeExecutor) -> None:
         self._executor = executor
+        self.may_place = asyncio.Event()
+        self.may_place.set()
 
     async def place(self, key: str, settings: ModelSettings, note: Any) -> FakeExecutor:
+        note("half of it is there")
+        await self.may_place.wait()
         return self._executor
 
     def place_alone(self, key: str) -> None: ...
@@ -99,7 +103,8 @@ class World:
     def __init__(self) -> None:
         self.executor = FakeExecutor()
         self.disk: list[ModelSettings] = []
-        loader = Loader(ServerSettings(), FakePlacement(self.executor))
+        self.placement = FakePlacement(self.executor)
+        loader = Loader(ServerSettings(), self.placement)
         self.repository = ModelRepository(
             loader, lambda name: [settings for settings in self.disk if settings.name == name]
         )
@@ -138,6 +143,24 @@ async def test_a_load_replaces_the_model(world: World) -> None:
 
     assert await world.answer("m") == "m#2"
     assert list(world.executor.loaded) == ["m#2"]
+
+
+@in_world
+async def test_a_model_that_answers_shows_how_far_the_next_load_is(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    old = world.repository.get("m")
+    world.placement.may_place.clear()
+    load = asyncio.create_task(world.repository.load("m"))
+    while not old.reason:
+        await asyncio.sleep(0)
+
+    assert (old.state, old.reason) == (State.READY, "a new load goes on: half of it is there")
+    assert await world.answer("m") == "m#1"
+
+    world.placement.may_place.set()
+    await load
+    assert world.repository.get("m").reason == ""
 
 
 @in_world

@@ -1,0 +1,112 @@
+"""The bytes in a compressed file, with bounds that the standard readers do not have."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+from typing import IO, Any, Protocol, cast
+
+from headrace.errors import LoadFailed
+from headrace.settings import MIB
+
+CHUNK = 1 * MIB
+# `xz -9` needs 65 MiB to be read again, and the format allows 4 GiB.
+MOST_XZ_MEMORY = 256 * MIB
+
+_REFUSED = (
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; make it .tar.gz, .tar.bz2 or .tar.xz"),
+    (b"PK\x03\x04", "is a zip file; make it .tar.gz, .tar.bz2 or .tar.xz"),
+)
+
+
+class Stop(Protocol):
+    """Says that the work is no longer wanted; a `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+
+class Abandoned(Exception):
+    """The work was stopped."""
+
+
+def opened(file: IO[bytes], stop: Stop) -> IO[bytes]:
+    """Read what is in a file, from its start; reading raises `Abandoned` once `stop` is set.
+
+    Raises:
+        LoadFailed: it is in a format that is known and not read.
+    """
+    file.seek(0)
+    start = file.read(8)
+    file.seek(0)
+    for magic, reason in _REFUSED:
+        if start.startswith(magic):
+            raise LoadFailed(f"it {reason}")
+    watched = cast(IO[bytes], _Watched(file, stop))
+    for magic, opener in _FORMATS:
+        if start.startswith(magic):
+            return cast(IO[bytes], opener(watched))
+    return watched
+
+
+class _Watched:
+    """The file as it lies there. Much of it can go into one read of what comes out: nothing."""
+
+    def __init__(self, file: IO[bytes], stop: Stop) -> None:
+        self._file = file
+        self._stop = stop
+
+    def read(self, size: int = -1) -> bytes:
+        if self._stop.is_set():
+            raise Abandoned
+        return self._file.read(size)
+
+
+class _Xz:
+    """As `lzma.open`, with a bound on the memory that a stream may ask for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._stream: lzma.LZMADecompressor | None = None
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._stream is None or self._stream.eof:
+                given = self._next_stream()
+                if not given:
+                    return b""
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_XZ_MEMORY)
+            else:
+                given = self._file.read(CHUNK) if self._stream.needs_input else b""
+                if self._stream.needs_input and not given:
+                    raise EOFError
+            if data := self._decompressed(self._stream, given, size):
+                return data
+
+    @staticmethod
+    def _decompressed(stream: lzma.LZMADecompressor, given: bytes, size: int) -> bytes:
+        try:
+            return stream.decompress(given, size)
+        except lzma.LZMAError as error:
+            if "limit" not in str(error):
+                raise
+            raise LoadFailed(
+                f"it takes more than {MOST_XZ_MEMORY} bytes of memory to read; `xz -9` takes less"
+            ) from None
+
+    def _next_stream(self) -> bytes:
+        """The beginning of the next stream, after what streams are padded with; or nothing."""
+        given = self._stream.unused_data if self._stream is not None else b""
+        while not (given := given.lstrip(b"\0")):
+            given = self._file.read(CHUNK)
+            if not given:
+                return b""
+        return given
+
+
+_FORMATS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\x00", _Xz),
+)
