@@ -45,13 +45,6 @@ class Resolved:
     ignored: tuple[str, ...] = ()
 
 
-def read(
-    flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None
-) -> ServerSettings:
-    """Combine all sources into one settings object; see `resolve`."""
-    return resolve(flags, environ, folder).settings
-
-
 def resolve(
     flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None, conf: Given = NONE
 ) -> Resolved:
@@ -118,11 +111,11 @@ def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not file.is_file():
         return {}
-    if file.stat().st_size > LARGEST_FILE:
-        raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
     try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
         raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{file}: {exc}") from exc
     return {name: (value, f"{file}: {name}") for name, value in raw.items()}
 
@@ -156,7 +149,8 @@ def _check(values: Mapping[str, Any]) -> None:
             _check_origins(value.allow_origin_regex or "", flag)
         if choices and value not in choices and not _is_log_pattern(field.name, value):
             raise ConfigurationError(f"{flag}: expected one of {', '.join(choices)}")
-        if isinstance(value, (int, float)) and value < 0:
+        # NaN is neither above 0 nor below.
+        if isinstance(value, (int, float)) and not value >= 0:
             raise ConfigurationError(f"{flag}: expected a number from 0 up, got {value}")
         if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
             raise ConfigurationError(f"{flag}: expected a path that begins with /")

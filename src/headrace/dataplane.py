@@ -117,7 +117,7 @@ class DataPlane:
                 continue
             state, reason = model.state, model.reason
             if state is State.READY and not can_answer:
-                state, reason = State.UNAVAILABLE, "its worker is starting again"
+                state, reason = State.UNAVAILABLE, _reason(model)
             entries.append(
                 {
                     "name": model.name,

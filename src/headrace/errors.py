@@ -3,7 +3,8 @@
 HeadraceError
 ├── InvalidInput          the caller's request breaks the contract
 ├── UnsupportedMedia      a content type or encoding nobody here decodes
-├── TooLarge              a body, tensor or header over its cap
+├── TooLarge              a body or tensor over its cap
+├── HeadersTooLarge       the request head over its cap
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
 ├── Forbidden             a setting switches this operation off

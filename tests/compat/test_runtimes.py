@@ -11,7 +11,7 @@ import pytest
 from headrace.codecs.array import array_of, tensor_of
 from headrace.errors import BadModelOutput, InvalidInput, ModelFailed, NotFound
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.tensor import Tensor, pack_bytes
+from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes import create
 from headrace.worker.host import ModelHost
 from support import mlserver_sources as sources
@@ -227,6 +227,23 @@ def test_an_answer_that_contradicts_itself_is_the_models_fault(load, outputs, me
         infer()
 
 
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        pytest.param([6], "['grün!'.encode()]", id="bytes"),
+        pytest.param([5], "['grün!']", id="characters"),
+        pytest.param([8, 8], "'grün!'.encode()", id="no list"),
+    ],
+)
+def test_a_lone_text_shaped_by_its_length_is_one_element(load, shape, data):
+    output = f"types.ResponseOutput(name='y', shape={shape}, datatype='BYTES', data={data})"
+    _, infer = load(answer(f"[{output}]"))
+
+    (sent,) = infer().outputs
+
+    assert (sent.shape, array_of(sent).tolist()) == ([1], ["grün!"])
+
+
 def test_an_answer_that_is_none_names_the_type_expected(load):
     _, infer = load(predict("return {'a': 1}"))
 
@@ -250,6 +267,27 @@ def test_data_may_be_given_as_mlserver_takes_it(load, data, datatype, expected):
     _, infer = load("import numpy as np\n" + source)
 
     assert array_of(infer().outputs[0]).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", ["object", "S3"])
+def test_an_array_of_bytes_goes_out_as_it_is(load, dtype):
+    array = f"__import__('numpy').array([b'\\xff\\x00a', b'b'], dtype='{dtype}')"
+    _, infer = load(answer(f"[NumpyCodec.encode_output('y', {array})]"))
+
+    (sent,) = infer().outputs
+
+    assert (sent.shape, sent.parameters) == ([2, 1], {"content_type": "np"})
+    assert unpack_bytes(sent.data, 2) == [b"\xff\x00a", b"b"]
+
+
+def test_an_optional_result_may_be_none(load):
+    _, infer = load(
+        "from typing import *\nfrom mlserver import MLModel\nfrom mlserver.codecs import *\n"
+        "class Runtime(MLModel):\n    @decode_args\n"
+        "    async def predict(self, x: List[str]) -> Optional[List[str]]:\n        return None\n"
+    )
+
+    assert infer(texts("x", "a")).outputs == []
 
 
 def test_a_missing_number_is_nan(load):

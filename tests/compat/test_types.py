@@ -42,6 +42,36 @@ def test_a_dump_leaves_out_what_was_not_given():
     }
 
 
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        pytest.param({"parameters": {"_decoded", "x"}}, ["a", "b", "y"], id="fields"),
+        pytest.param({"parameters": {"x": True, "y": ...}}, ["a", "b"], id="all of a field"),
+        pytest.param({"inputs": {"__all__": {"parameters": {"a"}}}}, ["b", "x", "y"], id="items"),
+        pytest.param({"inputs": {0: {"parameters"}}}, ["b", "x", "y"], id="one item"),
+        pytest.param({"inputs": {0}}, ["b", "x", "y"], id="a whole item"),
+        pytest.param({"inputs"}, ["x", "y"], id="a whole field"),
+    ],
+)
+def test_a_dump_leaves_out_what_is_named_within(chosen, left):
+    inputs = [an_input(parameters={name: 1}) for name in "ab"]
+    request = types.InferenceRequest(inputs=inputs, parameters={"x": 1, "y": 2})
+
+    dumped = request.model_dump(exclude=chosen)
+
+    found = [name for item in dumped.get("inputs", []) for name in item.get("parameters", {})]
+    assert [*found, *dumped["parameters"]] == left
+
+
+def test_a_dump_holds_only_what_is_named_within():
+    request = types.InferenceRequest(inputs=[an_input(), an_input(name="y")], id="7")
+
+    assert request.model_dump(include={"inputs": {"__all__": {"name"}}}) == {
+        "inputs": [{"name": "x"}, {"name": "y"}]
+    }
+    assert request.model_dump(include={"inputs": {1: {"name"}}}) == {"inputs": [{"name": "y"}]}
+
+
 def test_a_dump_makes_an_equal_object():
     request = types.InferenceRequest(inputs=[an_input(parameters={"content_type": "np"})])
 

@@ -261,10 +261,28 @@ def test_the_part_of_another_run_is_not_continued(server, tmp_path, capsys):
     input = write_lines(tmp_path / "in.jsonl", numbers(1.0))
     arguments = command(server, input, tmp_path / "out.jsonl")
     assert main([*arguments, "-u", "http://127.0.0.1:9", "-r", "0"]) == 1
+    write_lines(tmp_path / "out.jsonl.part", {"model_name": "m"})
     write_lines(input, numbers(1.0), numbers(2.0))
 
     assert main(arguments) == 2
     assert "is of another run" in capsys.readouterr().err
+
+
+def test_a_run_that_answered_nothing_is_in_nobodys_way(server, tmp_path):
+    input = write_lines(tmp_path / "in.jsonl", numbers(1.0))
+    output = tmp_path / "out.jsonl"
+    assert main(command(server, input, output, model="mistyped")) == 1
+
+    assert main(command(server, input, output)) == 0
+    assert data(read_lines(output)[0]) == [2.0]
+
+
+def test_a_run_that_was_killed_before_it_began_is_in_nobodys_way(server, tmp_path):
+    input = write_lines(tmp_path / "in.jsonl", numbers(1.0))
+    for left in ("out.jsonl.part", "out.jsonl.part.run"):
+        (tmp_path / left).touch()
+
+    assert main(command(server, input, tmp_path / "out.jsonl")) == 0
 
 
 def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
@@ -292,12 +310,15 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         (["-i", "none.jsonl", "-o", "out.jsonl"], "there is no such file"),
         (["-i", "in.jsonl", "-o", "out.csv"], "needs a table as input"),
         (["-i", "in.jsonl", "-o", "in.jsonl"], "would replace the input"),
-        (["-i", "in.jsonl", "-o", "out.jsonl", "-w", "0"], "must be above 0"),
+        (["-i", "in.jsonl", "-o", "no/out.jsonl"], "out.jsonl.part: No such file or directory"),
+        (["-i", "in.jsonl", "-o", "folder.jsonl"], "folder.jsonl: is a folder"),
+        (["-i", "in.jsonl", "-o", "out.jsonl", "-w", "0"], "--workers must be above 0"),
+        (["-i", "in.jsonl", "-o", "out.jsonl", "--timeout", "nan"], "--timeout must be above 0"),
         (["-i", "in.jsonl", "-o", "out.jsonl", "-H", "nocolon"], "expected NAME:VALUE"),
         (["-o", "out.jsonl"], "--input-data-path is missing"),
         (
             ["-i", "in.jsonl", "-o", "out.jsonl", "--batch-interval", "-1"],
-            "batch-interval: expected seconds from 0",
+            "--batch-interval: expected seconds from 0",
         ),
     ],
     ids=[
@@ -305,7 +326,10 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         "no file",
         "lines to table",
         "same file",
+        "no folder",
+        "a folder",
         "no workers",
+        "no timeout",
         "header",
         "no input",
         "interval",
@@ -314,6 +338,7 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
 def test_a_command_that_cannot_work_says_why(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     write_lines(tmp_path / "in.jsonl", numbers(1.0))
+    (tmp_path / "folder.jsonl").mkdir()
 
     assert main(["infer", "-m", "m", *arguments]) == 2
     assert message in capsys.readouterr().err

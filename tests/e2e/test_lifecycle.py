@@ -137,8 +137,16 @@ def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
         assert ask(server.http, "GET", "/v2/health/live").status == 200
 
 
-def test_a_killed_server_takes_its_workers_along(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, SLEEPER)
+@pytest.mark.parametrize(
+    "busy",
+    [
+        pytest.param(SLEEPER, id="sleeping"),
+        # It holds the interpreter's lock: nothing else of the worker runs.
+        pytest.param("__import__('ctypes').PyDLL(None).sleep(60)\nreturn x", id="in native code"),
+    ],
+)
+def test_a_killed_server_takes_its_workers_along(tmp_path: Path, busy: str) -> None:
+    folder = write_model(tmp_path, busy)
     arguments = (folder, "--parallel-workers", 2)
     with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=-9) as server:
         call = threads.submit(timed_infer, server, 60)

@@ -140,6 +140,35 @@ def test_generation_pads_on_the_left_and_takes_options(tmp_path):
     assert len(together) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "rows"),
+    [
+        pytest.param("args", None, 3, id="args"),
+        pytest.param("inputs", None, 1, id="another name"),
+        pytest.param("args", 4, 1, id="requests may be merged"),
+    ],
+)
+def test_under_mlservers_name_what_is_listed_for_a_lone_row_is_an_element_each(
+    name, size, rows, tmp_path
+):
+    save_bert(tmp_path, "SequenceClassification", num_labels=3)
+    runtime = load(tmp_path, "text-classification", "mlserver_huggingface.HuggingFaceRuntime", size)
+
+    answer = ask(runtime, texts(name, "good wine"), top_k=3)
+
+    assert len(answer) == rows
+    assert len(ask(runtime, texts(name, *PHRASES), top_k=3)) == 2
+
+
+def test_under_mlservers_name_a_generated_text_is_an_object(tmp_path):
+    save_gpt(tmp_path)
+    runtime = load(tmp_path, "text-generation", "mlserver_huggingface.HuggingFaceRuntime")
+
+    (answer,) = ask(runtime, texts("args", "good wine"), max_new_tokens=2)
+
+    assert answer["generated_text"].startswith("good wine")
+
+
 def test_options_may_be_inputs_as_mlserver_takes_them(tmp_path):
     save_bert(tmp_path, "SequenceClassification", num_labels=3)
     runtime = load(tmp_path, "text-classification")

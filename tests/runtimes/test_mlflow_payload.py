@@ -104,6 +104,19 @@ def test_without_a_signature_the_model_sees_what_the_form_says(body, seen, tmp_p
     assert post(serve(tmp_path), body) == repr(seen)
 
 
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"inputs": [[1], [2, 3]]}, "inputs"),
+        ({"inputs": {"a": [1], "b": [1, [2]]}}, "inputs 'b'"),
+        ({"instances": [{"a": 1, "b": [1]}, {"a": 1, "b": [1, 2]}]}, "instances 'b'"),
+    ],
+)
+def test_ragged_lists_are_the_callers_fault_without_a_signature(body, where, tmp_path):
+    with pytest.raises(InvalidInput, match=f"^{where}: the nested lists differ in length$"):
+        post(serve(tmp_path), body)
+
+
 NESTED = [{"tags": ["a"], "who": {"age": 3}, "n": 1}]
 
 

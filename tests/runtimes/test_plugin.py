@@ -193,6 +193,7 @@ def test_a_plugin_without_batches_is_not_batched(tmp_path):
         (["a"] * 3, "returned 3 answers for 2 payloads"),
         ({"a": 1}, "returned dict, expected a list"),
         ("ab", "returned str, expected a list"),
+        (np.array(3), "returned ndarray, expected a list"),
     ],
 )
 def test_a_batch_that_is_no_list_of_the_same_length_is_bad(answers, words, tmp_path):
@@ -270,6 +271,28 @@ def test_an_image_that_was_cut_short_is_the_callers_fault(tmp_path):
         loaded(type("Failing", (Upper,), predict), tmp_path).infer(asked(picture.getvalue()))
 
 
+def picture(form, width=50, height=50):
+    buffer = io.BytesIO()
+    Image.new("1" if form == "PNG" else "L", (width, height)).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(picture("JPEG")[:15], id="JPEG"),
+        pytest.param(picture("WEBP")[:20] + bytes(60), id="WebP"),
+        pytest.param(picture("BMP")[:14] + b"\xff" * 60, id="BMP"),
+        pytest.param(picture("PNG", 20_000, 20_000), id="more pixels than Pillow reads"),
+    ],
+)
+def test_an_image_with_a_damaged_head_is_the_callers_fault(payload, tmp_path):
+    reading = {"predict": lambda self, model, data: Image.open(io.BytesIO(data)).convert("L")}
+
+    with pytest.raises(InvalidInput, match="not a whole image"):
+        loaded(type("Reading", (Upper,), reading), tmp_path).infer(asked(payload))
+
+
 def test_what_a_plugin_says_of_a_payload_comes_before_what_is_guessed(tmp_path):
     def predict(self, model, data):
         raise InvalidInput("its own words")
@@ -335,6 +358,13 @@ def test_a_media_type_that_is_none_fails_the_load(told, tmp_path):
         loaded(plugin, tmp_path)
 
 
+def test_a_media_type_that_is_no_method_fails_the_load(tmp_path):
+    plugin = type("Plain", (Upper,), {"response_content_type": "text/csv"})
+
+    with pytest.raises(LoadFailed, match="response_content_type of the plugin is str"):
+        loaded(plugin, tmp_path)
+
+
 def test_a_model_that_is_not_there_fails_the_load(tmp_path):
     with pytest.raises(LoadFailed, match="nothing is at its uri"):
         loaded(Upper, tmp_path / "nowhere")
@@ -358,6 +388,14 @@ def test_a_plugin_is_named_by_module_or_by_file(implementation, tmp_path):
 def test_a_file_that_is_not_there_fails_the_load(tmp_path):
     with pytest.raises(LoadFailed, match="there is no such file"):
         create(ModelSettings("m", "mine.py:Plugin", folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize("file", ["json.py", "numpy.py", "mine.v2.py"])
+def test_a_file_that_no_import_would_find_fails_the_load(file, tmp_path):
+    (tmp_path / file).write_text(source())
+
+    with pytest.raises(LoadFailed, match="rename it"):
+        create(ModelSettings("m", f"{file}:Plugin", folder=str(tmp_path)))
 
 
 OLD = """

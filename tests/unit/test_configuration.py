@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from headrace.configuration import IGNORED, SWITCHES, model_argument, read, resolve
+from headrace.configuration import IGNORED, SWITCHES, model_argument, resolve
 from headrace.errors import ConfigurationError
-from headrace.settings import CorsSettings
+from headrace.settings import CorsSettings, ServerSettings
 
 
 def write(folder, **settings):
     (folder / "settings.json").write_text(json.dumps(settings))
     return folder
+
+
+def read(flags, environ, folder) -> ServerSettings:
+    return resolve(flags, environ, folder).settings
 
 
 def test_flags_come_before_environment_before_files_before_defaults(tmp_path):
@@ -140,17 +145,33 @@ def test_port_zero_is_followed_by_every_listener():
         ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT"),
         ({"HEADRACE_HTTP_PORT": "70000"}, "0 to 65535"),
         ({"HEADRACE_INFER_TIMEOUT": "-1"}, "from 0 up"),
+        ({"HEADRACE_INFER_TIMEOUT": "nan"}, "from 0 up"),
         ({"HEADRACE_LOG_LEVEL": "loud"}, "--log-level: expected one of"),
         ({"HEADRACE_ROOT_PATH": "ml"}, "begins with /"),
         ({"HEADRACE_EXTENSIONS": "["}, "HEADRACE_EXTENSIONS"),
     ],
-    ids=["no number", "no port", "negative", "no choice", "no path", "no list"],
+    ids=["no number", "no port", "negative", "NaN", "no choice", "no path", "no list"],
 )
 def test_a_wrong_value_is_refused_with_its_place(environ, message):
     with pytest.raises(ConfigurationError) as caught:
         read({}, environ, None)
 
     assert message in caught.value.message
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_its_place(tmp_path):
+    (tmp_path / "settings.json").write_bytes(b'{"server_name": "\xff"}')
+
+    with pytest.raises(ConfigurationError, match="settings.json: 'utf-8' codec"):
+        resolve({}, {}, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that nobody can read")
+def test_a_file_that_cannot_be_read_is_refused_with_its_place(tmp_path):
+    (tmp_path / "settings.json").symlink_to("/proc/self/mem")
+
+    with pytest.raises(ConfigurationError, match="settings.json: .*Input/output error"):
+        resolve({}, {}, tmp_path)
 
 
 def test_the_model_is_the_argument_or_the_root_or_this_folder(tmp_path, monkeypatch):

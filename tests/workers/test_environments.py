@@ -450,6 +450,21 @@ def test_a_tarball_is_unpacked_once_and_told_where_it_lies(
     assert (folder / "unpacked").read_text() == str(folder)
 
 
+def test_a_tarball_is_read_again_only_when_its_time_or_size_has_changed(tmp_path: Path) -> None:
+    file = packed(tmp_path / "e")
+    wanted = model(environment_tarball=str(file))
+    python = built(settings(tmp_path), wanted)
+    seen = file.stat()
+    file.write_bytes(bytes(seen.st_size))
+    os.utime(file, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
+
+    assert built(settings(tmp_path), wanted) == python
+
+    os.utime(file)
+    with pytest.raises(LoadFailed, match="has no bin/python"):
+        built(settings(tmp_path), wanted)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.environments import probe
 from headrace.errors import LoadFailed
 from headrace.executors.placement import Placement
 from headrace.protocol.messages import InferenceRequest
@@ -148,6 +149,34 @@ def test_a_worker_runs_where_only_numpy_is(tmp_path: Path) -> None:
     run(test)
 
 
+def test_what_the_server_imports_from_elsewhere_is_not_in_another_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = bare_environment(tmp_path / "bare")
+    (tmp_path / "leaked").mkdir()
+    (tmp_path / "leaked" / "leak.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "leaked"))
+
+    async def test(placement: Placement) -> None:
+        own = await load(placement, asking(tmp_path, "own"))
+        bare = await load(placement, asking(tmp_path, "bare", python=python))
+
+        assert await own("__import__('importlib.util').util.find_spec('leak') is None") == "False"
+        assert await bare("__import__('importlib.util').util.find_spec('leak') is None") == "True"
+
+    run(test)
+
+
+def test_an_environment_without_numpy_is_refused_whatever_the_server_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(tmp_path / "empty", symlinks=True)
+    monkeypatch.setenv("PYTHONPATH", str(Path(np.__file__).parent.parent))
+
+    with pytest.raises(LoadFailed, match="it: numpy, which every worker needs"):
+        asyncio.run(probe.version_of(tmp_path / "empty" / "bin" / "python", "it"))
+
+
 def test_the_modules_of_a_worker_do_not_answer_imports_of_other_names(tmp_path: Path) -> None:
     async def test(placement: Placement) -> None:
         ask = await load(placement, asking(tmp_path))
@@ -188,6 +217,45 @@ def test_the_workers_of_an_environment_end_with_its_last_model(tmp_path: Path) -
         assert placement.pools == []
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    run(test)
+
+
+def test_a_model_that_shares_nothing_is_not_loaded_a_second_time(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        await placement.place("a", asking(tmp_path, "a"), print)
+        assert placement.place_alone("a") is None
+        await placement.place("b", asking(tmp_path, "b"), print)
+        assert placement.place_alone("b") is not None
+
+    run(test)
+
+
+def test_restarts_never_fall_while_a_pool_stops(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        await load(placement, asking(tmp_path, "a"))
+        placement.pools[0].restarts = 3
+        leaving = asyncio.create_task(placement.leave("a"))
+        seen = []
+        while not leaving.done():
+            seen.append(placement.restarts)
+            await asyncio.sleep(0)
+
+        assert set(seen) == {3}
+
+    run(test)
+
+
+def test_what_a_model_starts_inherits_no_shared_memory(tmp_path: Path) -> None:
+    inherited = (
+        "[fd for fd in os.listdir('/proc/self/fd') if 'memfd' in "
+        "os.path.realpath('/proc/self/fd/' + fd) and os.get_inheritable(int(fd))]"
+    )
+
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path))
+
+        assert await ask(inherited) == "[]"
 
     run(test)
 

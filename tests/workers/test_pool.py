@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,18 @@ import numpy as np
 import pytest
 
 from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import DeadlineExceeded, LoadFailed, ModelFailed, Poisoned
+from headrace.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    LoadFailed,
+    ModelFailed,
+    ModelNotReady,
+    Poisoned,
+)
 from headrace.executors.executor import WorkerLost
 from headrace.executors.pool import BATCHES_PER_INSTANCE, WorkerPool
-from headrace.executors.process import Environment
+from headrace.executors.process import Environment, WorkerProcess
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
@@ -110,6 +120,43 @@ def test_shared_memory_is_given_back_after_each_call(tmp_path: Path) -> None:
     run(test)
 
 
+def test_shared_memory_of_answers_is_given_back_in_the_worker(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        body = """
+            import gc
+            arenas = [each for each in gc.get_objects() if type(each).__name__ == "Arena"]
+            return np.array([len(each._used) for each in arenas]) if len(x) == 1 else x
+        """
+        await pool.load("m", write_model(tmp_path, body))
+        assert len(answer(await pool.infer("m", request(*np.zeros(100_000)), soon()))) == 100_000
+        used = await pool.infer("m", request(1.0), soon())
+
+        assert np.frombuffer(used.outputs[0].data, np.int64).tolist() == [0, 0]
+
+    run(test)
+
+
+@pytest.mark.parametrize("value", [2**64, "\ud800"], ids=["number", "text"])
+def test_a_parameter_that_cannot_be_sent_is_refused_and_holds_nothing(
+    tmp_path: Path, value: object
+) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x"))
+        large = request(*np.zeros(1_000_000))
+        large.parameters = {"p": [value]}
+        with pytest.raises(InvalidInput, match="^parameters hold"):
+            await pool.infer("m", large, soon())
+        with pytest.raises(InvalidInput, match="^parameters hold"):
+            async for _ in pool.stream("m", large, soon()):
+                pass
+        channel = pool._seats[0].process.channel  # type: ignore[union-attr]
+
+        assert channel._outbound._used == []
+        assert channel.calls == len(channel._requests) == len(channel._pieces) == 0
+
+    run(test)
+
+
 def test_a_model_that_raises_is_a_model_error_without_its_text(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         await pool.load("m", write_model(tmp_path, "raise RuntimeError('secret')"))
@@ -127,6 +174,7 @@ def test_a_model_that_raises_is_a_model_error_without_its_text(tmp_path: Path) -
         pytest.param("raise ValueError('no such file')", "no such file", id="raises"),
         pytest.param("return False", "returned False", id="returns False"),
         pytest.param("os._exit(3)", "worker process", id="exits"),
+        pytest.param("os.kill(os.getpid(), 40)", "killed by signal 40", id="has a nameless death"),
     ],
 )
 def test_a_model_that_cannot_load_says_why(tmp_path: Path, load: str, reason: str) -> None:
@@ -135,6 +183,49 @@ def test_a_model_that_cannot_load_says_why(tmp_path: Path, load: str, reason: st
             await pool.load("m", write_model(tmp_path, "return x", load))
 
     run(test)
+
+
+def test_an_instance_that_fails_leaves_none_behind_where_the_load_goes_on(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        # Whichever comes first fails; the other goes on until it is let.
+        load = f"""
+            os.chdir({str(tmp_path)!r})
+            try:
+                os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                open("second", "w").close()
+                while not os.path.exists("go"):
+                    time.sleep(0.01)
+                return
+            while not os.path.exists("second"):
+                time.sleep(0.01)
+            raise ValueError("no")
+        """
+        settings = replace(write_model(tmp_path, "return x", load), instances=2)
+        with pytest.raises(LoadFailed):
+            await pool.load("m", settings)
+        (tmp_path / "go").touch()
+        await pool.load("m2", replace(settings, name="other"))
+
+        assert [list(seat.orders) for seat in pool._seats] == [["m2"], ["m2"]]
+
+    run(test, size=2)
+
+
+def test_a_worker_that_cannot_be_watched_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def refuse(pid: int) -> int:
+        seen.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        asyncio.run(WorkerProcess.spawn(Environment(sys.executable)))
+
+    assert not runs(seen[0])
 
 
 def test_a_killed_worker_comes_back_with_its_models(tmp_path: Path) -> None:
@@ -146,6 +237,21 @@ def test_a_killed_worker_comes_back_with_its_models(tmp_path: Path) -> None:
 
         assert answer(await batcher.submit(request(1.0), soon())) == [2.0]
         assert pool.pids != [first]
+
+    run(test)
+
+
+def test_a_model_that_does_not_come_back_in_time_says_so(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        hang = f"if os.path.exists({str(tmp_path / 'again')!r}):\n    time.sleep(600)"
+        await pool.load("m", write_model(tmp_path, "return x", hang))
+        (tmp_path / "again").touch()
+        pool._load_timeout = 0.2
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while pool.is_up("m"):
+            await asyncio.sleep(0)
+        with pytest.raises(ModelNotReady, match="'tried' did not load again within 0.2 s"):
+            await pool.infer("m", request(1.0), soon())
 
     run(test)
 
@@ -198,6 +304,79 @@ def test_a_model_that_hangs_is_ended_at_its_deadline_and_serves_again(tmp_path: 
         batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits())
 
         assert answer(await batcher.submit(request(1.0), soon())) == [2.0]
+
+    run(test)
+
+
+def test_a_request_that_nobody_waits_for_is_not_begun(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        body = f"""
+            os.chdir({str(tmp_path)!r})
+            open("begun", "a").write(str(x[0]))
+            while os.path.exists("hold"):
+                time.sleep(0.01)
+            return x
+        """
+        settings = write_model(tmp_path, body)
+        await pool.load("m", settings)
+        (tmp_path / "hold").touch()
+        left = request(2.0)
+        calls = [asyncio.create_task(pool.infer("m", r, soon())) for r in (request(1.0), left)]
+        while not (tmp_path / "begun").exists():
+            await asyncio.sleep(0)
+        pool.withdraw(left)
+        # The worker reads in order: then it knows.
+        await pool.load("other", settings)
+        (tmp_path / "hold").unlink()
+        with pytest.raises(Cancelled):
+            await calls[1]
+
+        assert (tmp_path / "begun").read_text() == "1.0"
+        assert answer(await calls[0]) == [1.0]
+
+    run(test)
+
+
+def test_the_neighbour_of_an_overrun_is_not_to_blame(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        for name in ("hangs", "neighbour"):
+            (tmp_path / name).mkdir()
+            await pool.load(name, write_model(tmp_path / name, "time.sleep(600)"))
+        neighbour = asyncio.create_task(pool.infer("neighbour", request(1.0), soon()))
+        with pytest.raises(DeadlineExceeded):
+            await pool.infer("hangs", request(1.0), soon(0.2))
+        with pytest.raises(WorkerLost) as lost:
+            await neighbour
+
+        assert lost.value.blameless
+
+    run(test)
+
+
+def test_a_model_that_is_unloaded_while_others_come_back_stays_away(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        hold = f"""
+            os.chdir({str(tmp_path)!r})
+            open("began", "a").close()
+            while os.path.exists("hold"):
+                time.sleep(0.01)
+        """
+        for name, load in (("held", hold), ("gone", "pass"), ("new", "pass")):
+            (tmp_path / name).mkdir()
+            settings = write_model(tmp_path / name, "return x", load)
+            if name != "new":
+                await pool.load(name, settings)
+        (tmp_path / "began").unlink()
+        (tmp_path / "hold").touch()
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while not (tmp_path / "began").exists():
+            await asyncio.sleep(0)
+        await pool.unload("gone")
+        (tmp_path / "hold").unlink()
+        await pool.infer("held", request(1.0), soon())
+        await pool.load("new", settings)
+
+        assert pool._seats[0].loaded == {"held", "new"}
 
     run(test)
 

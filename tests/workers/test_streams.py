@@ -133,6 +133,19 @@ def test_a_stream_ends_at_its_deadline(tmp_path: Path) -> None:
     run(tmp_path, "Endless", test)
 
 
+def test_a_reader_who_is_late_learns_of_the_deadline_at_the_next_piece(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        deadline, passed = soon(0.2), asyncio.Event()
+        asyncio.get_running_loop().call_at(deadline, passed.set)
+        pieces = pool.stream("m", request(1), deadline)
+        await anext(pieces)
+        await passed.wait()
+        with pytest.raises(DeadlineExceeded):
+            await anext(pieces)
+
+    run(tmp_path, "Endless", test)
+
+
 def test_a_model_without_predict_stream_says_so(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         with pytest.raises(Unimplemented, match="does not stream"):

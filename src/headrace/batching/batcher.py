@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.batching import policy
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
@@ -88,6 +88,7 @@ class Batcher:
         self._batches: dict[InferenceRequest, Sequence[Entry]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._dispatching = False
         self.queued = 0
         self.queued_bytes = 0
@@ -129,7 +130,10 @@ class Batcher:
         return entry.future
 
     async def drain(self) -> None:
-        """Wait until nothing waits or runs."""
+        """Wait until nothing waits or runs; none may be added meanwhile."""
+        # So no batch is held open for more.
+        self._limits = replace(self._limits, max_batch_time=0.0)
+        self._wake()
         while self._groups or self._running:
             if self._running:
                 await asyncio.wait(self._running)
@@ -215,9 +219,11 @@ class Batcher:
         return None if full else until
 
     def _set_timer(self, when: float) -> None:
-        if self._timer is None or self._timer.cancelled() or self._timer.when() > when:
+        if self._timer is None or self._timer_at > when:
             if self._timer is not None:
                 self._timer.cancel()
+            # Kept here: uvloop's handle for a time less than a millisecond away does not know it.
+            self._timer_at = when
             self._timer = self._loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -227,9 +233,10 @@ class Batcher:
     async def _run(self, batch: list[Entry]) -> None:
         self._executing.update(batch)
         try:
-            await self._run_batch(batch)
-        except HeadraceError as exc:
-            await self._recover(batch, exc)
+            try:
+                await self._run_batch(batch)
+            except HeadraceError as exc:
+                await self._recover(batch, exc)
         except Exception:
             logger.exception("a batch failed; this is a bug")
             _fail(batch, HeadraceError("the server failed; its log has the details"))

@@ -44,13 +44,15 @@ def environment(folder: Path | None = None) -> Mapping[str, str]:
     if not file.is_file():
         return os.environ
     try:
-        text = file.read_bytes()[: LARGEST_FILE + 1].decode()
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
+        text = data.decode()
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{file}: expected UTF-8 text") from None
-    if len(text) > LARGEST_FILE:
-        raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
     return {**parse(text.replace("\r\n", "\n"), os.environ), **os.environ}
 
 

@@ -170,13 +170,14 @@ def _job(values: Mapping[str, Any]) -> Job:
     from headrace.client.scoring import Job
     from headrace.client.transports import Options
 
-    for flag in ("WORKERS", "BATCH_SIZE", "CONNECTION_TIMEOUT"):
-        if values[flag] is not None and values[flag] <= 0:
-            raise ConfigurationError(f"{flag.lower().replace('_', '-')} must be above 0")
-    for flag in ("BATCH_INTERVAL", "BATCH_JITTER"):
-        if not 0 <= values[flag] < LONGEST_INTERVAL:
+    flags = {variable: names[0] for names, variable, _ in FLAGS}
+    for variable in ("WORKERS", "BATCH_SIZE", "CONNECTION_TIMEOUT"):
+        if values[variable] is not None and not values[variable] > 0:
+            raise ConfigurationError(f"{flags[variable]} must be above 0")
+    for variable in ("BATCH_INTERVAL", "BATCH_JITTER"):
+        if not 0 <= values[variable] < LONGEST_INTERVAL:
             raise ConfigurationError(
-                f"{flag.lower().replace('_', '-')}: expected seconds from 0 to {LONGEST_INTERVAL:g}"
+                f"{flags[variable]}: expected seconds from 0 to {LONGEST_INTERVAL:g}"
             )
     return Job(
         url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),

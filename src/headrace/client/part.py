@@ -34,7 +34,8 @@ class PartFile:
     """`OUTPUT.part`, and beside it `OUTPUT.part.run` with what tells this run from others.
 
     Raises:
-        ConfigurationError: on entering, when the files are those of another run.
+        ConfigurationError: on entering, when the files are those of another run, or cannot be
+            written.
     """
 
     def __init__(self, output: Path, run: Mapping[str, Any], whole: bool) -> None:
@@ -46,17 +47,17 @@ class PartFile:
         self._whole = whole
 
     def __enter__(self) -> PartFile:
-        if self.path.exists() and self._mark.exists():
-            if orjson.loads(self._mark.read_bytes()) != self._run:
-                raise ConfigurationError(
-                    f"{self.path} is of another run: its input, model or options differ; remove "
-                    "it to start afresh"
-                )
-            self._recover()
-        else:
-            self.path.write_bytes(b"")
-            self._mark.write_bytes(orjson.dumps(self._run))
-        self._file = self.path.open("ab")
+        if self._output.is_dir():
+            raise ConfigurationError(f"{self._output}: is a folder, expected a file")
+        try:
+            if self._goes_on():
+                self._recover()
+            else:
+                self.path.write_bytes(b"")
+                self._mark.write_bytes(orjson.dumps(self._run))
+            self._file = self.path.open("ab")
+        except OSError as error:
+            raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -100,6 +101,21 @@ class PartFile:
             for position, result in enumerate(results)
         ]
         return [line for line, _ in written], sum(failed for _, failed in written)
+
+    def _goes_on(self) -> bool:
+        """Whether this run has finished lines; where no run has, any may begin.
+
+        Raises:
+            ConfigurationError: the lines are those of another run.
+        """
+        if not self._mark.exists() or not self.path.exists() or not self.path.stat().st_size:
+            return False
+        if self._mark.read_bytes() != orjson.dumps(self._run):
+            raise ConfigurationError(
+                f"{self.path} is of another run: its input, model or options differ; remove "
+                "it to start afresh"
+            )
+        return True
 
     def _recover(self) -> None:
         """Count the complete lines and cut off what follows them."""

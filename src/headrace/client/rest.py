@@ -159,6 +159,8 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
         inputs.append(item)
     body: dict[str, Any] = {"id": request.id} if request.id else {}
     parameters = dict(request.parameters or {})
+    if not _is_finite(parameters):
+        raise errors.InvalidRequest("a parameter is NaN or infinite, which has no form in JSON")
     if operation.binary:
         parameters["binary_data_output"] = True
     if parameters:
@@ -170,6 +172,15 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), raw
     except orjson.JSONEncodeError as error:
         raise errors.InvalidRequest("a name or parameter has no form in JSON") from error
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a parameter holds no number that would become null."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isfinite(value))
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
 
 
 def _json_data(tensor: Tensor) -> Any:

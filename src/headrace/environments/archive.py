@@ -51,15 +51,16 @@ class Archive:
         size = os.fstat(file.fileno()).st_size
         self._limit = min(MOST_BYTES, max(ALWAYS_ALLOWED, MOST_RATIO * size))
 
-    def check(self) -> None:
-        """Read everything once and write nothing."""
-        self._walk(lambda member, content: None)
+    def check(self, wanted: str) -> None:
+        """Read everything once and write nothing; the member `wanted` must be there."""
+        if not self._walk(lambda member, content: None).has(wanted):
+            raise LoadFailed(f"it has no {wanted} at its top")
 
     def extract(self, folder: Path) -> None:
         """Write everything into a folder that is empty."""
         self._walk(lambda member, content: _write(member, content, folder))
 
-    def _walk(self, visit: Visit) -> None:
+    def _walk(self, visit: Visit) -> Tree:
         stream = _Bounded(opened(self._file, self._stop), self._limit)
         tree = Tree()
         try:
@@ -79,6 +80,7 @@ class Archive:
         # The parsers of five formats raise whatever their innermost line raises.
         except Exception:
             raise LoadFailed("it is damaged or not a tar archive") from None
+        return tree
 
 
 class _Bounded:

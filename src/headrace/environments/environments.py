@@ -40,7 +40,7 @@ class Environments:
         self._making: dict[str, _Making] = {}
         self._held: dict[str, Lock] = {}
         self._probed: set[Path] = set()
-        self._digests: dict[tuple[str, int, int], str] = {}
+        self._archives: dict[tuple[str, int, int], str] = {}
 
     async def python_for(self, settings: ModelSettings, note: Note) -> str:
         """The interpreter for a model whose `uri` is a local path: `sys.executable`, or another.
@@ -93,15 +93,21 @@ class Environments:
         except OSError as error:
             what = f"environment_tarball '{shorten(file.name)}'"
             raise LoadFailed(f"{what} cannot be read: {error.strerror}") from None
-        identity = (str(file), status.st_size, status.st_mtime_ns)
-        if identity not in self._digests:
+        # Large archives take seconds to read, at every start.
+        archive = (str(file), status.st_size, status.st_mtime_ns)
+        key = self._archives.get(archive) or await asyncio.to_thread(
+            self._shelf.unpacked_from, archive
+        )
+        if key is None:
             note("reading its environment's archive")
-            self._digests[identity] = await tarball.key_of(file)
+            key = await tarball.key_of(file)
+        self._archives[archive] = key
 
         async def make(place: Place, lock: int, tell: Note) -> Record:
-            return await tarball.unpack(file, place, lock, self._timeout, tell)
+            record = await tarball.unpack(file, place, lock, self._timeout, tell)
+            return replace(record, archive=archive)
 
-        return await self._ready(self._digests[identity], make, note)
+        return await self._ready(key, make, note)
 
     async def _built(self, settings: ModelSettings, note: Note) -> str:
         wanted = await asyncio.to_thread(need.of_model, settings)

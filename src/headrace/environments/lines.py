@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -84,7 +85,9 @@ def read_text(file: Path) -> str:
             data = opened.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise LoadFailed(f"'{shown}' is larger than {LARGEST_FILE} bytes")
-        return data.decode("utf-8-sig")
+        # Redirected output of Windows' PowerShell is UTF-16, which pip reads too.
+        is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if is_wide else "utf-8-sig")
     except OSError as error:
         raise LoadFailed(f"'{shown}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

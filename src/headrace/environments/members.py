@@ -12,6 +12,8 @@ MOST_MEMBERS = 1_000_000
 LONGEST_NAME = 4096
 LONGEST_PART = 255
 DEEPEST = 128
+# Seconds from 1970; what the system takes ends far beyond, and before infinity.
+LATEST = 2**40
 # All names and the folders above them, which are kept while an archive is read.
 MOST_NAME_BYTES = 256 * MIB
 SPARSE = "it has sparse files"
@@ -37,6 +39,10 @@ class Tree:
             raise _refusal(member, "is there twice")
         self._remember(parts, kind)
 
+    def has(self, name: str) -> bool:
+        """Whether a member of that name was added."""
+        return parts_of(name) in self._kinds
+
     def _add_folders(self, parts: tuple[str, ...], member: tarfile.TarInfo) -> None:
         for end in range(1, len(parts)):
             known = self._kinds.get(parts[:end])
@@ -59,6 +65,9 @@ class Tree:
             return tarfile.DIRTYPE
         if not parts:
             raise _refusal(member, "has no name")
+        # Comparing with NaN says no.
+        if not abs(member.mtime) <= LATEST:
+            raise _refusal(member, "has a time that no file can have")
         if member.isreg():
             return tarfile.REGTYPE
         if member.issym():

@@ -29,6 +29,7 @@ MLFLOW_RUNTIMES = (
     "mlflow",
     "headrace.runtimes.mlflow:MLflowRuntime",
     "mlserver_mlflow.MLflowRuntime",
+    "mlserver_mlflow.runtime.MLflowRuntime",
 )
 # Their models are loaded without MLflow; see `headrace.runtimes.mlflow_native`.
 NATIVE_LOADERS = (

@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from headrace.errors import LoadFailed
 from headrace.settings import ServerSettings, home_folder
@@ -23,7 +25,8 @@ from headrace.settings import ServerSettings, home_folder
 class Record:
     """What is known of a finished environment: sizes in bytes, times in seconds since 1970.
 
-    `requirements` are the first of its requirements, or the name of the tarball.
+    `requirements` are the first of its requirements, or the name of the tarball, and `archive`
+    is the tarball's path, size and time.
     """
 
     python: str
@@ -31,9 +34,7 @@ class Record:
     created: float = 0.0
     seconds: float = 0.0
     size: int = 0
-
-
-_FIELDS = [each.name for each in fields(Record)]
+    archive: tuple[str, int, int] | None = None
 
 
 class Lock:
@@ -101,10 +102,9 @@ class Place:
     def record(self) -> Record | None:
         """What is there; None unless it is finished and its Python still exists."""
         try:
-            values = json.loads(self.record_file.read_bytes())
             # Others may share the folder and know more of their records than we do.
-            record = Record(**{name: values[name] for name in _FIELDS if name in values})
-        except (OSError, ValueError, TypeError):
+            record = msgspec.json.decode(self.record_file.read_bytes(), type=Record)
+        except (OSError, ValueError, msgspec.DecodeError):
             return None
         return record if os.access(self.python, os.X_OK) else None
 
@@ -176,6 +176,14 @@ class Shelf:
             for file in sorted(self.folder.glob("*.lock")):
                 if file.with_suffix("").is_dir():
                     yield Place(file.with_suffix(""))
+
+    def unpacked_from(self, archive: tuple[str, int, int]) -> str | None:
+        """The key of what was unpacked from that file, unless the file has changed since."""
+        for place in self.places():
+            record = place.record()
+            if record is not None and record.archive == archive:
+                return place.key
+        return None
 
     def prune(self, place: Place, before: float) -> int | None:
         """Remove an environment that nobody uses, unless it was used after `before`.

@@ -101,11 +101,9 @@ def unpack_files(tarball: Path, folder: Path, stop: Stop) -> None:
     """
     with tarball.open("rb") as file:
         archive = Archive(file, stop)
-        archive.check()
+        archive.check("bin/python")
         folder.mkdir()
         archive.extract(folder)
-    if not (folder / "bin" / "python").exists():
-        raise LoadFailed("it has no bin/python at its top")
 
 
 async def _relocate(place: Place, lock: int, timeout: float) -> None:

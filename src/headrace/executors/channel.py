@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import orjson
 
-from headrace.errors import DeadlineExceeded, from_kind
-from headrace.executors.executor import WorkerLost
+from headrace.errors import BadModelOutput, InvalidInput, from_kind
+from headrace.executors.executor import WorkerLost, in_time
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
 from headrace.worker import frames
@@ -79,8 +79,9 @@ class Channel(asyncio.Protocol):
 
     def request(self, kind: Kind, meta: dict[str, Any]) -> asyncio.Future[Any]:
         """Send a frame without tensors; the future holds the answer's meta."""
+        text = orjson.dumps(meta)
         call, future = self._open()
-        self._write(frames.encode(kind, call, orjson.dumps(meta)))
+        self._write(frames.encode(kind, call, text))
         return future
 
     async def measured(self, timeout: float) -> list[Any]:
@@ -106,6 +107,9 @@ class Channel(asyncio.Protocol):
 
         The future fails with `WorkerLost` when the worker dies first, else with the error that
         the worker answered.
+
+        Raises:
+            InvalidInput: a parameter cannot be sent.
         """
         call, future = self._open()
         self._requests[call] = request
@@ -122,7 +126,15 @@ class Channel(asyncio.Protocol):
             meta["outputs"] = request.outputs
         if request.origin is not None:
             meta["origin"] = request.origin
-        self._write(frames.encode(kind, call, orjson.dumps(meta), payload))
+        try:
+            text = orjson.dumps(meta)
+        except orjson.JSONEncodeError:
+            self._forget(call)
+            raise InvalidInput(
+                "parameters hold a whole number beyond 64 bits or text with an unpaired "
+                "surrogate, which no model can be sent"
+            ) from None
+        self._write(frames.encode(kind, call, text, payload))
 
     async def stream(
         self, key: str, request: InferenceRequest, deadline: float
@@ -132,22 +144,20 @@ class Channel(asyncio.Protocol):
         Raises:
             WorkerLost: the worker died first.
             DeadlineExceeded: the stream was not over by `deadline`.
+            InvalidInput: a parameter cannot be sent.
             HeadraceError: the error the worker answered.
         """
         call, ended = self._open()
+        self._send_request(Kind.STREAM, call, key, request)
         pieces: asyncio.Queue[InferenceResponse | None] = asyncio.Queue()
         self._pieces[call] = pieces
         ended.add_done_callback(lambda _: pieces.put_nowait(None))
-        self._send_request(Kind.STREAM, call, key, request)
         try:
-            async with asyncio.timeout_at(deadline):
-                while (piece := await pieces.get()) is not None:
-                    yield piece
-                    if not ended.done():
-                        self._write(frames.encode(Kind.GRANT, call, b"{}"))
+            while (piece := await in_time(pieces.get, deadline)) is not None:
+                yield piece
+                if not ended.done():
+                    self._write(frames.encode(Kind.GRANT, call, b"{}"))
             ended.result()
-        except TimeoutError:
-            raise DeadlineExceeded("the stream's time ran out before its end") from None
         finally:
             del self._pieces[call]
             if not ended.done():
@@ -224,7 +234,13 @@ class Channel(asyncio.Protocol):
             end = header + meta_size + payload_size
             if len(received) < end:
                 return
-            meta = orjson.loads(received[header : header + meta_size])
+            try:
+                meta = orjson.loads(received[header : header + meta_size])
+            except orjson.JSONDecodeError as error:
+                # Python writes deeper lists and larger numbers than are read here. Raised, it
+                # would end the worker, with all that its other models are asked.
+                refusal = BadModelOutput(f"the model's answer cannot be read: {error.msg}")
+                kind, meta = Kind.ERROR, frames.error_meta(refusal)
             payload = received[header + meta_size : end]
             del received[:end]
             self._resolve(kind, call, meta, payload)
@@ -240,18 +256,22 @@ class Channel(asyncio.Protocol):
             if call in self._pieces:
                 self._pieces[call].put_nowait(result)
             return
-        self._requests.pop(call, None)
         # The worker is done with the tensors it was sent, whether or not anybody still waits.
-        for offset in self._placed.pop(call, ()):
-            if self._outbound is not None:
-                self._outbound.free(offset)
-        future = self._calls.pop(call, None)
+        future = self._forget(call)
         if future is None or future.done():
             return
         if kind == Kind.ERROR:
             future.set_exception(from_kind(meta["kind"], meta["message"]))
         else:
             future.set_result(result)
+
+    def _forget(self, call: int) -> asyncio.Future[Any] | None:
+        """Let go of all that is held for a call; its future comes back if it still waits."""
+        self._requests.pop(call, None)
+        for offset in self._placed.pop(call, ()):
+            if self._outbound is not None:
+                self._outbound.free(offset)
+        return self._calls.pop(call, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose(WorkerLost("the worker process died"))

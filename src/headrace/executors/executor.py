@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol, TypeVar
 
-from headrace.errors import WorkerCrashed
+from headrace.errors import DeadlineExceeded, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
+
+T = TypeVar("T")
 
 
 class Executor(Protocol):
     """Loads models under a key and answers their requests, one batch per call."""
-
-    async def start(self) -> None:
-        """Take resources; returns before any worker is up."""
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on its instances.
@@ -74,3 +75,19 @@ class WorkerLost(WorkerCrashed):
     def __init__(self, message: str, blameless: bool = False) -> None:
         super().__init__(message)
         self.blameless = blameless
+
+
+async def in_time(take: Callable[[], Awaitable[T]], deadline: float) -> T:
+    """The next piece of a stream, as `take` brings it.
+
+    Each is waited for by itself: who takes time between two finds the deadline passed here, and
+    is not cancelled in the middle of something else.
+
+    Raises:
+        DeadlineExceeded: it did not come by `deadline`.
+    """
+    if asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                return await take()
+    raise DeadlineExceeded("the stream's time ran out before its end")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from headrace.errors import DeadlineExceeded
+from headrace.errors import DeadlineExceeded, LoadFailed
+from headrace.executors.executor import in_time
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 from headrace.worker import measured
 from headrace.worker.host import ModelHost
+
+logger = logging.getLogger("headrace.executors")
 
 
 class InlineExecutor:
@@ -23,16 +28,20 @@ class InlineExecutor:
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._asked: asyncio.Task[list[Any]] | None = None
 
-    async def start(self) -> None:
-        """Nothing to start."""
-
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
         loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
         try:
             metadata = await asyncio.wait_for(loading, self._load_timeout)
-        except BaseException:
+        except BaseException as exc:
+            # After a load that goes on; nothing is left of one that ends well after all.
+            thread.submit(self._host.unload, key)
             thread.shutdown(wait=False)
+            if isinstance(exc, TimeoutError):
+                raise LoadFailed(
+                    f"model '{settings.name}' did not load within {self._load_timeout:g} s "
+                    "(--load-timeout)"
+                ) from None
             raise
         self._threads[key] = thread
         return metadata
@@ -43,10 +52,12 @@ class InlineExecutor:
             return []
         if self._asked is None:
             self._asked = asyncio.create_task(asyncio.to_thread(measured.families))
-        await asyncio.wait([self._asked], timeout=timeout)
-        if not self._asked.done():
+        # Several may wait for the same answer.
+        asked = self._asked
+        await asyncio.wait([asked], timeout=timeout)
+        if not asked.done():
             return []
-        asked, self._asked = self._asked, None
+        self._asked = None
         return [asked.result()]
 
     def slots(self, key: str) -> int:
@@ -74,11 +85,16 @@ class InlineExecutor:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
         loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
         pieces = self._host.stream(key, request)
-        while (piece := await loop.run_in_executor(None, next, pieces, None)) is not None:
-            if loop.time() > deadline:
-                raise DeadlineExceeded("the stream's time ran out before its end")
-            yield piece
+        take = partial(loop.run_in_executor, thread, next, pieces, None)
+        try:
+            while (piece := await in_time(take, deadline)) is not None:
+                yield piece
+        finally:
+            # After the piece that the model is at, and where a model may have a loop of its own.
+            thread.submit(pieces.close)
+            thread.shutdown(wait=False)
 
     def withdraw(self, request: InferenceRequest) -> None:
         """A batch that was handed over here has begun."""
@@ -86,7 +102,11 @@ class InlineExecutor:
     async def unload(self, key: str) -> None:
         thread = self._threads.pop(key, None)
         if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(thread, self._host.unload, key)
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(thread, self._host.unload, key)
+            except Exception:
+                logger.exception("unloading %s failed", key)
             thread.shutdown(wait=False)
 
     async def stop(self) -> None:

@@ -99,8 +99,9 @@ class Placement:
         if not self._models[group]:
             del self._models[group]
             pool = self._pools.pop(group)
-            await pool.stop()
+            # At once: a counter that falls while a pool stops would look like a restart.
             self._restarts_before += pool.restarts
+            await pool.stop()
 
     @property
     def pools(self) -> list[WorkerPool]:

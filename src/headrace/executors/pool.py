@@ -69,26 +69,21 @@ class WorkerPool:
         self._stopping = False
         self.restarts = 0
 
-    async def start(self) -> None:
-        """Workers start with the first model; see `load`."""
-
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
         seats = sorted(self._seats, key=lambda seat: len(seat.orders))
         chosen = seats[: max(1, min(settings.instances, len(seats)))]
+        loads = [asyncio.create_task(self._place(seat, key, settings)) for seat in chosen]
         try:
-            metadata = await asyncio.wait_for(
-                asyncio.gather(*(self._place(seat, key, settings) for seat in chosen)),
-                self._load_timeout,
-            )
-        except TimeoutError:
+            metadata = await asyncio.wait_for(asyncio.gather(*loads), self._load_timeout)
+        except BaseException as exc:
+            for load in loads:
+                load.cancel()
+            # Or one that still goes on elsewhere would take its seat after all.
+            await asyncio.wait(loads)
             await self._abandon(key, chosen)
-            raise LoadFailed(
-                f"model '{settings.name}' did not load within {self._load_timeout:g} s "
-                "(--load-timeout)"
-            ) from None
-        except BaseException:
-            await self._abandon(key, chosen)
+            if isinstance(exc, TimeoutError):
+                raise self._overdue(settings, "did not load") from None
             raise
         return metadata[0]
 
@@ -153,14 +148,17 @@ class WorkerPool:
         for seat in self._seats:
             seat.orders.pop(key, None)
             seat.failed.pop(key, None)
+            seat.strikes.pop(key, None)
             if seat.process is not None and key in seat.loaded:
                 seat.loaded.discard(key)
                 try:
                     await asyncio.wait_for(
                         seat.process.channel.request(Kind.UNLOAD, {"model": key}), STOP_GRACE
                     )
-                except (TimeoutError, HeadraceError) as exc:
-                    logger.warning("unloading failed: %s", exc)
+                except TimeoutError:
+                    logger.warning("unloading %s takes more than %g s", key, STOP_GRACE)
+                except HeadraceError as exc:
+                    logger.warning("unloading %s failed: %s", key, exc)
 
     async def _abandon(self, key: str, seats: list[Seat]) -> None:
         """Leave nothing of a failed load behind, not even one that ends well after all."""
@@ -304,10 +302,17 @@ class WorkerPool:
                         f"the worker process {process.fate} while loading it",
                     )
                 return
-            except (TimeoutError, HeadraceError) as exc:
+            except TimeoutError:
+                self._give_up(seat, key, str(self._overdue(settings, "did not load again")))
+            except HeadraceError as exc:
                 self._give_up(seat, key, f"model '{settings.name}' did not load again: {exc}")
         async with self._changed:
             self._changed.notify_all()
+
+    def _overdue(self, settings: ModelSettings, what: str) -> LoadFailed:
+        return LoadFailed(
+            f"model '{settings.name}' {what} within {self._load_timeout:g} s (--load-timeout)"
+        )
 
     def _give_up(self, seat: Seat, key: str, reason: str) -> None:
         seat.failed[key] = reason

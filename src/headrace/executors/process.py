@@ -71,14 +71,13 @@ class WorkerProcess:
                 process, output = _popen(environment, listener.fileno())
                 try:
                     # The name is needed for this one connection only and goes with the folder.
-                    channel = await Channel.connect(path)
+                    worker = cls(process, await Channel.connect(path), output)
+                    worker._watch()
                 except BaseException:
                     process.kill()
                     process.wait()
                     output.close()
                     raise
-        worker = cls(process, channel, output)
-        worker._watch()
         return worker
 
     @property
@@ -160,6 +159,8 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
 
 
 def _describe(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with status {code}"
+    if code >= 0:
+        return f"exited with status {code}"
+    # Most real-time signals have no name.
+    names = {each.value: each.name for each in signal.Signals}
+    return f"was killed by {names.get(-code, f'signal {-code}')}"

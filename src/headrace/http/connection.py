@@ -133,12 +133,17 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(data)
             if self._receiving:
                 self._received_part(len(data))
+            return
         except httptools.HttpParserError as error:
             self._refuse(cause(error))
+            return
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
         except HeadraceError as error:
             self._refuse(error)
+            return
+        # Not while the exception is handled: it would take the place of what a callback raises.
+        self._ignore_upgrade(rest)
 
     def on_message_begin(self) -> None:
         self._receiving = HEAD
@@ -436,6 +441,8 @@ class Connection(HttpToolsProtocol):
         self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
         self._receiving = IDLE
         self._lingering = True
+        # A task that only now begins to read must not offer to: its "100 Continue" would fail.
+        self.is_closing = lambda: True
         self.deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write(answer)
         if self.transport.can_write_eof():

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from math import isfinite
 from typing import Any, NamedTuple
 
-from headrace.errors import BadModelOutput, InvalidInput, listing
+from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.grpc_contents import has_typed_form, read_contents, write_contents
@@ -18,7 +19,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.rest_binary import check_raw
 from headrace.protocol.rest_data import label
 from headrace.protocol.rest_json import MAX_ID_LENGTH
-from headrace.protocol.tensor import Tensor
+from headrace.protocol.tensor import Parameters, Tensor
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -52,6 +53,8 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     outputs = [output.name for output in message.outputs]
     _refuse_duplicates(outputs, "outputs")
     parameters = read_parameters(message.parameters)
+    if parameters:
+        _require_finite(parameters, "request")
     request = InferenceRequest(inputs, parameters, outputs or None, _checked_id(message.id))
     return GrpcRequest(request, bool(contents))
 
@@ -89,6 +92,8 @@ def _raw(item: Any, data: bytes) -> Tensor:
     if item.HasField("contents") and item.contents.ListFields():
         raise InvalidInput(f"{where}: expected either contents or raw_input_contents, got both")
     parameters = read_parameters(item.parameters)
+    if parameters:
+        _require_finite(parameters, where)
     tensor = Tensor(item.name, item.datatype, list(item.shape), data, parameters)
     check_raw(tensor, where)
     return tensor
@@ -99,8 +104,23 @@ def _typed(item: Any) -> Tensor:
     kind = datatype(item.datatype, where)
     shape = list(item.shape)
     count = element_count(shape, where)
+    if kind.name == "BYTES" and count != 1:
+        texts = item.contents.bytes_contents
+        if len(texts) == 1 and shape == [len(texts[0])]:
+            # Clients of MLServer that send one text give its length so.
+            shape, count = [1], 1
     data = read_contents(item.contents, kind, shape, count, item.name)
-    return Tensor(item.name, kind.name, shape, data, read_parameters(item.parameters))
+    parameters = read_parameters(item.parameters)
+    if parameters:
+        _require_finite(parameters, where)
+    return Tensor(item.name, kind.name, shape, data, parameters)
+
+
+def _require_finite(parameters: Parameters, where: str) -> None:
+    """Require that no parameter is NaN or infinite: no other door has such."""
+    for key, value in parameters.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise InvalidInput(f"{where}: parameter '{shorten(key)}' must be a finite number")
 
 
 def _refuse_duplicates(names: list[str], where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from math import isfinite
 from typing import Any
 
 from headrace.errors import InvalidInput, shorten
@@ -30,9 +31,11 @@ def _integer(value: Any, datatype: str) -> Any:
 
 def _float(value: Any) -> Any:
     try:
-        return float(value) if _is_number(value) else None
+        number = float(value) if _is_number(value) else None
     except OverflowError:
         return None
+    # Params travel to the model as JSON, where NaN would become null.
+    return number if number is not None and isfinite(number) else None
 
 
 def _datetime(value: Any) -> Any:
@@ -65,7 +68,8 @@ def _scalar(value: Any, spec: ParamSpec, where: str) -> Any:
         return value
     converted = convert(value)
     if converted is None:
-        got = type(value).__name__
+        finite = not isinstance(value, float) or isfinite(value)
+        got = type(value).__name__ if finite else "a number that is not finite"
         raise InvalidInput(f"{where}: expected a value of type {spec.type}, got {got}")
     return converted
 

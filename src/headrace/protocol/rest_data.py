@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
-from math import nan
-from typing import Any, Literal, NoReturn, cast
+from math import nan, prod
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import msgspec
 import numpy as np
@@ -31,6 +31,10 @@ _PARSER = simdjson.Parser()
 
 # Up to here a double stands for one whole number only.
 _EXACT = 2**53 - 1
+
+_LONE_TEXT = msgspec.json.Decoder(
+    str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=1)]
+)
 
 _WHITESPACE = b" \t\r\n"
 _OPEN = ord("[")
@@ -96,6 +100,22 @@ def pack_json(
     if len(values) != count:
         _refuse_count(len(values), shape, count, name)
     return form.pack(values, kind, name)
+
+
+def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Buffer | None:
+    """Pack one text whose length is what `shape` gives, or which is one element but in no array.
+
+    MLServer takes such `data`, and its documentation asks so. None for any other.
+    """
+    try:
+        data = _LONE_TEXT.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    text = data if isinstance(data, str) else data[0]
+    encoded = text.encode()
+    if list(shape) in ([len(text)], [len(encoded)]) or (text is data and prod(shape) == 1):
+        return pack_bytes([encoded])
+    return None
 
 
 def json_values(tensor: Tensor) -> Any:

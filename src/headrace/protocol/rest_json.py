@@ -26,7 +26,7 @@ from headrace.protocol.rest_binary import (
     choose_binary,
     flag,
 )
-from headrace.protocol.rest_data import json_values, label, pack_json
+from headrace.protocol.rest_data import json_values, label, pack_json, pack_lone_text
 from headrace.protocol.tensor import Parameters, Tensor
 
 MAX_ID_LENGTH = 256
@@ -171,16 +171,23 @@ def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
         if "binary_data_size" in parameters:
             return _binary_tensor(item, raw)
         parameters = _visible(parameters, label(name))
+    # First of all, since the product of very many dimensions takes minutes.
+    if len(shape) > MAX_RANK:
+        element_count(shape, label(name))
     count = 1
     for dim in shape:
         count *= dim
         if dim < 0 or dim > MAX_DIM:
             element_count(shape, label(name))
-    if len(shape) > MAX_RANK:
-        element_count(shape, label(name))
     if item.data is _ABSENT:
         raise InvalidInput(f"{label(name)}: data is missing")
-    data = pack_json(item.data, kind, shape, count, name)
+    try:
+        data = pack_json(item.data, kind, shape, count, name)
+    except InvalidInput:
+        text = None if kind.itemsize else pack_lone_text(item.data, shape)
+        if text is None:
+            raise
+        shape, data = [1], text
     return Tensor(name, kind.name, shape, data, parameters or None)
 
 
@@ -244,6 +251,9 @@ def _visible(parameters: Parameters, where: str) -> Parameters | None:
             break
     else:
         raise InvalidInput(f"{where}: parameters are nested more than {MAX_DEPTH} deep")
+    content_type = parameters.get("content_type")
+    if content_type is not None and not isinstance(content_type, str):
+        raise InvalidInput(f"{where}: parameter content_type must be a string")
     return {k: v for k, v in parameters.items() if k not in TRANSPORT_PARAMETERS} or None
 
 

@@ -6,6 +6,7 @@ Needs the standard library and numpy only, so that a worker on any Python can im
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -135,7 +136,7 @@ class Signature:
         word = "input" if self.is_tensors else "column"
         present = set(given)
         if len(present) != len(given):
-            twice = sorted(name for name in present if list(given).count(name) > 1)
+            twice = sorted(name for name, times in Counter(given).items() if times > 1)
             raise InvalidInput(f"duplicate {word} {listing(twice)}")
         surplus = [name for name in given if name not in self._by_name]
         missing = [spec.name for spec in self.inputs if spec.required and spec.name not in present]

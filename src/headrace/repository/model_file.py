@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,11 @@ def model_of_plugin(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The keys of the file that were given, flat, and those that have no effect."""
-    if file.stat().st_size > LARGEST_SETTINGS:
-        raise ConfigurationError(f"{file}: larger than {LARGEST_SETTINGS} bytes")
     try:
+        if file.stat().st_size > LARGEST_SETTINGS:
+            raise ConfigurationError(f"{file}: larger than {LARGEST_SETTINGS} bytes")
         raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{file}: {exc}") from exc
     nested = raw.pop("parameters", None) or {}
     if not isinstance(nested, dict):
@@ -232,7 +232,7 @@ def _found(
     values["uri"] = _resolve(values.get("uri"), folder)
     values["folder"] = str(folder) if folder is not None else ""
     settings = ModelSettings(**values)
-    every = {key: origins.get(key, DEFAULT) for key in settings.to_dict()}
+    every = {key.name: origins.get(key.name, DEFAULT) for key in fields(settings)}
     return FoundModel(settings, every, ignored)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,14 @@ IMPLEMENTATIONS: dict[str, str] = {
     "mlserver_mlflow.MLflowRuntime": _MLFLOW,
     "mlserver_huggingface.HuggingFaceRuntime": _HUGGINGFACE,
     "mlserver_mllib.MLlibModel": _SPARK,
+    # Where MLServer's packages keep their classes; its documentation uses these names too.
+    "mlserver_sklearn.sklearn.SKLearnModel": _SKLEARN,
+    "mlserver_xgboost.xgboost.XGBoostModel": _XGBOOST,
+    "mlserver_lightgbm.lightgbm.LightGBMModel": _LIGHTGBM,
+    "mlserver_catboost.catboost.CatboostModel": _CATBOOST,
+    "mlserver_mlflow.runtime.MLflowRuntime": _MLFLOW,
+    "mlserver_huggingface.runtime.HuggingFaceRuntime": _HUGGINGFACE,
+    "mlserver_mllib.mllib.MLlibModel": _SPARK,
 }
 
 
@@ -124,7 +133,15 @@ def _importable(settings: ModelSettings) -> str:
         )
     folder, file = os.path.split(path)
     import_path.put_first(folder)
-    return f"{file[:-3]}:{name}"
+    module = file[:-3]
+    # What is left under that name is Python's own, or installed.
+    known = sys.modules.get(module)
+    if "." in module or (known is not None and getattr(known, "__file__", None) != path):
+        raise LoadFailed(
+            f"implementation '{shorten(settings.implementation)}' could not be imported: its file "
+            "has the name of another module, or a dot in its name; rename it"
+        )
+    return f"{module}:{name}"
 
 
 def _find(implementation: str) -> Any:
@@ -133,9 +150,10 @@ def _find(implementation: str) -> Any:
     if not colon:
         module_name, _, name = implementation.rpartition(".")
     if not module_name or not name:
+        runtimes = ", ".join(known for known in IMPLEMENTATIONS if "." not in known)
         raise LoadFailed(
-            f"implementation '{shown}' is neither a runtime ({', '.join(IMPLEMENTATIONS)}) "
-            "nor of the form module:Class"
+            f"implementation '{shown}' is neither a runtime ({runtimes}) nor of the form "
+            "module:Class"
         )
     try:
         module = importlib.import_module(module_name)

@@ -65,8 +65,9 @@ class HuggingFaceRuntime(Model):
 
     `parameters.extra`, or variables named `MLSERVER_MODEL_HUGGINGFACE_*`, choose the `task`
     and the model: `pretrained_model`, else the uri. The one output holds a JSON text per
-    row. `max_batch_size` is also how many rows the pipeline computes at once; above 1 it lets
-    requests be merged. Code that comes with a model runs only with `trust_remote_code`.
+    row; `huggingface_answer.spread` tells where not. `max_batch_size` is also how many rows
+    the pipeline computes at once; above 1 it lets requests be merged. Code that comes with a
+    model runs only with `trust_remote_code`.
     """
 
     platform = "huggingface"
@@ -91,6 +92,9 @@ class HuggingFaceRuntime(Model):
         self.row_independent = _truth(extra.get("batchable"))
         self._fixed_size = huggingface_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
+        # The answers to merged requests are told apart by their rows.
+        named = self.settings.implementation.startswith("mlserver_huggingface")
+        self._spreads = named and not self._merged
 
     def unload(self) -> None:
         self._pipeline = None
@@ -126,6 +130,9 @@ class HuggingFaceRuntime(Model):
         with self._readable(call, where) as inputs:
             found = self._call(inputs, call.options)
         rows = huggingface_answer.rows_of(found, call.rows, self._task.name)
+        if self._spreads and call.rows == 1:
+            names = [tensor.name for tensor in request.inputs]
+            rows = huggingface_answer.spread(rows, names, self._task.name)
         return InferenceResponse([encode_rows(rows, OUTPUT)], {"content_type": "hf"})
 
     @contextlib.contextmanager

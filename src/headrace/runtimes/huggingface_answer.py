@@ -31,6 +31,19 @@ def rows_of(found: Any, rows: int, task: str) -> list[Any]:
     return [found] if rows <= 1 else list(found)
 
 
+def spread(rows: list[Any], names: list[str], task: str) -> list[Any]:
+    """The answer to a lone row as MLServer writes it: what the pipeline lists is one text each.
+
+    That is how pipelines answer an input that is in no list. MLServer takes `args` so, and
+    hands on every other input of one element as a list of one.
+    """
+    if "args" not in names and task not in _UNWRAPPING:
+        return rows
+    (row,) = rows
+    listed = isinstance(row, list) and all(isinstance(item, dict) for item in row)
+    return row if listed else rows
+
+
 def refusal(error: Exception, task: str, options: dict[str, Any]) -> HeadraceError | None:
     """The error that tells the caller what went wrong; None when it is the model's own."""
     names = listing(sorted(options)) or "none"

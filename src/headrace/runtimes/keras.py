@@ -23,7 +23,7 @@ from headrace.runtimes import array_inputs, artefact
 from headrace.runtimes.array_inputs import Spec
 
 FILES = ("model.keras", "model.h5", "data/model.keras")
-_BACKENDS = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+_BACKENDS = ("torch", "jax", "tensorflow")
 _NAMES = {np.dtype(row.numpy).name: name for name, row in DATATYPES.items() if row.itemsize}
 
 

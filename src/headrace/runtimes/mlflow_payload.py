@@ -129,18 +129,15 @@ class Payload:
         if self._signature is not None and self._signature.inputs:
             return self._conformed_arrays(value)
         if isinstance(value, dict):
-            return {name: np.array(cells) for name, cells in value.items()}
+            return {name: _array(cells, _named(key, name)) for name, cells in value.items()}
         if value and isinstance(value, list) and all(isinstance(row, dict) for row in value):
             if key == "inputs":
                 return value
             names = list(dict.fromkeys(name for row in value for name in row))
             if any(set(row) != set(names) for row in value):
                 raise InvalidInput("instances: every row must have the same names")
-            return {name: np.array([row[name] for row in value]) for name in names}
-        try:
-            return np.array(value)
-        except ValueError as error:
-            raise InvalidInput(f"{key}: the nested lists differ in length") from error
+            return {name: _array([row[name] for row in value], _named(key, name)) for name in names}
+        return _array(value, key)
 
     def _is_nested(self) -> bool:
         signature = self._signature
@@ -195,6 +192,17 @@ class Payload:
         lists = {name: cell if isinstance(cell, list) else [cell] for name, cell in named.items()}
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
+
+
+def _named(key: str, name: str) -> str:
+    return f"{key} '{shorten(name)}'"
+
+
+def _array(value: Any, where: str) -> Any:
+    try:
+        return np.array(value)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: the nested lists differ in length") from error
 
 
 def _untyped(tensor: Tensor) -> Tensor:

@@ -132,7 +132,8 @@ class PluginRuntime(Model):
         self._model = loaded
         self._takes = _media_type(self._plugin, "request_content_type", TAKEN)
         self._gives = None
-        if getattr(self._plugin, "response_content_type", lambda: None)() is not None:
+        told = getattr(self._plugin, "response_content_type", None)
+        if told is not None and (not callable(told) or told() is not None):
             self._gives = _media_type(self._plugin, "response_content_type", GIVEN)
 
     async def _ready_later(self, loaded: Awaitable[Any]) -> None:
@@ -179,7 +180,8 @@ class PluginRuntime(Model):
     def _respond(self, answers: Any, shape: Sequence[int], wanted: list[str]) -> InferenceResponse:
         name = self.settings.name
         expected = math.prod(shape)
-        if not isinstance(answers, (list, tuple, np.ndarray)):
+        is_scalar = isinstance(answers, np.ndarray) and not answers.ndim
+        if is_scalar or not isinstance(answers, (list, tuple, np.ndarray)):
             raise BadModelOutput(
                 f"predict_batch of model '{name}' returned {shorten(type(answers).__name__)}, "
                 "expected a list"
@@ -226,7 +228,12 @@ class PluginRuntime(Model):
 
 
 def _media_type(plugin: BasePlugin, method: str, form: re.Pattern[str]) -> str:
-    found = getattr(plugin, method)()
+    told = getattr(plugin, method)
+    if not callable(told):
+        raise LoadFailed(
+            f"{method} of the plugin is {shorten(type(told).__name__)}, expected a method"
+        )
+    found = told()
     if not isinstance(found, str) or not form.fullmatch(found):
         raise LoadFailed(
             f"{method}() of the plugin returned {shorten(repr(found))}, expected a media type "
@@ -273,18 +280,17 @@ def _is_json(payload: bytes) -> bool:
 
 
 def _is_damaged_image(payload: bytes) -> bool:
-    """Whether Pillow knows an image by its head, and then cannot read the rest of it."""
+    """Whether Pillow knows an image by its first bytes, and then cannot read the rest of it."""
     pillow = sys.modules.get("PIL.Image")
     if pillow is None:
         return False
     try:
         image = pillow.open(io.BytesIO(payload), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            return False
-    except Exception:
+        if image.width * image.height <= MAX_PIXELS:
+            image.load()
+    except pillow.UnidentifiedImageError:
         return False
-    try:
-        image.load()
+    # Damage in a head, and a size that Pillow refuses to read, end `open` itself.
     except Exception:
         return True
     return False

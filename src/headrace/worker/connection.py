@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import socket
 import threading
 from functools import partial
 from typing import Any, Callable
 
-from headrace.errors import Cancelled, HeadraceError
+from headrace.errors import BadModelOutput, Cancelled, HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
 from headrace.settings import ModelSettings
@@ -61,12 +62,12 @@ class Connection:
         if frame.kind == Kind.RELEASE:
             self._release(frame.meta)
         elif frame.kind == Kind.GRANT:
-            if frame.call in self._streams:
-                self._streams[frame.call].grant()
+            if (stream := self._streams.get(frame.call)) is not None:
+                stream.grant()
         elif frame.kind == Kind.WITHDRAW:
             self._waiting.discard(frame.call)
-            if frame.call in self._streams:
-                self._streams[frame.call].withdraw()
+            if (stream := self._streams.get(frame.call)) is not None:
+                stream.withdraw()
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a stream may last, and must not hold up the model's requests.
             self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
@@ -86,6 +87,9 @@ class Connection:
         self._received += data
         if len(fds) == 2:
             self._inbound, self._outbound = Arena(fds[0]), Arena(fds[1])
+        # They would be inherited by what a model starts; a map needs them no more.
+        for fd in fds:
+            os.close(fd)
         frame = self._read_frame()
         if frame is None or frame.kind != Kind.HELLO:
             raise frames.FrameError("the front process did not say hello")
@@ -145,8 +149,8 @@ class Connection:
             self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except Exception as exc:
-            kind, meta = Kind.ERROR, _error_meta(exc, frame)
-        self._send(frames.encode(kind, frame.call, _dump(meta), payload))
+            kind, meta = Kind.ERROR, _dump(_error_meta(exc, frame))
+        self._send(frames.encode(kind, frame.call, meta, payload))
 
     def _stream(self, frame: Frame) -> None:
         kind, meta = Kind.RESULT, {}
@@ -168,15 +172,15 @@ class Connection:
 
     def _send_piece(self, call: int, piece: InferenceResponse) -> None:
         meta, payload = self._response(piece)
-        self._send(frames.encode(Kind.PIECE, call, _dump(meta), payload))
+        self._send(frames.encode(Kind.PIECE, call, meta, payload))
 
     def _load(self, key: str, frame: Frame) -> Any:
         settings = ModelSettings(**frame.meta["settings"])
-        return self._host.load(key, settings).to_dict(), []
+        return _dump(self._host.load(key, settings).to_dict()), []
 
     def _unload(self, key: str, frame: Frame) -> Any:
         self._host.unload(key)
-        return {}, []
+        return b"{}", []
 
     def _infer(self, key: str, frame: Frame) -> Any:
         return self._response(self._host.infer(key, self._request(frame)))
@@ -193,7 +197,11 @@ class Connection:
 
     def _response(self, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
-        return {"tensors": described, "parameters": response.parameters}, payload
+        try:
+            return _dump({"tensors": described, "parameters": response.parameters}), payload
+        except Exception as error:
+            self._release([entry[4] for entry in described if entry[4] >= 0])
+            raise BadModelOutput("a parameter of the answer has no JSON form") from error
 
     _HANDLERS: dict[int, Callable[..., Any]] = {
         Kind.LOAD: _load,
@@ -234,5 +242,21 @@ def _error_meta(exc: Exception, frame: Frame) -> dict[str, str]:
     return frames.error_meta(HeadraceError("the worker failed; its log has the details"))
 
 
+def _plain(value: Any) -> Any:
+    # Numbers of numpy are numbers.
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+_encode = json.JSONEncoder(
+    default=_plain, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+).encode
+
+
 def _dump(meta: Any) -> bytes:
-    return json.dumps(meta, separators=(",", ":"), default=str).encode()
+    """Strict JSON, for the front's parser takes neither NaN nor half of a surrogate pair."""
+    try:
+        text = _encode(meta)
+    except ValueError:
+        loose = json.dumps(meta, default=_plain)
+        text = _encode(json.loads(loose, parse_constant=lambda _: None))
+    return text.encode("utf-8", "replace")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import (
@@ -134,6 +135,45 @@ def test_max_batch_size_counts_rows_and_is_inclusive() -> None:
         await asyncio.gather(*futures)
 
         assert model.batches == [[1, 2, 3, 4], [5]]
+
+    run(test)
+
+
+def test_groups_take_turns() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(2))
+        calls = [batcher.submit(request(*values), FAR) for values in ((1, 2), (3, 4))]
+        await asyncio.gather(*calls, batcher.submit(request(5, name="z"), FAR))
+
+        assert model.batches == [[1, 2], [5], [3, 4]]
+
+    run(test)
+
+
+def test_an_impatient_caller_does_not_end_the_execution_of_its_batch() -> None:
+    async def test(model: Model) -> None:
+        deadlines = []
+
+        async def execute(request: InferenceRequest, deadline: float) -> InferenceResponse:
+            deadlines.append(deadline)
+            return await model(request, deadline)
+
+        now = asyncio.get_running_loop().time()
+        await Batcher(execute, batching(infer_timeout=100)).submit(request(1.0), now + 5)
+
+        assert deadlines[0] >= now + 100
+
+    run(test)
+
+
+def test_a_request_that_expires_while_its_worker_dies_is_not_run_again() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda _: WorkerCrashed("it died"))
+        batcher = Batcher(model, batching())
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit(request(1.0), asyncio.get_running_loop().time())
+
+        assert model.batches == [[1.0]]
 
     run(test)
 
@@ -356,6 +396,47 @@ def test_max_batch_time_holds_a_batch_open_for_more() -> None:
         await asyncio.gather(first, second)
 
         assert model.batches == [[1.0, 2.0]]
+
+    run(test)
+
+
+def test_a_hold_of_under_a_millisecond_is_kept_by_the_loop_that_serves() -> None:
+    faults: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        batcher = Batcher(Model(), batching(max_batch_time=0.0004), slots=2)
+        await asyncio.gather(
+            batcher.submit(request(1.0), FAR), batcher.submit(request(2.0, name="z"), FAR)
+        )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+    assert faults == []
+
+
+def test_what_is_held_open_goes_out_at_once_when_draining() -> None:
+    async def test(model: Model) -> None:
+        batcher = Batcher(model, batching(max_batch_time=1000))
+        call = batcher.submit(request(1.0), FAR)
+        await batcher.drain()
+
+        assert answer(call.result()) == [2.0]
+
+    run(test)
+
+
+def test_whoever_is_run_again_is_answered_where_that_cannot_be_done() -> None:
+    async def test(model: Model) -> None:
+        model.failures.append(lambda _: WorkerCrashed("it died"))
+
+        async def alone(request: InferenceRequest, deadline: float) -> InferenceResponse:
+            raise OSError("Too many open files")
+
+        batcher = Batcher(model, batching(), execute_alone=alone)
+        with pytest.raises(HeadraceError, match="the server failed"):
+            await batcher.submit(request(1.0), FAR)
 
     run(test)
 

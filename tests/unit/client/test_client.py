@@ -79,6 +79,12 @@ def test_infinities_survive_as_binary_and_are_refused_as_json():
             client.infer("echo", {"x": [np.inf]}, binary=False)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.float32(np.inf), [1, {"a": -np.inf}]], ids=repr)
+def test_a_parameter_that_json_would_make_null_is_refused(value):
+    with client_of(echo) as client, pytest.raises(InvalidRequest, match="NaN or infinite"):
+        client.infer("echo", {"x": [1.0]}, parameters={"p": value})
+
+
 def test_id_version_parameters_and_outputs_reach_the_server():
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.url.raw_path == b"/v2/models/a%20b/versions/7/infer"

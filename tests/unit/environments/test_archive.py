@@ -150,6 +150,12 @@ def a_sparse_file(rng: random.Random) -> bytes:
     return packed([*sound(), (info, content)])
 
 
+def an_impossible_time(rng: random.Random) -> bytes:
+    info, content = member("late", content=b"x")
+    info.pax_headers = {"mtime": rng.choice(["nan", "inf", "-inf", "1e300", "9" * 30])}
+    return packed([*sound(), (info, content)])
+
+
 def cut_off(rng: random.Random) -> bytes:
     data = packed(sound()).rstrip(b"\0")
     # In a header, in a file, or right after one.
@@ -173,7 +179,10 @@ HOSTILE: list[Callable[[random.Random], bytes]] = [
     lambda rng: amid(rng, member(out(rng), content=b"evil")),
     lambda rng: amid(rng, member("/" * rng.randint(1, 3) + "tmp/evil", content=b"evil")),
     lambda rng: amid(rng, symlink("x", rng.choice(["/etc/passwd", "/", "//tmp"]))),
-    lambda rng: amid(rng, symlink(rng.choice(["x", "a/x", "a/b/x"]), "../" * rng.randint(3, 9))),
+    # Up to the folder above, or further.
+    lambda rng: amid(
+        rng, symlink("a/" * (n := rng.randrange(3)) + "x", "../" * (n + rng.choice([1, 1, 6])))
+    ),
     lambda rng: amid(rng, symlink("d", "."), symlink("e", "d/../evil")),
     lambda rng: amid(rng, symlink("d", "lib"), member("d/evil", content=b"evil")),
     lambda rng: amid(rng, hardlink("x", rng.choice(["/etc/passwd", "../evil", "none", "bin"]))),
@@ -187,6 +196,7 @@ HOSTILE: list[Callable[[random.Random], bytes]] = [
     a_large_header,
     many_globals,
     a_sparse_file,
+    an_impossible_time,
     cut_off,
     a_broken_header,
     not_an_archive,
@@ -257,6 +267,7 @@ def test_an_archive_without_python_at_its_top_is_refused(tmp_path: Path) -> None
 
     with pytest.raises(LoadFailed, match="no bin/python at its top"):
         unpack(tmp_path / "a.tar", tmp_path / "e")
+    assert not (tmp_path / "e").exists()
 
 
 @settings(
@@ -277,7 +288,7 @@ def test_no_damage_does_more_than_make_it_refused(
         file.write(data[: int(keep * len(data)) + 1])
         file.flush()
         with contextlib.suppress(LoadFailed):
-            archive.Archive(file, threading.Event()).check()
+            archive.Archive(file, threading.Event()).check("bin/python")
 
 
 def test_it_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:

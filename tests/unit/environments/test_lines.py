@@ -41,6 +41,13 @@ def test_included_files_take_the_place_of_their_line(tmp_path: Path, form: str) 
     assert texts(lines.parse(["a", form, "d"], tmp_path)) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_in_the_encodings_that_pip_reads(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "all.txt").write_text("a\nb", encoding)
+
+    assert texts(lines.read(tmp_path / "all.txt")) == ["a", "b"]
+
+
 def test_files_that_include_each_other_are_read_once(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("-r b.txt\na")
     (tmp_path / "b.txt").write_text("-r a.txt\nb")
@@ -148,7 +155,7 @@ def test_hashes_stay_with_their_requirement(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named_without_its_folder(
     tmp_path: Path, text: str, message: str
 ) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xff")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"a" * 2**20 + b"a")
 

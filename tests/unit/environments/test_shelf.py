@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.environments.shelf import Place, Record, Shelf
+from headrace.environments import Environments
+from headrace.environments.shelf import Lock, Place, Record, Shelf
 from headrace.settings import ServerSettings
 
 NEVER = 0.0
@@ -31,6 +33,29 @@ def filled(folder: Path, key: str = "k", record: Record | None = RECORD) -> Plac
     if record is not None:
         place.finish(record)
     return place
+
+
+def test_what_is_removed_while_it_is_locked_is_not_taken(tmp_path: Path) -> None:
+    place = filled(tmp_path)
+
+    class Late(Lock):
+        def take(self, *, shared: bool) -> bool:
+            place.wipe()
+            return super().take(shared=shared)
+
+    assert not Environments._take(place, Late(place.lock().fd))
+    assert not place.is_in_use()
+
+
+def test_the_end_of_a_server_counts_as_use_of_its_environments(tmp_path: Path) -> None:
+    place = filled(tmp_path)
+    os.utime(place.record_file, (0, 0))
+    environments = Environments(ServerSettings(environments_dir=str(tmp_path)))
+    environments._held["k"] = place.lock()
+    asyncio.run(environments.close())
+
+    assert time.time() - place.last_used() < 60
+    assert not place.is_in_use()
 
 
 def test_environments_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +80,21 @@ def test_only_what_has_its_record_is_there(tmp_path: Path) -> None:
     assert filled(tmp_path, "b", None).record() is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"size": 1}'])
-def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"size": 1}',
+        b'{"python": "3", "created": "x"}',
+        b'{"python": "\xff"}',
+    ],
+)
+def test_a_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
     place = filled(tmp_path)
-    place.record_file.write_text(content)
+    place.record_file.write_bytes(content)
 
     assert place.record() is None
 

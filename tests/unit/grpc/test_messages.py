@@ -88,6 +88,14 @@ def test_a_parameter_without_a_value_is_none():
     assert decode_request(message).request.parameters == {"empty": None}
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_parameter_that_is_no_finite_number_is_refused(number):
+    message = asked(fp64_contents=[1.0])
+    message.parameters["rate"].double_param = number
+
+    assert refusal(message) == "request: parameter 'rate' must be a finite number"
+
+
 def test_parameters_that_steer_the_transport_never_reach_the_model():
     message = asked(fp64_contents=[1.0])
     message.inputs[0].parameters["binary_data_size"].int64_param = 8

@@ -67,6 +67,26 @@ def test_an_idle_connection_is_closed_without_an_answer():
     serve(scenario, keep_alive_timeout=0.2)
 
 
+def test_a_body_refused_before_the_application_asks_for_it_is_no_fault_of_the_application():
+    ended = []
+
+    async def app(scope, receive, send):
+        try:
+            ended.append(await receive())
+        except RuntimeError as error:
+            ended.append(error)
+
+    async def scenario(_listener, connect):
+        client = await connect()
+        head = POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert (await client.ask(head + b"no size\r\n"))[0] == 400
+        await until(lambda: ended)
+
+    serve(scenario, app)
+
+    assert ended == [{"type": "http.disconnect"}]
+
+
 def test_a_slow_application_outlives_every_deadline():
     async def app(scope, receive, send):
         await receive()

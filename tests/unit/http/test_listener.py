@@ -60,6 +60,19 @@ def test_an_upgrade_offer_is_ignored_and_its_body_is_read():
     serve(scenario)
 
 
+def test_a_request_refused_after_an_upgrade_offer_gets_its_own_answer():
+    offer = POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc"
+
+    async def scenario(_listener, connect):
+        client = await connect()
+        assert (await client.ask(offer + GET.replace(b"HTTP/1.1", b"HTTP/2.0")))[0] == 200
+        status, _, body = await client.read_answer()
+        assert status == 400
+        assert b"only HTTP/1.1 and HTTP/1.0 are spoken" in body
+
+    serve(scenario)
+
+
 def test_over_the_connection_cap_is_answered_503_at_once():
     async def scenario(_listener, connect):
         first, second = await connect(), await connect()

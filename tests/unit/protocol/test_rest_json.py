@@ -70,6 +70,15 @@ def test_empty_parameters_are_none(parameters: Any) -> None:
     assert decode_request(with_input(parameters=parameters)).request.inputs[0].parameters is None
 
 
+@pytest.mark.parametrize("value", [["np"], {"np": 1}, 5, True], ids=repr)
+def test_a_content_type_is_a_string(value: Any) -> None:
+    parameters = {"content_type": value}
+    with pytest.raises(InvalidInput, match="^request: parameter content_type must be a string$"):
+        decode_request(body(parameters=parameters))
+    with pytest.raises(InvalidInput, match="^input 'x': parameter content_type must be a string$"):
+        decode_request(with_input(parameters=parameters))
+
+
 def test_transport_parameters_are_not_passed_on() -> None:
     request = decode_request(body(parameters={"binary_data_output": True, "k": 1})).request
     assert request.parameters == {"k": 1}
@@ -142,6 +151,14 @@ def test_a_dimension_out_of_range_is_refused(shape: list[int]) -> None:
 def test_a_huge_claimed_shape_is_refused_before_anything_is_allocated() -> None:
     with pytest.raises(InvalidInput, match="input 'x': shape .* elements, data has 2"):
         decode_request(with_input(shape=[2**31 - 1] * 32))
+
+
+# Their product would take ten minutes.
+@pytest.mark.timeout(30)
+def test_very_many_dimensions_are_not_multiplied_before_they_are_refused() -> None:
+    text = with_input(shape=[2**31 - 1] * 1_000_000)
+    with pytest.raises(InvalidInput, match="1000000 dimensions"):
+        decode_request(text)
 
 
 DEEP = "[" * 100_000

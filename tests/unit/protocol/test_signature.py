@@ -101,6 +101,14 @@ def test_repeated_column_is_named():
         conform(columns(a="double"), tensor("a", "FP64", [1]), tensor("a", "FP64", [1]))
 
 
+# Comparing each with each would take hours.
+@pytest.mark.timeout(30)
+def test_one_repeated_name_among_very_many_is_found_at_once():
+    names = [str(number) for number in range(1_000_000)]
+    with pytest.raises(InvalidInput, match="^duplicate column '7'$"):
+        columns(a="double").check_names([*names, "7"])
+
+
 def test_optional_column_may_be_absent():
     raw = [{"type": "double", "name": "a"}, {"type": "double", "name": "b", "required": False}]
     signature = Signature.parse({"inputs": raw})

@@ -47,6 +47,8 @@ def test_param_converts_without_loss(kind, given, expected):
         ("long", float("nan")),
         ("double", "x"),
         ("double", 10**400),
+        ("double", float("nan")),
+        ("float", float("-inf")),
         ("boolean", 1),
         ("string", 1),
         ("datetime", "soon"),

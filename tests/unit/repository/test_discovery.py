@@ -179,6 +179,16 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path, settings, message):
     assert message in caught.value.message
 
 
+def test_a_file_that_is_not_utf8_is_refused_with_its_place_and_hides_no_other(tmp_path):
+    write(tmp_path / "good", name="good")
+    write(tmp_path / "m").joinpath("model-settings.json").write_bytes(b'{"name": "\xff"}')
+    source = Source(str(tmp_path))
+
+    with pytest.raises(ConfigurationError, match="model-settings.json: 'utf-8' codec"):
+        source.found()
+    assert [model.name for model in source.find("good")] == ["good"]
+
+
 def test_extra_that_is_not_json_names_the_variable(tmp_path):
     with pytest.raises(ConfigurationError, match="MLSERVER_MODEL_EXTRA: expected JSON"):
         only(write(tmp_path / "m"), MLSERVER_MODEL_EXTRA="{")

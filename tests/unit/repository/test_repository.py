@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from headrace.errors import Conflict, LoadFailed, ModelNotReady, NotFound
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.tensor import Tensor
+from headrace.repository import artifacts
 from headrace.repository.loading import LOADS_AT_ONCE, Loader
 from headrace.repository.repository import ModelRepository
 from headrace.repository.served import State
@@ -28,8 +30,6 @@ class FakeExecutor:
         self.may_load.set()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-
-    async def start(self) -> None: ...
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         self.loading += 1
@@ -250,6 +250,47 @@ async def test_a_second_load_of_a_model_is_a_conflict(world: World) -> None:
     await first
 
     assert await world.answer("m") == "m#2"
+
+
+@in_world
+async def test_an_unload_waits_for_the_last_open_stream(world: World) -> None:
+    world.disk = [model()]
+    await world.repository.load_all(world.disk)
+    served = world.repository.get("m")
+    streams = [served.stream(request(), None) for _ in range(2)]
+    for stream in streams:
+        await anext(stream)
+    unloading = asyncio.create_task(world.repository.unload("m"))
+    while served._streams_ended is None:
+        await asyncio.sleep(0)
+    for stream in streams:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert list(world.executor.loaded) == ["m#1"]
+        await stream.aclose()
+    await unloading
+
+    assert world.executor.loaded == {}
+
+
+def test_what_was_downloaded_for_a_model_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch(uri: str) -> tuple[str, Path]:
+        (tmp_path / "fetched").mkdir()
+        return str(tmp_path / "fetched"), tmp_path / "fetched"
+
+    @in_world
+    async def test(world: World) -> None:
+        world.disk = [model()]
+        await world.repository.load_all(world.disk)
+        assert (tmp_path / "fetched").exists()
+        await world.repository.unload("m")
+
+    monkeypatch.setattr(artifacts, "fetch", fetch)
+    test()
+
+    assert not (tmp_path / "fetched").exists()
 
 
 @in_world

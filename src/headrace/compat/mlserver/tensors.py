@@ -47,6 +47,8 @@ def tensor_of(item: Described) -> Tensor:
     elif item.datatype == "BYTES":
         values = _flat(item.data.root)
         found, data = len(values), _pack_cells(values, parameters, where)
+        if found != count and _is_lone_text(values, item):
+            return Tensor(item.name, "BYTES", [1], data, parameters or None)
     else:
         numbers = _numbers(item.data.root, item.datatype, where)
         found, data = numbers.size, numbers.tobytes()
@@ -55,6 +57,18 @@ def tensor_of(item: Described) -> Tensor:
             f"{where}: shape {item.shape} takes {count} elements, but data has {found}"
         )
     return Tensor(item.name, item.datatype, item.shape, data, parameters or None)
+
+
+def _is_lone_text(values: list[Any], item: Described) -> bool:
+    """Whether it is one text of which the shape gives the length, or one not in a list.
+
+    MLServer's examples answer so, and MLServer asks for no other shape.
+    """
+    if len(values) != 1 or not isinstance(values[0], (str, bytes)):
+        return False
+    text = values[0]
+    size = len(text.encode() if isinstance(text, str) else text)
+    return item.data.root is text or item.shape in ([len(text)], [size])
 
 
 def _flat(root: Any) -> list[Any]:

@@ -49,7 +49,9 @@ class SignatureCodec:
     """The codecs of one function's arguments and results."""
 
     def __init__(self, predict: Callable[..., Any]) -> None:
-        hints = {name: _unwrap(hint) for name, hint in typing.get_type_hints(predict).items()}
+        written = typing.get_type_hints(predict)
+        hints = {name: _unwrap(hint) for name, hint in written.items()}
+        self._may_be_none = hints.get("return") is not written.get("return")
         returned = hints.pop("return", None)
         self._returned = _each(returned)
         self._inputs = {name: _codec(hint, name, True) for name, hint in hints.items()}
@@ -96,6 +98,8 @@ class SignatureCodec:
         """
         several = isinstance(payload, (tuple, list)) and len(self._outputs) > 1
         values = payload if several else [payload]
+        if payload is None and self._may_be_none:
+            values = []
         outputs: list[ResponseOutput] = []
         for index, value in enumerate(values):
             outputs += self._encoded(index, value)

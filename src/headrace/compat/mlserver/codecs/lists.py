@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+ListElement = TypeVar("ListElement")
 
 
 def is_list_of(payload: Any, instance_type: type) -> bool:

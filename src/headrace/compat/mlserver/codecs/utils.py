@@ -26,6 +26,7 @@ from headrace.compat.mlserver.types.dataplane import (
 Parametrised = Union[
     InferenceRequest, RequestInput, RequestOutput, ResponseOutput, InferenceResponse
 ]
+InputOrOutput = Union[RequestInput, ResponseOutput]
 DecodedParameterName = "_decoded_payload"
 DefaultOutputPrefix = "output-"
 DefaultInputPrefix = "input-"

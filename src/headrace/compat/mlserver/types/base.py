@@ -117,15 +117,19 @@ class BaseModel:
         exclude: Any = None,
         **_: Any,
     ) -> _Plain:
-        """Plain dicts and lists; `data` stays a list of numbers, text or bytes."""
+        """Plain dicts and lists; `data` stays a list of numbers, text or bytes.
+
+        `include` and `exclude` are names, or what to take or leave out within each, as
+        pydantic has it.
+        """
         given = self.model_fields_set
         return {
-            name: _plain(value, exclude_unset, exclude_none)
+            name: _plain(value, exclude_unset, exclude_none, _within(include, name), within)
             for name, value in self
             if (name in given or not exclude_unset)
             and not (exclude_none and value is None)
             and (include is None or name in include)
-            and (exclude is None or name not in exclude)
+            and (within := _within(exclude, name)) is not ...
         }
 
     def model_dump_json(
@@ -169,15 +173,36 @@ class BaseModel:
     construct = model_construct
 
 
-def _plain(value: Any, exclude_unset: bool, exclude_none: bool) -> Any:
+def _within(chosen: Any, name: Any) -> Any:
+    """What is chosen of a member: `...` all of it, None nothing in particular.
+
+    `__all__` stands for every item of a list.
+    """
+    if not chosen or (name not in chosen and not (isinstance(name, int) and "__all__" in chosen)):
+        return None
+    if not isinstance(chosen, Mapping):
+        return ...
+    part = chosen.get(name, chosen.get("__all__"))
+    return ... if part is True else part
+
+
+def _plain(
+    value: Any, exclude_unset: bool, exclude_none: bool, include: Any = None, exclude: Any = None
+) -> Any:
+    include = None if include is ... else include
     if isinstance(value, BaseModel):
-        return value.model_dump(exclude_unset, exclude_none)
+        return value.model_dump(exclude_unset, exclude_none, include, exclude)
     if hasattr(value, "root"):
         return value.root
-    if isinstance(value, list):
-        return [_plain(item, exclude_unset, exclude_none) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item, exclude_unset, exclude_none) for key, item in value.items()}
+    if isinstance(value, (list, dict)):
+        items = enumerate(value) if isinstance(value, list) else value.items()
+        kept = {
+            key: _plain(item, exclude_unset, exclude_none, _within(include, key), within)
+            for key, item in items
+            if (include is None or _within(include, key) is not None)
+            and (within := _within(exclude, key)) is not ...
+        }
+        return list(kept.values()) if isinstance(value, list) else kept
     return value
 
 

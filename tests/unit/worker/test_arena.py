@@ -1,0 +1,66 @@
+"""Shared memory for large tensors: what is placed stays whole, what is freed is used again."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
+
+pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
+
+PAGE = mmap.PAGESIZE
+
+
+def arena(size: int) -> Arena:
+    fd = Arena.create_file(size)
+    try:
+        return Arena(fd, size)
+    finally:
+        os.close(fd)
+
+
+def tensors() -> Iterator[bytes]:
+    """Contents that no two have alike."""
+    for number in range(256):
+        yield bytes([number]) * THRESHOLD
+
+
+def test_a_freed_place_of_the_very_size_is_used_again() -> None:
+    full = arena(3 * THRESHOLD)
+    first, middle, last = (full.place(data) for _, data in zip(range(3), tensors(), strict=False))
+    assert full.place(bytes(THRESHOLD)) is None
+    full.free(middle)
+
+    assert full.place(bytes(THRESHOLD)) == middle
+    assert full.fetch(first, 1) + full.fetch(last, 1) == b"\x00\x02"
+
+
+def test_what_is_small_is_not_placed() -> None:
+    assert arena(THRESHOLD).place(bytes(THRESHOLD - 1)) is None
+
+
+@given(st.lists(st.integers(0, 9), max_size=40))
+def test_no_placing_or_freeing_changes_what_lies_elsewhere(steps: list[int]) -> None:
+    """Each step frees the place of that number, where there is one, or places another tensor."""
+    shared = arena(6 * THRESHOLD)
+    placed: list[tuple[int, bytes]] = []
+    contents = tensors()
+    for step in steps:
+        if step < len(placed):
+            shared.free(placed.pop(step)[0])
+        else:
+            data = next(contents) + bytes(step * PAGE // 2)
+            offset = shared.place(data)
+            if offset is not None:
+                placed.append((offset, data))
+        assert all(shared.fetch(offset, len(data)) == data for offset, data in placed)
+    for offset, _ in placed:
+        shared.free(offset)
+
+    assert shared.place(bytes(6 * THRESHOLD)) == 0
