@@ -321,6 +321,8 @@ def test_a_deadline_that_passes_takes_the_request_out_of_the_queue(tmp_path, cor
         call = infer(channel)
         running = [call.future(request(1.0, model="gated"), timeout=60) for _ in range(2)]
         until((folder / "runs").exists, 30, "the model runs")
+        # Calls may overtake each other on their way.
+        until(lambda: in_flight(server, "gated") == 2, 30, "both have arrived")
 
         waiting = call.future(request(2.0, model="gated"), timeout=0.2)
         leaving = call.future(request(3.0, model="gated"), timeout=60)

@@ -72,7 +72,7 @@ class Loader:
         """
         started = asyncio.get_running_loop().time()
         try:
-            metadata = await self._load(model, beside)
+            self._serve(model, await self._load(model, beside))
         except HeadraceError as exc:
             await self._fail(model, exc.message)
             raise
@@ -80,7 +80,6 @@ class Loader:
             logger.exception("a model did not load; this is a bug", extra=_fields(model))
             await self._fail(model, "the server failed while loading it")
             raise LoadFailed("the server failed while loading it; see its log") from exc
-        self._serve(model, metadata)
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
 
@@ -89,7 +88,6 @@ class Loader:
         if model.state is not State.UNLOADING:
             return
         await model.drain()
-        await self._executors[model.key].unload(model.key)
         await self._release(model)
         model.batcher = model.streamer = None
         model.become(State.UNAVAILABLE, reason)
@@ -141,8 +139,10 @@ class Loader:
         logger.error("model did not load: %s", reason, extra=_fields(model))
 
     async def _release(self, model: ServedModel) -> None:
-        """Let go of what an ended model had: its place and its download."""
-        self._executors.pop(model.key, None)
+        """Let go of what an ended model had: itself, its place and its download."""
+        executor = self._executors.pop(model.key, None)
+        if executor is not None:
+            await executor.unload(model.key)
         await self._placement.leave(model.key)
         folder = self._downloads.pop(model.key, None)
         if folder is not None:

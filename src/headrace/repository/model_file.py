@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -48,8 +48,8 @@ class Keys(msgspec.Struct):
     max_batch_size: int | None = None
     max_batch_time: float | None = None
     parallel_workers: int | None = None
-    instances: int | None = None
-    infer_timeout: float | None = None
+    instances: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    infer_timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     uri: str | None = None
     version: str | int | None = None
     content_type: str | None = None

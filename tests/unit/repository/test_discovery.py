@@ -163,12 +163,22 @@ def test_a_uri_without_a_runtime_says_which_variable_is_missing(tmp_path):
     ("settings", "message"),
     [
         ({"max_batch_size": "many"}, "model-settings.json: Expected `int"),
+        ({"instances": 0}, "Expected `int` >= 1"),
+        ({"infer_timeout": -1}, "Expected `float` > 0"),
         ({"name": "../m"}, "not a model name"),
         ({"parameters": {"version": "a/b"}}, "not a version"),
         ({"parameters": 3}, "parameters: expected an object"),
         ({"implementation": None}, "names no implementation"),
     ],
-    ids=["a text for a number", "a path for a name", "a path for a version", "a number", "nothing"],
+    ids=[
+        "a text for a number",
+        "no instance",
+        "a negative time",
+        "a path for a name",
+        "a path for a version",
+        "a number",
+        "nothing",
+    ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path, settings, message):
     write(tmp_path / "m", **settings)

@@ -42,7 +42,7 @@ class FakeExecutor:
         if settings.extra.get("broken"):
             raise LoadFailed("it is broken")
         self.loaded[key] = settings
-        return ModelMetadata()
+        return ModelMetadata(signature=settings.extra.get("signature"))
 
     def slots(self, key: str) -> int:
         return 1
@@ -161,6 +161,19 @@ async def test_a_model_that_answers_shows_how_far_the_next_load_is(world: World)
     world.placement.may_place.set()
     await load
     assert world.repository.get("m").reason == ""
+
+
+@in_world
+async def test_a_model_whose_signature_cannot_be_read_is_unavailable_and_freed(
+    world: World,
+) -> None:
+    world.disk = [model(signature={"inputs": "[{]"})]
+
+    with pytest.raises(LoadFailed):
+        await world.repository.load("m")
+
+    assert world.repository.get("m").state is State.UNAVAILABLE
+    assert world.executor.loaded == {}
 
 
 @in_world
