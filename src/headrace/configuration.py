@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -69,7 +70,7 @@ def resolve(
         given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
             values[name], origins[name] = value, origin
-    _check(values)
+    _check(values, origins)
     if values.get("http_port") == 0:
         # Whoever asks for a free port must not collide on the other listeners.
         for name in origins:
@@ -109,7 +110,7 @@ def _given(
 
 def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     file = folder / SETTINGS_FILE if folder is not None else None
-    if file is None or not file.is_file():
+    if file is None or not os.path.isfile(file):
         return {}
     try:
         if file.stat().st_size > LARGEST_FILE:
@@ -138,31 +139,31 @@ def _listed(text: str) -> Any:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _check(values: Mapping[str, Any]) -> None:
+def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     for field in fields(ServerSettings):
         value = values.get(field.name)
-        flag = "--" + field.name.replace("_", "-")
+        origin = origins[field.name]
         choices = field.metadata.get("choices")
         if value is None:
             continue
         if isinstance(value, CorsSettings):
-            _check_origins(value.allow_origin_regex or "", flag)
+            _check_origins(value.allow_origin_regex or "", origin)
         if choices and value not in choices and not _is_log_pattern(field.name, value):
-            raise ConfigurationError(f"{flag}: expected one of {', '.join(choices)}")
+            raise ConfigurationError(f"{origin}: expected one of {', '.join(choices)}")
         # NaN is neither above 0 nor below.
         if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigurationError(f"{flag}: expected a number from 0 up, got {value}")
+            raise ConfigurationError(f"{origin}: expected a number from 0 up, got {value}")
         if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
-            raise ConfigurationError(f"{flag}: expected a path that begins with /")
+            raise ConfigurationError(f"{origin}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:
-            raise ConfigurationError(f"{flag}: expected a port from 0 to 65535, got {value}")
+            raise ConfigurationError(f"{origin}: expected a port from 0 to 65535, got {value}")
 
 
-def _check_origins(pattern: str, flag: str) -> None:
+def _check_origins(pattern: str, origin: str) -> None:
     try:
         re.compile(pattern)
     except re.error as exc:
-        raise ConfigurationError(f"{flag}: allow_origin_regex: {exc}") from exc
+        raise ConfigurationError(f"{origin}: allow_origin_regex: {exc}") from exc
 
 
 def _is_log_pattern(name: str, value: Any) -> bool:

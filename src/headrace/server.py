@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from typing import Any
 
 import orjson
@@ -125,16 +126,19 @@ class Server:
         """Tell people and scripts the addresses."""
         addresses = self._addresses
         metrics = f", metrics at {addresses['metrics']}" if "metrics" in addresses else ""
-        print(
-            f"headrace serves at {addresses['http']}, gRPC at {addresses['grpc']}{metrics}",
-            flush=True,
-        )
+        line = f"headrace serves at {addresses['http']}, gRPC at {addresses['grpc']}{metrics}"
+        try:
+            print(line, flush=True)
+        except OSError as exc:
+            # Which harms no caller. What stays in the buffer must not fail again at the end.
+            logger.warning("standard output: %s", exc.strerror)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if self._settings.ready_fd is not None:
             try:
                 os.write(self._settings.ready_fd, orjson.dumps(addresses) + b"\n")
                 os.close(self._settings.ready_fd)
-            except OSError as exc:
-                logger.warning("--ready-fd %d: %s", self._settings.ready_fd, exc.strerror)
+            except (OSError, OverflowError) as exc:
+                logger.warning("--ready-fd %d: %s", self._settings.ready_fd, exc)
 
     async def _drain(self) -> int:
         """Finish what is in flight, then stop in order."""

@@ -13,7 +13,7 @@ import pytest
 
 from support.asking import Answer, Client, ask, connect, numbers
 from support.custom import write_model
-from support.serving import Server, serving, until
+from support.serving import Server, serving, starting, until
 
 pytestmark = pytest.mark.e2e
 
@@ -123,6 +123,26 @@ def test_the_drain_ends_at_its_timeout_and_says_so(tmp_path: Path) -> None:
                 error is None and call.result()[0].status == 503
             ), error
         assert "--drain-timeout" in server.log()
+
+
+@pytest.mark.parametrize("busy", ["infer", "load"])
+def test_a_model_that_hangs_inside_the_server_does_not_keep_it_alive(
+    tmp_path: Path, busy: str
+) -> None:
+    load = "time.sleep(60)" if busy == "load" else "pass"
+    folder = write_model(tmp_path, SLEEPER, load=load)
+    arguments = (folder, "--parallel-workers", 0, "--drain-timeout", 1)
+    with ThreadPoolExecutor() as threads, starting(*arguments) as server:
+        if busy == "infer":
+            server.wait_ready()
+            threads.submit(timed_infer, server, 60)
+            until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        else:
+            server.wait_listening()
+        server.signal()
+
+        assert server.wait(10) == (3 if busy == "infer" else 0)
+        assert "a model still runs" in server.log()
 
 
 def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:

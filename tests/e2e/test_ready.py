@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +13,7 @@ import pytest
 
 from support.asking import ask, numbers
 from support.custom import write_model
-from support.serving import Server, serving, starting, until
+from support.serving import COMMAND, Server, serving, starting, until
 
 pytestmark = pytest.mark.e2e
 
@@ -24,6 +26,32 @@ def seconds_until_live(server: Server, started: float) -> float:
     server.wait_listening()
     until(lambda: ask(server.http, "GET", LIVE).status == 200, 10, "live")
     return time.monotonic() - started
+
+
+def test_an_output_that_nobody_reads_does_not_end_the_server(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    flags = ["--http-port", "0", "--ready-fd", "99999999999"]
+    read, write = os.pipe()
+    os.close(read)
+    with open(tmp_path / "log", "w+") as log:
+        server = subprocess.Popen([*COMMAND, "serve", folder, *flags], stdout=write, stderr=log)
+        try:
+            os.close(write)
+            said = (tmp_path / "log").read_text
+            until(lambda: "--ready-fd" in said(), 30, "the addresses are told")
+            server.terminate()
+
+            assert server.wait(20) == 0
+            assert "standard output: Broken pipe" in said()
+            assert "Traceback" not in said()
+        finally:
+            server.kill()
+
+
+def test_numbers_that_grpc_cannot_hold_are_cut_to_what_it_can(tmp_path: Path) -> None:
+    large = ("--max-body-size", 3 << 30, "--max-header-size", 10**20)
+    with serving(write_model(tmp_path), *large) as server:
+        assert ask(server.http, "GET", READY).status == 200
 
 
 def test_live_answers_within_a_second_and_a_half_while_a_model_loads(tmp_path: Path) -> None:
@@ -68,6 +96,7 @@ def test_a_signal_while_a_model_loads_ends_the_server(tmp_path: Path) -> None:
 
         assert server.wait(7) == 0
         until(lambda: not server.workers(), 2, "no process is left")
+        assert "raceback" not in server.log()
 
 
 def test_the_ready_line_and_the_ready_descriptor_agree(tmp_path: Path) -> None:

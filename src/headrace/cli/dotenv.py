@@ -41,7 +41,7 @@ def environment(folder: Path | None = None) -> Mapping[str, str]:
         ConfigurationError: the file cannot be read, or a setting in it is not well-formed.
     """
     file = (folder or Path()) / FILE
-    if not file.is_file():
+    if not os.path.isfile(file):
         return os.environ
     try:
         with file.open("rb") as opened:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import threading
+import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from headrace.repository.discovery import Source
 
 logger = logging.getLogger("headrace")
+
+# Seconds that threads of models may take to end once the server has ended.
+LAST_THREADS = 1.0
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,7 +95,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     packages = conf.packages(packages) if isinstance(packages, str) else packages
     environ = dotenv.environment()
     model = configuration.model_argument(told.get("model"), environ)
-    folder = Path(model) if Path(model).is_dir() else None
+    folder = Path(model) if os.path.isdir(model) else None
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
     return resolved, Source(model, told.get("name"), environ, plugin, packages)
 
@@ -115,8 +121,24 @@ def start(options: argparse.Namespace, given: Conf) -> int:
 
         return await Server(settings, models, source.find).run()
 
+    before = threading.enumerate()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve())
+        status = runner.run(serve())
+    if _still_run(before):
+        # A model inside the server hangs, and Python would wait for its thread for ever.
+        logger.error("a model still runs and is left as it is")
+        os._exit(status)
+    return status
+
+
+def _still_run(before: list[threading.Thread]) -> bool:
+    """Whether threads that are not of `before` would keep this process from ending."""
+    deadline = time.monotonic() + LAST_THREADS
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    left = [thread for thread in left if not thread.daemon]
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return any(thread.is_alive() for thread in left)
 
 
 def _loop_factory() -> Any:

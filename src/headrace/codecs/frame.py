@@ -20,8 +20,9 @@ def frame_of(
 ) -> Any:
     """A DataFrame with one column per tensor of shape [N] or [N, 1].
 
-    `kinds` gives the content type of columns whose tensor does not say; a tensor of more
-    dimensions becomes a column of arrays. `columns` is a pandas Index to use for the names.
+    `kinds` gives the content type of columns whose tensor does not say; JSON cells in a column
+    of kind `datetime` are times or null. A tensor of more dimensions becomes a column of
+    arrays. `columns` is a pandas Index to use for the names.
 
     Raises:
         InvalidInput: columns differ in length, repeat a name, or hold an undecodable cell.
@@ -118,7 +119,10 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
     if tensor.datatype == "BYTES":
         content_type = tensor.content_type or kind
         if content_type == "datetime":
-            return _times(tensor)
+            texts = [element.decode("utf-8", "replace") for element in cells.raw(tensor)]
+            return _times(tensor, texts)
+        if content_type == "pd_json" and kind == "datetime":
+            return _times(tensor, cells.decode(tensor))
         flat: Any = cells.decode(tensor, content_type)
     else:
         flat = array.numbers_of(tensor, writable=True)
@@ -135,11 +139,12 @@ def _empty_dtype(flat: Any) -> Any:
     return object if isinstance(flat, list) else flat.dtype
 
 
-def _times(tensor: Tensor) -> Any:
+def _times(tensor: Tensor, texts: list[Any]) -> Any:
     import pandas as pd
 
-    texts = [element.decode("utf-8", "replace") for element in cells.raw(tensor)]
     where = f"input '{shorten(tensor.name)}'"
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise InvalidInput(f"{where}: an element is not an ISO 8601 time")
     try:
         times = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601")
         if times.dtype == object or getattr(times.dt, "tz", None) is not None:

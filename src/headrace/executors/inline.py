@@ -18,6 +18,9 @@ from headrace.worker.host import ModelHost
 
 logger = logging.getLogger("headrace.executors")
 
+# Seconds that models which hang may hold up the end of the server.
+LAST_UNLOADS = 3.0
+
 
 class InlineExecutor:
     """One thread per model. A model that hangs keeps its thread: there is nothing to kill."""
@@ -110,5 +113,9 @@ class InlineExecutor:
             thread.shutdown(wait=False)
 
     async def stop(self) -> None:
-        for key in list(self._threads):
-            await self.unload(key)
+        """Unload every model; one that hangs is left as it is, its thread with it."""
+        unloads = [asyncio.create_task(self.unload(key)) for key in list(self._threads)]
+        if unloads:
+            _, stuck = await asyncio.wait(unloads, timeout=LAST_UNLOADS)
+            for unload in stuck:
+                unload.cancel()

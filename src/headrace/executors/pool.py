@@ -75,7 +75,9 @@ class WorkerPool:
         chosen = seats[: max(1, min(settings.instances, len(seats)))]
         loads = [asyncio.create_task(self._place(seat, key, settings)) for seat in chosen]
         try:
-            metadata = await asyncio.wait_for(asyncio.gather(*loads), self._load_timeout)
+            # Not `wait_for`, which in Python 3.11 logs what it cancels as an error.
+            async with asyncio.timeout(self._load_timeout):
+                metadata = await asyncio.gather(*loads)
         except BaseException as exc:
             for load in loads:
                 load.cancel()

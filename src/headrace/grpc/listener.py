@@ -18,6 +18,8 @@ from headrace.settings import ServerSettings
 MAX_STREAMS = 256
 # Seconds for calls that arrived with the last packets; an idle stream would take forever.
 LAST_CALLS = 0.5
+# The core's options hold no larger numbers; no message of gRPC is larger either.
+LARGEST_OPTION = 2**31 - 1
 
 
 class GrpcListener:
@@ -94,12 +96,14 @@ class GrpcListener:
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    message = min(settings.max_body_size, LARGEST_OPTION)
+    metadata = min(settings.max_header_size, LARGEST_OPTION)
     return [
-        ("grpc.max_receive_message_length", settings.max_body_size),
-        ("grpc.max_send_message_length", settings.max_body_size),
+        ("grpc.max_receive_message_length", message),
+        ("grpc.max_send_message_length", message),
         # The soft limit refuses at random between the two; equal, they are one rule.
-        ("grpc.max_metadata_size", settings.max_header_size),
-        ("grpc.absolute_max_metadata_size", settings.max_header_size),
+        ("grpc.max_metadata_size", metadata),
+        ("grpc.absolute_max_metadata_size", metadata),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         # A stream that is closed but not yet freed counts as open for this protection, and the
         # next call of a busy caller is refused, though it kept to the limit.

@@ -40,6 +40,8 @@ def cast(tensor: Tensor, target: str, where: str) -> Buffer:
     if target == "BYTES":
         raise InvalidInput(f"{where}: expected text (datatype BYTES), got {tensor.datatype}")
     if tensor.datatype == "BYTES":
+        if tensor.content_type == "pd_json":
+            raise InvalidInput(f"{where}: expected {target}, got missing or mixed values")
         raise InvalidInput(f"{where}: expected {target}, got text (datatype BYTES)")
     if tensor.datatype == "BOOL":
         raise InvalidInput(f"{where}: expected {target}, got BOOL, which is never a number")

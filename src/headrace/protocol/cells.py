@@ -29,7 +29,7 @@ _NULL = type(None)
 
 
 class NullCell(Exception):
-    """A missing value in a column whose type cannot hold one outside a DataFrame."""
+    """A value that the types of the protocol cannot hold: null among text, or no text at all."""
 
 
 def column(values: Any, spec: Spec) -> Tensor:
@@ -37,7 +37,7 @@ def column(values: Any, spec: Spec) -> Tensor:
 
     Raises:
         InvalidInput: a cell is not of the column's type; the message names the column.
-        NullCell: a cell of a text or optional boolean column is null.
+        NullCell: a cell of a text column is null.
     """
     if type(values) is not list and type(values) is not tuple:
         values = [values]
@@ -54,6 +54,7 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
 
     Raises:
         InvalidInput: ragged lists, the wrong shape, or an element of the wrong type.
+        NullCell: an element of a tensor of Python objects is no text.
     """
     shape, flat = flatten(values, spec.where)
     if not flat and len(shape) < len(spec.shape):
@@ -64,6 +65,8 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
     try:
         return Tensor(spec.name, spec.datatype, shape, pack(flat, spec))
     except NullCell:
+        if spec.mixed:
+            raise
         raise InvalidInput(f"{spec.where}: expected text, got null") from None
 
 
@@ -93,7 +96,7 @@ def pack(values: Sequence[Any], spec: Spec) -> bytes:
 
     Raises:
         InvalidInput: a value is not of that type, or not without loss.
-        NullCell: a value of a text or optional boolean column is null.
+        NullCell: a value of a text column is null, or one of a mixed tensor is no text.
     """
     kinds = set(map(type, values))
     if spec.datatype == "BYTES":
@@ -115,6 +118,8 @@ def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
 
 
 def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+    if spec.mixed and kinds - {str}:
+        raise NullCell
     if kinds - {str, _NULL}:
         raise _refuse("text", kinds - {str, _NULL}, spec)
     if _NULL in kinds:
@@ -126,13 +131,9 @@ def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
 
 
 def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
-    wrong = kinds - {bool, int, _NULL}
+    wrong = kinds - {bool, int}
     if wrong:
         raise _refuse("true or false", wrong, spec)
-    if _NULL in kinds:
-        if spec.required:
-            raise _refuse("true or false", {_NULL}, spec)
-        raise NullCell
     if not set(values) <= {0, 1}:
         raise _refuse("true or false", {int}, spec)
     return bytes(values)

@@ -39,7 +39,8 @@ class Spec(NamedTuple):
 
     `name` is the name on the wire, always a string; `label` is the name as the signature
     has it (a string, an integer of a DataFrame without names, or None). `type` is MLflow's
-    word (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension.
+    word (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
+    tensors, those of Python objects, hold text, numbers and nulls side by side.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Spec(NamedTuple):
     shape: tuple[int, ...]
     required: bool = True
     simple: bool = True
+    mixed: bool = False
 
     @property
     def is_tensor(self) -> bool:
@@ -97,6 +99,7 @@ def _tensor_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
         "np",
         tuple(int(dim) for dim in shape),
         simple=simple,
+        mixed=dtype == "object",
     )
 
 

@@ -155,7 +155,10 @@ def _large(raw: msgspec.Raw, signature: Signature) -> Tensor | None:
 def _table(names: list[str], rows: list[list[Any]], signature: Signature) -> list[Tensor]:
     """The inputs from the rows of a table, each as long as `names`."""
     if signature.is_tensors and not signature.is_named:
-        return [cells.tensor(rows, _only(signature, "a table"), pad=True)]
+        spec = _only(signature, "a table")
+        if len(spec.shape) == 1 and all(len(row) == 1 for row in rows):
+            rows = [row[0] for row in rows]
+        return [cells.tensor(rows, spec, pad=True)]
     order = signature.order(names)
     if signature.is_tensors:
         return [cells.tensor([row[index] for row in rows], spec, pad=True) for spec, index in order]

@@ -282,7 +282,7 @@ def check_shape(shape: Sequence[int], spec: Spec) -> None:
 def _shaped(tensor: Tensor, spec: Spec) -> Tensor:
     """The tensor as the tensor input `spec`: shape checked, datatype converted."""
     check_shape(tensor.shape, spec)
-    if not spec.simple or tensor.datatype == spec.datatype:
+    if not spec.simple or spec.mixed or tensor.datatype == spec.datatype:
         datatype, data = tensor.datatype, tensor.data
     else:
         datatype, data = spec.datatype, cast(tensor, spec.datatype, spec.where)

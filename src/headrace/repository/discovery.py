@@ -6,11 +6,12 @@ Reads `model-settings.json` files and looks for `MLmodel`; never opens anything 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.errors import ConfigurationError, LoadFailed
+from headrace.errors import ConfigurationError, LoadFailed, shorten
 from headrace.repository.artifacts import is_uri
 from headrace.repository.model_file import (
     SETTINGS_FILE,
@@ -53,11 +54,14 @@ class Source:
         """All models; none when the folder exists and holds none.
 
         Raises:
-            ConfigurationError: the place does not exist, or what describes a model is wrong.
+            ConfigurationError: the place does not exist or cannot be read, or what describes a
+                model is wrong.
         """
-        if self._packages:
-            return [self._with_packages(self._described())]
-        return self._described()
+        try:
+            models = self._described()
+        except OSError as exc:
+            raise ConfigurationError(f"MODEL '{shorten(self._model)}': {exc.strerror}") from exc
+        return [self._with_packages(models)] if self._packages else models
 
     def _described(self) -> list[FoundModel]:
         if self._plugin is not None:
@@ -123,6 +127,9 @@ class Source:
             raise ConfigurationError(
                 f"MODEL '{self._model}' does not exist; expected a folder or a URI"
             )
+        if path.is_dir():
+            # The walk below passes over what it may not read.
+            os.scandir(path).close()
         if path.is_file():
             file = path.parent / SETTINGS_FILE
             return [file] if file.is_file() else []

@@ -228,8 +228,11 @@ def _found(
     if values.pop("autogenerate_inference_pool_gid", False):
         values.setdefault("inference_pool_gid", secrets.token_hex(8))
     origins.pop("autogenerate_inference_pool_gid", None)
-    _settle_environment(values, folder)
-    values["uri"] = _resolve(values.get("uri"), folder)
+    try:
+        _settle_environment(values, folder)
+        values["uri"] = _resolve(values.get("uri"), folder)
+    except ValueError as exc:
+        raise ConfigurationError(f"{folder}: a path of the model: {exc}") from exc
     values["folder"] = str(folder) if folder is not None else ""
     settings = ModelSettings(**values)
     every = {key.name: origins.get(key.name, DEFAULT) for key in fields(settings)}

@@ -52,6 +52,9 @@ class MLflowRuntime(Model):
             config = self.settings.extra.get("model_config")
             self._predict, schema = mlflow_pyfunc.load(folder, config)
         self._columns = _columns(self._signature)
+        specs = self._signature.inputs if self._signature else []
+        self._times = {spec.name: "datetime" for spec in specs if spec.type == "datetime"}
+        self._mixed = {spec.name for spec in specs if spec.mixed}
         schemas = _schemas(raw)
         self._fixed_width = {
             name
@@ -115,8 +118,14 @@ class MLflowRuntime(Model):
             value, params = self._payload.decode(request)
         else:
             value = self._value(request)
-            params = _params(request.parameters)
+            params = self._params(request.parameters)
         return chosen(_encode(self._predict(value, params)), request.outputs)
+
+    def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The params of the schema; without one MLflow drops whatever was given."""
+        given = {name: v for name, v in (parameters or {}).items() if name not in _NOT_PARAMS}
+        declared = self._signature is not None and self._signature.params is not None
+        return (given if declared else {}) if given else None
 
     def _value(self, request: InferenceRequest) -> Any:
         signature = self._signature
@@ -139,7 +148,7 @@ class MLflowRuntime(Model):
             if len(tensors) != len(signature.inputs):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
-            return frame_of(tensors, None, columns)
+            return frame_of(tensors, self._times, columns)
         if signature.is_named:
             return {tensor.name: self._array(tensor) for tensor in tensors}
         return self._array(tensors[0])
@@ -148,7 +157,7 @@ class MLflowRuntime(Model):
         array = array_of(tensor, writable=True)
         if array.dtype.kind == "O":
             return array.astype(str) if tensor.name in self._fixed_width else array
-        return array
+        return array.astype(object) if tensor.name in self._mixed else array
 
 
 def _columns(signature: Signature | None) -> Any:
@@ -172,12 +181,6 @@ def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     }
 
 
-def _params(parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not parameters:
-        return None
-    return {name: v for name, v in parameters.items() if name not in _NOT_PARAMS} or None
-
-
 def _listed(tensors: list[Tensor]) -> Any:
     """Plain Python values for a model that checks its own type hints."""
     lists = {tensor.name: array_of(tensor).tolist() for tensor in tensors}
@@ -188,7 +191,7 @@ def _encode(answer: Any) -> InferenceResponse:
     """The answer as MLflow would show it: scalars stay scalars, Series are tables."""
     if isinstance(answer, (str, bytes)):
         answer = np.array(answer, dtype=object)
-    elif isinstance(answer, (bool, int, float)):
+    elif isinstance(answer, (bool, int, float, np.number, np.bool_)):
         answer = np.array(answer)
     elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
         answer = answer.to_frame()

@@ -36,6 +36,8 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
         elif kind == "map" and isinstance(leaf, dict):
             for item in leaf.values():
                 check(item, schema.get("values") or {}, where)
+        elif kind in ("object", "map"):
+            raise InvalidInput(f"{where}: expected an object")
         elif kind in _CHECKS and not _CHECKS[kind](leaf):
             raise InvalidInput(f"{where}: a value does not convert to {kind} without loss")
 

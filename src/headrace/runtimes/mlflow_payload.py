@@ -91,15 +91,16 @@ class Payload:
         names = {spec.name for spec in specs}
         params = {key: value for key, value in data.items() if key in names}
         rest = {key: value for key, value in data.items() if key not in names}
-        return rest, self._params(params)
+        # MLflow gives an empty dict here, where it gives None for the other forms.
+        return rest, self._params(params) or {}
 
     def _params(self, params: Any) -> dict[str, Any] | None:
         if params is not None and not isinstance(params, dict):
             raise InvalidInput("params must be a JSON object")
-        if self._signature is None:
-            return params
-        conformed = self._signature.conform_params(params)
-        return conformed if self._signature.params is not None else None
+        if self._signature is None or self._signature.params is None:
+            # MLflow drops what no schema declares.
+            return None if params is None else {}
+        return self._signature.conform_params(params)
 
     def _table(self, key: str, value: Any) -> Any:
         import pandas as pd

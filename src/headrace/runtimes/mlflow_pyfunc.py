@@ -22,12 +22,16 @@ _REFUSALS = (
     "Invalid parameters found",
     "Failed to convert",
     "Invalid input",
+    # A model with a type hint, sent something else than a list.
+    "Expected list, but got",
+    "Expected model input to contain",
 )
 _SAFE = (
     re.compile(r"Model is missing inputs \[[^\]]*\]"),
     re.compile(r"Missing required properties: \{[^}]*\}"),
     re.compile(r"Invalid properties not defined in the schema found: \{[^}]*\}"),
     re.compile(r"Incompatible input types for column [^.]{1,80}\. Can not safely \w+ \S+ to \w+"),
+    re.compile(r"Expected list, but got \w+"),
     re.compile(r"dtype of input \S+ does not match expected dtype \S+"),
     re.compile(r"Shape of input \([^)]*\) does not match expected shape \([^)]*\)"),
 )
@@ -53,7 +57,7 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> tuple[Predict, 
 
     def predict(value: Any, params: dict[str, Any] | None) -> Any:
         try:
-            return model.predict(value, params=params) if params else model.predict(value)
+            return model.predict(value) if params is None else model.predict(value, params=params)
         except Exception as error:
             refused = refusal(error)
             if refused is None:

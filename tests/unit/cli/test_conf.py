@@ -76,7 +76,7 @@ def test_a_file_that_is_wrong_says_where(text, words, tmp_path):
 def test_a_format_that_no_log_line_fills_is_refused(pattern, tmp_path):
     given = conf.read(write(tmp_path, f"logging: {{format: '{pattern}'}}"))
 
-    with pytest.raises(ConfigurationError, match="--log-format"):
+    with pytest.raises(ConfigurationError, match="conf.yaml: log_format"):
         resolve({}, {}, None, given.settings)
 
 

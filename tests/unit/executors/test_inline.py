@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import DeadlineExceeded, LoadFailed
+from headrace.executors import inline
 from headrace.executors.inline import InlineExecutor
 from headrace.protocol.messages import InferenceRequest
 from headrace.settings import ModelSettings
@@ -38,6 +39,10 @@ class Slow(Told):
 
     def unload(self):
         self.done.set()
+
+class Stuck(Told):
+    def infer(self, request):
+        self.gate.wait(30)
 
 class Broken(Told):
     def unload(self):
@@ -95,6 +100,23 @@ def test_a_model_that_cannot_be_unloaded_is_gone_and_holds_up_no_other(told: Any
 
         assert not executor.is_up("a")
         assert not executor.is_up("b")
+
+    run(test)
+
+
+def test_a_model_that_hangs_does_not_hold_up_the_end(
+    told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "LAST_UNLOADS", 0.05)
+
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Stuck"))
+        with pytest.raises(DeadlineExceeded):
+            await executor.infer("m", InferenceRequest([]), in_seconds(0.05))
+
+        await executor.stop()
+
+        assert not told.Stuck.gate.is_set()
 
     run(test)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from headrace.errors import BY_KIND, InvalidInput
-from headrace.http.errors import error_body
+from headrace.http.errors import TABLE, error_body
 
 
 def told(path, error):
@@ -46,3 +48,16 @@ def test_error_has_mlflows_code_and_our_message():
 )
 def test_error_code_follows_the_table(kind, code):
     assert told("/invocations", BY_KIND[kind]("x"))["error_code"] == code
+
+
+def test_page_of_routes_has_the_whole_table_of_errors():
+    page = Path(__file__).parents[3] / "docs/reference/http.md"
+    lines = re.findall(
+        r"^\| (\d{3})(, with .*?)? \| (.*?) \| `(.*?)` \|$", page.read_text(), re.MULTILINE
+    )
+    told = {
+        kind: (int(status), mlflow, bool(again))
+        for status, again, kinds, mlflow in lines
+        for kind in re.findall(r"`(.*?)`", kinds)
+    }
+    assert told == {kind: (row.status, row.mlflow, row.retry_after) for kind, row in TABLE.items()}

@@ -334,3 +334,14 @@ def test_type_hint_model_takes_inputs_only():
     signature = Signature.parse({"inputs": [{"type": "long"}], "from_type_hint": True})
     with pytest.raises(InvalidInput, match="under 'inputs', received 'instances'"):
         send({"instances": [1]}, signature)
+
+
+def test_null_in_an_optional_boolean_is_refused_by_name():
+    with pytest.raises(InvalidInput, match="column 'a': expected true or false .*got null"):
+        send({"inputs": {"a": [True, None]}}, columns("a", kind="boolean", required=False))
+
+
+def test_a_table_of_one_column_is_a_tensor_of_one_dimension():
+    body = {"dataframe_split": {"data": [[1.5], [2]]}}
+    (item,) = send(body, tensor_signature("float64", [-1])).inputs
+    assert (item.shape, values(item)) == ([2], [1.5, 2])

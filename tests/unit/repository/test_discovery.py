@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,25 @@ def test_a_broken_model_is_not_found_and_its_reason_names_no_path(tmp_path):
         Source(str(tmp_path)).find("m")
 
     assert str(tmp_path) not in caught.value.message
+
+
+def test_a_model_path_that_the_system_refuses_is_refused_in_words():
+    with pytest.raises(ConfigurationError, match=r"MODEL 'm+\.\.\.': File name too long"):
+        Source("m" * 5000).found()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path):
+    tmp_path.chmod(0o300)
+    try:
+        with pytest.raises(ConfigurationError, match="Permission denied"):
+            Source(str(tmp_path)).found()
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_path_that_no_file_can_have_is_refused_with_its_folder(tmp_path):
+    write(tmp_path, parameters={"uri": "a\0b"})
+
+    with pytest.raises(ConfigurationError, match=f"{tmp_path}: a path of the model: "):
+        Source(str(tmp_path)).found()
