@@ -29,7 +29,7 @@ from support.pages import ADDRESS, blocks
 from support.tracking import ENVIRONMENT
 
 # Training, serving and calling the plugin each import MLflow and a framework anew.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WINES = ("sklearn_wine", "sklearn_wine_onnx")

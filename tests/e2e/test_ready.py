@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,19 +12,14 @@ import pytest
 
 from support.asking import ask, numbers
 from support.custom import write_model
-from support.serving import COMMAND, Server, serving, starting, until
+from support.serving import COMMAND, serving, starting, until
 
 pytestmark = pytest.mark.e2e
 
-SLOW_LOAD = "time.sleep(5)"
+# Longer than any test waits for something else.
+LONG_LOAD = "time.sleep(60)"
 LIVE = "/v2/health/live"
 READY = "/v2/health/ready"
-
-
-def seconds_until_live(server: Server, started: float) -> float:
-    server.wait_listening()
-    until(lambda: ask(server.http, "GET", LIVE).status == 200, 10, "live")
-    return time.monotonic() - started
 
 
 def test_an_output_that_nobody_reads_does_not_end_the_server(tmp_path: Path) -> None:
@@ -54,21 +48,18 @@ def test_numbers_that_grpc_cannot_hold_are_cut_to_what_it_can(tmp_path: Path) ->
         assert ask(server.http, "GET", READY).status == 200
 
 
-def test_live_answers_within_a_second_and_a_half_while_a_model_loads(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, load=SLOW_LOAD)
-    took = []
-    # The best of three: the claim is about the server, not about what else the machine does.
-    while len(took) < 3 and min(took, default=9.0) > 1.5:
-        started = time.monotonic()
-        with starting(folder) as server:
-            took.append(seconds_until_live(server, started))
-            assert ask(server.http, "GET", READY).status == 503
+def test_live_answers_while_a_model_loads(tmp_path: Path) -> None:
+    with starting(write_model(tmp_path, load=LONG_LOAD)) as server:
+        server.wait_listening()
 
-    assert min(took) <= 1.5
+        until(lambda: ask(server.http, "GET", LIVE).status == 200, 10, "live")
+        assert ask(server.http, "GET", READY).status == 503
 
 
 def test_a_loading_model_is_named_until_it_is_ready(tmp_path: Path) -> None:
-    with starting(write_model(tmp_path, load=SLOW_LOAD, name="slow")) as server:
+    gated = "while not os.path.exists(f'{HERE}/go'): time.sleep(0.01)"
+    folder = write_model(tmp_path, load=gated, name="slow")
+    with starting(folder) as server:
         server.wait_listening()
         ready = ask(server.http, "GET", READY)
         model = ask(server.http, "GET", "/v2/models/slow/ready")
@@ -81,6 +72,7 @@ def test_a_loading_model_is_named_until_it_is_ready(tmp_path: Path) -> None:
         assert infer.json["code"] == "model_not_ready"
         assert server.output() == ""
 
+        (folder / "go").touch()
         server.wait_ready()
 
         assert ask(server.http, "GET", READY).json == {"ready": True}
@@ -89,7 +81,7 @@ def test_a_loading_model_is_named_until_it_is_ready(tmp_path: Path) -> None:
 
 
 def test_a_signal_while_a_model_loads_ends_the_server(tmp_path: Path) -> None:
-    with starting(write_model(tmp_path, load="time.sleep(60)")) as server:
+    with starting(write_model(tmp_path, load=LONG_LOAD)) as server:
         server.wait_listening()
         until(server.workers, 10, "the worker is up")
         server.signal()
@@ -110,23 +102,15 @@ def test_the_ready_line_and_the_ready_descriptor_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--http-port", "--metrics-port"])
-def test_a_taken_port_ends_the_start_at_once(tmp_path: Path, flag: str) -> None:
-    folder = write_model(tmp_path, load=SLOW_LOAD)
+def test_a_taken_port_ends_the_start_before_any_model_is_loaded(tmp_path: Path, flag: str) -> None:
+    folder = write_model(tmp_path, load=LONG_LOAD)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        took = 9.0
-        # The best of three, as above.
-        for _ in range(3):
-            started = time.monotonic()
-            with starting(folder, flag, port) as server:
-                assert server.wait(10) != 0
-                took = min(took, time.monotonic() - started)
-                message = server.log()
-                assert server.workers() == []
-            if took <= 2:
-                break
+        with starting(folder, flag, port) as server:
+            assert server.wait(30) != 0
+            message = server.log()
+            assert server.workers() == []
 
-    assert took <= 2
     assert all(word in message for word in ("127.0.0.1", str(port), flag)), message
     assert "Traceback" not in message
 
