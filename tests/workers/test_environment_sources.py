@@ -11,14 +11,16 @@ import pytest
 from headrace.environments import pip_settings
 
 
-@pytest.mark.parametrize("pip", ["-m pip", "none"])
-def test_pips_variables_reach_uv_with_pip_and_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: str
-) -> None:
-    if pip == "none":
+@pytest.fixture(autouse=True, params=["-m pip", "none"])
+def pip(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pip, or an interpreter that has none."""
+    if request.param == "none":
         (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / "python").chmod(0o755)
         monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+
+def test_pips_variables_reach_uv_with_pip_and_without() -> None:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     variables |= {
         "PIP_CONFIG_FILE": os.devnull,
@@ -36,14 +38,7 @@ def test_pips_variables_reach_uv_with_pip_and_without(
     }
 
 
-@pytest.mark.parametrize("pip", ["-m pip", "none"])
-def test_pips_files_reach_uv_with_pip_and_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: str
-) -> None:
-    if pip == "none":
-        (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
-        (tmp_path / "python").chmod(0o755)
-        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+def test_pips_files_reach_uv_with_pip_and_without(tmp_path: Path) -> None:
     file = tmp_path / "pip.conf"
     file.write_text(
         "[global]\nindex_url = https://%me:p@one/simple\nfind-links =\n    /a\n    /b\n"

@@ -52,9 +52,7 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
     outputs = [output.name for output in message.outputs]
     _refuse_duplicates(outputs, "outputs")
-    parameters = read_parameters(message.parameters)
-    if parameters:
-        _require_finite(parameters, "request")
+    parameters = _parameters(message, "request")
     request = InferenceRequest(inputs, parameters, outputs or None, _checked_id(message.id))
     return GrpcRequest(request, bool(contents))
 
@@ -91,10 +89,7 @@ def _raw(item: Any, data: bytes) -> Tensor:
     where = label(item.name)
     if item.HasField("contents") and item.contents.ListFields():
         raise InvalidInput(f"{where}: expected either contents or raw_input_contents, got both")
-    parameters = read_parameters(item.parameters)
-    if parameters:
-        _require_finite(parameters, where)
-    tensor = Tensor(item.name, item.datatype, list(item.shape), data, parameters)
+    tensor = Tensor(item.name, item.datatype, list(item.shape), data, _parameters(item, where))
     check_raw(tensor, where)
     return tensor
 
@@ -110,17 +105,16 @@ def _typed(item: Any) -> Tensor:
             # Clients of MLServer that send one text give its length so.
             shape, count = [1], 1
     data = read_contents(item.contents, kind, shape, count, item.name)
-    parameters = read_parameters(item.parameters)
-    if parameters:
-        _require_finite(parameters, where)
-    return Tensor(item.name, kind.name, shape, data, parameters)
+    return Tensor(item.name, kind.name, shape, data, _parameters(item, where))
 
 
-def _require_finite(parameters: Parameters, where: str) -> None:
-    """Require that no parameter is NaN or infinite: no other door has such."""
-    for key, value in parameters.items():
+def _parameters(message: Any, where: str) -> Parameters | None:
+    """Those of a request or an input; NaN and infinity, which no other door has, are refused."""
+    parameters = read_parameters(message.parameters)
+    for key, value in (parameters or {}).items():
         if isinstance(value, float) and not isfinite(value):
             raise InvalidInput(f"{where}: parameter '{shorten(key)}' must be a finite number")
+    return parameters
 
 
 def _refuse_duplicates(names: list[str], where: str) -> None:
