@@ -56,7 +56,7 @@ class DataPlane:
     def not_ready(self) -> dict[str, str]:
         """The models that cannot answer now, each with its reason."""
         return {
-            model.name: _reason(model)
+            model.name: self._reason(model)
             for model in self.repository.models()
             if model.wanted and not self.repository.is_ready(model)
         }
@@ -67,7 +67,7 @@ class DataPlane:
         Raises:
             NotFound: nothing of that name or version is configured.
         """
-        return _reason(self.repository.get(name, version))
+        return self._reason(self.repository.get(name, version))
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether one model can answer now.
@@ -115,9 +115,10 @@ class DataPlane:
             can_answer = self.repository.is_ready(model)
             if ready and not can_answer:
                 continue
+            # One that answers may show how far its next load is.
             state, reason = model.state, model.reason
-            if state is State.READY and not can_answer:
-                state, reason = State.UNAVAILABLE, _reason(model)
+            if not can_answer and state in (State.READY, State.UNAVAILABLE):
+                state, reason = State.UNAVAILABLE, self._reason(model)
             entries.append(
                 {
                     "name": model.name,
@@ -157,6 +158,11 @@ class DataPlane:
         """
         self._require_repository_api()
         await self.repository.unload(name)
+
+    def _reason(self, model: ServedModel) -> str:
+        if model.state is State.READY:
+            return self.repository.trouble(model)
+        return model.why_not_ready()
 
     def _require_repository_api(self) -> None:
         if not _allows_repository_api(self.settings):
@@ -203,7 +209,7 @@ class DataPlane:
             return self.repository.get(names[0])
         for model in models:
             if model.state is not State.READY:
-                raise ModelNotReady(f"model '{model.name}' is not ready: {_reason(model)}")
+                raise ModelNotReady(f"model '{model.name}' is not ready: {self._reason(model)}")
         raise NotFound("no plugin is served")
 
     def start(
@@ -269,12 +275,6 @@ def _allows_repository_api(settings: ServerSettings) -> bool:
         return ip_address(settings.host).is_loopback
     except ValueError:
         return False
-
-
-def _reason(model: ServedModel) -> str:
-    if model.state is State.READY:
-        return "its worker is being started again"
-    return model.reason or str(model.state)
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

@@ -20,8 +20,9 @@ HeadraceError
 ├── Poisoned              the request killed a worker that held nothing else
 ├── Unimplemented         the feature is off or not built
 ├── ShuttingDown          the server drains
-├── LoadFailed            a model could not be loaded
-│   └── MissingDependency a framework is not installed
+├── LoadFailed            a model could not be loaded; the next try may
+│   └── InvalidModel      nor will it be before somebody changes it
+│       └── MissingDependency   a framework is not installed
 └── ConfigurationError    a flag, environment variable or file is wrong
 
 Errors cross the process boundary as `(kind, message)`, never as objects.
@@ -159,12 +160,21 @@ class ShuttingDown(HeadraceError):
 
 
 class LoadFailed(HeadraceError):
-    """A model could not be loaded; the message is the reason shown in the index."""
+    """A model could not be loaded; the message is the reason shown in the index.
+
+    The server tries again: a network, a disk or a worker may have failed for the moment.
+    """
 
     kind = "load_failed"
 
 
-class MissingDependency(LoadFailed):
+class InvalidModel(LoadFailed):
+    """The model's settings or files are wrong, which another try would not change."""
+
+    kind = "invalid_model"
+
+
+class MissingDependency(InvalidModel):
     """A framework is not installed; the message is the install command."""
 
     kind = "missing_dependency"

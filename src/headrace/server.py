@@ -31,11 +31,12 @@ from headrace.observability import logs
 from headrace.repository import artifacts
 from headrace.repository.loading import Loader
 from headrace.repository.repository import Find, ModelRepository
-from headrace.repository.served import State
 from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace")
 
+# Seconds in which loads that fail are tried again before a server with nothing to serve gives up.
+START_PATIENCE = 10.0
 # Exit status when requests were still running at the end of the drain.
 INCOMPLETE_DRAIN = 3
 # Seconds that refusing what is left then may take.
@@ -113,10 +114,10 @@ class Server:
         # What lives now lives on: the collector need not walk it again for every request's garbage.
         gc.collect()
         gc.freeze()
-        missing = self._dataplane.not_ready()
         # By state, not readiness: another model that died may just have taken the worker along.
-        if missing and not any(model.state is State.READY for model in repository.models()):
+        if self._dataplane.not_ready() and not await repository.any_ready(START_PATIENCE):
             return False
+        missing = self._dataplane.not_ready()
         if missing:
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()

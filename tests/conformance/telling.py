@@ -38,6 +38,7 @@ ROWS = {
     "model_not_ready": Row(503, "UNAVAILABLE", "TEMPORARILY_UNAVAILABLE", retry=True),
     "conflict": Row(409, "ABORTED", "RESOURCE_CONFLICT"),
     "load_failed": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),
+    "invalid_model": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),
     "overloaded": Row(503, "UNAVAILABLE", "TEMPORARILY_UNAVAILABLE", retry=True),
     "deadline_exceeded": Row(504, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
     "request_timeout": Row(408, "DEADLINE_EXCEEDED", "BAD_REQUEST", close=True),

@@ -234,7 +234,7 @@ def test_a_model_that_shares_nothing_is_not_loaded_a_second_time(tmp_path: Path)
 def test_restarts_never_fall_while_a_pool_stops(tmp_path: Path) -> None:
     async def test(placement: Placement) -> None:
         await load(placement, asking(tmp_path, "a"))
-        placement.pools[0].restarts = 3
+        placement.pools[0]._slots[0].restarts = 3
         leaving = asyncio.create_task(placement.leave("a"))
         seen = []
         while not leaving.done():

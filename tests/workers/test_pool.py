@@ -7,11 +7,8 @@ import errno
 import os
 import signal
 import sys
-import textwrap
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,67 +20,14 @@ from headrace.errors import (
     InvalidInput,
     LoadFailed,
     ModelFailed,
-    ModelNotReady,
     Poisoned,
 )
 from headrace.executors.executor import WorkerLost
 from headrace.executors.pool import BATCHES_PER_INSTANCE, WorkerPool
 from headrace.executors.process import Environment, WorkerProcess
-from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
+from support.pool import answer, batcher_of, request, run, soon, write_model
 from support.serving import until
-
-
-def write_model(folder: Path, body: str, load: str = "pass") -> ModelSettings:
-    """A model whose predict has `body`, which sees the ndarray `x`."""
-    source = f"""
-import os, signal, sys, time
-import numpy as np
-from headrace.model import Model
-
-class Tried(Model):
-    def load(self):
-{textwrap.indent(textwrap.dedent(load), "        ")}
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-{textwrap.indent(textwrap.dedent(body), "        ")}
-"""
-    name = f"tried_{folder.name.replace('-', '_')}"
-    (folder / f"{name}.py").write_text(source)
-    return ModelSettings("tried", f"{name}.Tried", uri=str(folder), folder=str(folder))
-
-
-def request(*values: float) -> InferenceRequest:
-    data = np.array(values, np.float64)
-    return InferenceRequest([Tensor("x", "FP64", [len(values)], data.tobytes())])
-
-
-def answer(response: InferenceResponse) -> list[float]:
-    return np.frombuffer(response.outputs[0].data).tolist()
-
-
-def run(test: Callable[[WorkerPool], Coroutine[Any, Any, None]], size: int = 1) -> None:
-    async def main() -> None:
-        pool = WorkerPool(Environment(sys.executable), size, load_timeout=30)
-        try:
-            await asyncio.wait_for(test(pool), 60)
-        finally:
-            await pool.stop()
-
-    asyncio.run(main())
-
-
-def batcher_of(pool: WorkerPool, key: str, **limits: Any) -> Batcher:
-    return Batcher(
-        lambda r, d: pool.infer(key, r, d),
-        BatchLimits(**limits),
-        execute_alone=lambda r, d: pool.infer_alone(key, r, d),
-    )
-
-
-def soon(seconds: float = 30) -> float:
-    return asyncio.get_running_loop().time() + seconds
 
 
 def test_a_worker_answers(tmp_path: Path) -> None:
@@ -112,7 +56,7 @@ def test_shared_memory_is_given_back_after_each_call(tmp_path: Path) -> None:
         large = request(*np.zeros(10_000_000))
         for _ in range(30):  # 2.4 GB in all through an arena of 1 GiB
             await pool.infer("m", large, soon())
-        arena = pool._seats[0].process.channel._outbound  # type: ignore[union-attr]
+        arena = pool._slots[0].process.channel._outbound  # type: ignore[union-attr]
 
         assert arena is not None
         assert arena._used == []
@@ -149,7 +93,7 @@ def test_a_parameter_that_cannot_be_sent_is_refused_and_holds_nothing(
         with pytest.raises(InvalidInput, match="^parameters hold"):
             async for _ in pool.stream("m", large, soon()):
                 pass
-        channel = pool._seats[0].process.channel  # type: ignore[union-attr]
+        channel = pool._slots[0].process.channel  # type: ignore[union-attr]
 
         assert channel._outbound._used == []
         assert channel.calls == len(channel._requests) == len(channel._pieces) == 0
@@ -207,7 +151,7 @@ def test_an_instance_that_fails_leaves_none_behind_where_the_load_goes_on(tmp_pa
         (tmp_path / "go").touch()
         await pool.load("m2", replace(settings, name="other"))
 
-        assert [list(seat.orders) for seat in pool._seats] == [["m2"], ["m2"]]
+        assert [list(slot.orders) for slot in pool._slots] == [["m2"], ["m2"]]
 
     run(test, size=2)
 
@@ -226,34 +170,6 @@ def test_a_worker_that_cannot_be_watched_is_not_left_behind(
         asyncio.run(WorkerProcess.spawn(Environment(sys.executable)))
 
     assert not runs(seen[0])
-
-
-def test_a_killed_worker_comes_back_with_its_models(tmp_path: Path) -> None:
-    async def test(pool: WorkerPool) -> None:
-        await pool.load("m", write_model(tmp_path, "return x * 2"))
-        batcher = Batcher(lambda r, d: pool.infer("m", r, d), BatchLimits())
-        first = pool.pids[0]
-        os.kill(first, signal.SIGKILL)
-
-        assert answer(await batcher.submit(request(1.0), soon())) == [2.0]
-        assert pool.pids != [first]
-
-    run(test)
-
-
-def test_a_model_that_does_not_come_back_in_time_says_so(tmp_path: Path) -> None:
-    async def test(pool: WorkerPool) -> None:
-        hang = f"if os.path.exists({str(tmp_path / 'again')!r}):\n    time.sleep(600)"
-        await pool.load("m", write_model(tmp_path, "return x", hang))
-        (tmp_path / "again").touch()
-        pool._load_timeout = 0.2
-        os.kill(pool.pids[0], signal.SIGKILL)
-        while pool.is_up("m"):
-            await asyncio.sleep(0)
-        with pytest.raises(ModelNotReady, match="'tried' did not load again within 0.2 s"):
-            await pool.infer("m", request(1.0), soon())
-
-    run(test)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +292,7 @@ def test_a_model_that_is_unloaded_while_others_come_back_stays_away(tmp_path: Pa
         await pool.infer("held", request(1.0), soon())
         await pool.load("new", settings)
 
-        assert pool._seats[0].loaded == {"held", "new"}
+        assert pool._slots[0].loaded == {"held", "new"}
 
     run(test)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.codecs import array, cells, frame
 from headrace.codecs.registry import OUTPUT, decode_input
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
 from headrace.protocol.tensor import Tensor
 
@@ -57,7 +57,7 @@ class Arguments:
         required_ones = [argument for argument in self.arguments if argument.required]
         self._whole = next((a for a in required_ones if a.form in _WHOLE), None)
         if self._whole is not None and len(required_ones) > 1:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"predict: parameter '{self._whole.name}' takes all inputs, so it must be the "
                 "only one without a default"
             )
@@ -99,7 +99,7 @@ class Arguments:
         hint, _ = _unwrap(self.returns)
         try:
             argument = _argument(OUTPUT, hint, True)
-        except LoadFailed:
+        except InvalidModel:
             return []
         if argument.form in (*_WHOLE, "any"):
             return []
@@ -129,7 +129,7 @@ def _hints(predict: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(predict)
     except Exception as error:
-        raise LoadFailed(
+        raise InvalidModel(
             "predict: its type annotations cannot be evaluated by Python "
             f"{sys.version_info[0]}.{sys.version_info[1]}: {type(error).__name__} was raised"
         ) from error
@@ -156,7 +156,7 @@ def _argument(name: str, hint: Any, required: bool) -> Argument:
         return Argument(name, "frame", required)
     if hint is Any or hint is object:
         return Argument(name, "any", required)
-    raise LoadFailed(
+    raise InvalidModel(
         f"predict: parameter '{name}' has a type that no codec makes; use InferenceRequest, "
         "numpy.ndarray, pandas.DataFrame, dict, a list of str, bytes, int, float, bool or "
         "datetime, or a single str, bytes, int, float or bool"

@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from headrace.environments.decompression import CHUNK, Abandoned, Stop, opened
 from headrace.environments.members import SPARSE, Tree, parts_of
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel, LoadFailed
 from headrace.settings import MIB
 
 # Extended headers hold names and numbers. They are read into memory whole, and global ones kept.
@@ -41,7 +41,7 @@ class Archive:
     """One archive, opened; it may be read several times.
 
     Raises, all of it:
-        LoadFailed: it is damaged, or a member is not one an environment has.
+        InvalidModel: it is damaged, or a member is not one an environment has.
         Abandoned: `stop` was set.
     """
 
@@ -54,7 +54,7 @@ class Archive:
     def check(self, wanted: str) -> None:
         """Read everything once and write nothing; the member `wanted` must be there."""
         if not self._walk(lambda member, content: None).has(wanted):
-            raise LoadFailed(f"it has no {wanted} at its top")
+            raise InvalidModel(f"it has no {wanted} at its top")
 
     def extract(self, folder: Path) -> None:
         """Write everything into a folder that is empty."""
@@ -75,11 +75,11 @@ class Archive:
             # To the end of the file, where its checksum is.
             while stream.read(CHUNK):
                 pass
-        except (LoadFailed, Abandoned):
+        except (InvalidModel, Abandoned):
             raise
         # The parsers of five formats raise whatever their innermost line raises.
         except Exception:
-            raise LoadFailed("it is damaged or not a tar archive") from None
+            raise InvalidModel("it is damaged or not a tar archive") from None
         return tree
 
 
@@ -99,9 +99,9 @@ class _Bounded:
     def expect(self, size: int) -> None:
         """Refuse unless so many bytes may still come."""
         if size < 0:
-            raise LoadFailed("it is damaged: a size in it is negative")
+            raise InvalidModel("it is damaged: a size in it is negative")
         if size > self._left:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"its content is over {self._limit} bytes, which is more than {MOST_RATIO} times "
                 "its size, or than any environment has"
             )
@@ -118,19 +118,19 @@ class _Member(tarfile.TarInfo):
             # Only a block of zeros ends an archive; tarfile would stop at any bad header.
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
-            raise LoadFailed("it is damaged or ends too early") from None
+            raise InvalidModel("it is damaged or ends too early") from None
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _HEADERS and self.size > LARGEST_HEADER:
-            raise LoadFailed(f"a header in it is over {LARGEST_HEADER} bytes")
+            raise InvalidModel(f"a header in it is over {LARGEST_HEADER} bytes")
         if len(tar.pax_headers) > MOST_GLOBALS:
-            raise LoadFailed(f"it has more than {MOST_GLOBALS} global headers")
+            raise InvalidModel(f"it has more than {MOST_GLOBALS} global headers")
         if self.type == tarfile.GNUTYPE_SPARSE:
-            raise LoadFailed(SPARSE)
+            raise InvalidModel(SPARSE)
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
     def _proc_gnusparse_10(self, *arguments: object) -> None:
-        raise LoadFailed(SPARSE)
+        raise InvalidModel(SPARSE)
 
 
 def _write(member: tarfile.TarInfo, content: IO[bytes] | None, folder: Path) -> None:

@@ -8,7 +8,7 @@ import lzma
 from collections.abc import Callable
 from typing import IO, Any, Protocol, cast
 
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel
 from headrace.settings import MIB
 
 CHUNK = 1 * MIB
@@ -35,14 +35,14 @@ def opened(file: IO[bytes], stop: Stop) -> IO[bytes]:
     """Read what is in a file, from its start; reading raises `Abandoned` once `stop` is set.
 
     Raises:
-        LoadFailed: it is in a format that is known and not read.
+        InvalidModel: it is in a format that is known and not read.
     """
     file.seek(0)
     start = file.read(8)
     file.seek(0)
     for magic, reason in _REFUSED:
         if start.startswith(magic):
-            raise LoadFailed(f"it {reason}")
+            raise InvalidModel(f"it {reason}")
     watched = cast(IO[bytes], _Watched(file, stop))
     for magic, opener in _FORMATS:
         if start.startswith(magic):
@@ -91,7 +91,7 @@ class _Xz:
         except lzma.LZMAError as error:
             if "limit" not in str(error):
                 raise
-            raise LoadFailed(
+            raise InvalidModel(
                 f"it takes more than {MOST_XZ_MEMORY} bytes of memory to read; `xz -9` takes less"
             ) from None
 

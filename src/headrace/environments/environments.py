@@ -14,7 +14,7 @@ from pathlib import Path
 from headrace.environments import build, need, probe, satisfaction, tarball
 from headrace.environments.need import Need
 from headrace.environments.shelf import Lock, Place, Record, Shelf, size_of
-from headrace.errors import LoadFailed, listing, shorten
+from headrace.errors import InvalidModel, LoadFailed, listing, shorten
 from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace.environments")
@@ -79,7 +79,7 @@ class Environments:
         python = folder / "bin" / "python"
         what = f"environment_path '{shorten(folder.name)}'"
         if not python.exists():
-            raise LoadFailed(f"{what} has no bin/python")
+            raise InvalidModel(f"{what} has no bin/python")
         if folder.samefile(sys.prefix):
             return sys.executable
         if python not in self._probed:

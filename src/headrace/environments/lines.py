@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
 LARGEST_FILE = 1 * MIB
@@ -56,7 +56,7 @@ def parse(lines: Iterable[str], folder: Path) -> list[Line]:
     """The lines with those of included files in their place; paths are relative to `folder`.
 
     Raises:
-        LoadFailed: an included file cannot be read, or there is too much of it.
+        InvalidModel: an included file cannot be read, or there is too much of it.
     """
     return _Reader().parse(lines, folder)
 
@@ -65,7 +65,7 @@ def read(file: Path) -> list[Line]:
     """The lines of a requirements file and of what it includes.
 
     Raises:
-        LoadFailed: it, or a file it includes, cannot be read.
+        InvalidModel: it, or a file it includes, cannot be read.
     """
     return _Reader().include(file)
 
@@ -74,24 +74,24 @@ def read_text(file: Path) -> str:
     """A small text file.
 
     Raises:
-        LoadFailed: it is missing, too large or not text.
+        InvalidModel: it is missing, too large or not text.
     """
     shown = shorten(file.name)
     # Reading from a pipe or a device might never end.
     if file.exists() and not file.is_file():
-        raise LoadFailed(f"'{shown}' is not a file")
+        raise InvalidModel(f"'{shown}' is not a file")
     try:
         with file.open("rb") as opened:
             data = opened.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
-            raise LoadFailed(f"'{shown}' is larger than {LARGEST_FILE} bytes")
+            raise InvalidModel(f"'{shown}' is larger than {LARGEST_FILE} bytes")
         # Redirected output of Windows' PowerShell is UTF-16, which pip reads too.
         is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if is_wide else "utf-8-sig")
     except OSError as error:
-        raise LoadFailed(f"'{shown}' cannot be read: {error.strerror}") from None
+        raise InvalidModel(f"'{shown}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise LoadFailed(f"'{shown}' is not UTF-8 text") from None
+        raise InvalidModel(f"'{shown}' is not UTF-8 text") from None
 
 
 class _Reader:
@@ -105,7 +105,7 @@ class _Reader:
             return []
         self._seen.add(file.resolve())
         if len(self._seen) > MOST_FILES:
-            raise LoadFailed(f"its requirements include more than {MOST_FILES} files")
+            raise InvalidModel(f"its requirements include more than {MOST_FILES} files")
         return self.parse(read_text(file).splitlines(), file.parent, shorten(file.name))
 
     def parse(self, lines: Iterable[str], folder: Path, file: str = "") -> list[Line]:
@@ -113,11 +113,11 @@ class _Reader:
         for number, text in _logical(lines):
             self._count += 1
             if self._count > MOST_LINES:
-                raise LoadFailed(f"its requirements have more than {MOST_LINES} lines")
+                raise InvalidModel(f"its requirements have more than {MOST_LINES} lines")
             # A file may be any that the server can read: of its lines, nothing is shown.
             shown = f"line {number} of '{file}'" if file else f"'{shorten(text)}'"
             if not text.isprintable():
-                raise LoadFailed(f"{shown} has characters that no requirement has")
+                raise InvalidModel(f"{shown} has characters that no requirement has")
             option, value = _option(text)
             if option in _INCLUDE and not _URL.match(value):
                 found += self.include(folder / value)
@@ -190,7 +190,7 @@ def _requirement(text: str, folder: Path, shown: str) -> Line:
     path = folder / text.partition(" ;")[0].partition("[")[0].strip()
     if requirement is None or (text.endswith(_ARCHIVES) and path.is_file()):
         if not path.exists():
-            raise LoadFailed(f"{shown} is neither a requirement as pip takes it nor a file")
+            raise InvalidModel(f"{shown} is neither a requirement as pip takes it nor a file")
         return Line(text, str(folder / text), None, _digest(path))
     return Line(text, text, requirement)
 
@@ -203,11 +203,11 @@ def _digest(path: Path) -> str:
             return _project_digest(path)
         # A device, such as one of endless zeros, has no content.
         if path.exists() and not path.is_file():
-            raise LoadFailed(f"'{shown}', which its requirements name, is not a file")
+            raise InvalidModel(f"'{shown}', which its requirements name, is not a file")
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise LoadFailed(f"'{shown}', which its requirements name: {error.strerror}") from None
+        raise InvalidModel(f"'{shown}', which its requirements name: {error.strerror}") from None
 
 
 def _project_digest(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
 MOST_MEMBERS = 1_000_000
@@ -30,7 +30,7 @@ class Tree:
     def add(self, member: tarfile.TarInfo) -> None:
         self._count += 1
         if self._count > MOST_MEMBERS:
-            raise LoadFailed(f"it has more than {MOST_MEMBERS} members")
+            raise InvalidModel(f"it has more than {MOST_MEMBERS} members")
         parts = parts_of(member.name)
         self._add_folders(parts, member)
         kind = self._kind(member, parts)
@@ -55,12 +55,12 @@ class Tree:
         if parts not in self._kinds:
             self._bytes += sum(map(len, parts)) + 64
             if self._bytes > MOST_NAME_BYTES:
-                raise LoadFailed("it has too many or too long names")
+                raise InvalidModel("it has too many or too long names")
         self._kinds[parts] = kind
 
     def _kind(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> bytes:
         if member.issparse():
-            raise LoadFailed(SPARSE)
+            raise InvalidModel(SPARSE)
         if member.isdir():
             return tarfile.DIRTYPE
         if not parts:
@@ -84,16 +84,16 @@ def parts_of(name: str) -> tuple[str, ...]:
     """A name as the parts of a path below the folder.
 
     Raises:
-        LoadFailed: it leads elsewhere, or no file can have it.
+        InvalidModel: it leads elsewhere, or no file can have it.
     """
     shown = shorten(name)
     if name.startswith("/") or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
-        raise LoadFailed(f"it has a member '{shown}', whose name is absolute, broken or too long")
+        raise InvalidModel(f"it has a member '{shown}', whose name is absolute, broken or too long")
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
-        raise LoadFailed(f"it has a member '{shown}', whose name leads out of the archive")
+        raise InvalidModel(f"it has a member '{shown}', whose name leads out of the archive")
     if len(parts) > DEEPEST or any(len(os.fsencode(part)) > LONGEST_PART for part in parts):
-        raise LoadFailed(f"it has a member '{shown}', whose name is too deep or too long")
+        raise InvalidModel(f"it has a member '{shown}', whose name is too deep or too long")
     return parts
 
 
@@ -114,5 +114,5 @@ def _check_link(member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         raise _refusal(member, "is a link that leads out of the archive, or may")
 
 
-def _refusal(member: tarfile.TarInfo, reason: str) -> LoadFailed:
-    return LoadFailed(f"its member '{shorten(member.name)}' {reason}")
+def _refusal(member: tarfile.TarInfo, reason: str) -> InvalidModel:
+    return InvalidModel(f"its member '{shorten(member.name)}' {reason}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.environments import yaml_file
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
 LARGEST_MLMODEL = 16 * MIB
@@ -38,7 +38,7 @@ def read(uri: str) -> Saved | None:
     """What is saved with the model at a local path; None where there is no MLflow model.
 
     Raises:
-        LoadFailed: a file cannot be read, or has not the shape it should.
+        InvalidModel: a file cannot be read, or has not the shape it should.
     """
     folder = Path(uri).parent if Path(uri).name == "MLmodel" else Path(uri)
     if not uri or not (folder / "MLmodel").is_file():
@@ -95,7 +95,7 @@ def _file(folder: Path, name: Any) -> Path | None:
     if not file.is_file():
         return None
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise LoadFailed(f"'{shorten(file.name)}' is not in the model's folder")
+        raise InvalidModel(f"'{shorten(file.name)}' is not in the model's folder")
     return file
 
 
@@ -112,4 +112,4 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _check(holds: bool, file: Path, otherwise: str) -> None:
     if not holds:
-        raise LoadFailed(f"'{shorten(file.name)}': {otherwise}")
+        raise InvalidModel(f"'{shorten(file.name)}': {otherwise}")

@@ -18,7 +18,7 @@ from headrace.environments import lines, mlflow_files
 from headrace.environments.lines import Line
 from headrace.environments.mlflow_files import Saved
 from headrace.environments.probe import OLDEST
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.settings import ModelSettings
 
 # Part of every key: raise it when the same need is to be built differently.
@@ -86,7 +86,7 @@ def of_model(settings: ModelSettings) -> Need:
     """The need of a model whose `uri` is a local path.
 
     Raises:
-        LoadFailed: a file cannot be read or understood, or the Python asked for is too old.
+        InvalidModel: a file cannot be read or understood, or the Python asked for is too old.
     """
     saved = mlflow_files.read(settings.uri)
     is_mlflow = saved is not None and settings.implementation in MLFLOW_RUNTIMES
@@ -122,7 +122,7 @@ def _python(environment: Mapping[str, Any], saved: Saved) -> str | None:
         _check_range(wanted)
         return None
     if (int(match[1]), int(match[2])) < OLDEST:
-        raise LoadFailed(
+        raise InvalidModel(
             f"it asks for Python {match[1]}.{match[2]}, and workers need "
             f"{'.'.join(map(str, OLDEST))} or later; environment.python chooses another"
         )
@@ -136,7 +136,7 @@ def _check_range(wanted: str) -> None:
             return
     except InvalidSpecifier:
         pass
-    raise LoadFailed(
+    raise InvalidModel(
         f"it asks for Python '{shorten(wanted)}', which is neither one minor version, such as "
         f"'3.11', nor a range with the server's {RUNNING} in it; environment.python chooses one"
     )

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from headrace.environments import child
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel, LoadFailed
 
 OLDEST = (3, 9)
 TIMEOUT = 120.0
@@ -34,7 +34,8 @@ async def version_of(python: Path, what: str) -> str:
     """The version of an interpreter that can run a worker, such as "3.11.7".
 
     Raises:
-        LoadFailed: it does not run, is too old or has no numpy; `what` names it to the user.
+        LoadFailed: it does not run.
+        InvalidModel: it is too old or has no numpy; `what` names it to the user.
     """
     program = child.Program([str(python), "-c", _QUESTION], variables(), python.parent)
     try:
@@ -48,9 +49,9 @@ async def version_of(python: Path, what: str) -> str:
     shown = ".".join(map(str, version))
     if version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise LoadFailed(f"{what}: it has Python {shown}, and workers need {oldest} or later")
+        raise InvalidModel(f"{what}: it has Python {shown}, and workers need {oldest} or later")
     if numpy is None:
-        raise LoadFailed(
+        raise InvalidModel(
             f"{what}: numpy, which every worker needs, cannot be imported there; install it"
         )
     return shown

@@ -14,7 +14,7 @@ from headrace.environments import child, probe
 from headrace.environments.archive import Archive
 from headrace.environments.decompression import CHUNK, Abandoned, Stop
 from headrace.environments.shelf import Place, Record
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, LoadFailed, shorten
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def key_of(tarball: Path) -> str:
     """
     what = f"environment_tarball '{shorten(tarball.name)}'"
     if not tarball.is_file():
-        raise LoadFailed(f"{what}: there is no such file")
+        raise InvalidModel(f"{what}: there is no such file")
     try:
         return await in_thread(lambda stop: _digest(tarball, stop))
     except OSError as error:
@@ -62,7 +62,7 @@ async def unpack(
         ) from None
     except LoadFailed as error:
         message = error.message if error.message.startswith(what) else f"{what}: {error.message}"
-        raise LoadFailed(message) from None
+        raise type(error)(message) from None
     except OSError as error:
         raise LoadFailed(f"{what} cannot be read: {error.strerror}") from None
     return Record(version, [tarball.name], started, round(time.time() - started, 1))

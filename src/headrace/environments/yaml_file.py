@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
 # libyaml's composer calls itself for each level, and ends the process at the end of the stack.
@@ -21,23 +21,23 @@ def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
     """The mapping in a file: text, lists and mappings only.
 
     Raises:
-        LoadFailed: it is missing, larger than `largest` bytes, or holds something else.
+        InvalidModel: it is missing, larger than `largest` bytes, or holds something else.
     """
     shown = f"'{shorten(file.name)}'"
     try:
         with file.open("rb") as opened:
             data = opened.read(largest + 1)
     except OSError as error:
-        raise LoadFailed(f"{shown} cannot be read: {error.strerror}") from None
+        raise InvalidModel(f"{shown} cannot be read: {error.strerror}") from None
     if len(data) > largest:
-        raise LoadFailed(f"{shown} is larger than {largest} bytes")
+        raise InvalidModel(f"{shown} is larger than {largest} bytes")
     try:
         _check_depth(data, shown)
         content = yaml.load(data, Loader=_Loader)  # noqa: S506 - makes no objects
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise LoadFailed(f"{shown} is not valid YAML") from None
+        raise InvalidModel(f"{shown} is not valid YAML") from None
     if not isinstance(content, dict):
-        raise LoadFailed(f"{shown}: expected a mapping")
+        raise InvalidModel(f"{shown}: expected a mapping")
     return content
 
 
@@ -49,4 +49,4 @@ def _check_depth(data: bytes, shown: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEEPEST:
-            raise LoadFailed(f"{shown} is nested deeper than {DEEPEST} levels")
+            raise InvalidModel(f"{shown} is nested deeper than {DEEPEST} levels")

@@ -30,6 +30,9 @@ class Executor(Protocol):
     def is_up(self, key: str) -> bool:
         """Whether a loaded model could answer now, without waiting for a restart."""
 
+    def trouble(self, key: str) -> str:
+        """Why a loaded model cannot answer now, and when that is tried to be changed."""
+
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
@@ -69,12 +72,15 @@ class Executor(Protocol):
 class WorkerLost(WorkerCrashed):
     """The worker died while it held a batch that may run again.
 
-    `blameless` is true when another request's overrun deadline was the reason.
+    `blameless` is true when another request's overrun deadline was the reason. `killed` is true
+    when a signal ended it that its own code does not cause, such as the kernel's SIGKILL where
+    memory is short.
     """
 
-    def __init__(self, message: str, blameless: bool = False) -> None:
+    def __init__(self, message: str, blameless: bool = False, killed: bool = False) -> None:
         super().__init__(message)
         self.blameless = blameless
+        self.killed = killed
 
 
 async def in_time(take: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -12,6 +12,7 @@ from typing import Any
 from headrace.errors import DeadlineExceeded, LoadFailed
 from headrace.executors.executor import in_time
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.runtimes import import_lock
 from headrace.settings import ModelSettings
 from headrace.worker import measured
 from headrace.worker.host import ModelHost
@@ -32,6 +33,7 @@ class InlineExecutor:
         self._asked: asyncio.Task[list[Any]] | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        import_lock.install()
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
         loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
         try:
@@ -68,6 +70,9 @@ class InlineExecutor:
 
     def is_up(self, key: str) -> bool:
         return key in self._threads
+
+    def trouble(self, key: str) -> str:
+        return "it is not loaded"
 
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float

@@ -18,6 +18,16 @@ from headrace.executors.channel import Channel
 from headrace.executors.executor import WorkerLost
 from headrace.executors.output import Output
 
+# Signals that code brings upon its own process.
+FAULTS = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
 START = Path(headrace.__file__).with_name("worker") / "start.py"
 
 
@@ -58,6 +68,7 @@ class WorkerProcess:
         self._pidfd: int | None = None
         self.channel = channel
         self.fate = ""
+        self.was_killed = False
         self.exited = asyncio.Event()
 
     @classmethod
@@ -83,6 +94,12 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    async def death(self) -> WorkerLost:
+        """How it ended while it loaded a model, as soon as it has."""
+        await self.exited.wait()
+        message = f"the worker process {self.fate} while loading it"
+        return WorkerLost(message, killed=self.was_killed)
 
     def kill(self, reason: WorkerLost | None = None) -> None:
         """End the process now; `reason` is what its waiting calls are told."""
@@ -124,7 +141,9 @@ class WorkerProcess:
         # memory and devices.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self.fate = _describe(self._process.wait())
+        code = self._process.wait()
+        self.fate = _describe(code)
+        self.was_killed = code < 0 and -code not in FAULTS
         self._output.close()
         # How it died is for the log; callers get the same words whoever notices first.
         self.channel.lose(WorkerLost("the worker process died"))

@@ -47,6 +47,7 @@ TABLE = {
     "unimplemented": Row(grpc.StatusCode.UNIMPLEMENTED),
     "shutting_down": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
     "load_failed": Row(grpc.StatusCode.FAILED_PRECONDITION),
+    "invalid_model": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "missing_dependency": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "configuration": Row(grpc.StatusCode.INTERNAL),
     "internal": Row(grpc.StatusCode.INTERNAL),

@@ -46,6 +46,7 @@ TABLE = {
     "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
     # Told to whoever asked for the load; requests for the model itself get `model_not_ready`.
     "load_failed": Row(422, "INVALID_STATE"),
+    "invalid_model": Row(422, "INVALID_STATE"),
     "missing_dependency": Row(422, "INVALID_STATE"),
     "configuration": Row(500, "INTERNAL_ERROR"),
     "internal": Row(500, "INTERNAL_ERROR"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 
 # MLflow column type -> (datatype, content type): MLflow "Model Signature", column-based.
 _COLUMN_TYPES = {
@@ -78,9 +78,9 @@ def _listed(raw: Any, part: str) -> list[dict[str, Any]]:
         try:
             raw = json.loads(raw)
         except ValueError as error:
-            raise LoadFailed(f"the signature's {part} are not valid JSON") from error
+            raise InvalidModel(f"the signature's {part} are not valid JSON") from error
     if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
-        raise LoadFailed(f"the signature's {part} must be a list of objects")
+        raise InvalidModel(f"the signature's {part} must be a list of objects")
     return raw
 
 
@@ -88,7 +88,7 @@ def _tensor_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     inner = raw.get("tensor-spec")
     shape = inner.get("shape") if isinstance(inner, dict) else None
     if not isinstance(inner, dict) or not isinstance(shape, (list, tuple)):
-        raise LoadFailed(f"the signature's {part}: '{shorten(name)}' has no dtype and shape")
+        raise InvalidModel(f"the signature's {part}: '{shorten(name)}' has no dtype and shape")
     dtype = str(inner.get("dtype"))
     simple = dtype in _TENSOR_TYPES or dtype.startswith(_TEXT_TYPES)
     return Spec(
@@ -106,7 +106,7 @@ def _tensor_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
 def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     kind = raw.get("type")
     if not isinstance(kind, str):
-        raise LoadFailed(f"the signature's {part}: '{shorten(name)}' has no type")
+        raise InvalidModel(f"the signature's {part}: '{shorten(name)}' has no type")
     datatype, content_type = _COLUMN_TYPES.get(kind, _NESTED)
     # MLflow writes `required` since 2.6 and wrote `optional` before; AnyType is never required.
     required = raw.get("required", not raw.get("optional", False))
@@ -126,7 +126,7 @@ def parse_specs(raw: Any, part: str, first: int) -> list[Spec] | None:
     """Read `inputs` or `outputs`; what has no name is called `input-{first}` and so on.
 
     Raises:
-        LoadFailed: the schema is not one MLflow writes.
+        InvalidModel: the schema is not one MLflow writes.
     """
     if raw is None or raw == "":
         return None
@@ -143,7 +143,7 @@ def parse_params(raw: Any) -> list[ParamSpec] | None:
     """Read `params`, whose type is under `type` or, in older models, `dtype`.
 
     Raises:
-        LoadFailed: the schema is not one MLflow writes.
+        InvalidModel: the schema is not one MLflow writes.
     """
     if raw is None or raw == "":
         return None
@@ -151,7 +151,7 @@ def parse_params(raw: Any) -> list[ParamSpec] | None:
     for item in _listed(raw, "params"):
         kind = item.get("type") or item.get("dtype")
         if not isinstance(kind, str) or "name" not in item:
-            raise LoadFailed("the signature's params: each needs a name and a type")
+            raise InvalidModel("the signature's params: each needs a name and a type")
         is_list = item.get("shape") is not None
         specs.append(ParamSpec(str(item["name"]), kind, item.get("default"), is_list))
     return specs

@@ -71,7 +71,7 @@ class Signature:
         The extra key `from_type_hint` says that the model checks its input itself.
 
         Raises:
-            LoadFailed: the mapping is not one MLflow writes.
+            InvalidModel: the mapping is not one MLflow writes.
         """
         return cls(
             parse_specs(raw.get("inputs"), "inputs", first=0),

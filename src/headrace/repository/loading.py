@@ -58,9 +58,12 @@ class Loader:
         """A model under a key of its own, still to be loaded."""
         return ServedModel(
             settings,
-            key=f"{settings.name}#{next(self._keys)}",
+            key=self._new_key(settings),
             infer_timeout=settings.infer_timeout or self._settings.infer_timeout,
         )
+
+    def _new_key(self, settings: ModelSettings) -> str:
+        return f"{settings.name}#{next(self._keys)}"
 
     async def load(self, model: ServedModel, beside: Iterable[ServedModel] = ()) -> None:
         """Load an admitted model; afterwards it is READY, or UNAVAILABLE with its reason.
@@ -80,6 +83,9 @@ class Loader:
             logger.exception("a model did not load; this is a bug", extra=_fields(model))
             await self._fail(model, "the server failed while loading it")
             raise LoadFailed("the server failed while loading it; see its log") from exc
+        except asyncio.CancelledError:
+            await self._fail(model, "its load was given up")
+            raise
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
 
@@ -97,6 +103,16 @@ class Loader:
         """Whether the model could answer now, without waiting for a worker's restart."""
         executor = self._executors.get(model.key)
         return executor is not None and executor.is_up(model.key)
+
+    def trouble(self, model: ServedModel) -> str:
+        """Why a loaded model cannot answer now."""
+        executor = self._executors.get(model.key)
+        return executor.trouble(model.key) if executor is not None else "it is not loaded"
+
+    def begin_again(self, model: ServedModel) -> None:
+        """Make a model that did not load LOADING again, under a new key."""
+        model.key = self._new_key(model.settings)
+        model.become(State.LOADING, model.reason)
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import re
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
-from headrace.errors import Conflict, HeadraceError, NotFound, shorten
+from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
+from headrace.executors.retry import Retry
 from headrace.repository.loading import Loader
 from headrace.repository.served import ServedModel, State
 from headrace.settings import ModelSettings
+
+logger = logging.getLogger("headrace.repository")
+
+# Seconds that loads which are given up may hold up the end of the server.
+LAST_LOADS = 5.0
 
 Find = Callable[[str], list[ModelSettings]]
 Versions = dict[str | None, ServedModel]
@@ -30,16 +39,39 @@ class ModelRepository:
         # Of `_models`; emptied with every change of it.
         self._sorted: list[ServedModel] = []
         self._busy: dict[str, asyncio.Task[Any]] = {}
+        # By name: what goes on trying to load models that failed. Unlike what is busy, it gives
+        # way to whoever wants something else of the model.
+        self._trying: dict[str, asyncio.Task[None]] = {}
+        self._attempted = asyncio.Event()
         # Told of each model that has become ready; nothing depends on what they do.
         self.watchers: list[Callable[[ServedModel], None]] = []
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
-        """Load every model; one that fails shows its reason and stops no other."""
+        """Load every model; one that fails shows its reason, stops no other, and is tried again."""
         names: dict[str, list[ServedModel]] = {}
         for settings in configured:
             names.setdefault(settings.name, []).append(self._add(settings))
         started = (self._begin(name, self._load_each(models)) for name, models in names.items())
         await asyncio.gather(*started)
+
+    async def any_ready(self, patience: float) -> bool:
+        """Whether a model is ready, after waiting while that may change.
+
+        Failed loads are tried again and again; they are waited for during `patience` seconds after
+        the first failure, and as long as workers are killed that load them.
+        """
+        while not any(model.state is State.READY for model in self.models()):
+            retries = [model.retry for model in self.models() if model.retry is not None]
+            ends = None
+            if not any(retry.killed for retry in retries):
+                ends = max((retry.began for retry in retries), default=-math.inf) + patience
+            self._attempted.clear()
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self._attempted.wait()
+            except TimeoutError:
+                return False
+        return True
 
     def add_unloaded(self, configured: list[ModelSettings]) -> None:
         """Know the models without loading them; `load` does that when it is asked."""
@@ -114,10 +146,19 @@ class ModelRepository:
         """Loaded, and with a live worker."""
         return model.state is State.READY and self._loader.is_up(model)
 
+    def trouble(self, model: ServedModel) -> str:
+        """Why a model that is loaded is not ready."""
+        return self._loader.trouble(model)
+
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
-        for task in self._busy.values():
-            task.cancel()
+        # What is busy goes over to trying when it ends.
+        for tasks in (self._busy, self._trying):
+            ending = list(tasks.values())
+            for task in ending:
+                task.cancel()
+            if ending:
+                await asyncio.wait(ending, timeout=LAST_LOADS)
         await self._loader.close()
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -125,7 +166,7 @@ class ModelRepository:
         if name in self._busy:
             work.close()
             raise Conflict(f"model '{shorten(name)}' is being loaded or unloaded already")
-        task = self._busy[name] = asyncio.create_task(work)
+        task = self._busy[name] = asyncio.create_task(self._between_tries(name, work))
         task.add_done_callback(lambda _: self._busy.pop(name))
         # Whoever asked may have left, and then nobody reads the outcome.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -144,13 +185,64 @@ class ModelRepository:
     async def _load_each(
         self, models: list[ServedModel], beside: Iterable[ServedModel] = ()
     ) -> list[HeadraceError]:
-        loads = (self._loader.load(model, beside) for model in models)
+        loads = (self._load_twice(model, beside) for model in models)
         outcomes = await asyncio.gather(*loads, return_exceptions=True)
-        for model in models:
-            if model.state is State.READY:
-                for watch in self.watchers:
-                    watch(model)
         return [outcome for outcome in outcomes if isinstance(outcome, HeadraceError)]
+
+    async def _load_twice(self, model: ServedModel, beside: Iterable[ServedModel]) -> None:
+        try:
+            await self._attempt(model, beside)
+        except InvalidModel:
+            raise
+        except HeadraceError:
+            self._loader.begin_again(model)
+            await self._attempt(model, beside)
+
+    async def _attempt(self, model: ServedModel, beside: Iterable[ServedModel] = ()) -> None:
+        """Load a model, and know afterwards whether to try again."""
+        try:
+            await self._loader.load(model, beside)
+        except InvalidModel:
+            model.retry = None
+            raise
+        except HeadraceError as exc:
+            model.retry = model.retry or Retry()
+            model.retry.failed(exc.message, exc.__cause__)
+            raise
+        else:
+            model.retry = None
+            for watch in self.watchers:
+                watch(model)
+        finally:
+            self._attempted.set()
+
+    async def _keep_trying(self, models: list[ServedModel]) -> None:
+        """Go on with the loads that failed, until each model is ready or cannot be."""
+        await asyncio.gather(*(self._try(model) for model in models))
+
+    async def _try(self, model: ServedModel) -> None:
+        while model.retry is not None:
+            logger.warning("model '%s': next try in %.1f s", model.name, model.retry.pause)
+            await asyncio.sleep(model.retry.pause)
+            self._loader.begin_again(model)
+            with suppress(HeadraceError):
+                await self._attempt(model)
+
+    async def _between_tries(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do what was asked for; what has failed then and is wanted is tried again."""
+        try:
+            if (trying := self._trying.pop(name, None)) is not None:
+                trying.cancel()
+                await asyncio.wait([trying])
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return await work
+        finally:
+            models = self._models.get(name, {}).values()
+            if failed := [model for model in models if model.wanted and model.retry is not None]:
+                self._trying[name] = asyncio.create_task(self._keep_trying(failed))
 
     async def _replace(self, name: str) -> None:
         found = await asyncio.to_thread(self._find, name)
@@ -166,7 +258,7 @@ class ModelRepository:
             self._put(name, new)
         failures = await self._load_each(list(new.values()), old.values() if beside else ())
         if failures:
-            await self._end(list(new.values()), "another version of the model did not load")
+            await self._give_up(list(new.values()))
             if beside:
                 _note(old, f"the last load failed: {failures[0].message}")
             raise failures[0]
@@ -181,8 +273,17 @@ class ModelRepository:
     async def _unload(self, name: str) -> None:
         models = list(self._models[name].values())
         for model in models:
-            model.wanted = False
+            model.wanted, model.retry = False, None
         await self._end(models, "unloaded")
+
+    async def _give_up(self, models: list[ServedModel]) -> None:
+        """End what did load of versions that come together or not at all."""
+        reason = "another version of the model did not load"
+        loaded = [model for model in models if model.state is State.READY]
+        await self._end(loaded, reason)
+        for model in loaded:
+            model.retry = Retry()
+            model.retry.failed(reason)
 
     async def _end(self, models: list[ServedModel], reason: str) -> None:
         ending = [model for model in models if model.state is State.READY]

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from headrace.batching.batcher import Batcher
 from headrace.errors import HeadraceError, ModelNotReady, Overloaded
+from headrace.executors.retry import Retry
 from headrace.observability.metrics import ModelMetrics
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -48,7 +49,8 @@ class ServedModel:
     """A model under its name and version. `key` is unique per load, so generations never mix.
 
     `wanted` is false for what is not meant to answer: readiness does not wait for it.
-    `successor` is the load that took this one's place.
+    `successor` is the load that took this one's place. `retry` tells when a load that failed is
+    tried again.
     """
 
     settings: ModelSettings
@@ -61,6 +63,7 @@ class ServedModel:
     infer_timeout: float = 60.0
     wanted: bool = True
     successor: ServedModel | None = None
+    retry: Retry | None = None
     streamer: Streamer | None = None
     streams: int = 0
     _streams_ended: asyncio.Event | None = None
@@ -147,6 +150,12 @@ class ServedModel:
         """Fail every request that waits or runs; streams go on."""
         if self.batcher is not None:
             self.batcher.abandon(error)
+
+    def why_not_ready(self) -> str:
+        """Why the model cannot answer, and when its load is tried again."""
+        if self.state is State.UNAVAILABLE and self.retry is not None:
+            return str(self.retry)
+        return self.reason or str(self.state)
 
     def _not_ready(self) -> ModelNotReady:
         return ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from headrace.compat import alias
-from headrace.errors import HeadraceError, LoadFailed, shorten
+from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
 from headrace.model import Model
 from headrace.runtimes import import_path
+from headrace.runtimes.import_lock import IMPORTS
 from headrace.runtimes.plugin import PluginRuntime, is_plugin
 from headrace.settings import ModelSettings
 
@@ -70,20 +71,23 @@ def create(settings: ModelSettings) -> Model:
     that is no `Model` itself makes one in its `from_settings`, as MLServer's do, or is a plugin.
 
     Raises:
-        LoadFailed: there is no such module or class, importing it failed, or it is no `Model`.
+        InvalidModel: there is no such module or class, or it is no `Model`.
+        LoadFailed: its module or its constructor raised.
     """
     known = IMPLEMENTATIONS.get(settings.implementation)
-    if known is None:
-        alias.offer()
-        import_path.put_working_directory()
-        if settings.folder:
-            import_path.put_first(settings.folder)
-    cls = _find(known or _importable(settings))
+    # Where modules are looked for is the same for all threads.
+    with IMPORTS.held():
+        if known is None:
+            alias.offer()
+            import_path.put_working_directory()
+            if settings.folder:
+                import_path.put_first(settings.folder)
+        cls = _find(known or _importable(settings))
     make = getattr(cls, "from_settings", cls)
     if make is cls and is_plugin(cls):
         make = partial(PluginRuntime.of, cls)
     elif not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shorten(settings.implementation)}' is not a subclass of Model "
             "or BasePlugin"
         )
@@ -127,7 +131,7 @@ def _importable(settings: ModelSettings) -> str:
         return settings.implementation
     path = os.path.abspath(os.path.join(settings.folder, path))
     if not os.path.isfile(path):
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shorten(settings.implementation)}' could not be imported: there "
             "is no such file"
         )
@@ -137,7 +141,7 @@ def _importable(settings: ModelSettings) -> str:
     # What is left under that name is Python's own, or installed.
     known = sys.modules.get(module)
     if "." in module or (known is not None and getattr(known, "__file__", None) != path):
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shorten(settings.implementation)}' could not be imported: its file "
             "has the name of another module, or a dot in its name; rename it"
         )
@@ -151,7 +155,7 @@ def _find(implementation: str) -> Any:
         module_name, _, name = implementation.rpartition(".")
     if not module_name or not name:
         runtimes = ", ".join(known for known in IMPLEMENTATIONS if "." not in known)
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shown}' is neither a runtime ({runtimes}) nor of the form "
             "module:Class"
         )
@@ -159,7 +163,7 @@ def _find(implementation: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         wanted = shorten(error.name or module_name)
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shown}' could not be imported: there is no module '{wanted}'"
         ) from error
     except Exception as error:
@@ -171,7 +175,7 @@ def _find(implementation: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        raise LoadFailed(
+        raise InvalidModel(
             f"implementation '{shown}': module '{shorten(module_name)}' has no class "
             f"'{shorten(name)}'"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.codecs.array import array_of, tensor_of
 from headrace.codecs.registry import OUTPUT
-from headrace.errors import BadModelOutput, InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import BadModelOutput, InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.casting import cast
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
 from headrace.protocol.tensor import Tensor
@@ -42,13 +42,13 @@ def is_batchable(settings: ModelSettings, specs: Sequence[Spec]) -> bool:
     """Whether `extra["batchable"]` promises that rows never influence each other.
 
     Raises:
-        LoadFailed: it does, but the first dimension of an input is fixed.
+        InvalidModel: it does, but the first dimension of an input is fixed.
     """
     if not settings.extra.get("batchable"):
         return False
     fixed = [spec.name for spec in specs if spec.shape is not None and spec.shape[:1] != [-1]]
     if fixed:
-        raise LoadFailed(
+        raise InvalidModel(
             f"model '{settings.name}' is declared batchable, but the first dimension of input "
             f"{listing(fixed)} is fixed"
         )

@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from headrace.errors import HeadraceError, LoadFailed, MissingDependency
-from headrace.runtimes.import_path import IMPORTING
+from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDependency
 from headrace.settings import ModelSettings
 
 
@@ -19,8 +18,7 @@ def require(module: str, extra: str) -> Any:
         MissingDependency: it is not installed; the message is the install command.
     """
     try:
-        with IMPORTING:
-            return importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A broken installation of the framework itself is another failure than its absence.
         if error.name != module.partition(".")[0]:
@@ -34,18 +32,18 @@ def locate(settings: ModelSettings, names: Sequence[str]) -> str:
     """Path of the model file: the uri itself, or the first of `names` in that folder.
 
     Raises:
-        LoadFailed: there is no such file.
+        InvalidModel: there is no such file.
     """
     path = folder_or_file(settings)
     if os.path.isfile(path):
         return path
     if not os.path.isdir(path):
-        raise LoadFailed(f"model '{settings.name}': its uri is neither a file nor a folder")
+        raise InvalidModel(f"model '{settings.name}': its uri is neither a file nor a folder")
     for name in names:
         candidate = os.path.join(path, name)
         if os.path.isfile(candidate):
             return candidate
-    raise LoadFailed(f"model '{settings.name}': found none of {', '.join(names)} in its folder")
+    raise InvalidModel(f"model '{settings.name}': found none of {', '.join(names)} in its folder")
 
 
 def folder_or_file(settings: ModelSettings) -> str:
@@ -67,7 +65,7 @@ def read(what: str, load: Callable[[], Any]) -> Any:
     except HeadraceError:
         raise
     except ModuleNotFoundError as error:
-        raise LoadFailed(
+        raise InvalidModel(
             f"{what} needs the module '{error.name}', which is not installed"
         ) from error
     except Exception as error:
@@ -91,12 +89,12 @@ def load_skops(path: str, trusted: Sequence[str]) -> Any:
     """Read a skops file whose types are skops' own or among `trusted`.
 
     Raises:
-        LoadFailed: the file holds other types; the message lists them.
+        InvalidModel: the file holds other types; the message lists them.
     """
     skops_io = require("skops.io", "sklearn")
     unknown = [name for name in skops_io.get_untrusted_types(file=path) if name not in trusted]
     if unknown:
-        raise LoadFailed(
+        raise InvalidModel(
             f"the skops file holds types that are not trusted: {', '.join(unknown[:10])}; "
             "list them in 'skops_trusted_types' if its origin is"
         )

@@ -19,7 +19,7 @@ class BoosterRuntime(MethodsRuntime):
         """Take what was loaded: its features, and how many classes it tells apart, or 0.
 
         Raises:
-            LoadFailed: `extra["predict_fn"]` is no method of the model.
+            InvalidModel: `extra["predict_fn"]` is no method of the model.
         """
         self._features = features
         self._classes = classes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.codecs.array import tensor_of
-from headrace.errors import InvalidInput, LoadFailed, shorten
+from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
 from headrace.runtimes.booster import BoosterRuntime
@@ -30,7 +30,7 @@ class CatBoostRuntime(BoosterRuntime):
         what = f"the CatBoost model '{self.settings.name}'"
         self._model = artefact.read(what, lambda: load_model(path))
         if self._model.get_embedding_feature_indices():
-            raise LoadFailed(f"{what} has embedding features, which cannot be sent")
+            raise InvalidModel(f"{what} has embedding features, which cannot be sent")
         self._serve(what, _features(self._model), len(self._model.classes_))
 
     def _labels(self) -> TensorMetadata:

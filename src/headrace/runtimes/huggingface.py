@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from headrace.codecs.huggingface import encode_rows
-from headrace.errors import InvalidInput, LoadFailed, MissingDependency, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, MissingDependency, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -26,10 +27,12 @@ from headrace.runtimes import (
     huggingface_task,
     torch_device,
 )
-from headrace.runtimes.import_path import IMPORTING
 from headrace.settings import ModelSettings
 
 OUTPUT = "output"
+# While it makes a model, Transformers changes PyTorch for the whole process: which functions fill
+# its weights, and their default type.
+_MAKING = threading.Lock()
 _NO_TASK = re.compile(r"Unknown task|has been removed")
 _NEEDED = re.compile(r"requires (?:the )?([\w.-]+)")
 _PREFIXES = ("MLSERVER_MODEL_HUGGINGFACE_", "HEADRACE_MODEL_HUGGINGFACE_")
@@ -82,13 +85,12 @@ class HuggingFaceRuntime(Model):
         self._size = max(1, self.settings.max_batch_size or 1)
         self._fetch = _truth(extra.get("fetch_inputs"))
         what = f"the Hugging Face model '{self.settings.name}'"
-        # Transformers imports the model's modules when it makes the pipeline.
-        with IMPORTING:
+        with _MAKING:
             self._pipeline = artefact.read(what, lambda: self._make(transformers, extra))
         self._task = huggingface_task.task_of(self._pipeline)
         huggingface_task.check(self._task.name)
         if _truth(extra.get("batchable")) and self._task.name not in _BY_ROW:
-            raise LoadFailed(f"the task '{shorten(self._task.name)}' cannot be batchable")
+            raise InvalidModel(f"the task '{shorten(self._task.name)}' cannot be batchable")
         self.row_independent = _truth(extra.get("batchable"))
         self._fixed_size = huggingface_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
@@ -185,7 +187,7 @@ class HuggingFaceRuntime(Model):
         local = artefact.folder_or_file(self.settings)
         model = self._beside(extra.get("pretrained_model"))
         if not model and not os.path.isfile(os.path.join(local, "config.json")):
-            raise LoadFailed(
+            raise InvalidModel(
                 f"model '{self.settings.name}': its folder has no config.json; name the model "
                 "in parameters.extra.pretrained_model or save it there"
             )
@@ -193,7 +195,7 @@ class HuggingFaceRuntime(Model):
         if task and extra.get("task_suffix"):
             task = f"{task}_{extra['task_suffix']}"
         if not task and os.path.isdir(model or local):
-            raise LoadFailed("parameters.extra.task is missing; a folder does not tell its task")
+            raise InvalidModel("parameters.extra.task is missing; a folder does not tell its task")
         huggingface_task.check(task)
         try:
             pipeline = transformers.pipeline(
@@ -232,7 +234,7 @@ def extra_of(settings: ModelSettings) -> dict[str, Any]:
             if row.get("name") in _SETTINGS:
                 found[row["name"]] = row.get("value")
     except (ValueError, AttributeError, TypeError) as error:
-        raise LoadFailed("PREDICTIVE_UNIT_PARAMETERS is not a JSON list of parameters") from error
+        raise InvalidModel("PREDICTIVE_UNIT_PARAMETERS is not a JSON list of parameters") from error
     for prefix in _PREFIXES:
         for name in _SETTINGS:
             value = os.environ.get(prefix + name.upper())
@@ -243,12 +245,12 @@ def extra_of(settings: ModelSettings) -> dict[str, Any]:
 
 def _check(extra: dict[str, Any]) -> None:
     if extra.get("framework") not in (None, "", "pt"):
-        raise LoadFailed("framework: Transformers computes with PyTorch only, expected 'pt'")
+        raise InvalidModel("framework: Transformers computes with PyTorch only, expected 'pt'")
     if _truth(extra.get("optimum_model")):
-        raise LoadFailed("optimum_model: export the model to ONNX and serve it with 'onnx'")
+        raise InvalidModel("optimum_model: export the model to ONNX and serve it with 'onnx'")
     unknown = [name for name in extra if name not in _SETTINGS]
     if unknown:
-        raise LoadFailed(f"parameters.extra has unknown keys {listing(unknown)}")
+        raise InvalidModel(f"parameters.extra has unknown keys {listing(unknown)}")
 
 
 def _truth(value: Any) -> bool:

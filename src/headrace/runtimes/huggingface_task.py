@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any, NamedTuple
 
-from headrace.errors import LoadFailed, MissingDependency, listing, shorten
+from headrace.errors import InvalidModel, MissingDependency, listing, shorten
 from headrace.protocol.messages import TensorMetadata
 
 # These load code, files or other models, start processes, or are not the caller's to choose.
@@ -185,16 +185,16 @@ def check(name: str | None) -> None:
         )
 
 
-def unknown(name: str, transformers: Any) -> LoadFailed:
+def unknown(name: str, transformers: Any) -> InvalidModel:
     """The error for a task that this version of Transformers does not have."""
     version = shorten(transformers.__version__)
     if name in _GONE or name.startswith("translation"):
-        return LoadFailed(
+        return InvalidModel(
             f"the task '{shorten(name)}' is not in Transformers {version}, which dropped it: "
             "pip install 'transformers<5'"
         )
     known = sorted(transformers.pipelines.SUPPORTED_TASKS)
-    return LoadFailed(
+    return InvalidModel(
         f"the task '{shorten(name)}' is not in Transformers {version}, which has "
         f"{listing(known, 40)}"
     )

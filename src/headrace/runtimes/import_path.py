@@ -5,12 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
 from types import ModuleType
-
-# Held while a framework is imported, for models load in threads of one process: packages that
-# import each other in a circle, as these do, break when two threads enter it at two places.
-IMPORTING = threading.RLock()
 
 
 def put_working_directory() -> None:

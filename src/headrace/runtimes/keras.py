@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import InvalidInput, LoadFailed, MissingDependency, shorten
+from headrace.errors import InvalidInput, InvalidModel, MissingDependency, shorten
 from headrace.model import Model, declared
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import (
@@ -48,7 +48,7 @@ class KerasRuntime(Model):
             what, lambda: keras.saving.load_model(path, compile=False, safe_mode=safe)
         )
         if not self._model.inputs and not self.settings.inputs:
-            raise LoadFailed(f"{what} does not know its inputs; declare them in its settings")
+            raise InvalidModel(f"{what} does not know its inputs; declare them in its settings")
         given = [_spec(tensor) for tensor in self._model.inputs or ()]
         self._specs = array_inputs.declared_specs(self.settings) or given
         self._names = [spec.name for spec in given] or [spec.name for spec in self._specs]
@@ -115,14 +115,14 @@ def _choose_backend(wanted: str | None) -> None:
     """Set Keras' backend before its first import, which fixes it for the process."""
     wanted = wanted or os.environ.get("KERAS_BACKEND")
     if wanted is not None and wanted not in _BACKENDS:
-        raise LoadFailed(
+        raise InvalidModel(
             f"Keras has no backend '{shorten(wanted)}' that serves here, only "
             f"{', '.join(_BACKENDS)}"
         )
     if sys.modules.get("keras") is not None:
         current = str(sys.modules["keras"].config.backend())
         if wanted is not None and wanted != current:
-            raise LoadFailed(f"this worker's Keras already runs on '{current}', not '{wanted}'")
+            raise InvalidModel(f"this worker's Keras already runs on '{current}', not '{wanted}'")
         return
     if wanted is None:
         wanted = next((name for name in _BACKENDS if importlib.util.find_spec(name)), None)

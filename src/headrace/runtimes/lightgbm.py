@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headrace.codecs.array import tensor_of
-from headrace.errors import InvalidInput, LoadFailed
+from headrace.errors import InvalidInput, InvalidModel
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
 from headrace.runtimes.booster import BoosterRuntime
@@ -45,7 +45,7 @@ class LightGBMRuntime(BoosterRuntime):
         self._model = artefact.read(what, lambda: load_model(path, trusted))
         booster = getattr(self._model, "booster_", self._model)
         if not hasattr(booster, "dump_model"):
-            raise LoadFailed(f"the file of {what} holds something else")
+            raise InvalidModel(f"the file of {what} holds something else")
         self._is_booster = booster is self._model
         # One tree is enough: what is asked for stands before the trees.
         about = booster.dump_model(num_iteration=1)
@@ -109,7 +109,7 @@ def _categories(names: list[str], about: dict[str, Any]) -> frozenset[int]:
     """Positions of the columns that were of pandas' category type in training.
 
     Raises:
-        LoadFailed: the file does not tell them.
+        InvalidModel: the file does not tell them.
     """
     if not about.get("pandas_categorical"):
         return frozenset()
@@ -119,7 +119,7 @@ def _categories(names: list[str], about: dict[str, Any]) -> frozenset[int]:
         # Columns that training found useless have no entry, whatever they held.
         found += [i for i, name in enumerate(names) if name not in infos]
     if len(found) != count:
-        raise LoadFailed(
+        raise InvalidModel(
             "the LightGBM model does not tell which of its columns are pandas categories"
         )
     return frozenset(found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import tensor_of
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -37,7 +37,7 @@ class MethodsRuntime(Model):
         """Take the methods that can be asked for, and the default among them.
 
         Raises:
-            LoadFailed: there is none, or not the one that `extra["predict_fn"]` names.
+            InvalidModel: there is none, or not the one that `extra["predict_fn"]` names.
         """
         self._available = list(methods)
         chosen = self.settings.extra.get("predict_fn")
@@ -45,7 +45,7 @@ class MethodsRuntime(Model):
         if not chosen and methods and not self._default:
             self._default = self._available[-1]
         if self._default not in self._available:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"{what} has no method '{shorten(self._default or 'predict')}', only "
                 f"{listing(self._available) or 'none that can be served'}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from headrace.errors import LoadFailed, MissingDependency
+from headrace.errors import InvalidModel, MissingDependency
 from headrace.runtimes import artefact, import_path
 from headrace.settings import ModelSettings
 
@@ -16,7 +16,7 @@ class MLflowFolder:
     """What `MLmodel` says, and the paths it gives inside the folder.
 
     Raises:
-        LoadFailed: there is no readable `MLmodel`.
+        InvalidModel: there is no readable `MLmodel`.
         MissingDependency: PyYAML is not installed.
     """
 
@@ -45,12 +45,12 @@ class MLflowFolder:
         """Path of a file that a flavor names; it must lie inside the folder.
 
         Raises:
-            LoadFailed: it does not exist or points elsewhere.
+            InvalidModel: it does not exist or points elsewhere.
         """
         root = os.path.realpath(self.path)
         path = os.path.realpath(os.path.join(root, name))
         if not path.startswith(root + os.sep) or not os.path.exists(path):
-            raise LoadFailed("MLmodel names a model file that is not in the model's folder")
+            raise InvalidModel("MLmodel names a model file that is not in the model's folder")
         return path
 
     def add_code(self) -> None:
@@ -72,14 +72,14 @@ def _read(path: str, name: str) -> dict[str, Any]:
         ) from error
     try:
         if os.path.getsize(path) > _LARGEST:
-            raise LoadFailed(f"model '{name}': its MLmodel file is over {_LARGEST} bytes")
+            raise InvalidModel(f"model '{name}': its MLmodel file is over {_LARGEST} bytes")
         with open(path, encoding="utf-8") as file:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             raw = yaml.load(file, Loader=loader)
     except OSError as error:
-        raise LoadFailed(f"model '{name}': its folder has no MLmodel file") from error
+        raise InvalidModel(f"model '{name}': its folder has no MLmodel file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LoadFailed(f"model '{name}': its MLmodel file is not valid YAML") from error
+        raise InvalidModel(f"model '{name}': its MLmodel file is not valid YAML") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("flavors"), dict):
-        raise LoadFailed(f"model '{name}': its MLmodel file lists no flavors")
+        raise InvalidModel(f"model '{name}': its MLmodel file lists no flavors")
     return raw

@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel
 from headrace.runtimes import artefact, mlflow_onnx, refusal
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
@@ -32,7 +32,7 @@ def load(folder: MLflowFolder) -> Native | None:
     """The model loaded without MLflow, or None when pyfunc must load it.
 
     Raises:
-        LoadFailed: the model's file cannot be read, or deserializing is switched off.
+        InvalidModel: the model's file cannot be read, or deserializing is switched off.
     """
     pyfunc = folder.pyfunc
     if pyfunc.get("config"):
@@ -52,7 +52,7 @@ def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     artefact.require("sklearn", "sklearn")
     model = _pickled(folder, name, form, flavor, "the scikit-learn model")
     if not hasattr(model, method):
-        raise LoadFailed(f"the scikit-learn model has no method '{method}'")
+        raise InvalidModel(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
     return Native(lambda value, params: refusal.call(predict, value))
 
@@ -145,7 +145,7 @@ def _check_allowed() -> None:
     """Honour MLflow's switches against running code from model files."""
     for switch in ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"):
         if os.environ.get(switch, "true").lower() in ("false", "0"):
-            raise LoadFailed(f"the model's file may run code, which {switch} forbids")
+            raise InvalidModel(f"the model's file may run code, which {switch} forbids")
 
 
 _LOADERS: dict[str, Callable[[MLflowFolder, dict[str, Any]], Native | None]] = {

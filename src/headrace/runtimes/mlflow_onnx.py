@@ -68,7 +68,7 @@ def load(folder: MLflowFolder) -> MLflowGraph | None:
     """The graph of a model with the ONNX flavor, or None when its options are unusual.
 
     Raises:
-        LoadFailed: the file is no ONNX model.
+        InvalidModel: the file is no ONNX model.
     """
     flavor = folder.flavors.get("onnx")
     if not flavor or not flavor.get("data"):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any, Callable, Optional
 
-from headrace.errors import InvalidInput, LoadFailed, shorten
+from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.runtimes import artefact
-from headrace.runtimes.import_path import IMPORTING
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
@@ -41,19 +39,16 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> tuple[Predict, 
     """How to predict with the model, and MLflow's input schema (None without a signature).
 
     Raises:
-        LoadFailed: the folder has no `python_function` flavor, or MLflow cannot load it.
+        InvalidModel: the folder has no `python_function` flavor, or MLflow cannot load it.
         MissingDependency: MLflow is not installed.
     """
     if not folder.pyfunc:
-        raise LoadFailed("the model has no python_function flavor, so Python cannot load it")
+        raise InvalidModel("the model has no python_function flavor, so Python cannot load it")
     pyfunc = artefact.require("mlflow.pyfunc", "mlflow")
-    # A flavor imports its framework when it loads. The user's own code may take its time.
-    is_users = str(folder.pyfunc.get("loader_module")).startswith("mlflow.pyfunc")
-    with contextlib.nullcontext() if is_users else IMPORTING:
-        model = artefact.read(
-            "the MLflow model",
-            lambda: pyfunc.load_model(folder.path, suppress_warnings=True, model_config=config),
-        )
+    model = artefact.read(
+        "the MLflow model",
+        lambda: pyfunc.load_model(folder.path, suppress_warnings=True, model_config=config),
+    )
 
     def predict(value: Any, params: dict[str, Any] | None) -> Any:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.codecs.array import array_of, tensor_of
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.casting import cast
 from headrace.protocol.messages import (
@@ -51,7 +51,7 @@ class OnnxRuntime(Model):
         outputs = [_output(node) for node in self._session.get_outputs()]
         self._outputs = [output for output in outputs if output is not None]
         if not self._outputs:
-            raise LoadFailed(f"{what} has no output that can be sent")
+            raise InvalidModel(f"{what} has no output that can be sent")
         self._names = [output.name for output in self._outputs]
         self._axes = _axes(self._session)
         self.row_independent = rows_are_free(self._session)
@@ -173,7 +173,9 @@ def rows_are_free(session: Any) -> bool:
 def _input(node: Any, what: str) -> TensorMetadata:
     row = _tensor(node)
     if row is None:
-        raise LoadFailed(f"{what}: its input '{shorten(node.name)}' is no tensor that can be sent")
+        raise InvalidModel(
+            f"{what}: its input '{shorten(node.name)}' is no tensor that can be sent"
+        )
     return row
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.errors import LoadFailed, listing, shorten
+from headrace.errors import InvalidModel, listing, shorten
 from headrace.runtimes import artefact
 
 logger = logging.getLogger("headrace.worker")
@@ -37,7 +37,7 @@ def open_session(path: str, extra: dict[str, Any], what: str) -> Any:
     of ONNX Runtime. CUDA is used where it is available, unless `providers` says otherwise.
 
     Raises:
-        LoadFailed: an option is unknown, a provider is not to be had and the CPU not named as
+        InvalidModel: an option is unknown, a provider is not to be had and the CPU not named as
             its stand-in, or the file is no ONNX model.
     """
     ort = artefact.require("onnxruntime", "onnx")
@@ -63,7 +63,7 @@ def run_options(extra: dict[str, Any], what: str) -> Any:
     """Options of every run, or None.
 
     Raises:
-        LoadFailed: an option is unknown.
+        InvalidModel: an option is unknown.
     """
     raw = extra.get("run_options")
     if not raw:
@@ -103,7 +103,7 @@ def _providers(
     if isinstance(options, dict):
         rows = [options.get(name, {}) for name in names]
     if len(rows) != len(names):
-        raise LoadFailed(
+        raise InvalidModel(
             f"{what}: provider_options must have one entry per provider, "
             f"{len(names)}, got {len(rows)}"
         )
@@ -115,20 +115,20 @@ def _refuse_or_warn(asked: Sequence[str] | None, names: list[str], why: str, wha
         return
     text = f"{what}: execution provider {listing(names)} is not available; {why}"
     if CPU not in asked:
-        raise LoadFailed(text)
+        raise InvalidModel(text)
     logger.warning("%s; using the CPU instead", text)
 
 
 def _set(ort: Any, target: Any, raw: dict[str, Any], known: Sequence[str], what: str) -> None:
     for name, value in raw.items():
         if name not in known:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"{what}: unknown option '{shorten(name)}', expected one of {', '.join(known)}"
             )
         try:
             setattr(target, name, _enum(ort, name, value))
         except (TypeError, ValueError, KeyError) as error:
-            raise LoadFailed(f"{what}: option '{name}' has a value it does not take") from error
+            raise InvalidModel(f"{what}: option '{name}' has a value it does not take") from error
 
 
 def _enum(ort: Any, name: str, value: Any) -> Any:

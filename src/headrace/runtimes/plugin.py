@@ -21,7 +21,7 @@ from headrace.errors import (
     BadModelOutput,
     HeadraceError,
     InvalidInput,
-    LoadFailed,
+    InvalidModel,
     ModelFailed,
     UnsupportedMedia,
     listing,
@@ -70,7 +70,7 @@ class PluginRuntime(Model):
         """The model that serves a plugin class.
 
         Raises:
-            LoadFailed: the class lacks methods; the message names each.
+            InvalidModel: the class lacks methods; the message names each.
         """
         abstract = getattr(plugin, "__abstractmethods__", ())
         missing = [
@@ -79,7 +79,7 @@ class PluginRuntime(Model):
             if name in abstract or not callable(getattr(plugin, name, None))
         ]
         if missing:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"plugin '{shorten(settings.implementation)}' does not define "
                 f"{' and '.join(missing)}"
             )
@@ -89,11 +89,11 @@ class PluginRuntime(Model):
         """Load what the plugin predicts with, and read its media types.
 
         Raises:
-            LoadFailed: nothing is at the model's uri, or a media type is none.
+            InvalidModel: nothing is at the model's uri, or a media type is none.
         """
         uri = self.settings.uri or self.settings.folder
         if not os.path.exists(uri):
-            raise LoadFailed(f"model '{self.settings.name}': nothing is at its uri")
+            raise InvalidModel(f"model '{self.settings.name}': nothing is at its uri")
         loaded = self._plugin.load_model(uri)
         return self._ready_later(loaded) if inspect.isawaitable(loaded) else self._ready(loaded)
 
@@ -230,12 +230,12 @@ class PluginRuntime(Model):
 def _media_type(plugin: BasePlugin, method: str, form: re.Pattern[str]) -> str:
     told = getattr(plugin, method)
     if not callable(told):
-        raise LoadFailed(
+        raise InvalidModel(
             f"{method} of the plugin is {shorten(type(told).__name__)}, expected a method"
         )
     found = told()
     if not isinstance(found, str) or not form.fullmatch(found):
-        raise LoadFailed(
+        raise InvalidModel(
             f"{method}() of the plugin returned {shorten(repr(found))}, expected a media type "
             "such as 'application/json'"
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import InvalidInput, LoadFailed, shorten
+from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.runtimes import array_inputs, artefact, import_path, torch_device
@@ -128,12 +128,12 @@ class PyTorchRuntime(Model):
         try:
             module = torch.load(path, map_location=self._device, weights_only=False)
         except AttributeError as error:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"the PyTorch model '{self.settings.name}' was pickled with a class that cannot "
                 "be found here; put its module beside the settings, or save it as TorchScript"
             ) from error
         if not isinstance(module, torch.nn.Module):
-            raise LoadFailed(
+            raise InvalidModel(
                 f"the PyTorch model '{self.settings.name}' is a file of weights, not a module; "
                 "name its class as module:Class in parameters.extra.module"
             )
@@ -144,7 +144,7 @@ class PyTorchRuntime(Model):
         file, _, attribute = name.partition(":")
         cls = getattr(importlib.import_module(file), attribute, None) if attribute else None
         if cls is None:
-            raise LoadFailed(f"extra.module '{shorten(name)}' is no class, written module:Class")
+            raise InvalidModel(f"extra.module '{shorten(name)}' is no class, written module:Class")
         module = cls(**(self.settings.extra.get("module_args") or {}))
         module.load_state_dict(torch.load(path, map_location=self._device, weights_only=True))
         return module.eval()

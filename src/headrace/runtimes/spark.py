@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headrace.codecs.array import array_of
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -144,11 +144,13 @@ def _find(root: str, what: str) -> tuple[str, str]:
             try:
                 name = str(json.loads(line)["class"])
             except (ValueError, KeyError, TypeError) as error:
-                raise LoadFailed(f"{what} could not be read: its metadata is broken") from error
+                raise InvalidModel(f"{what} could not be read: its metadata is broken") from error
             if not _CLASS.fullmatch(name):
-                raise LoadFailed(f"{what} is of class '{shorten(name)}', which is none of MLlib's")
+                raise InvalidModel(
+                    f"{what} is of class '{shorten(name)}', which is none of MLlib's"
+                )
             return folder, name
-    raise LoadFailed(f"{what}: its folder is none that Spark saved, it has no metadata")
+    raise InvalidModel(f"{what}: its folder is none that Spark saved, it has no metadata")
 
 
 def _load(session: Any, folder: str, name: str) -> Any:

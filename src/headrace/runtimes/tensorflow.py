@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import InvalidInput, LoadFailed, listing, shorten
+from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import (
@@ -40,13 +40,13 @@ class TensorFlowRuntime(Model):
         folders = [os.path.join(root, name) for name in FOLDERS]
         found = [f for f in folders if os.path.isfile(os.path.join(f, "saved_model.pb"))]
         if not found:
-            raise LoadFailed(f"{what}: found no saved_model.pb in its folder")
+            raise InvalidModel(f"{what}: found no saved_model.pb in its folder")
         # The functions of a SavedModel die with the object that they were loaded with.
         self._model = artefact.read(what, lambda: tensorflow.saved_model.load(found[0]))
         name = self.settings.extra.get("signature") or "serving_default"
         self._function = self._model.signatures.get(name)
         if self._function is None:
-            raise LoadFailed(
+            raise InvalidModel(
                 f"{what} has no signature '{shorten(name)}', only "
                 f"{listing(list(self._model.signatures)) or 'none'}"
             )

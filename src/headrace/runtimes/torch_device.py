@@ -6,7 +6,7 @@ import gc
 import logging
 from typing import Any
 
-from headrace.errors import LoadFailed, shorten
+from headrace.errors import InvalidModel, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def choose(extra: dict[str, Any]) -> Any:
     A number is the GPU of that index, and a negative one the CPU, as Transformers has it.
 
     Raises:
-        LoadFailed: the device is none that PyTorch knows, or this machine has none such.
+        InvalidModel: the device is none that PyTorch knows, or this machine has none such.
     """
     import torch
 
@@ -29,9 +29,9 @@ def choose(extra: dict[str, Any]) -> Any:
     try:
         device = torch.device(wanted)
     except (RuntimeError, TypeError) as error:
-        raise LoadFailed(f"device '{shorten(wanted)}' is none that PyTorch knows") from error
+        raise InvalidModel(f"device '{shorten(wanted)}' is none that PyTorch knows") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LoadFailed(
+        raise InvalidModel(
             f"device '{shorten(wanted)}': PyTorch sees {torch.cuda.device_count()} GPUs here"
         )
     return device

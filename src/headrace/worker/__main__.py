@@ -12,6 +12,7 @@ import sys
 import threading
 
 from headrace.observability import logs
+from headrace.runtimes import import_lock
 from headrace.worker.connection import Connection
 from headrace.worker.host import ModelHost
 
@@ -36,6 +37,7 @@ def main() -> int:
     # Handlers, not SIG_IGN, so that programs started by a model get the default back.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
+    import_lock.install()
     # Model threads that hold the GIL must not keep the reading threads waiting for long.
     sys.setswitchinterval(0.001)
     _accept(socket.socket(fileno=arguments.fd), ModelHost())

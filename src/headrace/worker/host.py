@@ -22,7 +22,6 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.signature import SCORING
-from headrace.runtimes.import_path import IMPORTING
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
@@ -87,7 +86,7 @@ class ModelHost:
             LoadFailed: with the one-sentence reason; the traceback goes to the log.
         """
         try:
-            hosted = self._create(settings)
+            hosted = HostedModel(settings, runtimes.create(settings))
             metadata = hosted.load()
         except HeadraceError as exc:
             if exc.__cause__ is not None:
@@ -102,11 +101,6 @@ class ModelHost:
             ) from exc
         self._models[key] = hosted
         return metadata
-
-    def _create(self, settings: ModelSettings) -> HostedModel:
-        # Creating a model imports user code and edits sys.path, which threads share.
-        with IMPORTING:
-            return HostedModel(settings, runtimes.create(settings))
 
     def infer(self, key: str, request: InferenceRequest) -> InferenceResponse:
         """Answer one request or merged batch.

@@ -1,0 +1,55 @@
+"""When something that failed is tried again: once at once, then after pauses that grow."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+
+from headrace.executors.executor import WorkerLost
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+
+
+def pause_after(failures: int, first: float) -> float:
+    """Seconds to wait after so many failures in a row, from 1 on; `first` after the first.
+
+    Each pause is up to twice the one before, and up to a half shorter by chance, so that what
+    failed at one moment is not tried again at one moment.
+    """
+    # The power of a large number is no float.
+    return min(LONGEST_PAUSE, first * 2.0 ** min(failures - 1, 32)) * random.uniform(0.5, 1.0)
+
+
+class Retry:
+    """A load that failed, why, and when it is due again. Times are those of the event loop.
+
+    `ended_worker` is true when its worker ended meanwhile, and `killed` when the model's code is
+    not the likely cause of that.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.began = asyncio.get_running_loop().time()
+        self.due = self.began
+        self.reason = ""
+        self.ended_worker = self.killed = False
+
+    def failed(self, reason: str, cause: BaseException | None = None) -> None:
+        """Count a failure: the first is tried again at once."""
+        self.failures += 1
+        self.reason = reason
+        self.ended_worker = isinstance(cause, WorkerLost)
+        self.killed = isinstance(cause, WorkerLost) and cause.killed
+        pause = pause_after(self.failures - 1, FIRST_PAUSE) if self.failures > 1 else 0.0
+        self.due = asyncio.get_running_loop().time() + pause
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next try."""
+        return max(0.0, self.due - asyncio.get_running_loop().time())
+
+    def __str__(self) -> str:
+        seconds = math.ceil(self.pause)
+        return f"{self.reason}; " + (f"next try in {seconds} s" if seconds else "trying again")
