@@ -13,7 +13,9 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.observability import logs
-from headrace.settings import MIB, CorsSettings, ServerSettings
+from headrace.protocol.json_faults import syntax_fault
+from headrace.repository.settings_file import converted, read_object
+from headrace.settings import CorsSettings, ServerSettings
 
 # Values of a file, each with the words that tell where it stands.
 Given = Mapping[str, tuple[Any, str]]
@@ -21,7 +23,6 @@ NONE: Given = {}
 
 PREFIXES = ("HEADRACE_", "MLSERVER_")
 SETTINGS_FILE = "settings.json"
-LARGEST_FILE = 1 * MIB
 ROOT = "model_repository_root"
 DEFAULT = "default"
 
@@ -112,31 +113,30 @@ def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not os.path.isfile(file):
         return {}
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise ConfigurationError(f"{file}: larger than {LARGEST_FILE} bytes")
-        raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigurationError(f"{file}: {exc}") from exc
-    return {name: (value, f"{file}: {name}") for name, value in raw.items()}
+    return {name: (value, f"{file}: {name}") for name, value in read_object(file).items()}
 
 
 def _convert(value: Any, hint: Any, origin: str) -> Any:
-    try:
-        if hint == tuple[str, ...] and isinstance(value, str):
-            value = _listed(value)
-        if hint == CorsSettings | None and isinstance(value, str):
-            value = msgspec.json.decode(value)
-        return msgspec.convert(value, hint, strict=False)
-    except (msgspec.DecodeError, msgspec.ValidationError) as exc:
-        raise ConfigurationError(f"{origin}: {exc}") from exc
+    if hint == tuple[str, ...] and isinstance(value, str):
+        value = _listed(value, origin)
+    if hint == CorsSettings | None and isinstance(value, str):
+        value = _json(value, origin)
+    return converted(value, hint, origin)
 
 
-def _listed(text: str) -> Any:
+def _listed(text: str, origin: str) -> Any:
     """A list as MLServer writes it in a variable, which is JSON, or separated by commas."""
     if text.lstrip().startswith("["):
-        return msgspec.json.decode(text)
+        return _json(text, origin)
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _json(text: str, origin: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        fault = syntax_fault(text.encode("utf-8", "surrogateescape"))
+        raise ConfigurationError(f"{origin}: expected JSON; it is {fault}") from exc
 
 
 def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:

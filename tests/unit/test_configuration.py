@@ -162,7 +162,7 @@ def test_a_wrong_value_is_refused_with_its_place(environ, message):
 def test_a_file_that_is_not_utf8_is_refused_with_its_place(tmp_path):
     (tmp_path / "settings.json").write_bytes(b'{"server_name": "\xff"}')
 
-    with pytest.raises(ConfigurationError, match="settings.json: 'utf-8' codec"):
+    with pytest.raises(ConfigurationError, match="settings.json: not valid UTF-8 at byte 17"):
         resolve({}, {}, tmp_path)
 
 

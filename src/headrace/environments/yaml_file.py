@@ -35,7 +35,10 @@ def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
         _check_depth(data, shown)
         content = yaml.load(data, Loader=_Loader)  # noqa: S506 - makes no objects
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise InvalidModel(f"{shown} is not valid YAML") from None
+        # The parser has a bound of its own for nesting, and may read ahead to it.
+        raise InvalidModel(
+            f"{shown} is not valid YAML, or is nested deeper than {DEEPEST} levels"
+        ) from None
     if not isinstance(content, dict):
         raise InvalidModel(f"{shown}: expected a mapping")
     return content

@@ -33,9 +33,7 @@ def loads(text: bytes) -> Any:
     try:
         return json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as error:
-        raise InvalidInput(
-            f"the body is not valid JSON: {error.msg} at character {error.pos}"
-        ) from None
+        raise InvalidInput(f"the body is not valid JSON at character {error.pos}") from None
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not valid UTF-8 at byte {error.start}") from None
     except RecursionError:

@@ -20,6 +20,7 @@ import simdjson
 
 from headrace.errors import BadModelOutput, InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES, Datatype
+from headrace.protocol.json_faults import fault_of
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
 # Below this many characters the typed decoder wins over setting up the large path.
@@ -41,17 +42,7 @@ _OPEN = ord("[")
 _SPACE = ord(" ")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
 _NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
-_MISTAKE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
-_PLACE = re.compile(r" - at `\$([^`]*)`$")
 _HOLLOW = re.compile(rb"\[[ \t\r\n]*\]")
-_WORDS = {
-    "str": "a string",
-    "int": "an integer",
-    "float": "a number",
-    "bool": "a boolean",
-    "array": "an array",
-    "object": "an object",
-}
 
 
 def label(name: str) -> str:
@@ -163,11 +154,15 @@ class _Decoders(dict[int, Callable[[bytes], Any]]):
     def __init__(self, element: Any) -> None:
         self.element = element
 
-    def __missing__(self, depth: int) -> Callable[[bytes], Any]:
+    def nested(self, depth: int) -> Any:
+        """The type of lists of this depth."""
         form = self.element
         for _ in range(depth):
             form = list.__class_getitem__(form)
-        self[depth] = msgspec.json.Decoder(form).decode
+        return form
+
+    def __missing__(self, depth: int) -> Callable[[bytes], Any]:
+        self[depth] = msgspec.json.Decoder(self.nested(depth)).decode
         return self[depth]
 
 
@@ -201,7 +196,7 @@ def _decode_again(text: bytes, kind: Datatype, depth: int, name: str, error: Exc
             return _INTEGERS_OR_FLOATS[depth](text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as second:
             error = second
-    raise _mistake(error, kind, name)
+    raise _mistake(text, kind, depth, name, error)
 
 
 def _flatten(values: list[Any], shape: Sequence[int], name: str) -> list[Any]:
@@ -386,20 +381,25 @@ def _is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
     return bare == row
 
 
-def _mistake(error: Exception, kind: Datatype, name: str) -> InvalidInput:
+def _mistake(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> InvalidInput:
     where = label(name)
     if not isinstance(error, msgspec.ValidationError):
         # The syntax is known to be good, so only the text of a string can be at fault.
         return InvalidInput(f"{where}: data holds a string that is not valid Unicode text")
-    text = str(error)
-    place = _PLACE.search(text)
-    at = f"data{place.group(1) if place else ''}"
-    found = _MISTAKE.match(text)
-    if found is None:
+    form = _INTEGERS_OR_FLOATS if kind.is_integer else _FORMS[kind.name].decode
+    fault = fault_of(text, form.nested(depth))
+    if fault is None:
+        return InvalidInput(f"{where}: data must hold {_wanted(kind)} for {kind.name} everywhere")
+    at = f"data{fault.path}"
+    if not fault.got:
         return InvalidInput(f"{where}: {at} is out of range for {kind.name}{_limits(kind)}")
-    got = _WORDS.get(found.group(2), found.group(2))
-    wanted = "an array" if found.group(1) == "array" else f"{_wanted(kind)} for {kind.name}"
+    wanted = "an array" if fault.expected == "array" else f"{_wanted(kind)} for {kind.name}"
+    got = fault.got if fault.got == "null" else f"{_article(fault.got)} {fault.got}"
     return InvalidInput(f"{where}: {at} must be {wanted}, got {got}")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeio" else "a"
 
 
 def _wanted(kind: Datatype) -> str:

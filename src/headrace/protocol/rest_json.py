@@ -16,6 +16,7 @@ import orjson
 
 from headrace.errors import BadModelOutput, InvalidInput, listing
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
+from headrace.protocol.json_faults import refusal
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.rest_binary import (
     NO_OUTPUTS,
@@ -151,12 +152,8 @@ def _envelope(text: bytes | memoryview) -> _Body:
         raise InvalidInput("the request body is empty, expected a JSON object with inputs")
     try:
         envelope = _decode_body(text)
-    except RecursionError:
-        raise InvalidInput("the request body is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise InvalidInput("the request body is not valid UTF-8") from None
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(_readable(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput(refusal(text, _Body, "the request body")) from None
     if not envelope.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
     return envelope
@@ -255,31 +252,3 @@ def _visible(parameters: Parameters, where: str) -> Parameters | None:
     if content_type is not None and not isinstance(content_type, str):
         raise InvalidInput(f"{where}: parameter content_type must be a string")
     return {k: v for k, v in parameters.items() if k not in TRANSPORT_PARAMETERS} or None
-
-
-_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_PLACE = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
-_EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
-_MISSING = re.compile(r"Object missing required field `([^`]+)`")
-
-
-def _readable(text: str) -> str:
-    """Rewrite the decoder's complaint as one sentence with a plain JSON path."""
-    if text.startswith("JSON is malformed: "):
-        return f"the request body is not valid JSON: {text[len('JSON is malformed: ') :]}"
-    if text.startswith("Input data was truncated"):
-        return "the request body is not valid JSON: it ends too early"
-    found = _PLACE.match(text)
-    problem, path = found.groups() if found else (text, None)
-    missing = _MISSING.match(problem)
-    if missing:
-        return f"{path + '.' if path else ''}{missing.group(1)} is missing"
-    where = path or "the request body"
-    expected = _EXPECTED.match(problem)
-    if expected is None:
-        return f"{where}: number out of range"
-    # An optional member is better left out than sent as null, so null is not advertised.
-    wanted = " or ".join(
-        _WORDS.get(word, word) for word in expected.group(1).split(" | ") if word != "null"
-    )
-    return f"{where}: expected {wanted}, got {_WORDS.get(expected.group(2), expected.group(2))}"

@@ -9,19 +9,20 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.protocol.json_faults import syntax_fault
 from headrace.repository.artifacts import is_uri
 from headrace.repository.names import checked_name, checked_version
 from headrace.repository.plugin_argument import PluginArgument
-from headrace.settings import MIB, ModelSettings
+from headrace.repository.settings_file import converted, read_object
+from headrace.settings import ModelSettings
 
 MLFLOW_RUNTIME = "headrace.runtimes.mlflow:MLflowRuntime"
 SETTINGS_FILE = "model-settings.json"
-LARGEST_SETTINGS = 1 * MIB
 PREFIXES = ("HEADRACE_MODEL_", "MLSERVER_MODEL_")
 DEFAULT = "default"
 
@@ -62,6 +63,7 @@ class Keys(msgspec.Struct):
     autogenerate_inference_pool_gid: bool | None = None
 
 
+HINTS = get_type_hints(Keys, include_extras=True)
 NESTED = (
     "uri", "version", "content_type", "extra", "format", "environment_path", "environment_tarball",
     "inference_pool_gid", "autogenerate_inference_pool_gid",
@@ -166,12 +168,7 @@ def model_of_plugin(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The keys of the file that were given, flat, and those that have no effect."""
-    try:
-        if file.stat().st_size > LARGEST_SETTINGS:
-            raise ConfigurationError(f"{file}: larger than {LARGEST_SETTINGS} bytes")
-        raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigurationError(f"{file}: {exc}") from exc
+    raw = read_object(file)
     nested = raw.pop("parameters", None) or {}
     if not isinstance(nested, dict):
         raise ConfigurationError(f"{file}: parameters: expected an object")
@@ -194,22 +191,22 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[
         if key in ("inputs", "outputs", "extra", "environment"):
             try:
                 raw[key] = msgspec.json.decode(environ[variable])
-            except (msgspec.DecodeError, RecursionError) as exc:
-                raise ConfigurationError(f"{variable}: expected JSON; {exc}") from exc
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                fault = syntax_fault(environ[variable].encode())
+                raise ConfigurationError(f"{variable}: expected JSON; it is {fault}") from exc
     return _convert(raw, origins)
 
 
 def _convert(raw: dict[str, Any], origins: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    converted: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in raw.items():
-        try:
-            keys = msgspec.convert({key: value}, Keys, strict=False)
-        except msgspec.ValidationError as exc:
-            raise ConfigurationError(f"{origins[key]}: {exc}") from exc
-        converted[key] = getattr(keys, key)
-    if "version" in converted:
-        converted["version"] = checked_version(str(raw["version"]), origins["version"])
-    return converted, origins
+        origin = origins[key]
+        # A variable has the name of its key; a file has many keys.
+        where = origin if key.upper() in origin else f"{origin}: {key}"
+        values[key] = converted(value, HINTS[key], where)
+    if "version" in values:
+        values["version"] = checked_version(str(raw["version"]), origins["version"])
+    return values, origins
 
 
 def _found(

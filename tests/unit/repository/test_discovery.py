@@ -163,9 +163,12 @@ def test_a_uri_without_a_runtime_says_which_variable_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_batch_size": "many"}, "model-settings.json: Expected `int"),
-        ({"instances": 0}, "Expected `int` >= 1"),
-        ({"infer_timeout": -1}, "Expected `float` > 0"),
+        (
+            {"max_batch_size": "many"},
+            "model-settings.json: max_batch_size: expected integer, got 'many'",
+        ),
+        ({"instances": 0}, "instances: expected integer, at least 1, got 0"),
+        ({"infer_timeout": -1}, "expected number, above 0, got -1"),
         ({"name": "../m"}, "not a model name"),
         ({"parameters": {"version": "a/b"}}, "not a version"),
         ({"parameters": 3}, "parameters: expected an object"),
@@ -195,7 +198,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_place_and_hides_no_other(tm
     write(tmp_path / "m").joinpath("model-settings.json").write_bytes(b'{"name": "\xff"}')
     source = Source(str(tmp_path))
 
-    with pytest.raises(ConfigurationError, match="model-settings.json: 'utf-8' codec"):
+    with pytest.raises(ConfigurationError, match="model-settings.json: not valid UTF-8 at byte 10"):
         source.found()
     assert [model.name for model in source.find("good")] == ["good"]
 

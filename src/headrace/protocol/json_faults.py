@@ -1,0 +1,170 @@
+"""Why JSON or a value was refused, in words of our own.
+
+A decoder says so in a sentence for people, which changes with its version. So its sentence is
+neither read nor passed on: what was refused is looked at again, which only costs those who err.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from msgspec import inspect
+
+# Beyond so many bytes nobody looks for the place of a fault: it would cost an object per value.
+LARGEST = 2**20
+
+_KINDS = {
+    ord("{"): "object",
+    ord("["): "array",
+    ord('"'): "string",
+    ord("t"): "boolean",
+    ord("f"): "boolean",
+    ord("n"): "null",
+}
+
+
+class Fault(NamedTuple):
+    """The first place where JSON differs from what is expected.
+
+    `path` is `inputs[0].name`, empty for the whole. `expected` is what may be there, empty where
+    a member is missing; `got` is what is there, empty where it is a number out of range.
+    """
+
+    path: str
+    expected: str
+    got: str
+
+
+def syntax_fault(text: bytes | memoryview) -> str:
+    """What is wrong with a text that a decoder did not take for JSON, and where."""
+    try:
+        size = len(str(text, "utf-8"))
+    except UnicodeDecodeError as error:
+        return f"not valid UTF-8 at byte {error.start}"
+    if len(text) > LARGEST:
+        return "not valid JSON"
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if error.pos < size:
+            return f"not valid JSON: the fault is at character {error.pos}"
+        return "not valid JSON: it ends too early"
+    return "not valid JSON: it is nested too deeply, or holds half of a surrogate pair"
+
+
+def refusal(text: bytes | memoryview, hint: Any, what: str) -> str:
+    """Why a text is no JSON of the type `hint`, as a sentence; `what` names the whole text."""
+    try:
+        fault = fault_of(text, hint)
+        str(text, "utf-8")
+    except RecursionError:
+        return f"{what} is nested too deeply"
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return f"{what} is {syntax_fault(text)}"
+    if fault is None:
+        return f"{what} is not of the form that is expected here"
+    if not fault.expected:
+        return f"{fault.path} is missing"
+    if not fault.got:
+        return f"{fault.path or what}: number out of range"
+    return f"{fault.path or what}: expected {fault.expected}, got {fault.got}"
+
+
+def fault_of(text: bytes | memoryview, hint: Any) -> Fault | None:
+    """Where JSON is not what `hint` says; None where that is not found.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the text is no JSON at all.
+    """
+    whole = bytes(msgspec.json.decode(text, type=msgspec.Raw))
+    return _find(whole.strip(), inspect.type_info(hint), "")
+
+
+def _find(raw: bytes, wanted: inspect.Type, path: str) -> Fault | None:
+    kind = _kind(raw)
+    fits = [each for each in _alternatives(wanted) if kind in _accepted(each)]
+    if not fits:
+        return Fault(path, _word(wanted), kind)
+    form = fits[0]
+    if isinstance(form, (inspect.IntType, inspect.FloatType)):
+        return None if math.isfinite(float(raw)) else Fault(path, _word(form), "")
+    if len(raw) > LARGEST and isinstance(form, inspect.ListType):
+        return None
+    if isinstance(form, inspect.ListType):
+        return _first(
+            (item, form.item_type, f"{path}[{index}]")
+            for index, item in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw]))
+        )
+    if isinstance(form, inspect.StructType):
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        prefix = f"{path}." if path else ""
+        for field in form.fields:
+            if field.required and field.encode_name not in members:
+                return Fault(prefix + field.encode_name, "", "")
+        return _first(
+            (members[field.encode_name], field.type, prefix + field.encode_name)
+            for field in form.fields
+            if field.encode_name in members
+        )
+    return None
+
+
+def _first(places: Any) -> Fault | None:
+    found = (_find(bytes(raw), wanted, path) for raw, wanted, path in places)
+    return next((fault for fault in found if fault is not None), None)
+
+
+def _kind(raw: bytes) -> str:
+    kind = _KINDS.get(raw[0]) if raw else "nothing"
+    return kind or ("number" if any(letter in raw for letter in b".eE") else "integer")
+
+
+def _alternatives(wanted: inspect.Type) -> tuple[inspect.Type, ...]:
+    return wanted.types if isinstance(wanted, inspect.UnionType) else (wanted,)
+
+
+def _accepted(wanted: inspect.Type) -> tuple[str, ...]:
+    """The kinds of JSON values that a type takes."""
+    if isinstance(wanted, inspect.FloatType):
+        return ("number", "integer")
+    if isinstance(wanted, (inspect.RawType, inspect.AnyType)):
+        return (*_KINDS.values(), "number", "integer")
+    return (_word(wanted),)
+
+
+_WORDS: dict[type[inspect.Type], str] = {
+    inspect.IntType: "integer",
+    inspect.FloatType: "number",
+    inspect.StrType: "string",
+    inspect.BoolType: "boolean",
+    inspect.NoneType: "null",
+    inspect.ListType: "array",
+    inspect.VarTupleType: "array",
+    inspect.DictType: "object",
+    inspect.StructType: "object",
+    inspect.DataclassType: "object",
+}
+
+
+def _word(wanted: inspect.Type) -> str:
+    words = [_WORDS.get(type(each), "value") for each in _alternatives(wanted)]
+    # An optional member is better left out than sent as null, so null is not advertised.
+    return " or ".join(word for word in words if word != "null" or len(words) == 1)
+
+
+def described(hint: Any) -> str:
+    """What a setting of this type takes, bounds included: `integer, at least 1`."""
+    alternatives = _alternatives(inspect.type_info(hint))
+    bounds = [
+        f", {words} {bound:g}"
+        for each in alternatives
+        for words, bound in (
+            ("at least", getattr(each, "ge", None)),
+            ("above", getattr(each, "gt", None)),
+        )
+        if bound is not None
+    ]
+    return _word(inspect.type_info(hint)) + "".join(bounds)
