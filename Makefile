@@ -4,15 +4,24 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 CHECK ?=
 ARGS ?=
+ROUNDS ?= 100
 
-VENV := .venv
-DEMO := .venv-demo
-RUNTIMES := .venv-runtimes
+# An interpreter that is named gets environments of its own.
+NAMED := $(filter command line environment override,$(origin PYTHON))
+SUFFIX := $(if $(NAMED),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
+VENV := .venv$(SUFFIX)
+DEMO := .venv-demo$(SUFFIX)
+RUNTIMES := .venv-runtimes$(SUFFIX)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
+PYTEST := -m pytest -n 2 --dist loadfile
+# Enough to see that an interpreter can run us: pure code, workers, and a server from start to stop.
+SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
+  tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-runtimes check fmt bench docs clean
+.PHONY: help install demo test test-short test-runtimes test-endurance test-newest test-lowest \
+  check fmt bench docs lock clean
 
 help: ## List these verbs
 	@echo "usage: make VERB [PYTHON=python3.11]"
@@ -24,10 +33,28 @@ demo: $(DEMO)/.installed ## Train, serve and ask the wine model; CHECK=1 compare
 	$(DEMO)/bin/python examples/wine/demo.py --port $(PORT) $(if $(CHECK),--check)
 
 test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' narrows them
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not runtimes' $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not runtimes' $(ARGS)
+
+test-short: $(VENV)/.installed ## Run some of the tests, to try an interpreter: PYTHON=python3.13
+	$(BIN)/python $(PYTEST) -m 'not runtimes' $(SHORT) $(ARGS)
 
 test-runtimes: $(RUNTIMES)/.installed ## Run the tests that need a heavy framework, in .venv-runtimes
-	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python -m pytest -n 2 --dist loadfile -m runtimes $(ARGS)
+	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python $(PYTEST) -m runtimes $(ARGS)
+
+test-endurance: $(VENV)/.installed ## Repeat the tests of starts and of killed workers; ROUNDS=100
+	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
+	  tests/e2e/test_kills.py $(ARGS)
+
+test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
+	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
+	.venv-newest/bin/python $(PYTEST) -m 'not runtimes' $(ARGS)
+
+test-lowest: $(VENV)/.installed ## Run the tests with the lowest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+	  --constraints locks/lowest.txt -e '.[test]'
+	.venv-lowest/bin/python $(PYTEST) -m 'not runtimes' $(ARGS)
 
 check: $(VENV)/.installed ## Format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check
@@ -45,33 +72,45 @@ bench: $(VENV)/.installed ## Run the benchmarks
 docs: $(VENV)/.installed ## Check that every link between the pages leads somewhere
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command 'make lock' $(ARGS)
+PROJECT = $(COMPILE) --group build pyproject.toml
+
+lock: $(VENV)/.installed ## Pin what these verbs install, in locks/; ARGS=--upgrade takes the newest
+	$(PROJECT) --extra check --extra bench -o locks/check.txt
+	$(PROJECT) --extra mlflow --extra sklearn -o locks/demo.txt
+	$(PROJECT) -o locks/server.txt
+	$(PROJECT) --extra test-runtimes --excludes locks/cuda.txt --no-emit-package torch \
+	  -o locks/runtimes.txt
+	for each in locks/clients/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
+
 clean: ## Remove the environments and everything generated
-	rm -rf $(VENV) $(DEMO) $(RUNTIMES) .venv-clients .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/.installed: EXTRAS := check,bench
-$(DEMO)/.installed: EXTRAS := mlflow,sklearn
+$(VENV)/.installed: LOCK := locks/check.txt
+$(DEMO)/.installed: LOCK := locks/demo.txt
+$(RUNTIMES)/.installed: LOCK := locks/runtimes.txt
+# By pip, which knows where the machine keeps a build without CUDA: what uv picks brings gigabytes.
+$(RUNTIMES)/.installed: AFTER = $(RUNTIMES)/bin/python -m pip install --quiet torch==2.13.0
+$(VENV)/.installed: locks/check.txt
+$(DEMO)/.installed: locks/demo.txt
+$(RUNTIMES)/.installed: locks/runtimes.txt
 
-# One build of PyTorch first and by pip, which knows where the machine keeps one without CUDA:
-# what a resolver picks by itself brings gigabytes of it.
-$(RUNTIMES)/.installed: pyproject.toml
-	@echo "installing into $(RUNTIMES): PyTorch, then TensorFlow, Keras, Transformers, Spark and the rest"
-	@test -x $(RUNTIMES)/bin/pip || $(PYTHON) -m venv $(RUNTIMES)
-	$(RUNTIMES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(RUNTIMES)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test-runtimes]'
-	@touch $@
-
-# Any environment: the folder of the stamp file, filled with our package and the extras above.
-# A change of pyproject.toml installs again.
+# Any environment: the folder of the stamp file, filled with what its lock lists, and our package.
+# A change of the lock or of pyproject.toml installs again.
 %/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no python3 found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c '' || { echo "$(PYTHON) does not run; name another: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11; name another: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "installing into $* with $(if $(UV),uv,pip), for $(EXTRAS)"
+	@echo "installing into $* with $(if $(UV),uv,pip), from $(LOCK)"
+	@test -x $*/bin/pip || $(PYTHON) -m venv $*
 ifneq ($(UV),)
-	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $*
-	$(UV) pip install --quiet --python $*/bin/python -e '.[$(EXTRAS)]'
+	$(UV) pip install --quiet --python $*/bin/python --no-deps --require-hashes -r $(LOCK)
+	$(UV) pip install --quiet --python $*/bin/python --no-deps --no-build-isolation -e .
 else
-	@$(PYTHON) -m venv $*
-	$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endif
+	$(AFTER)
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import typing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,19 @@ def test_annotations_match_however_they_are_written():
     assert matches(typing.List[str], list[str])  # noqa: UP006
     assert matches(NDArray[np.float64], np.ndarray)
     assert not matches(list[str], list[bytes])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no `type` statement")
+def test_an_alias_is_the_type_that_it_stands_for():
+    names: dict[str, Any] = {}
+    exec(
+        "type Texts = list[str]\ntype Rows[T] = np.ndarray[Any, np.dtype[T]]",
+        {"Any": Any, "np": np},
+        names,
+    )
+
+    assert matches(names["Texts"], list[str])
+    assert matches(names["Rows"], np.ndarray)
 
 
 def test_an_installed_mlserver_is_preferred(tmp_path):

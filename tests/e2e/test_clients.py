@@ -13,7 +13,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from sklearn.linear_model import LinearRegression
 
 from support.asking import ask, request, tensor
-from support.clients import TEST_TIMEOUT, TRITON, environment, run_script
+from support.clients import TEST_TIMEOUT, environment, run_script
 from support.custom import write_model
 from support.serving import serving
 from support.wine import save_mlflow, wines
@@ -59,7 +59,7 @@ def server(models):
 
 @pytest.fixture(scope="module")
 def triton(server):
-    python = environment("tritonclient", TRITON)
+    python = environment("tritonclient")
     return run_script(python, "triton_http.py", urlsplit(server.http).netloc)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from support.asking import ask
-from support.clients import ROOT, TEST_TIMEOUT, environment
+from support.clients import ROOT, TEST_TIMEOUT, environment, pinned
 from support.serving import Server, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.runtimes, pytest.mark.timeout(TEST_TIMEOUT)]
 
-OLD = ["scikit-learn==1.3.2", "numpy==1.26.4"]
 WINE = ROOT / "examples/data/wine-quality-red.csv"
 # Runs in the model's own environment: trains, saves, and answers as the model itself does.
 TRAIN = """
@@ -45,9 +44,9 @@ class Plugin(BasePlugin):
 """
 
 
-def trained(folder: Path, name: str, requirement: str, **wanted: Any) -> dict[str, Any]:
+def trained(folder: Path, name: str, **wanted: Any) -> dict[str, Any]:
     """Train a model in an environment of its own; returns rows and the answers it gives there."""
-    python = environment(name, requirement)
+    python = environment(name)
     (folder / name).mkdir()
     done = subprocess.run(
         [python, "-c", TRAIN, WINE, folder / name / "model.joblib"],
@@ -56,8 +55,7 @@ def trained(folder: Path, name: str, requirement: str, **wanted: Any) -> dict[st
     own: dict[str, Any] = json.loads(done.stdout)
     settings = {"implementation": "sklearn", "environment": wanted}
     if not wanted:
-        pins = [f"scikit-learn=={own['versions'][0]}", f"numpy=={own['versions'][1]}"]
-        (folder / name / "requirements.txt").write_text("\n".join(pins))
+        (folder / name / "requirements.txt").write_text("\n".join(pinned(name)))
         settings["environment"] = {"requirements": "requirements.txt"}
     (folder / name / "model-settings.json").write_text(json.dumps(settings))
     return own
@@ -86,15 +84,17 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder, home = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("home")
     own = {
-        "old": trained(folder, "old", "scikit-learn==1.3.2", requirements=OLD),
-        "new": trained(folder, "new", "scikit-learn"),
+        "old": trained(folder, "old", requirements=pinned("old")),
+        "new": trained(folder, "new"),
     }
     (folder / "picture").mkdir()
     (folder / "picture" / "plugin.py").write_text(PLUGIN)
     (folder / "picture" / "model-settings.json").write_text(
-        json.dumps({"implementation": "plugin.Plugin", "environment": {"packages": ["Pillow"]}})
+        json.dumps(
+            {"implementation": "plugin.Plugin", "environment": {"packages": ["Pillow==13.0.0"]}}
+        )
     )
-    python = environment("server", f"-e{ROOT}")
+    python = environment("server", ours=True)
     env = {"HEADRACE_HOME": str(home)}
     with serving(folder, env=env, python=python, timeout=TEST_TIMEOUT) as server:
         yield World(server, home, own)
@@ -117,7 +117,7 @@ def test_the_versions_exclude_each_other(world: World) -> None:
 
 
 def test_the_server_has_no_framework_itself(world: World) -> None:
-    python = environment("server", f"-e{ROOT}")
+    python = environment("server", ours=True)
     tried = subprocess.run([python, "-c", "import sklearn"], capture_output=True, timeout=60)
 
     assert tried.returncode == 1

@@ -21,8 +21,6 @@ pytestmark = [
     pytest.mark.timeout(TEST_TIMEOUT),
 ]
 
-TRITON = "tritonclient[grpc]==2.73.*"
-KSERVE = "kserve==0.21.*"
 ECHO = """
 from headrace.model import InferenceRequest, InferenceResponse, Model
 
@@ -61,13 +59,13 @@ def server(models, core):
 
 @pytest.fixture(scope="module")
 def triton(server):
-    python = environment("tritonclient-grpc", TRITON)
+    python = environment("tritonclient-grpc")
     return run_script(python, "triton_grpc.py", server.announced["grpc"])
 
 
 @pytest.fixture(scope="module")
 def kserve(server):
-    python = environment("kserve", KSERVE)
+    python = environment("kserve")
     return run_script(python, "kserve_grpc.py", server.announced["grpc"])
 
 

@@ -187,14 +187,13 @@ def test_a_model_that_dies_while_loading_does_not_stop_the_others(tmp_path: Path
 
 
 def test_models_that_cannot_share_a_process_are_served_from_two(tmp_path: Path) -> None:
-    write_model(tmp_path, name="first", load="sys.modules['native'] = sys")
-    meets = """
-    for _ in range(100):
-        if "native" in sys.modules:
-            os._exit(139)
-        time.sleep(0.01)
+    load = """
+    if "native" in sys.modules:
+        os._exit(139)
+    sys.modules["native"] = sys
     """
-    write_model(tmp_path, name="second", load=meets)
+    for name in ("first", "second"):
+        write_model(tmp_path, name=name, load=load)
 
     with serving(tmp_path) as server:
         answers = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from headrace.codecs.array import array_of, tensor_of
 from headrace.errors import InvalidInput, LoadFailed
@@ -24,6 +25,15 @@ def model(predict, **settings):
 
 def texts(name, *values):
     return Tensor(name, "BYTES", [len(values)], pack_bytes([v.encode() for v in values]))
+
+
+def test_an_array_of_a_type_is_asked_for_as_numpy_writes_it():
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return x
+
+    assert [(each.name, each.datatype) for each in model(predict).metadata().inputs] == [
+        ("x", "FP32")
+    ]
 
 
 def takes(hint):

@@ -15,35 +15,33 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Built once per machine and kept between runs; git ignores it.
+LOCKS = ROOT / "locks"
 ENVIRONMENTS = ROOT / ".venv-clients"
 SCRIPTS = ROOT / "tests/e2e/client_scripts"
-
-TRITON = "tritonclient[http]==2.73.*"
 
 BUILD_TIMEOUT = 400
 # pytest's own limit for tests that may be the first to need an environment.
 TEST_TIMEOUT = BUILD_TIMEOUT + 100
 
 
-def environment(name: str, requirement: str) -> Path:
-    """The Python of an environment that holds `requirement`, built when it is not there yet.
+def environment(name: str, ours: bool = False) -> Path:
+    """The Python of an environment that holds what a lock lists, built when it is not there yet.
 
+    The lock is one of `locks/clients`, or of `locks` when our own package is there as well.
     Fails the test, with the installer's output, when it cannot be built.
     """
-    folder = ENVIRONMENTS / name
-    stamp = folder / ".requirement"
-    editable = requirement.startswith("-e")
-    declared = (Path(requirement[2:]) / "pyproject.toml").read_text() if editable else ""
-    wanted = (
-        f"{requirement}{declared} on Python {sys.version_info.major}.{sys.version_info.minor}\n"
-    )
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = ENVIRONMENTS / f"{name}-{version}"
+    stamp = folder / ".lock"
+    lock_file = LOCKS / ("" if ours else "clients") / f"{name}.txt"
+    wanted = lock_file.read_text()
     ENVIRONMENTS.mkdir(exist_ok=True)
-    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
+    with (ENVIRONMENTS / f"{folder.name}.lock").open("w") as lock:
         # Another process of the same test run may be building it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.is_file() or stamp.read_text() != wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            _build(folder, requirement)
+            _build(folder, lock_file, ours)
             stamp.write_text(wanted)
     return folder / "bin/python"
 
@@ -62,8 +60,14 @@ def run_script(python: Path, script: str, *arguments: str, timeout: float = 60, 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _build(folder: Path, requirement: str) -> None:
-    for command in _commands(folder, requirement):
+def pinned(name: str) -> list[str]:
+    """The requirements of a lock of `locks/clients`, as `name==version`."""
+    lines = (LOCKS / "clients" / f"{name}.txt").read_text().splitlines()
+    return [line.split()[0] for line in lines if line[:1].isalnum()]
+
+
+def _build(folder: Path, lock: Path, ours: bool) -> None:
+    for command in _commands(folder, lock, ours):
         try:
             done = subprocess.run(
                 command,
@@ -74,19 +78,19 @@ def _build(folder: Path, requirement: str) -> None:
                 timeout=BUILD_TIMEOUT,
             )
         except subprocess.TimeoutExpired:
-            pytest.fail(f"{requirement} was not installed within {BUILD_TIMEOUT} s")
+            pytest.fail(f"{lock} was not installed within {BUILD_TIMEOUT} s")
         if done.returncode:
-            pytest.fail(f"{requirement} cannot be installed:\n{done.stdout[-2000:]}")
+            pytest.fail(f"{lock} cannot be installed:\n{done.stdout[-2000:]}")
 
 
-def _commands(folder: Path, requirement: str) -> list[list[str]]:
+def _commands(folder: Path, lock: Path, ours: bool) -> list[list[str]]:
     python = str(folder / "bin/python")
+    create = [sys.executable, "-m", "venv", str(folder)]
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
     if shutil.which("uv"):
-        return [
-            ["uv", "venv", "--quiet", "--python", sys.executable, str(folder)],
-            ["uv", "pip", "install", "--quiet", "--python", python, requirement],
-        ]
-    return [
-        [sys.executable, "-m", "venv", str(folder)],
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement],
-    ]
+        create = ["uv", "venv", "--quiet", "--python", sys.executable, str(folder)]
+        install = ["uv", "pip", "install", "--quiet", "--python", python, "--no-deps"]
+    commands = [create, [*install, "--require-hashes", "-r", str(lock)]]
+    if ours:
+        commands.append([*install, "--no-build-isolation", "-e", str(ROOT)])
+    return commands

@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from headrace.codecs import array, cells, frame
+from headrace.codecs.hints import expanded
 from headrace.codecs.registry import OUTPUT, decode_input
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
@@ -164,7 +165,7 @@ def _argument(name: str, hint: Any, required: bool) -> Argument:
 
 
 def _list_argument(name: str, hint: Any, required: bool) -> Argument:
-    inner = next(iter(typing.get_args(hint)), Any)
+    inner = expanded(next(iter(typing.get_args(hint)), Any))
     if inner is bytes:
         return Argument(name, "bytes", required, datatype="BYTES", content_type="base64")
     if inner is dt.datetime:
@@ -178,9 +179,10 @@ def _list_argument(name: str, hint: Any, required: bool) -> Argument:
 
 def _unwrap(hint: Any) -> tuple[Any, bool]:
     """The type inside `Optional[...]` or `X | None`, and whether there was one."""
+    hint = expanded(hint)
     arguments = typing.get_args(hint)
     if type(None) in arguments and len(arguments) == 2:
-        return next(inner for inner in arguments if inner is not type(None)), True
+        return expanded(next(inner for inner in arguments if inner is not type(None))), True
     return hint, False
 
 

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from headrace.codecs.hints import expanded
 from headrace.errors import shorten
 
 Convert = Callable[[Any], Any]
@@ -31,6 +32,7 @@ def converter(annotation: Any) -> Convert:
     Raises:
         TypeError: no such function can be made.
     """
+    annotation = expanded(annotation)
     if annotation is Any or annotation is object:
         return _same
     if annotation in PLAIN:
@@ -45,6 +47,7 @@ def converter(annotation: Any) -> Convert:
 
 def is_body(annotation: Any) -> bool:
     """Whether such a parameter is read from the body unless it says otherwise."""
+    annotation = expanded(annotation)
     if get_origin(annotation) in UNIONS:
         return any(map(is_body, get_args(annotation)))
     kind = get_origin(annotation) or annotation

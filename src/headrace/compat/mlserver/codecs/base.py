@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, Union
 
+from headrace.codecs.hints import expanded
 from headrace.compat.mlserver.logging import logger
 from headrace.compat.mlserver.types.dataplane import (
     InferenceRequest,
@@ -147,6 +148,7 @@ def matches(wanted: Any, hint: Any) -> bool:
 
 
 def _normal(hint: Any) -> Any:
+    hint = expanded(hint)
     origin = typing.get_origin(hint)
     if origin is None:
         cls = f"{getattr(hint, '__module__', '')}.{getattr(hint, '__name__', '')}"

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from headrace.codecs.hints import expanded
 from headrace.compat.mlserver.codecs.base import (
     RequestCodec,
     find_input_codec,
@@ -130,6 +131,7 @@ def _is_whole(codec: Any) -> bool:
 
 
 def _unwrap(hint: Any) -> Any:
+    hint = expanded(hint)
     arguments = typing.get_args(hint)
     if type(None) in arguments and len(arguments) == 2 and typing.get_origin(hint) is not tuple:
         return next(inner for inner in arguments if inner is not type(None))
