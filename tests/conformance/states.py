@@ -122,7 +122,7 @@ def loading(doors: Doors, models: Path) -> Iterator[None]:
     with ThreadPoolExecutor() as threads:
         load = threads.submit(ask, doors.http, "POST", where + "load")
         try:
-            until((models / "heavy/seen").exists, 10, "the load has begun")
+            until((models / "heavy/seen").exists, 60, "the load has begun")
             yield
         finally:
             (models / "heavy/go").touch()

@@ -374,17 +374,17 @@ def test_a_caller_who_leaves(doors: Doors, server: Server, models: Path) -> None
     with held(server, models / "gated", 1):
         with connect(server.http) as leaver:
             leaver.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-            until(lambda: in_flight(server, "gated") == 2, 10, "the request is in flight")
-        until(lambda: '"status": 499' in logged(server, "left"), 10, "the log has it")
+            until(lambda: in_flight(server, "gated") == 2, 60, "the request is in flight")
+        until(lambda: '"status": 499' in logged(server, "left"), 60, "the log has it")
 
         before = in_flight(server, "gated")
         call = doors.method("ModelInfer").future(
             message("gated", 8), metadata=[("x-request-id", "gone")], timeout=30
         )
-        until(lambda: in_flight(server, "gated") > before, 10, "the call is in flight")
+        until(lambda: in_flight(server, "gated") > before, 60, "the call is in flight")
         call.cancel()
         assert call.code() is grpc.StatusCode.CANCELLED
-        until(lambda: '"CANCELLED"' in logged(server, "gone"), 10, "the log has it")
+        until(lambda: '"CANCELLED"' in logged(server, "gone"), 60, "the log has it")
 
 
 # What the model did.
@@ -451,7 +451,7 @@ def test_the_end_of_a_drain(tmp_path: Path) -> None:
             until(lambda: in_flight(draining, "last") == 3, 20, "three requests are in flight")
             draining.signal(signal.SIGTERM)
             ready = "/v2/health/ready"
-            until(lambda: ask(draining.http, "GET", ready).status == 503, 2, "it drains")
+            until(lambda: ask(draining.http, "GET", ready).status == 503, 20, "it drains")
             require("shutting_down", *(late := doors.repository("load", "last")))
             require_same_words(*late)
             told = [call.result(30) for call in calls]

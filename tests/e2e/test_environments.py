@@ -134,7 +134,7 @@ def test_a_server_that_is_stopped_while_it_builds_leaves_nothing(
         server.signal()
 
         assert server.wait(30) == 0, server.log()
-        until(lambda: not server.workers(), 2, "no process is left")
+        until(lambda: not server.workers(), 20, "no process is left")
     assert list((tmp_path / "home/environments").glob("*/pyvenv.cfg")) == []
 
 

@@ -371,7 +371,7 @@ def test_an_idle_stream_does_not_hold_up_a_drain(tmp_path, core):
 
         server.signal()
 
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
         with pytest.raises(grpc.RpcError) as refused:
             next(told)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -388,7 +388,7 @@ def test_a_watched_health_does_not_hold_up_a_drain(models, core):
 
         server.signal()
 
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
 
 
 def test_a_taken_port_names_the_flag(models, core):

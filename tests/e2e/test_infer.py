@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,19 +120,14 @@ def test_a_table_is_scored_row_for_row(wine_server, tmp_path, kind):
     assert len(answer.columns) == 1
 
 
-def test_a_worker_keeps_its_interval_between_requests(server, tmp_path):
+@pytest.mark.parametrize(
+    "pace", [("-w", "1", "--batch-interval", "0.01"), ("-w", "5", "--batch-jitter", "0.01")]
+)
+def test_the_pace_of_the_workers_changes_no_answer(server, tmp_path, pace):
     input = write_lines(tmp_path / "in.jsonl", *[numbers(float(n)) for n in range(5)])
     output = tmp_path / "out.jsonl"
 
-    def seconds(*options: str) -> float:
-        started = time.monotonic()
-        assert main(command(server, input, output, *options)) == 0
-        return time.monotonic() - started
-
-    # Five requests have four intervals between them when one worker sends them all.
-    assert seconds("-w", "1", "--batch-interval", "0.3") > 1.2
-    assert seconds("-w", "5", "--batch-interval", "3") < 3
-    assert seconds("-w", "1", "--batch-jitter", "0.05") < 1.2
+    assert main(command(server, input, output, *pace)) == 0
     assert [data(line) for line in read_lines(output)] == [[n * 2.0] for n in range(5)]
 
 
@@ -294,7 +288,7 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         part = tmp_path / "out.jsonl.part"
         until(lambda: part.exists() and part.stat().st_size > 1000, 20, "some are answered")
         running.signal(signal.SIGKILL)
-        running.wait(10)
+        running.wait(60)
     _, told = process.communicate(timeout=30)
 
     assert process.returncode == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +19,8 @@ pytestmark = pytest.mark.e2e
 INFER = "/v2/models/m/infer"
 READY = "/v2/health/ready"
 # Sleeps for as many seconds as the first number says.
+# Longer than a test waits for anything.
+PATIENT = ("--infer-timeout", 600, "--drain-timeout", 600)
 SLEEPER = "time.sleep(abs(float(x.flat[0])))\nreturn x * 2"
 
 
@@ -30,25 +31,23 @@ def in_flight(server: Server) -> int:
     return int(float(line.split()[-1]))
 
 
-def timed_infer(server: Server, *values: float) -> tuple[Answer, float]:
-    answer = ask(server.http, "POST", INFER, numbers(*values))
-    return answer, time.monotonic()
+def infer(server: Server, *values: float) -> Answer:
+    return ask(server.http, "POST", INFER, numbers(*values))
 
 
 def test_fifty_slow_requests_are_answered_after_sigterm(tmp_path: Path) -> None:
     folder = write_model(tmp_path, "time.sleep(1)\nreturn x * 2", row_independent=True)
     with ThreadPoolExecutor(50) as threads, serving(folder) as server:
-        calls = [threads.submit(timed_infer, server, nonce) for nonce in range(50)]
+        calls = [threads.submit(infer, server, nonce) for nonce in range(50)]
         until(lambda: in_flight(server) == 50, 20, "fifty requests are in flight")
         server.signal()
         draining = until(
             lambda: (answer := ask(server.http, "GET", READY)).status == 503 and answer,
-            1,
+            20,
             "readiness turns",
         )
         late = ask(server.http, "POST", INFER, numbers(50))
         code = server.wait(20)
-        ended = time.monotonic()
         answers = [call.result() for call in calls]
 
         assert code == 0
@@ -56,26 +55,24 @@ def test_fifty_slow_requests_are_answered_after_sigterm(tmp_path: Path) -> None:
         assert "draining" in draining.json["error"]
         assert late.status == 200, late
         assert late.headers["connection"] == "close"
-        for nonce, (answer, _) in enumerate(answers):
+        for nonce, answer in enumerate(answers):
             assert answer.status == 200, answer
             assert answer.json["outputs"][0]["data"] == [nonce * 2.0]
             assert answer.headers["connection"] == "close"
-        assert ended - max(moment for _, moment in answers) < 1.5
 
 
 def test_idle_connections_do_not_delay_the_exit(tmp_path: Path) -> None:
-    with serving(write_model(tmp_path)) as server:
+    long = ("--header-timeout", 600, "--keep-alive-timeout", 600, *PATIENT)
+    with serving(write_model(tmp_path), *long) as server:
         clients = [Client(server.http) for _ in range(20)]
         for client in clients:
             assert client.ask("POST", INFER, numbers(1)).status == 200
         untouched = connect(server.http)
         begun = connect(server.http)
         begun.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n")
-        started = time.monotonic()
         server.signal()
 
-        assert server.wait(10) == 0
-        assert time.monotonic() - started < 1.5
+        assert server.wait(60) == 0
         for client in clients:
             client.__exit__()
         untouched.close()
@@ -86,37 +83,33 @@ def test_sigint_ends_the_server_like_sigterm(tmp_path: Path) -> None:
     with serving(write_model(tmp_path)) as server:
         server.signal(signal.SIGINT)
 
-        assert server.wait(5) == 0
+        assert server.wait(60) == 0
 
 
 def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
     with (
         ThreadPoolExecutor() as threads,
-        serving(write_model(tmp_path, SLEEPER), exit_code=1) as server,
+        serving(write_model(tmp_path, SLEEPER), *PATIENT, exit_code=1) as server,
     ):
-        call = threads.submit(timed_infer, server, 60)
-        until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        call = threads.submit(infer, server, 600)
+        until(lambda: in_flight(server) == 1, 60, "the request is in flight")
         server.signal()
-        until(lambda: ask(server.http, "GET", READY).status == 503, 2, "draining")
-        started = time.monotonic()
+        until(lambda: ask(server.http, "GET", READY).status == 503, 20, "draining")
         server.signal()
-        server.wait(5)
+        server.wait(60)
 
-        assert time.monotonic() - started < 1
         with pytest.raises((http.client.HTTPException, OSError)):
-            call.result(5)
+            call.result(60)
 
 
 def test_the_drain_ends_at_its_timeout_and_says_so(tmp_path: Path) -> None:
-    arguments = (write_model(tmp_path, SLEEPER), "--drain-timeout", 1)
+    arguments = (write_model(tmp_path, SLEEPER), "--infer-timeout", 600, "--drain-timeout", 1)
     with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=3) as server:
-        calls = [threads.submit(timed_infer, server, 60) for _ in range(3)]
-        until(lambda: in_flight(server) == 3, 10, "the requests are in flight")
-        started = time.monotonic()
+        calls = [threads.submit(infer, server, 600) for _ in range(3)]
+        until(lambda: in_flight(server) == 3, 60, "the requests are in flight")
         server.signal()
-        server.wait(10)
+        server.wait(60)
 
-        assert 0.9 < time.monotonic() - started < 3
         for call in calls:
             error = call.exception(5)
             assert isinstance(error, (http.client.HTTPException, OSError)) or (
@@ -129,26 +122,26 @@ def test_the_drain_ends_at_its_timeout_and_says_so(tmp_path: Path) -> None:
 def test_a_model_that_hangs_inside_the_server_does_not_keep_it_alive(
     tmp_path: Path, busy: str
 ) -> None:
-    load = "time.sleep(60)" if busy == "load" else "pass"
+    load = "time.sleep(600)" if busy == "load" else "pass"
     folder = write_model(tmp_path, SLEEPER, load=load)
     arguments = (folder, "--parallel-workers", 0, "--drain-timeout", 1)
     with ThreadPoolExecutor() as threads, starting(*arguments) as server:
         if busy == "infer":
             server.wait_ready()
-            threads.submit(timed_infer, server, 60)
-            until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+            threads.submit(infer, server, 60)
+            until(lambda: in_flight(server) == 1, 60, "the request is in flight")
         else:
             server.wait_listening()
         server.signal()
 
-        assert server.wait(10) == (3 if busy == "infer" else 0)
+        assert server.wait(60) == (3 if busy == "infer" else 0)
         assert "a model still runs" in server.log()
 
 
 def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
     with serving(write_model(tmp_path), "--drain-delay", 1) as server:
         server.signal()
-        until(lambda: ask(server.http, "GET", READY).status == 503, 1, "draining")
+        until(lambda: ask(server.http, "GET", READY).status == 503, 20, "draining")
         answers = [ask(server.http, "POST", INFER, numbers(nonce)) for nonce in range(10)]
 
         assert [answer.json["outputs"][0]["data"][0] for answer in answers] == [
@@ -162,20 +155,20 @@ def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
     [
         pytest.param(SLEEPER, id="sleeping"),
         # It holds the interpreter's lock: nothing else of the worker runs.
-        pytest.param("__import__('ctypes').PyDLL(None).sleep(60)\nreturn x", id="in native code"),
+        pytest.param("__import__('ctypes').PyDLL(None).sleep(600)\nreturn x", id="in native code"),
     ],
 )
 def test_a_killed_server_takes_its_workers_along(tmp_path: Path, busy: str) -> None:
     folder = write_model(tmp_path, busy)
     arguments = (folder, "--parallel-workers", 2)
     with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=-9) as server:
-        call = threads.submit(timed_infer, server, 60)
-        until(lambda: in_flight(server) == 1, 10, "the request is in flight")
+        call = threads.submit(infer, server, 60)
+        until(lambda: in_flight(server) == 1, 60, "the request is in flight")
         assert server.workers()
         server.signal(signal.SIGKILL)
-        server.wait(2)
+        server.wait(60)
 
-        until(lambda: not server.workers(), 2, "the workers are gone")
+        until(lambda: not server.workers(), 20, "the workers are gone")
         assert isinstance(call.exception(5), (http.client.HTTPException, OSError))
 
 
@@ -183,11 +176,9 @@ def test_a_worker_that_stands_still_does_not_keep_the_server(tmp_path: Path) -> 
     with serving(write_model(tmp_path)) as server:
         (worker,) = server.workers()
         os.kill(worker, signal.SIGSTOP)
-        started = time.monotonic()
         server.signal()
 
-        assert server.wait(10) == 0
-        assert time.monotonic() - started < 8
+        assert server.wait(60) == 0
 
 
 def test_without_workers_the_answers_are_the_same_and_no_process_is_started(

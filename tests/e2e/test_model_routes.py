@@ -201,7 +201,7 @@ def test_a_request_whose_worker_dies_is_answered_by_the_next(tmp_path):
     with serving(tmp_path) as server:
         before = ask(server.http, "GET", "/pid").json
         os.kill(before, signal.SIGKILL)
-        until(lambda: before not in server.workers(), 10, "the worker is gone")
+        until(lambda: before not in server.workers(), 60, "the worker is gone")
         assert ask(server.http, "GET", "/pid").json != before
 
 

@@ -17,7 +17,7 @@ from support.serving import COMMAND, serving, starting, until
 pytestmark = pytest.mark.e2e
 
 # Longer than any test waits for something else.
-LONG_LOAD = "time.sleep(60)"
+LONG_LOAD = "time.sleep(600)"
 LIVE = "/v2/health/live"
 READY = "/v2/health/ready"
 
@@ -52,7 +52,7 @@ def test_live_answers_while_a_model_loads(tmp_path: Path) -> None:
     with starting(write_model(tmp_path, load=LONG_LOAD)) as server:
         server.wait_listening()
 
-        until(lambda: ask(server.http, "GET", LIVE).status == 200, 10, "live")
+        until(lambda: ask(server.http, "GET", LIVE).status == 200, 60, "live")
         assert ask(server.http, "GET", READY).status == 503
 
 
@@ -83,11 +83,11 @@ def test_a_loading_model_is_named_until_it_is_ready(tmp_path: Path) -> None:
 def test_a_signal_while_a_model_loads_ends_the_server(tmp_path: Path) -> None:
     with starting(write_model(tmp_path, load=LONG_LOAD)) as server:
         server.wait_listening()
-        until(server.workers, 10, "the worker is up")
+        until(server.workers, 60, "the worker is up")
         server.signal()
 
-        assert server.wait(7) == 0
-        until(lambda: not server.workers(), 2, "no process is left")
+        assert server.wait(60) == 0
+        until(lambda: not server.workers(), 20, "no process is left")
         assert "raceback" not in server.log()
 
 
@@ -120,7 +120,7 @@ def test_two_servers_never_share_a_port(tmp_path: Path) -> None:
     with serving(folder) as first:
         port = urlsplit(first.http).port
         with starting(folder, "--http-port", port) as second:
-            assert second.wait(10) != 0
+            assert second.wait(60) != 0
 
         assert ask(first.http, "GET", READY).status == 200
 
@@ -142,7 +142,7 @@ def test_the_only_model_failing_to_load_ends_the_server(
         assert server.wait(30) not in (0, 3)
         assert reason in server.log()
         assert server.output() == ""
-        until(lambda: not server.workers(), 2, "no process is left")
+        until(lambda: not server.workers(), 20, "no process is left")
 
 
 def test_a_module_that_cannot_be_imported_is_explained_in_the_log(tmp_path: Path) -> None:

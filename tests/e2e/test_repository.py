@@ -207,7 +207,7 @@ def test_two_loads_of_one_model_at_once_conflict(tmp_path: Path) -> None:
         write(tmp_path, 2)
         (folder / "loading").unlink()
         first = pool.submit(load, server.http)
-        until((folder / "loading").exists, 10, "the first load has begun")
+        until((folder / "loading").exists, 60, "the first load has begun")
 
         second = load(server.http)
 

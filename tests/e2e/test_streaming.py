@@ -91,4 +91,4 @@ def test_a_caller_who_leaves_ends_the_stream(server: Server) -> None:
     with stream(server, -1) as response:
         response.readline()
 
-    until(lambda: "left" in server.log(), 10, "the model's generator to be closed")
+    until(lambda: "left" in server.log(), 60, "the model's generator to be closed")

@@ -63,7 +63,7 @@ class Server:
         """All that the server wrote to standard output so far."""
         return (self._folder / "out").read_text(errors="replace")
 
-    def wait_listening(self, timeout: float = 30) -> None:
+    def wait_listening(self, timeout: float = 120) -> None:
         """Wait for the HTTP door to open; models may still be loading."""
         found: list[str] = []
 
@@ -75,7 +75,7 @@ class Server:
         until(listens, timeout, "the server listens")
         self.http = found[0]
 
-    def wait_ready(self, timeout: float = 60) -> None:
+    def wait_ready(self, timeout: float = 180) -> None:
         """Wait for the addresses on --ready-fd."""
         line = b""
         deadline = time.monotonic() + timeout
@@ -156,7 +156,7 @@ def starting(
 def serving(
     *args: object,
     env: Mapping[str, str] | None = None,
-    timeout: float = 60,
+    timeout: float = 180,
     exit_code: int | None = 0,
     python: Path | str = sys.executable,
 ) -> Iterator[Server]:
@@ -172,7 +172,7 @@ def serving(
             server.signal()
         code = server.wait(timeout)
         assert exit_code is None or code == exit_code, server.log()
-        until(lambda: not server.workers(), 2, "no process is left")
+        until(lambda: not server.workers(), 20, "no process is left")
 
 
 def until(condition: Callable[[], Any], timeout: float, what: str) -> Any:

@@ -28,7 +28,7 @@ def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
     outcome = asyncio.run(child.run(program, 30))
 
     assert outcome.code == 0
-    until(lambda: not runs(int(outcome.output)), 10, "the sleeper has ended")
+    until(lambda: not runs(int(outcome.output)), 60, "the sleeper has ended")
 
 
 def test_a_program_whose_time_is_up_is_ended_with_all_it_started(tmp_path: Path) -> None:
@@ -37,4 +37,4 @@ def test_a_program_whose_time_is_up_is_ended_with_all_it_started(tmp_path: Path)
     with pytest.raises(child.Overdue):
         asyncio.run(asyncio.wait_for(child.run(program, 0.5, started.append), 30))
 
-    until(lambda: not runs(int(started[0])), 10, "the sleeper has ended")
+    until(lambda: not runs(int(started[0])), 60, "the sleeper has ended")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import textwrap
-import time
 import venv
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -112,18 +111,14 @@ def test_models_with_the_same_needs_share_one(tmp_path: Path) -> None:
     assert len(folders(tmp_path)) == 1
 
 
-def test_the_second_start_runs_no_program_and_takes_no_time(
-    tmp_path: Path, no_children: Callable[[], None]
-) -> None:
+def test_the_second_start_runs_no_program(tmp_path: Path, no_children: Callable[[], None]) -> None:
     chosen = settings(tmp_path)
     first = built(chosen, model("small==1.0"))
     no_children()
 
-    started = time.monotonic()
     second = built(chosen, model("small==1.0"))
 
     assert second == first
-    assert time.monotonic() - started < 0.5
 
 
 def test_what_the_server_has_is_not_built(tmp_path: Path, no_children: Callable[[], None]) -> None:

@@ -375,7 +375,7 @@ def test_what_a_model_started_ends_with_its_worker(tmp_path: Path) -> None:
 
     run(test)
 
-    until(lambda: not runs(started[0]), 10, "the model's own process has ended")
+    until(lambda: not runs(started[0]), 60, "the model's own process has ended")
 
 
 def runs(pid: int) -> bool:
