@@ -72,7 +72,7 @@ def champion(registry, tmp_path_factory):
 def test_an_alias_is_served_under_the_name_of_the_model(champion, registry):
     server, _ = champion
     _, logged = registry
-    assert predictions(server, "wine") == logged[0]["expected"]
+    assert predictions(server, "wine") == pytest.approx(logged[0]["expected"], rel=1e-12)
 
 
 def test_neither_the_server_nor_its_workers_import_mlflow(champion):
@@ -101,7 +101,9 @@ def test_a_model_of_the_registry_is_served_while_its_download_lasts(
     with serving(
         uri.format(**model), env={**env, "HEADRACE_HOME": str(tmp_path)}, timeout=STARTED
     ) as server:
-        assert predictions(server, name.format(**model)) == model["expected"]
+        assert predictions(server, name.format(**model)) == pytest.approx(
+            model["expected"], rel=1e-12
+        )
         assert list(downloads.rglob("MLmodel"))
     assert not list(downloads.iterdir())
 
@@ -177,4 +179,4 @@ def test_a_plugin_loads_a_model_of_the_registry(uri, registry, tmp_path):
     ) as server:
         answer = ask(server.http, "POST", "/api/predict", rows)
 
-    assert answer.json == logged[0]["expected"]
+    assert answer.json == pytest.approx(logged[0]["expected"], rel=1e-12)
