@@ -9,7 +9,7 @@ from headrace.compat.mlserver import types
 from headrace.compat.mlserver.codecs.lists import ListElement
 from headrace.compat.mlserver.codecs.numpy import to_datatype, to_dtype
 from headrace.compat.mlserver.codecs.utils import InputOrOutput
-from headrace.runtimes import IMPLEMENTATIONS
+from headrace.runtimes import catalog
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,10 @@ from headrace.runtimes import IMPLEMENTATIONS
     ],
 )
 def test_a_runtime_of_mlserver_may_be_named_by_its_module(package, module, name):
-    assert IMPLEMENTATIONS[f"{package}.{module}.{name}"] == IMPLEMENTATIONS[f"{package}.{name}"]
+    found = catalog.find(f"{package}.{module}.{name}")
+
+    assert found is not None
+    assert found == catalog.find(f"{package}.{name}")
 
 
 def test_codecs_of_users_find_the_types_they_annotate_with():

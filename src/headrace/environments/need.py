@@ -19,26 +19,16 @@ from headrace.environments.lines import Line
 from headrace.environments.mlflow_files import Saved
 from headrace.environments.probe import OLDEST
 from headrace.errors import InvalidModel, shorten
+from headrace.runtimes import catalog
+from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 
 # Part of every key: raise it when the same need is to be built differently.
 SCHEMA = 1
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-MLFLOW_RUNTIMES = (
-    "mlflow",
-    "headrace.runtimes.mlflow:MLflowRuntime",
-    "mlserver_mlflow.MLflowRuntime",
-    "mlserver_mlflow.runtime.MLflowRuntime",
-)
-# Their models are loaded without MLflow; see `headrace.runtimes.mlflow_native`.
-NATIVE_LOADERS = (
-    "mlflow.catboost",
-    "mlflow.lightgbm",
-    "mlflow.onnx",
-    "mlflow.sklearn",
-    "mlflow.xgboost",
-)
+# What a folder with an `MLmodel` file gets without a settings file is the class itself.
+MLFLOW_RUNTIMES = (*MLFLOW.names, MLFLOW.class_path)
 
 _VERSION = re.compile(r"={0,2}\s*(\d+)\.(\d+)(\.[\w*]+)*$")
 
@@ -78,7 +68,7 @@ class Need:
         found = [line.requirement for line in self.lines if line.requirement is not None]
         # What is asked for under a condition may be left out.
         named = {canonicalize_name(each.name) for each in found if each.marker is None}
-        wanted = ["numpy", "pyyaml"] if self.mlflow else ["numpy"]
+        wanted = ["numpy", *(MLFLOW.requirements if self.mlflow else ())]
         return [name for name in wanted if name not in named]
 
 
@@ -96,9 +86,13 @@ def of_model(settings: ModelSettings) -> Need:
         _python(settings.environment, saved),
         tuple(_lines(settings, saved)),
         is_mlflow,
-        is_mlflow and saved.loader in NATIVE_LOADERS and not saved.is_configured,
+        is_mlflow and _is_native(saved),
         () if replaced else saved.conda_only,
     )
+
+
+def _is_native(saved: Saved) -> bool:
+    return catalog.mlflow_reader(saved.loader) is not None and not saved.is_configured
 
 
 def _lines(settings: ModelSettings, saved: Saved) -> list[Line]:

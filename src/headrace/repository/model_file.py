@@ -19,9 +19,11 @@ from headrace.repository.artifacts import is_uri
 from headrace.repository.names import checked_name, checked_version
 from headrace.repository.plugin_argument import PluginArgument
 from headrace.repository.settings_file import converted, read_object
+from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 
-MLFLOW_RUNTIME = "headrace.runtimes.mlflow:MLflowRuntime"
+# By its class, so that modules in the folder and in the working directory are found as well.
+MLFLOW_RUNTIME = MLFLOW.class_path
 SETTINGS_FILE = "model-settings.json"
 PREFIXES = ("HEADRACE_MODEL_", "MLSERVER_MODEL_")
 DEFAULT = "default"

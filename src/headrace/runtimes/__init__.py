@@ -14,52 +14,10 @@ from typing import Any
 from headrace.compat import alias
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
 from headrace.model import Model
-from headrace.runtimes import import_path
+from headrace.runtimes import catalog, import_path
 from headrace.runtimes.import_lock import IMPORTS
 from headrace.runtimes.plugin import PluginRuntime, is_plugin
 from headrace.settings import ModelSettings
-
-_SKLEARN = "headrace.runtimes.sklearn:SKLearnRuntime"
-_XGBOOST = "headrace.runtimes.xgboost:XGBoostRuntime"
-_LIGHTGBM = "headrace.runtimes.lightgbm:LightGBMRuntime"
-_CATBOOST = "headrace.runtimes.catboost:CatBoostRuntime"
-_ONNX = "headrace.runtimes.onnx:OnnxRuntime"
-_MLFLOW = "headrace.runtimes.mlflow:MLflowRuntime"
-_PYTORCH = "headrace.runtimes.pytorch:PyTorchRuntime"
-_KERAS = "headrace.runtimes.keras:KerasRuntime"
-_TENSORFLOW = "headrace.runtimes.tensorflow:TensorFlowRuntime"
-_SPARK = "headrace.runtimes.spark:SparkRuntime"
-_HUGGINGFACE = "headrace.runtimes.huggingface:HuggingFaceRuntime"
-
-IMPLEMENTATIONS: dict[str, str] = {
-    "sklearn": _SKLEARN,
-    "xgboost": _XGBOOST,
-    "lightgbm": _LIGHTGBM,
-    "catboost": _CATBOOST,
-    "onnx": _ONNX,
-    "mlflow": _MLFLOW,
-    "pytorch": _PYTORCH,
-    "keras": _KERAS,
-    "tensorflow": _TENSORFLOW,
-    "huggingface": _HUGGINGFACE,
-    "spark": _SPARK,
-    "mlserver_sklearn.SKLearnModel": _SKLEARN,
-    "mlserver_xgboost.XGBoostModel": _XGBOOST,
-    "mlserver_lightgbm.LightGBMModel": _LIGHTGBM,
-    "mlserver_catboost.CatboostModel": _CATBOOST,
-    "mlserver_onnx.OnnxModel": _ONNX,
-    "mlserver_mlflow.MLflowRuntime": _MLFLOW,
-    "mlserver_huggingface.HuggingFaceRuntime": _HUGGINGFACE,
-    "mlserver_mllib.MLlibModel": _SPARK,
-    # Where MLServer's packages keep their classes; its documentation uses these names too.
-    "mlserver_sklearn.sklearn.SKLearnModel": _SKLEARN,
-    "mlserver_xgboost.xgboost.XGBoostModel": _XGBOOST,
-    "mlserver_lightgbm.lightgbm.LightGBMModel": _LIGHTGBM,
-    "mlserver_catboost.catboost.CatboostModel": _CATBOOST,
-    "mlserver_mlflow.runtime.MLflowRuntime": _MLFLOW,
-    "mlserver_huggingface.runtime.HuggingFaceRuntime": _HUGGINGFACE,
-    "mlserver_mllib.mllib.MLlibModel": _SPARK,
-}
 
 
 def create(settings: ModelSettings) -> Model:
@@ -74,7 +32,7 @@ def create(settings: ModelSettings) -> Model:
         InvalidModel: there is no such module or class, or it is no `Model`.
         LoadFailed: its module or its constructor raised.
     """
-    known = IMPLEMENTATIONS.get(settings.implementation)
+    known = catalog.find(settings.implementation)
     # Where modules are looked for is the same for all threads.
     with IMPORTS.held():
         if known is None:
@@ -82,7 +40,7 @@ def create(settings: ModelSettings) -> Model:
             import_path.put_working_directory()
             if settings.folder:
                 import_path.put_first(settings.folder)
-        cls = _find(known or _importable(settings))
+        cls = _find(known.class_path if known else _importable(settings))
     make = getattr(cls, "from_settings", cls)
     if make is cls and is_plugin(cls):
         make = partial(PluginRuntime.of, cls)
@@ -109,15 +67,12 @@ def own_modules(settings: ModelSettings) -> dict[str, str]:
     A process has room for one module of a name. Models that bring different ones must not share
     it: one that imports late, or reads a pickle, would get the other's.
     """
-    known = IMPLEMENTATIONS.get(settings.implementation)
-    folders = []
-    if known in (None, _PYTORCH):
-        folders.append(settings.folder)
-    if known is None:
+    known = catalog.find(settings.implementation)
+    if known is not None:
+        folders = known.module_folders(settings)
+    else:
         file = settings.implementation.rpartition(":")[0]
-        folders.append(os.path.dirname(os.path.join(settings.folder, file)))
-    elif known == _MLFLOW:
-        folders.append(os.path.join(settings.uri or settings.folder, "code"))
+        folders = [settings.folder, os.path.dirname(os.path.join(settings.folder, file))]
     found: dict[str, str] = {}
     for folder in filter(None, folders):
         found.update(import_path.modules_in(folder))
@@ -154,7 +109,7 @@ def _find(implementation: str) -> Any:
     if not colon:
         module_name, _, name = implementation.rpartition(".")
     if not module_name or not name:
-        runtimes = ", ".join(known for known in IMPLEMENTATIONS if "." not in known)
+        runtimes = ", ".join(entry.name for entry in catalog.RUNTIMES)
         raise InvalidModel(
             f"implementation '{shown}' is neither a runtime ({runtimes}) nor of the form "
             "module:Class"

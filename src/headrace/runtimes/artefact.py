@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDependency
+from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
 
 
-def require(module: str, extra: str) -> Any:
-    """Import a framework.
+def require(module: str, runtime: str) -> Any:
+    """Import a framework, or what else the extra of the runtime of that name installs.
 
     Raises:
         MissingDependency: it is not installed; the message is the install command.
@@ -24,7 +25,7 @@ def require(module: str, extra: str) -> Any:
         if error.name != module.partition(".")[0]:
             raise
         raise MissingDependency(
-            f"{module.partition('.')[0]} is not installed: pip install 'headrace[{extra}]'"
+            f"{module.partition('.')[0]} is not installed: {catalog.named(runtime).install}"
         ) from error
 
 

@@ -21,6 +21,7 @@ from headrace.protocol.messages import (
 )
 from headrace.runtimes import (
     artefact,
+    catalog,
     huggingface_answer,
     huggingface_call,
     huggingface_media,
@@ -30,6 +31,7 @@ from headrace.runtimes import (
 from headrace.settings import ModelSettings
 
 OUTPUT = "output"
+_ALIASES = catalog.named("huggingface").mlserver_aliases
 # While it makes a model, Transformers changes PyTorch for the whole process: which functions fill
 # its weights, and their default type.
 _MAKING = threading.Lock()
@@ -95,8 +97,7 @@ class HuggingFaceRuntime(Model):
         self._fixed_size = huggingface_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
         # The answers to merged requests are told apart by their rows.
-        named = self.settings.implementation.startswith("mlserver_huggingface")
-        self._spreads = named and not self._merged
+        self._spreads = self.settings.implementation in _ALIASES and not self._merged
 
     def unload(self) -> None:
         self._pipeline = None

@@ -19,7 +19,7 @@ from headrace.protocol.messages import (
     ModelMetadata,
     TensorMetadata,
 )
-from headrace.runtimes import array_inputs, artefact
+from headrace.runtimes import array_inputs, artefact, catalog
 from headrace.runtimes.array_inputs import Spec
 
 FILES = ("model.keras", "model.h5", "data/model.keras")
@@ -129,7 +129,7 @@ def _choose_backend(wanted: str | None) -> None:
     if wanted is None or not importlib.util.find_spec(wanted):
         raise MissingDependency(
             f"Keras needs {wanted or 'one of ' + ', '.join(_BACKENDS)}: "
-            "pip install 'headrace[keras]'"
+            f"{catalog.named('keras').install}"
         )
     os.environ["KERAS_BACKEND"] = wanted
 

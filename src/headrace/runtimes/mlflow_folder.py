@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from headrace.errors import InvalidModel, MissingDependency
-from headrace.runtimes import artefact, import_path
+from headrace.runtimes import artefact, catalog, import_path
 from headrace.settings import ModelSettings
 
 _LARGEST = 16 * 1024 * 1024
@@ -68,7 +68,7 @@ def _read(path: str, name: str) -> dict[str, Any]:
         import yaml
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            "PyYAML is needed to read MLflow models: pip install 'headrace[mlflow]'"
+            f"PyYAML is needed to read MLflow models: {catalog.MLFLOW.install}"
         ) from error
     try:
         if os.path.getsize(path) > _LARGEST:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import pkgutil
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import InvalidModel
-from headrace.runtimes import artefact, mlflow_onnx, refusal
+from headrace.runtimes import artefact, catalog, mlflow_onnx, refusal
 from headrace.runtimes.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
@@ -37,11 +38,15 @@ def load(folder: MLflowFolder) -> Native | None:
     pyfunc = folder.pyfunc
     if pyfunc.get("config"):
         return None
-    reader = _LOADERS.get(pyfunc.get("loader_module", ""))
-    return reader(folder, pyfunc) if reader else None
+    reader = catalog.mlflow_reader(pyfunc.get("loader_module", ""))
+    if reader is None:
+        return None
+    read: Callable[[MLflowFolder, dict[str, Any]], Native | None] = pkgutil.resolve_name(reader)
+    return read(folder, pyfunc)
 
 
-def _sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A scikit-learn model, from a pickle, cloudpickle, joblib or skops file."""
     flavor = folder.flavors.get("sklearn")
     method = pyfunc.get("predict_fn") or "predict"
     name = pyfunc.get("model_path") or pyfunc.get("data")
@@ -68,7 +73,8 @@ def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any],
     return artefact.read(what, load)
 
 
-def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+def read_xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A Booster or an estimator of XGBoost."""
     flavor = folder.flavors.get("xgboost")
     if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
         return None
@@ -95,7 +101,8 @@ def _xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     )
 
 
-def _lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+def read_lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A Booster of LightGBM, or one of its estimators from a pickle, cloudpickle or skops file."""
     flavor = folder.flavors.get("lightgbm")
     if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
         return None
@@ -113,7 +120,8 @@ def _lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     return Native(lambda value, params: model.predict(value))
 
 
-def _catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A CatBoost model, from any format that CatBoost saves in."""
     flavor = folder.flavors.get("catboost")
     name = (flavor or {}).get("model_type")
     if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
@@ -126,7 +134,8 @@ def _catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     return Native(lambda value, params: model.predict(value))
 
 
-def _onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+def read_onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """An ONNX graph, run by ONNX Runtime."""
     if pyfunc.get("predict_fn", "predict") != "predict":
         return None
     graph = mlflow_onnx.load(folder)
@@ -146,12 +155,3 @@ def _check_allowed() -> None:
     for switch in ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"):
         if os.environ.get(switch, "true").lower() in ("false", "0"):
             raise InvalidModel(f"the model's file may run code, which {switch} forbids")
-
-
-_LOADERS: dict[str, Callable[[MLflowFolder, dict[str, Any]], Native | None]] = {
-    "mlflow.catboost": _catboost,
-    "mlflow.lightgbm": _lightgbm,
-    "mlflow.onnx": _onnx,
-    "mlflow.sklearn": _sklearn,
-    "mlflow.xgboost": _xgboost,
-}

@@ -17,10 +17,11 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.tensor import Tensor
-from headrace.runtimes import artefact, onnx_session
+from headrace.runtimes import artefact, catalog, onnx_session
 
 FILES = ("model.onnx",)
 PREDICT = "predict"
+_ALIASES = catalog.named("onnx").mlserver_aliases
 _DATATYPES = {
     "bool": "BOOL",
     **{f"{u}int{bits}": f"{u}int{bits}".upper() for u in ("", "u") for bits in (8, 16, 32, 64)},
@@ -87,7 +88,7 @@ class OnnxRuntime(Model):
 
     def _default(self) -> list[str]:
         # Who comes from that runtime knows one output of this name.
-        if self.settings.implementation.startswith("mlserver_onnx"):
+        if self.settings.implementation in _ALIASES:
             return [PREDICT]
         return self._names
 

@@ -53,7 +53,7 @@ class PyTorchRuntime(Model):
     platform = "pytorch"
 
     def load(self) -> None:
-        torch = artefact.require("torch", "torch")
+        torch = artefact.require("torch", "pytorch")
         torch_device.set_threads(self.settings.extra)
         self._device = torch_device.choose(self.settings.extra)
         path = artefact.locate(self.settings, FILES)

@@ -11,6 +11,7 @@ import os
 import sys
 
 from headrace.errors import LoadFailed, MissingDependency, shorten
+from headrace.runtimes.catalog import MLFLOW
 
 
 def fetch(uri: str, folder: str) -> dict[str, str]:
@@ -23,7 +24,7 @@ def fetch(uri: str, folder: str) -> dict[str, str]:
     except ImportError:
         return _failure(
             MissingDependency.kind,
-            f"'{uri}' needs the MLflow client: pip install 'headrace[mlflow]'",
+            f"'{uri}' needs the MLflow client: {MLFLOW.install}",
         )
     try:
         path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)

@@ -10,7 +10,6 @@ import pytest
 from headrace.environments import need
 from headrace.environments.need import RUNNING, Need
 from headrace.errors import LoadFailed
-from headrace.runtimes import IMPLEMENTATIONS, mlflow_native
 from headrace.settings import ModelSettings
 
 SKLEARN = "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n"
@@ -139,14 +138,6 @@ def test_native_models_are_those_that_load_without_mlflow(
     tmp_path: Path, mlmodel: str, implementation: str, native: bool
 ) -> None:
     assert of(saved(tmp_path, mlmodel), implementation).native is native
-
-
-def test_the_lists_of_native_loaders_and_of_runtimes_agree() -> None:
-    runtime = IMPLEMENTATIONS["mlflow"]
-    names = {name for name, known in IMPLEMENTATIONS.items() if known == runtime}
-
-    assert set(need.NATIVE_LOADERS) == set(mlflow_native._LOADERS)
-    assert set(need.MLFLOW_RUNTIMES) == names | {runtime}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""The catalogue of runtimes: one row for each, from which every other list of them derives.
+
+Importing it loads no runtime and no framework. `tests/unit/runtimes/test_catalog.py` says where
+`pyproject.toml` and the pages have to follow a row.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Callable
+
+from headrace.settings import ModelSettings
+
+
+def _no_folders(settings: ModelSettings) -> list[str]:
+    return []
+
+
+def _settings_folder(settings: ModelSettings) -> list[str]:
+    return [settings.folder]
+
+
+def _logged_code(settings: ModelSettings) -> list[str]:
+    return [os.path.join(settings.uri or settings.folder, "code")]
+
+
+@dataclass(frozen=True)
+class RuntimeEntry:
+    """What is known of a runtime before it is imported.
+
+    `name` is its `implementation` in a settings file, `mlserver_aliases` are the names that
+    MLServer's users write there instead. `class_path` is `module:Class`. `extra` is the one of
+    ours that installs its `frameworks`, the top-level modules that it imports to load a model.
+
+    `mlflow_readers` has an entry for each of MLflow's loader modules whose models are loaded
+    without MLflow: the function that does it, as `module:function`. It takes the folder and its
+    `python_function` flavor, and returns a `headrace.runtimes.mlflow_native.Native`, or None
+    where MLflow has to load the model after all.
+
+    `requirements` are the packages that a worker of such models needs besides numpy and what
+    the models ask for. `module_folders` gives the folders whose modules belong to a model.
+    """
+
+    name: str
+    class_path: str
+    extra: str
+    frameworks: tuple[str, ...]
+    mlserver_aliases: tuple[str, ...] = ()
+    mlflow_readers: dict[str, str] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    module_folders: Callable[[ModelSettings], list[str]] = _no_folders
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every `implementation` that means this runtime."""
+        return (self.name, *self.mlserver_aliases)
+
+    @property
+    def install(self) -> str:
+        """The command that installs its frameworks."""
+        return f"pip install 'headrace[{self.extra}]'"
+
+
+# MLServer's documentation uses two names: that of the package, and that of the module in it.
+RUNTIMES: tuple[RuntimeEntry, ...] = (
+    RuntimeEntry(
+        name="sklearn",
+        class_path="headrace.runtimes.sklearn:SKLearnRuntime",
+        extra="sklearn",
+        frameworks=("sklearn",),
+        mlserver_aliases=(
+            "mlserver_sklearn.SKLearnModel",
+            "mlserver_sklearn.sklearn.SKLearnModel",
+        ),
+        mlflow_readers={"mlflow.sklearn": "headrace.runtimes.mlflow_native:read_sklearn"},
+    ),
+    RuntimeEntry(
+        name="xgboost",
+        class_path="headrace.runtimes.xgboost:XGBoostRuntime",
+        extra="xgboost",
+        frameworks=("xgboost",),
+        mlserver_aliases=(
+            "mlserver_xgboost.XGBoostModel",
+            "mlserver_xgboost.xgboost.XGBoostModel",
+        ),
+        mlflow_readers={"mlflow.xgboost": "headrace.runtimes.mlflow_native:read_xgboost"},
+    ),
+    RuntimeEntry(
+        name="lightgbm",
+        class_path="headrace.runtimes.lightgbm:LightGBMRuntime",
+        extra="lightgbm",
+        frameworks=("lightgbm",),
+        mlserver_aliases=(
+            "mlserver_lightgbm.LightGBMModel",
+            "mlserver_lightgbm.lightgbm.LightGBMModel",
+        ),
+        mlflow_readers={"mlflow.lightgbm": "headrace.runtimes.mlflow_native:read_lightgbm"},
+    ),
+    RuntimeEntry(
+        name="catboost",
+        class_path="headrace.runtimes.catboost:CatBoostRuntime",
+        extra="catboost",
+        frameworks=("catboost",),
+        mlserver_aliases=(
+            "mlserver_catboost.CatboostModel",
+            "mlserver_catboost.catboost.CatboostModel",
+        ),
+        mlflow_readers={"mlflow.catboost": "headrace.runtimes.mlflow_native:read_catboost"},
+    ),
+    RuntimeEntry(
+        name="onnx",
+        class_path="headrace.runtimes.onnx:OnnxRuntime",
+        extra="onnx",
+        frameworks=("onnxruntime",),
+        mlserver_aliases=("mlserver_onnx.OnnxModel",),
+        mlflow_readers={"mlflow.onnx": "headrace.runtimes.mlflow_native:read_onnx"},
+    ),
+    RuntimeEntry(
+        name="mlflow",
+        class_path="headrace.runtimes.mlflow:MLflowRuntime",
+        extra="mlflow",
+        frameworks=("mlflow",),
+        mlserver_aliases=("mlserver_mlflow.MLflowRuntime", "mlserver_mlflow.runtime.MLflowRuntime"),
+        # Reads the `MLmodel` file, where MLflow itself is not needed either.
+        requirements=("pyyaml",),
+        module_folders=_logged_code,
+    ),
+    RuntimeEntry(
+        name="pytorch",
+        class_path="headrace.runtimes.pytorch:PyTorchRuntime",
+        extra="torch",
+        frameworks=("torch",),
+        # The class of a pickled module, or of one whose weights are loaded, lies there.
+        module_folders=_settings_folder,
+    ),
+    RuntimeEntry(
+        name="keras",
+        class_path="headrace.runtimes.keras:KerasRuntime",
+        extra="keras",
+        frameworks=("keras",),
+    ),
+    RuntimeEntry(
+        name="tensorflow",
+        class_path="headrace.runtimes.tensorflow:TensorFlowRuntime",
+        extra="tensorflow",
+        frameworks=("tensorflow",),
+    ),
+    RuntimeEntry(
+        name="huggingface",
+        class_path="headrace.runtimes.huggingface:HuggingFaceRuntime",
+        extra="huggingface",
+        frameworks=("torch", "transformers"),
+        mlserver_aliases=(
+            "mlserver_huggingface.HuggingFaceRuntime",
+            "mlserver_huggingface.runtime.HuggingFaceRuntime",
+        ),
+    ),
+    RuntimeEntry(
+        name="spark",
+        class_path="headrace.runtimes.spark:SparkRuntime",
+        extra="spark",
+        frameworks=("pyspark",),
+        mlserver_aliases=("mlserver_mllib.MLlibModel", "mlserver_mllib.mllib.MLlibModel"),
+    ),
+)
+
+
+def find(implementation: str) -> RuntimeEntry | None:
+    """The runtime that an `implementation` names; None where it names a user's class."""
+    return next((entry for entry in RUNTIMES if implementation in entry.names), None)
+
+
+def named(name: str) -> RuntimeEntry:
+    """The runtime of this `name`.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for entry in RUNTIMES:
+        if entry.name == name:
+            return entry
+    raise KeyError(name)
+
+
+def mlflow_reader(loader: str) -> str | None:
+    """What reads the models of one of MLflow's loader modules, as `module:function`.
+
+    None where only MLflow can.
+    """
+    readers = (entry.mlflow_readers.get(loader) for entry in RUNTIMES)
+    return next((reader for reader in readers if reader is not None), None)
+
+
+MLFLOW = named("mlflow")

@@ -1,0 +1,106 @@
+"""The catalogue of runtimes: what follows from a row by itself, and what has to follow it."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.environments import need
+from headrace.errors import InvalidModel, MissingDependency
+from headrace.model import Model
+from headrace.runtimes import artefact, catalog, create, mlflow_native, own_modules
+from headrace.runtimes.catalog import MLFLOW, RUNTIMES, RuntimeEntry
+from headrace.runtimes.mlflow_folder import MLflowFolder
+from headrace.settings import ModelSettings
+
+each_runtime = pytest.mark.parametrize("entry", RUNTIMES, ids=[entry.name for entry in RUNTIMES])
+
+
+def test_the_catalogue_imports_the_standard_library_and_the_settings_only() -> None:
+    tree = ast.parse(Path(catalog.__file__).read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+
+    assert imported - sys.stdlib_module_names == {"headrace.settings"}
+
+
+@each_runtime
+def test_the_class_of_a_row_is_a_model_even_where_its_framework_is_missing(
+    entry: RuntimeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for framework in entry.frameworks:
+        monkeypatch.setitem(sys.modules, framework, None)
+
+    assert issubclass(pkgutil.resolve_name(entry.class_path), Model)
+
+
+def test_no_two_runtimes_share_a_name() -> None:
+    counted = Counter(name for entry in RUNTIMES for name in (*entry.names, entry.class_path))
+
+    shared = [name for name, times in counted.items() if times > 1]
+    assert shared == [], "each name may be in one row of the catalogue only"
+
+
+def test_each_loader_of_mlflow_has_one_reader_that_exists() -> None:
+    readers = [reader for entry in RUNTIMES for reader in entry.mlflow_readers.items()]
+
+    assert len({loader for loader, _ in readers}) == len(readers)
+    assert all(callable(pkgutil.resolve_name(reader)) for _, reader in readers)
+
+
+def test_a_new_row_is_served_without_another_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kite(Model):
+        pass
+
+    kites: Any = types.ModuleType("kites")
+    kites.Kite, kites.read = Kite, lambda folder, pyfunc: mlflow_native.Native(str)
+    monkeypatch.setitem(sys.modules, "kites", kites)
+    row = RuntimeEntry(
+        name="kite",
+        class_path="kites:Kite",
+        extra="kites",
+        frameworks=("kite_framework",),
+        mlserver_aliases=("mlserver_kite.KiteModel",),
+        mlflow_readers={"mlflow.kite": "kites:read"},
+        module_folders=lambda settings: [settings.folder],
+    )
+    monkeypatch.setattr(catalog, "RUNTIMES", (*RUNTIMES, row))
+    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "MLmodel").write_text("flavors: {python_function: {loader_module: mlflow.kite}}")
+    saved = ModelSettings("m", "mlflow", uri=str(tmp_path))
+
+    for name in row.names:
+        settings = ModelSettings("m", name, folder=str(tmp_path))
+        assert type(create(settings)) is Kite
+        assert list(own_modules(settings)) == ["beside"]
+    assert need.of_model(saved).native
+    assert mlflow_native.load(MLflowFolder(saved)) == mlflow_native.Native(str)
+    with pytest.raises(MissingDependency, match=r"pip install 'headrace\[kites\]'"):
+        artefact.require("kite_framework", "kite")
+    with pytest.raises(InvalidModel, match=r"neither a runtime \(.*, kite\)"):
+        create(ModelSettings("m", "unknown"))
+
+
+@pytest.mark.parametrize("implementation", [*MLFLOW.names, MLFLOW.class_path])
+def test_a_model_needs_what_reads_mlmodel_whichever_way_its_runtime_is_named(
+    tmp_path: Path, implementation: str
+) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+
+    assert need.of_model(ModelSettings("m", implementation, uri=str(tmp_path))).installed() == [
+        "numpy",
+        *MLFLOW.requirements,
+    ]
