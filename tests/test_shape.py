@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import headrace
+from headrace.runtimes.catalog import RUNTIMES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -28,11 +29,8 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*([^)\s]+)\s*\)")
 # Loaded by `import headrace` alone, standard library included; numpy brings most of them.
 MOST_MODULES = 300
 HEAVY = [
-    "mlflow",
+    *sorted({framework for entry in RUNTIMES for framework in entry.frameworks}),
     "pandas",
-    "sklearn",
-    "xgboost",
-    "torch",
     "pyarrow",
     "starlette",
     "uvicorn",

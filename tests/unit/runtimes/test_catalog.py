@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 import sys
+import tomllib
 import types
 from collections import Counter
 from pathlib import Path
@@ -20,7 +22,21 @@ from headrace.runtimes.catalog import MLFLOW, RUNTIMES, RuntimeEntry
 from headrace.runtimes.mlflow_folder import MLflowFolder
 from headrace.settings import ModelSettings
 
+ROOT = Path(__file__).parents[3]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
 each_runtime = pytest.mark.parametrize("entry", RUNTIMES, ids=[entry.name for entry in RUNTIMES])
+
+
+def extras_in(extra: str) -> set[str]:
+    """The extras that one of ours installs, itself included."""
+    found = {extra}
+    for requirement in EXTRAS[extra]:
+        for listed in re.findall(r"^headrace\[([\w,-]+)\]", requirement):
+            for name in listed.split(","):
+                found |= extras_in(name)
+    return found
 
 
 def test_the_catalogue_imports_the_standard_library_and_the_settings_only() -> None:
@@ -104,3 +120,29 @@ def test_a_model_needs_what_reads_mlmodel_whichever_way_its_runtime_is_named(
         "numpy",
         *MLFLOW.requirements,
     ]
+
+
+@each_runtime
+def test_the_extra_of_a_row_is_in_pyproject(entry: RuntimeEntry) -> None:
+    assert entry.extra in EXTRAS, (
+        f"add the extra '{entry.extra}' to [project.optional-dependencies] of pyproject.toml"
+    )
+
+
+@each_runtime
+def test_the_extra_of_a_row_is_installed_for_the_tests(entry: RuntimeEntry) -> None:
+    assert entry.extra in extras_in("test-runtimes"), (
+        f"add '{entry.extra}' to the extra 'test-runtimes' of pyproject.toml, or to 'test'"
+    )
+
+
+@each_runtime
+def test_the_frameworks_of_a_row_are_kept_out_of_the_front_process(entry: RuntimeEntry) -> None:
+    contracts = {each["name"]: each for each in PROJECT["tool"]["importlinter"]["contracts"]}
+    forbidden = contracts["the front process imports no model framework"]["forbidden_modules"]
+
+    missing = set(entry.frameworks) - set(forbidden)
+    assert not missing, (
+        f"add {sorted(missing)} to forbidden_modules of the contract "
+        "'the front process imports no model framework' in pyproject.toml"
+    )
