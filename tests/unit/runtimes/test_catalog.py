@@ -9,6 +9,7 @@ import sys
 import tomllib
 import types
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,32 @@ from headrace.settings import ModelSettings
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+REFERENCE = ROOT / "docs/reference/frameworks.md"
 
 each_runtime = pytest.mark.parametrize("entry", RUNTIMES, ids=[entry.name for entry in RUNTIMES])
+
+
+def table() -> str:
+    """The table of runtimes for the reference."""
+    rows = [
+        "| `implementation` | MLServer's names | MLflow flavors served natively | install |",
+        "|---|---|---|---|",
+    ]
+    for entry in RUNTIMES:
+        flavors = [loader.removeprefix("mlflow.") for loader in entry.mlflow_readers]
+        cells = [[entry.name], entry.mlserver_aliases, flavors, [f"headrace[{entry.extra}]"]]
+        written = [", ".join(f"`{word}`" for word in words) or "-" for words in cells]
+        rows.append(f"| {' | '.join(written)} |")
+    return "\n".join(rows)
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """The files that mention runtimes and extras by name: their paths and texts."""
+    paths = [ROOT / "pyproject.toml", ROOT / "README.md"]
+    for folder, pattern in [("docs", "*.md"), ("examples", "*.md"), ("examples", "*settings.json")]:
+        paths += (ROOT / folder).rglob(pattern)
+    for path in paths:
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 
 def extras_in(extra: str) -> set[str]:
@@ -146,3 +171,43 @@ def test_the_frameworks_of_a_row_are_kept_out_of_the_front_process(entry: Runtim
         f"add {sorted(missing)} to forbidden_modules of the contract "
         "'the front process imports no model framework' in pyproject.toml"
     )
+
+
+def test_the_reference_has_the_table_of_the_catalogue() -> None:
+    page = REFERENCE.read_text(encoding="utf-8")
+
+    assert table() in page, (
+        f"replace the table of runtimes in {REFERENCE.relative_to(ROOT)} by:\n\n{table()}\n"
+    )
+
+
+@each_runtime
+def test_the_readme_names_the_extra_of_a_row(entry: RuntimeEntry) -> None:
+    install = (ROOT / "README.md").read_text().partition("\n## Install\n")[2].partition("\n## ")[0]
+
+    assert f"`{entry.extra}`" in install, f"add `{entry.extra}` to README.md, under Install"
+
+
+def test_every_name_of_mlserver_in_pages_and_examples_is_in_the_catalogue() -> None:
+    mentioned = [
+        (page, name)
+        for page, text in pages()
+        for name in re.findall(r"\bmlserver_\w+(?:\.\w+)*\.[A-Z]\w+", text)
+    ]
+
+    assert mentioned
+    unknown = [each for each in mentioned if catalog.find(each[1]) is None]
+    assert unknown == [], "correct these pages, or add the names to a row's mlserver_aliases"
+
+
+def test_every_extra_that_pages_and_pyproject_mention_exists() -> None:
+    mentioned = [
+        (page, extra)
+        for page, text in pages()
+        for listed in re.findall(r"\bheadrace\[([\w,-]+)\]", text)
+        for extra in listed.split(",")
+    ]
+
+    assert mentioned
+    unknown = [each for each in mentioned if each[1] not in EXTRAS]
+    assert unknown == [], "correct these files, or add the extras to pyproject.toml"
