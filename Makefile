@@ -69,7 +69,8 @@ fmt: $(VENV)/.installed ## Format, and mend what ruff can mend
 bench: $(VENV)/.installed ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.installed ## Check that every link between the pages leads somewhere
+docs: $(VENV)/.installed ## Render the page of settings, and check every link between the pages
+	PYTHONPATH=tests $(BIN)/python -m support.settings_page
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -13,23 +13,34 @@ from typing import Any
 
 MIB = 1024 * 1024
 
+# The batch size of models whose rows are independent and that do not say otherwise.
+DEFAULT_MAX_BATCH_SIZE = 256
 
-def _flag(default: Any, help: str, **extra: Any) -> Any:
-    """A server setting: its default, its help text, and how the command line shows it."""
-    return field(default=default, metadata={"help": help, **extra})
+
+def setting(default: Any, help: str, *, unit: str = "", unset: str = "", **extra: Any) -> Any:
+    """A field that says what it means, for `--help` and for docs/reference/settings.md.
+
+    `unit` is what a number counts. `unset` says what holds when nothing is set, where the default
+    cannot say it.
+    """
+    return field(default=default, metadata={"help": help, "unit": unit, "unset": unset, **extra})
 
 
 @dataclass(frozen=True)
 class CorsSettings:
-    """Which origins' pages may ask this server from a browser, and how; `max_age` is seconds."""
+    """Which cross-origin requests browsers may make; see Starlette's `CORSMiddleware`."""
 
-    allow_origins: tuple[str, ...] = ()
-    allow_origin_regex: str | None = None
-    allow_credentials: bool = False
-    allow_methods: tuple[str, ...] = ("GET",)
-    allow_headers: tuple[str, ...] = ()
-    expose_headers: tuple[str, ...] = ()
-    max_age: int = 600
+    allow_origins: tuple[str, ...] = setting(
+        (), "origins that may make requests, such as https://example.com; * allows every origin"
+    )
+    allow_origin_regex: str | None = setting(None, "regular expression for further such origins")
+    allow_credentials: bool = setting(False, "let requests carry cookies and credentials")
+    allow_methods: tuple[str, ...] = setting(("GET",), "allowed methods; * allows all of them")
+    allow_headers: tuple[str, ...] = setting((), "allowed request headers; * allows all of them")
+    expose_headers: tuple[str, ...] = setting((), "response headers that scripts may read")
+    max_age: int = setting(
+        600, "how long browsers may cache the answer to a preflight request", unit="seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -40,61 +51,117 @@ class ServerSettings:
     or `MLSERVER_HTTP_PORT`) and one key of `settings.json`.
     """
 
-    host: str = _flag("127.0.0.1", "address to listen on")
-    http_port: int = _flag(8080, "port of the HTTP door; 0 picks a free one for every listener")
-    grpc_port: int = _flag(8081, "port of the gRPC door; follows --http-port 0")
-    native_grpc: bool = _flag(
-        False, "carry gRPC by the native core: faster, but messages have no limit in memory"
+    host: str = setting("127.0.0.1", "address to listen on")
+    http_port: int = setting(
+        8080, "port for HTTP; 0 takes a free one, and so does every other port that is not set"
     )
-    metrics_port: int = _flag(8082, "port of the metrics listener; follows --http-port 0")
-    ready_fd: int | None = _flag(
-        None, "file descriptor that gets the addresses as one JSON line when ready"
+    grpc_port: int = setting(8081, "port for gRPC; 0 takes a free one")
+    native_grpc: bool = setting(
+        False,
+        "serve gRPC with the native core: faster, but it holds a message in memory before it "
+        "checks its size",
     )
-    parallel_workers: int = _flag(
-        1, "worker processes per environment; 0 runs models inside the server"
+    metrics_port: int = setting(8082, "port for metrics; 0 takes a free one")
+    ready_fd: int | None = setting(
+        None,
+        "file descriptor that the addresses are written to, as a line of JSON, once the server is "
+        "ready",
     )
-    max_body_size: int = _flag(64 * MIB, "largest request body, decoded, in bytes")
-    max_header_size: int = _flag(16 * 1024, "largest request head in bytes")
-    max_connections: int = _flag(10_000, "connections served at once; more are closed at once")
-    header_timeout: float = _flag(10.0, "seconds to receive a request head")
-    body_timeout: float = _flag(30.0, "seconds to receive a request body")
-    keep_alive_timeout: float = _flag(75.0, "seconds an idle connection is kept")
-    infer_timeout: float = _flag(60.0, "seconds one request may take, queueing included")
-    load_timeout: float = _flag(300.0, "seconds a model may take to load")
-    env_manager: str = _flag(
+    parallel_workers: int = setting(
+        1,
+        "worker processes for each environment; 0 runs models inside the server",
+        unit="processes",
+    )
+    max_body_size: int = setting(
+        64 * MIB,
+        "largest request body after decompression, and largest gRPC message",
+        unit="bytes",
+    )
+    max_header_size: int = setting(
+        16 * 1024, "largest request head, and largest metadata of a gRPC call", unit="bytes"
+    )
+    max_connections: int = setting(
+        10_000,
+        "HTTP connections that may be open at once; further ones are refused",
+        unit="connections",
+    )
+    header_timeout: float = setting(
+        10.0, "how long the head of a request may take to arrive", unit="seconds"
+    )
+    body_timeout: float = setting(
+        30.0,
+        "how long the body of a request may take to arrive, and how long an answer may wait for a "
+        "client that does not read it",
+        unit="seconds",
+    )
+    keep_alive_timeout: float = setting(
+        75.0, "how long an idle connection is kept open", unit="seconds"
+    )
+    infer_timeout: float = setting(
+        60.0, "how long a request may take, including the wait in the queue", unit="seconds"
+    )
+    load_timeout: float = setting(300.0, "how long a model may take to load", unit="seconds")
+    env_manager: str = setting(
         "auto",
-        "where models get their packages: local never builds an environment, uv builds one for "
-        "every model that says what it needs, auto only where the server's own does not suffice",
+        "where models get their packages: local always uses the server's environment, uv builds "
+        "one for every model that states its requirements, auto builds one only if the server's "
+        "does not meet them",
         choices=("auto", "local", "uv"),
     )
-    environments_dir: str | None = _flag(
-        None, "folder of built and unpacked environments, instead of $HEADRACE_HOME/environments"
+    environments_dir: str | None = setting(
+        None, "folder of built and unpacked environments", unset="$HEADRACE_HOME/environments"
     )
-    environment_timeout: float = _flag(1800.0, "seconds building one environment may take")
-    load_models_at_startup: bool = _flag(True, "load what is found; otherwise wait to be asked")
-    allow_repository_api: bool | None = _flag(
-        None, "let clients load and unload models; without it, only on a loopback address"
+    environment_timeout: float = setting(
+        1800.0, "how long building one environment may take", unit="seconds"
     )
-    server_name: str = _flag("headrace", "the server's name in its metadata")
-    server_version: str | None = _flag(None, "the version in its metadata, instead of ours")
-    extensions: tuple[str, ...] = _flag((), "protocol extensions to name beside ours, by commas")
-    root_path: str = _flag("", "path that a proxy in front strips off, for the OpenAPI document")
-    cors_settings: CorsSettings | None = _flag(
-        None, "what browsers may ask from pages of other origins, as JSON: allow_origins and so on"
+    load_models_at_startup: bool = setting(
+        True, "load all models at startup; otherwise each is loaded on request"
     )
-    metrics_endpoint: str | None = _flag(
-        "/metrics", "path of the metrics; empty switches them and their listener off"
+    allow_repository_api: bool | None = setting(
+        None, "let clients load and unload models", unset="on a loopback address only"
     )
-    max_queue_size: int = _flag(4096, "requests waiting for one model before 503")
-    max_queue_bytes: int = _flag(512 * MIB, "bytes of requests waiting for one model before 503")
-    drain_delay: float = _flag(0.0, "seconds to answer not-ready but keep accepting after SIGTERM")
-    drain_timeout: float = _flag(30.0, "seconds in-flight requests may take after SIGTERM")
-    log_level: str = _flag(
-        "info", "least severe level logged", choices=("debug", "info", "warning", "error")
+    server_name: str = setting("headrace", "name of the server in its metadata")
+    server_version: str | None = setting(
+        None, "version of the server in its metadata", unset="the version of Headrace"
     )
-    log_format: str = _flag(
+    extensions: tuple[str, ...] = setting(
+        (), "protocol extensions to add to those in the server's metadata, separated by commas"
+    )
+    root_path: str = setting(
+        "", "path prefix that a reverse proxy strips, for the OpenAPI document"
+    )
+    cors_settings: CorsSettings | None = setting(
+        None,
+        "which cross-origin requests browsers may make, as a JSON object",
+        unset="none",
+    )
+    metrics_endpoint: str | None = setting(
+        "/metrics", "path of the metrics; empty turns them and their port off"
+    )
+    max_queue_size: int = setting(
+        4096, "requests that may wait for one model; further ones get a 503", unit="requests"
+    )
+    max_queue_bytes: int = setting(
+        512 * MIB,
+        "total size of the requests that may wait for one model; further ones get a 503",
+        unit="bytes",
+    )
+    drain_delay: float = setting(
+        0.0,
+        "after SIGTERM, how long the server reports that it is not ready but accepts requests",
+        unit="seconds",
+    )
+    drain_timeout: float = setting(
+        30.0, "after SIGTERM, how long requests in flight may take to finish", unit="seconds"
+    )
+    log_level: str = setting(
+        "info",
+        "least severe level that is logged",
+        choices=("debug", "info", "warning", "error"),
+    )
+    log_format: str = setting(
         "auto",
-        "text for people, json for machines; auto asks the terminal",
+        "text for people, json for machines; auto is text on a terminal and json elsewhere",
         choices=("auto", "text", "json"),
     )
 

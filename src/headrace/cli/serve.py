@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import MISSING, fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -60,10 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     hints = get_type_hints(ServerSettings)
     for field in fields(ServerSettings):
-        shown = "" if field.default in (None, MISSING, "", ()) else f" (default {field.default})"
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            help=field.metadata["help"] + shown,
+            help=_help(field),
             **_takes(hints[field.name], field.metadata.get("choices")),
         )
 
@@ -147,6 +146,16 @@ def _loop_factory() -> Any:
     import uvloop
 
     return uvloop.new_event_loop
+
+
+def _help(field: Field[Any]) -> str:
+    """What a setting means, what it counts, and what holds when it is not set."""
+    meaning: str = field.metadata["help"]
+    default = field.metadata["unset"] or field.default
+    notes = [note for note in [field.metadata["unit"]] if note]
+    if default not in (None, "", ()):
+        notes.append(f"default {default}")
+    return f"{meaning} ({', '.join(notes)})" if notes else meaning
 
 
 def _takes(hint: Any, choices: tuple[str, ...] | None) -> dict[str, Any]:

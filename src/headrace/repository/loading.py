@@ -19,12 +19,10 @@ from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.signature import Signature
 from headrace.repository import artifacts
 from headrace.repository.served import ServedModel, State
-from headrace.settings import ModelSettings, ServerSettings
+from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace.repository")
 
-# The batch size of models whose rows are independent and that do not say otherwise.
-DEFAULT_MAX_BATCH_SIZE = 256
 # More at once only take turns on the processor, and each holds a thread and its memory.
 LOADS_AT_ONCE = 8
 

@@ -1,7 +1,4 @@
-"""One `model-settings.json`, or the environment in its place, as the settings of a model.
-
-Every key of MLServer's file is known here; docs/reference/mlserver.md says what each does.
-"""
+"""One `model-settings.json`, or the environment in its place, as the settings of a model."""
 
 from __future__ import annotations
 
@@ -9,13 +6,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.protocol.json_faults import syntax_fault
 from headrace.repository.artifacts import is_uri
+from headrace.repository.model_keys import HINTS, IGNORED, NESTED, Environment
 from headrace.repository.names import checked_name, checked_version
 from headrace.repository.plugin_argument import PluginArgument
 from headrace.repository.settings_file import converted, read_object
@@ -30,48 +28,6 @@ DEFAULT = "default"
 
 # Keys that say which model it is. Several files would all become the same model.
 IDENTITY = ("name", "uri", "version")
-
-
-class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What a model needs installed; see `ModelSettings.environment`."""
-
-    requirements: str | list[str] | None = None
-    packages: list[str] | None = None
-    python: str | None = None
-
-
-class Keys(msgspec.Struct):
-    """The keys in use, those of `parameters` included, for either source."""
-
-    implementation: str | None = None
-    name: str | None = None
-    platform: str | None = None
-    inputs: list[dict[str, Any]] | None = None
-    outputs: list[dict[str, Any]] | None = None
-    max_batch_size: int | None = None
-    max_batch_time: float | None = None
-    parallel_workers: int | None = None
-    instances: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    infer_timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    uri: str | None = None
-    version: str | int | None = None
-    content_type: str | None = None
-    extra: dict[str, Any] | None = None
-    format: str | None = None
-    environment: Environment | None = None
-    environment_path: str | None = None
-    environment_tarball: str | None = None
-    inference_pool_gid: str | None = None
-    autogenerate_inference_pool_gid: bool | None = None
-
-
-HINTS = get_type_hints(Keys, include_extras=True)
-NESTED = (
-    "uri", "version", "content_type", "extra", "format", "environment_path", "environment_tarball",
-    "inference_pool_gid", "autogenerate_inference_pool_gid",
-)  # fmt: skip
-# Accepted because MLServer's users have them in their files; docs say why they do nothing.
-IGNORED = ("versions", "warm_workers", "cache_enabled")
 
 
 @dataclass(frozen=True)
@@ -174,7 +130,7 @@ def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     nested = raw.pop("parameters", None) or {}
     if not isinstance(nested, dict):
         raise ConfigurationError(f"{file}: parameters: expected an object")
-    known = set(Keys.__struct_fields__)
+    known = HINTS.keys()
     top = {key: value for key, value in raw.items() if key in known and key not in NESTED}
     below = {key: nested[key] for key in NESTED if key in nested}
     given = {key: value for key, value in {**top, **below}.items() if value is not None}
@@ -185,7 +141,7 @@ def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     raw: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for key in Keys.__struct_fields__:
+    for key in HINTS:
         variable = next((p + key.upper() for p in PREFIXES if environ.get(p + key.upper())), None)
         if variable is None:
             continue
