@@ -34,7 +34,7 @@ DESCRIBED = {
 }
 
 
-# A connection may be idle for as long as other doors are being asked, on a slow machine for minutes.
+# A connection is idle while other doors are asked, on a slow machine for minutes.
 PATIENT = ("--keep-alive-timeout", 3600)
 
 
