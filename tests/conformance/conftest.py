@@ -34,6 +34,10 @@ DESCRIBED = {
 }
 
 
+# A connection is idle while other doors are asked, on a slow machine for minutes.
+PATIENT = ("--keep-alive-timeout", 3600)
+
+
 @pytest.fixture(scope="package")
 def models(tmp_path_factory):
     """A folder with the models `echo`, `double`, `fails` and `plugin`."""
@@ -50,14 +54,14 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="package")
 def announced(models):
     """The addresses of a server of these models."""
-    with serving(models, "--no-native-grpc") as server:
+    with serving(models, "--no-native-grpc", *PATIENT) as server:
         yield server.announced
 
 
 @pytest.fixture(scope="package")
 def announced_natively(models):
     """Those of another one, whose gRPC runs on the native core."""
-    with serving(models, "--native-grpc") as server:
+    with serving(models, "--native-grpc", *PATIENT) as server:
         yield server.announced
 
 
