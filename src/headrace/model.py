@@ -38,6 +38,15 @@ class Model:
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
 
+    @property
+    def streams(self) -> bool:
+        """Whether answers can be streamed; asked once, after `load`."""
+        own = type(self)
+        return (
+            own.predict_stream is not Model.predict_stream
+            or own.infer_stream is not Model.infer_stream
+        )
+
     def load(self) -> Any:
         """Make the model able to predict. Runs once, before the model is ready."""
 

@@ -17,16 +17,21 @@ from typing import Any
 
 import orjson
 
-from headrace.dataplane import DataPlane
+from headrace.adapters.mlflow import MLflowScoring
+from headrace.adapters.open_inference import OpenInference
+from headrace.adapters.raw import Raw
+from headrace.dataplane import Calls, DataPlane
+from headrace.dataplane.observers.logs import AccessLog, RefusalLog
+from headrace.dataplane.observers.metrics import MetricsObserver
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
 from headrace.grpc.listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.cors import with_cors
-from headrace.http.errors import error_body
 from headrace.http.listener import Listener, bind
 from headrace.http.metrics import MetricsApp
+from headrace.http.router import Router
 from headrace.observability import logs
 from headrace.repository import artifacts
 from headrace.repository.loading import Loader
@@ -35,6 +40,8 @@ from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace")
 
+# The protocols that are served over HTTP; of two that declare a path, the first answers it.
+PROTOCOLS = (OpenInference(), MLflowScoring(), Raw())
 # Seconds in which loads that fail are tried again before a server with nothing to serve gives up.
 START_PATIENCE = 10.0
 # Exit status when requests were still running at the end of the drain.
@@ -43,8 +50,8 @@ INCOMPLETE_DRAIN = 3
 LAST_ANSWERS = 1.0
 
 
-class Server:
-    """One front process with its listeners, repository and workers.
+class Application:
+    """Everything but listeners and signals: the models, and the ASGI application that asks them.
 
     `find` reads the settings of a model from disk again, when it is to be loaded again.
     """
@@ -52,11 +59,41 @@ class Server:
     def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
         self._settings = settings
         self._models = models
-        self._stop = asyncio.Event()
         log_format = logs.settled(settings.log_format)
         self._placement = Placement(settings, Environments(settings), log_format)
-        self._repository = ModelRepository(Loader(settings, self._placement), find)
-        self._dataplane = DataPlane(self._repository, settings)
+        self.repository = ModelRepository(Loader(settings, self._placement), find)
+        self.dataplane = DataPlane(self.repository, settings)
+        log = AccessLog() if settings.access_log else RefusalLog()
+        self.calls = Calls((MetricsObserver(), log))
+        self.router = Router(PROTOCOLS)
+        path = settings.metrics_endpoint
+        self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
+        self.http = App(self.dataplane, self.calls, self.router, settings, self.metrics)
+
+    async def load(self) -> bool:
+        """Load all models; False when there were some and none could be loaded."""
+        artifacts.sweep()
+        if self._settings.load_models_at_startup:
+            await self.repository.load_all(self._models)
+        else:
+            self.repository.add_unloaded(self._models)
+        self.dataplane.loaded = True
+        # By state, not readiness: another model that died may just have taken the worker along.
+        missing = self.dataplane.not_ready()
+        return not missing or await self.repository.any_ready(START_PATIENCE)
+
+    async def close(self) -> None:
+        """Stop the workers and everything else."""
+        await self.repository.close()
+
+
+class Server:
+    """One front process: an application, its listeners, and the signals that end it."""
+
+    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
+        self._settings = settings
+        self._application = Application(settings, models, find)
+        self._stop = asyncio.Event()
         self._listeners: list[Listener | GrpcListener] = []
 
     async def run(self) -> int:
@@ -67,7 +104,6 @@ class Server:
         """
         self._handle_signals()
         await self._listen()
-        artifacts.sweep()
         loading = asyncio.create_task(self._load())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -86,39 +122,30 @@ class Server:
         settings = self._settings
         http = _bind(settings.host, settings.http_port, "--http-port")
         self._addresses = {"http": f"http://{_address(settings.host, http.getsockname()[1])}"}
-        metrics_app = None
+        application = self._application
         apps: list[tuple[Any, socket.socket]] = []
-        if path := settings.metrics_endpoint:
+        if application.metrics is not None:
             metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
-            metrics_app = MetricsApp(self._dataplane, self._placement, path)
-            apps.append((metrics_app, metrics))
+            apps.append((application.metrics, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
-            self._addresses["metrics"] = f"http://{address}{path}"
-        app = App(self._dataplane, settings, metrics_app)
-        apps.append((with_cors(app, settings.cors_settings), http))
-        grpc = await GrpcListener.start(self._dataplane, settings)
+            self._addresses["metrics"] = f"http://{address}{application.metrics.path}"
+        apps.append((with_cors(application.http, settings.cors_settings), http))
+        grpc = await GrpcListener.start(application.dataplane, application.calls, settings)
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         for app, sock in apps:
+            error_body = application.router.error_body
             self._listeners.append(await Listener.start(app, [sock], settings, error_body))
         logger.info("listening on %s", self._addresses["http"])
 
     async def _load(self) -> bool:
         """Load all models; False when there were some and none could be loaded."""
-        repository = self._repository
-        if self._settings.load_models_at_startup:
-            await repository.load_all(self._models)
-        else:
-            repository.add_unloaded(self._models)
-        self._dataplane.loaded = True
+        if not await self._application.load():
+            return False
         # What lives now lives on: the collector need not walk it again for every request's garbage.
         gc.collect()
         gc.freeze()
-        # By state, not readiness: another model that died may just have taken the worker along.
-        if self._dataplane.not_ready() and not await repository.any_ready(START_PATIENCE):
-            return False
-        missing = self._dataplane.not_ready()
-        if missing:
+        if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()
         return True
@@ -145,7 +172,7 @@ class Server:
         """Finish what is in flight, then stop in order."""
         settings = self._settings
         logger.info("draining")
-        self._dataplane.draining = True
+        self._application.dataplane.draining = True
         for listener in self._listeners:
             listener.announce_close = True
         await asyncio.sleep(settings.drain_delay)
@@ -167,14 +194,14 @@ class Server:
     async def _abandon(self) -> None:
         """Tell the callers who still wait that they wait in vain."""
         error = ShuttingDown("the server stops, and --drain-timeout is over")
-        for model in self._repository.models():
+        for model in self._application.repository.models():
             model.abandon(error)
         await _finish(self._listeners, asyncio.get_running_loop().time() + LAST_ANSWERS)
 
     async def _close(self) -> None:
         for listener in self._listeners:
             await listener.stop()
-        await self._repository.close()
+        await self._application.close()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

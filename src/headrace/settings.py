@@ -154,6 +154,9 @@ class ServerSettings:
     drain_timeout: float = setting(
         30.0, "after SIGTERM, how long requests in flight may take to finish", unit="seconds"
     )
+    access_log: bool = setting(
+        False, "log a line for each request: what was asked, what came of it, and how long it took"
+    )
     log_level: str = setting(
         "info",
         "least severe level that is logged",

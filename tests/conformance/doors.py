@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 
+from headrace.adapters.errors import TABLE as HTTP_TABLE
 from headrace.grpc.errors import TABLE as GRPC_TABLE
-from headrace.http.errors import TABLE as HTTP_TABLE
 from headrace.protocol import inference_pb2 as pb
 from support.asking import Client
 

@@ -266,7 +266,6 @@ SCORING = [
         ("gzip",),
         {**JSON, "Content-Encoding": "gzip"},
     ),
-    Case("no model named among two", "/invocations", GOOD_SPLIT, 400, ("array", "table")),
     Case("unknown model", "/v2/models/nobody/invocations", GOOD_SPLIT, 404, ("nobody",)),
 ]
 

@@ -43,7 +43,7 @@ class FakeExecutor:
         if self.tried[settings.name] <= settings.extra.get("fails", 0):
             raise LoadFailed("it failed for the moment")
         self.loaded[key] = settings
-        return ModelMetadata(signature=settings.extra.get("signature"))
+        return ModelMetadata(signature=settings.extra.get("signature"), streams=True)
 
     def slots(self, key: str) -> int:
         return 1

@@ -396,3 +396,38 @@ def test_what_a_model_prints_stays_off_standard_output(
     run(test)
 
     assert "noise" not in capfd.readouterr().out
+
+
+def test_more_instances_than_workers_are_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", replace(write_model(tmp_path, "return x"), instances=3))
+
+    run(test)
+
+    assert "asks for 3 instances and gets 1, one for each worker" in caplog.text
+
+
+def test_a_worker_that_is_stopped_lets_its_models_free_what_they_hold(tmp_path: Path) -> None:
+    settings = write_model(tmp_path, "return x")
+    file = next(tmp_path.glob("tried_*.py"))
+    freed = f"\n    def unload(self):\n        open({str(tmp_path / 'freed')!r}, 'w').close()\n"
+    file.write_text(file.read_text() + freed)
+
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", settings)
+
+    run(test)
+
+    assert (tmp_path / "freed").exists()
+
+
+def test_a_model_that_raises_what_only_a_death_is_has_failed(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        body = "from headrace.errors import WorkerCrashed\nraise WorkerCrashed('me')"
+        await pool.load("m", write_model(tmp_path, body))
+        with pytest.raises(ModelFailed):
+            await pool.infer("m", request(1.0), soon())
+
+    run(test)

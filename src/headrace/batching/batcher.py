@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from headrace.batching import policy
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
+from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 logger = logging.getLogger("headrace.batching")
@@ -44,7 +45,7 @@ class BatchLimits:
 class Entry:
     """A request that waits or runs, and the future its caller awaits."""
 
-    __slots__ = ("arrived", "deadline", "deaths", "future", "request", "rows", "size")
+    __slots__ = ("arrived", "deadline", "deaths", "future", "request", "rows", "size", "timing")
 
     def __init__(
         self,
@@ -62,6 +63,8 @@ class Entry:
         self.deadline = deadline
         self.future = future
         self.deaths = 0
+        # Filled in where somebody wants to know.
+        self.timing: Timing | None = None
 
 
 class Batcher:
@@ -101,9 +104,9 @@ class Batcher:
         return self.queued + len(self._executing)
 
     def submit(
-        self, request: InferenceRequest, deadline: float
+        self, request: InferenceRequest, deadline: float, timing: Timing | None = None
     ) -> asyncio.Future[InferenceResponse]:
-        """Queue a request; cancel the future to withdraw it.
+        """Queue a request; cancel the future to withdraw it. `timing` is filled in.
 
         Raises:
             Overloaded: the queue is full.
@@ -123,6 +126,9 @@ class Batcher:
         entry = Entry(
             request, count or 1, size, self._loop.time(), deadline, self._loop.create_future()
         )
+        if timing is not None:
+            entry.timing = timing
+            timing.rows = count or policy.rows(request) or 1
         # A request that cannot be merged is a group of its own.
         group = entry if count is None else policy.key(request)
         self._enqueue(group, entry)
@@ -251,15 +257,24 @@ class Batcher:
         self.batched_rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
         self._batches[request] = batch
+        began = self._loop.time()
         try:
             response = await execute(request, max(map(self._ended_by, batch)))
         finally:
             self._batches.pop(request, None)
+            self._time(batch, sum(counts), began)
         if len(batch) == 1:
             _deliver(batch[0], response)
             return
         for entry, piece in zip(batch, policy.split(response, counts), strict=True):
             _deliver(entry, piece)
+
+    def _time(self, batch: Sequence[Entry], rows: int, began: float) -> None:
+        for entry in batch:
+            if (timing := entry.timing) is not None:
+                timing.batch = max(rows, timing.rows)
+                timing.queued = began - entry.arrived
+                timing.computed = self._loop.time() - began
 
     def _ended_by(self, entry: Entry) -> float:
         # Ending an execution may end a worker, which is not for an impatient caller to do.

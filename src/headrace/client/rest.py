@@ -19,7 +19,8 @@ from headrace.client import operations as ops
 from headrace.client.result import InferResult, unreadable
 from headrace.errors import HeadraceError, InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES, datatype, element_count
-from headrace.protocol.rest_binary import TRANSPORT_PARAMETERS, RawTensors
+from headrace.protocol.parameters import TRANSPORT
+from headrace.protocol.rest_binary import RawTensors
 from headrace.protocol.rest_data import json_values, pack_json
 from headrace.protocol.tensor import Tensor, check_size
 
@@ -225,7 +226,7 @@ def _tensor(item: _Output, raw: RawTensors) -> Tensor:
     where = f"input '{shorten(item.name)}'"
     kind = datatype(item.datatype, where)
     given = item.parameters or {}
-    shown = {key: value for key, value in given.items() if key not in TRANSPORT_PARAMETERS}
+    shown = {key: value for key, value in given.items() if key not in TRANSPORT}
     parameters = shown or None
     if "binary_data_size" in given:
         data = raw.take(given["binary_data_size"], where)

@@ -15,9 +15,8 @@ from headrace.codecs.hints import expanded
 from headrace.codecs.registry import OUTPUT, decode_input
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
+from headrace.protocol.parameters import RESERVED
 from headrace.protocol.tensor import Tensor
-
-NOT_PARAMETERS = ("content_type", "headers")
 
 _SCALARS: dict[Any, str] = {str: "BYTES", int: "INT64", float: "FP64", bool: "BOOL"}
 _WHOLE = ("request", "frame", "dict")
@@ -77,7 +76,7 @@ class Arguments:
             argument = self._by_name.get(name)
             if argument is not None and not argument.required and name not in bound:
                 bound[name] = _parameter(argument, value)
-            elif self.any_parameter and name not in NOT_PARAMETERS and argument is None:
+            elif self.any_parameter and name not in RESERVED and argument is None:
                 bound[name] = value
         return bound
 

@@ -239,7 +239,7 @@ class _Making:
 
     @property
     def is_over(self) -> bool:
-        """Whether whoever comes now has to start anew."""
+        """Whether the next caller has to start over."""
         return self._task.done() or not self._notes
 
     def tell(self, progress: str) -> None:

@@ -110,7 +110,7 @@ class Placement:
 
     @property
     def restarts(self) -> int:
-        """Workers started anew since the server started."""
+        """Workers started again since the server started."""
         return self._restarts_before + sum(pool.restarts for pool in self.pools)
 
     async def measured(self, timeout: float) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -14,6 +15,8 @@ from headrace.executors.worker_slot import STOP_GRACE, WorkerSlot
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 from headrace.worker.frames import Kind
+
+logger = logging.getLogger("headrace.executors")
 
 # One batch runs and one waits in the worker, which then never idles while the front process
 # handles answers. Measured: docs/decisions/0009.
@@ -38,6 +41,12 @@ class WorkerPool:
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
+        if settings.instances > len(self._slots):
+            logger.warning(
+                "model '%s' asks for %d instances and gets %d, one for each worker "
+                "(--parallel-workers)",
+                *(settings.name, settings.instances, len(self._slots)),
+            )
         slots = sorted(self._slots, key=lambda slot: len(slot.orders))
         chosen = slots[: max(1, min(settings.instances, len(slots)))]
         loads = [asyncio.create_task(slot.load(key, settings)) for slot in chosen]

@@ -1,4 +1,4 @@
-"""The gRPC door: the Open Inference Protocol, health and reflection over HTTP/2."""
+"""The gRPC transport: the Open Inference Protocol, health and reflection over HTTP/2."""
 
 import os
 

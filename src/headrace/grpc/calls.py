@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from itertools import count
-from secrets import token_hex
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from headrace.errors import Cancelled, HeadraceError, InvalidInput, ShuttingDown
+from headrace.dataplane import Call, Caller, Calls, RequestIds
+from headrace.dataplane.call import told
+from headrace.errors import InvalidInput, ShuttingDown
 from headrace.grpc.errors import details, error_metadata, row
 
-logger = logging.getLogger("headrace.grpc")
-
-REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
+PROTOCOL = "open_inference_grpc"
 
 
 class Rpc:
-    """One RPC: its request id, and the time its caller gives it."""
+    """One message of one RPC as a call, and the time its caller gives it."""
 
-    __slots__ = ("context", "request_id")
+    __slots__ = ("call", "context")
 
-    def __init__(self, context: Any, request_id: str) -> None:
+    def __init__(self, context: Any, call: Call) -> None:
         self.context = context
-        self.request_id = request_id
+        self.call = call
+
+    @property
+    def request_id(self) -> str:
+        return self.call.caller.request_id
 
     def timeout(self) -> float | None:
         """Seconds left until the caller's deadline; None when it set none."""
@@ -49,50 +49,56 @@ class CallRunner:
     policy how long to wait.
     """
 
-    def __init__(self, pushback: bool = True) -> None:
+    def __init__(self, calls: Calls, pushback: bool = True) -> None:
+        self._calls = calls
         self.in_flight: set[asyncio.Future[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._cut = False
         self._pushback = pushback
-        self._prefix = token_hex(4)
-        self._ids = count(1)
+        self._ids = RequestIds()
 
-    def unary(self, kind: Any, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    def unary(
+        self, name: str, kind: Any, method: Method
+    ) -> Callable[[bytes, Any], Awaitable[bytes]]:
         """The behaviour of a method that answers one message with one."""
 
         async def behave(body: bytes, context: Any) -> bytes:
-            rpc = self._begin(context)
+            rpc = Rpc(context, Call(self._caller(name, context)))
             task = asyncio.current_task()
             assert task is not None
             # The task also sends the answer, after this function has returned it.
             self.in_flight.add(task)
             task.add_done_callback(self.in_flight.discard)
             try:
-                answer = await method(_parse(kind, body), rpc)
+                answer = await method(self._take(kind, body, rpc), rpc)
                 encoded: bytes = answer.SerializeToString()
             except asyncio.CancelledError:
-                _log_leaving(rpc)
+                self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
                 raise
             except Exception as exc:
                 await self._refuse(rpc, exc)
+            if rpc.call.model is not None:
+                self._calls.answered(rpc.call, grpc.StatusCode.OK.name, len(encoded))
             return encoded
 
         return behave
 
     def stream(
-        self, kind: Any, method: StreamMethod
+        self, name: str, kind: Any, method: StreamMethod
     ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
         """The behaviour of a method that answers each message of a stream with any number."""
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
-            rpc = self._begin(context)
+            caller = self._caller(name, context)
+            rpc = Rpc(context, Call(caller))
             try:
                 with self.streaming():
                     async for body in bodies:
-                        await self._answer(method(_parse(kind, body), rpc), context)
+                        rpc = Rpc(context, Call(caller))
+                        await self._answer(method(self._take(kind, body, rpc), rpc), rpc)
             except asyncio.CancelledError:
                 if not self._cut:
-                    _log_leaving(rpc)
+                    self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
                     raise
                 await self._refuse(rpc, ShuttingDown("the server stops"))
             except Exception as exc:
@@ -117,40 +123,39 @@ class CallRunner:
         for running in self._streams | self.in_flight:
             running.cancel()
 
-    async def _answer(self, answers: AsyncGenerator[Any, None], context: Any) -> None:
+    async def _answer(self, answers: AsyncGenerator[Any, None], rpc: Rpc) -> None:
         """Send the answers to one request of a stream."""
+        sent = 0
         answered = asyncio.get_running_loop().create_future()
         self.in_flight.add(answered)
         try:
             async with aclosing(answers):
                 async for answer in answers:
-                    await context.write(answer.SerializeToString())
+                    encoded = answer.SerializeToString()
+                    sent += len(encoded)
+                    await rpc.context.write(encoded)
+            self._calls.answered(rpc.call, grpc.StatusCode.OK.name, sent)
         finally:
             answered.cancel()
             self.in_flight.discard(answered)
 
-    def _begin(self, context: Any) -> Rpc:
+    def _caller(self, name: str, context: Any) -> Caller:
         given = dict(context.invocation_metadata()).get("x-request-id")
-        if not isinstance(given, str) or not REQUEST_ID.fullmatch(given):
-            given = f"{self._prefix}-{next(self._ids):x}"
-        context.set_trailing_metadata((("x-request-id", given),))
-        return Rpc(context, given)
+        id = self._ids.of(given if isinstance(given, str) else None)
+        context.set_trailing_metadata((("x-request-id", id),))
+        return Caller(PROTOCOL, name, id, context.peer())
+
+    def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
+        """The message of a call, once it is admitted."""
+        rpc.call.received = len(body)
+        self._calls.admit(rpc.call)
+        return _parse(kind, body)
 
     async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:
-        """End an RPC with the status of an error, which is logged under the request's id."""
-        extra: dict[str, Any] = {"request_id": rpc.request_id}
-        if isinstance(exc, HeadraceError):
-            error = exc
-        else:
-            logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
-            error = HeadraceError("the server failed on this request; its log has the details")
+        """End an RPC with the status of an error."""
+        error = told(exc, rpc.request_id)
         code = row(error).code
-        severe = code is grpc.StatusCode.INTERNAL
-        level = logging.ERROR if severe else logging.INFO
-        if isinstance(error, Cancelled):
-            level = logging.DEBUG
-        extra |= {"status": code.name, "kind": error.kind}
-        logger.log(level, "%s", error.message, extra=extra)
+        self._calls.refused(rpc.call, error, code.name, 0)
         metadata = (("x-request-id", rpc.request_id), *error_metadata(error, self._pushback))
         await rpc.context.abort(code, details(error), metadata)
         raise AssertionError("abort always raises")
@@ -161,8 +166,3 @@ def _parse(kind: Any, body: bytes) -> Any:
         return kind.FromString(body)
     except DecodeError:
         raise InvalidInput(f"the request is not a valid {kind.DESCRIPTOR.name} message") from None
-
-
-def _log_leaving(rpc: Rpc) -> None:
-    extra = {"request_id": rpc.request_id, "status": grpc.StatusCode.CANCELLED.name}
-    logger.debug("the call was cancelled", extra=extra)

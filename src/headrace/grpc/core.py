@@ -1,4 +1,4 @@
-"""Which implementation of HTTP/2 carries the gRPC door: grpcio's, or a native one beside it.
+"""Which implementation of HTTP/2 carries gRPC: grpcio's, or a native one beside it.
 
 Both take the same servicer: method handlers over bytes, and a context.
 """

@@ -1,4 +1,4 @@
-"""The gRPC door's socket and server, from the bind to the last answer of a drain."""
+"""The gRPC transport's socket and server, from the bind to the last answer of a drain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from grpc_reflection.v1alpha import reflection
 
-from headrace.dataplane import DataPlane
+from headrace.dataplane import Calls, DataPlane
 from headrace.errors import ConfigurationError
 from headrace.grpc import core, health, servicer
 from headrace.grpc.calls import CallRunner
@@ -25,31 +25,33 @@ LARGEST_OPTION = 2**31 - 1
 class GrpcListener:
     """Serves the gRPC services on one port; drains in the same steps as the HTTP listener."""
 
-    def __init__(self, dataplane: DataPlane, settings: ServerSettings) -> None:
+    def __init__(self, dataplane: DataPlane, calls: Calls, settings: ServerSettings) -> None:
         self.announce_close = False
         self.port = 0
         self._settings = settings
         native = core.is_native(settings)
         # The native core refuses metadata whose names begin with `grpc-`, and forgets the call.
-        self._runner = CallRunner(pushback=not native)
+        self._runner = CallRunner(calls, pushback=not native)
         self._closing: asyncio.Task[None] | None = None
         self._server = core.server(native, _options(settings))
         services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        inference = servicer.InferenceService(dataplane, self._runner)
+        inference = servicer.InferenceService(dataplane, calls, self._runner)
         core.register(self._server, servicer.SERVICE, inference.handlers())
         healthy = health.HealthService(dataplane, self._runner, services)
         core.register(self._server, health.SERVICE, healthy.handlers())
         reflection.enable_server_reflection(services, self._server)
 
     @classmethod
-    async def start(cls, dataplane: DataPlane, settings: ServerSettings) -> GrpcListener:
+    async def start(
+        cls, dataplane: DataPlane, calls: Calls, settings: ServerSettings
+    ) -> GrpcListener:
         """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
 
         Raises:
             ConfigurationError: the address is unknown, taken or not allowed; or the native core
                 has nowhere to put its socket.
         """
-        self = cls(dataplane, settings)
+        self = cls(dataplane, calls, settings)
         host, port = settings.host, settings.grpc_port
         try:
             self.port = self._server.add_insecure_port(

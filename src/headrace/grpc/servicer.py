@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import grpc
 
-from headrace.dataplane import DataPlane
-from headrace.errors import InvalidInput, Unimplemented
+from headrace.dataplane import Calls, DataPlane
+from headrace.errors import InvalidInput
 from headrace.grpc import model_headers
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.protocol import inference_pb2 as pb
@@ -22,11 +20,11 @@ from headrace.protocol.messages import InferenceResponse
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 
-class Question(NamedTuple):
-    """A decoded request with the model it is for, and all that its answers need."""
+class Decoded(NamedTuple):
+    """A decoded message with the model it is for, and all that its answers need."""
 
     model: Any
-    decoded: GrpcRequest
+    message: GrpcRequest
     id: str
     timeout: float | None
 
@@ -38,11 +36,10 @@ class InferenceService:
     any other bad input.
     """
 
-    def __init__(self, dataplane: DataPlane, runner: CallRunner) -> None:
+    def __init__(self, dataplane: DataPlane, calls: Calls, runner: CallRunner) -> None:
         self._dataplane = dataplane
+        self._calls = calls
         self._runner = runner
-        # Loaded models that turned out not to stream, so that they are tried once only.
-        self._unstreamed: WeakSet[Any] = WeakSet()
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The method handlers by name, for either core."""
@@ -61,11 +58,11 @@ class InferenceService:
             ),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._runner.unary(*method))
+            name: grpc.unary_unary_rpc_method_handler(self._runner.unary(name, *method))
             for name, method in unary.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._runner.stream(pb.ModelInferRequest, self.model_stream_infer)
+            self._runner.stream("ModelStreamInfer", pb.ModelInferRequest, self.model_stream_infer)
         )
         return handlers
 
@@ -98,28 +95,23 @@ class InferenceService:
 
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
-        question = self._decode(message, rpc)
-        return _encode(question, _send_headers(question, rpc, await self._infer(question)))
+        decoded = self._decode(message, rpc)
+        return _encode(decoded, _send_headers(decoded, rpc, await self._infer(decoded, rpc)))
 
     async def model_stream_infer(
         self, message: Any, rpc: Rpc
     ) -> AsyncGenerator[pb.ModelInferResponse, None]:
         """The answers to one request of a stream; one, when its model does not stream."""
-        question = self._decode(message, rpc)
-        model = question.model
-        started = False
-        try:
-            if model not in self._unstreamed:
-                async with aclosing(self._stream(question)) as pieces:
-                    async for piece in pieces:
-                        started = True
-                        yield _encode(question, piece)
-                return
-        except Unimplemented:
-            if started:
-                raise
-            self._unstreamed.add(model)
-        yield _encode(question, _send_headers(question, rpc, await self._infer(question)))
+        decoded = self._decode(message, rpc)
+        model, request = decoded.model, decoded.message.request
+        if not model.model_metadata.streams:
+            yield _encode(decoded, _send_headers(decoded, rpc, await self._infer(decoded, rpc)))
+            return
+        async with aclosing(
+            self._calls.stream(rpc.call, model, request, decoded.timeout)
+        ) as pieces:
+            async for piece in pieces:
+                yield _encode(decoded, _send_headers(decoded, rpc, piece))
 
     async def repository_index(self, message: Any, rpc: Rpc) -> pb.RepositoryIndexResponse:
         rows = self._dataplane.index(message.ready)
@@ -139,46 +131,40 @@ class InferenceService:
         await self._dataplane.unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
-    def _decode(self, message: Any, rpc: Rpc) -> Question:
-        model = self._dataplane.repository.get(message.model_name, message.model_version or None)
+    def _decode(self, message: Any, rpc: Rpc) -> Decoded:
+        model = self._dataplane.get(message.model_name, message.model_version or None)
+        rpc.call.model = model
         decoded = decode_request(message)
         id = decoded.request.id or rpc.request_id
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
         if model.model_metadata.takes_headers:
             decoded.request.origin = model_headers.origin(rpc.context)
-        return Question(model, decoded, id, rpc.timeout())
+        return Decoded(model, decoded, id, rpc.timeout())
 
-    def _stream(self, question: Question) -> AsyncGenerator[InferenceResponse, None]:
-        return self._dataplane.stream(question.model, question.decoded.request, question.timeout)
-
-    async def _infer(self, question: Question) -> InferenceResponse:
-        call = self._dataplane.start(question.model, question.decoded.request, question.timeout)
-        try:
-            await asyncio.wait([call.future])
-        finally:
-            # Cancelled here, the caller has left; on a future that is done this does nothing.
-            call.future.cancel()
-        return self._dataplane.finish(call)
+    async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
+        # A caller who leaves cancels this task, and with it the future that it awaits.
+        request = decoded.message.request
+        return await self._calls.submit(rpc.call, decoded.model, request, decoded.timeout)
 
 
-def _send_headers(question: Question, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:
+def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:
     """Send the headers that a model puts into its answer as trailing metadata."""
-    if not question.model.model_metadata.takes_headers:
+    if not decoded.model.model_metadata.takes_headers:
         return response
-    response, fields = model_headers.taken(response, question.model.name)
+    response, fields = model_headers.taken(response, decoded.model.name)
     if fields:
         rpc.context.set_trailing_metadata((("x-request-id", rpc.request_id), *fields))
     return response
 
 
-def _encode(question: Question, response: InferenceResponse) -> pb.ModelInferResponse:
+def _encode(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferResponse:
     return encode_response(
         response,
-        model_name=question.model.name,
-        model_version=question.model.version,
-        id=question.id,
-        raw=question.decoded.raw,
+        model_name=decoded.model.name,
+        model_version=decoded.model.version,
+        id=decoded.id,
+        raw=decoded.message.raw,
     )
 
 

@@ -14,6 +14,8 @@ from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia,
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MIN_COMPRESSED_SIZE = 1024
+# Answers from here on are compressed in a thread, so that they hold up nobody else.
+COMPRESS_IN_THREAD = 64 * 1024
 COMPRESSION_LEVEL = 1
 # The event loop gets a turn after this many decoded bytes, about two milliseconds' worth.
 INFLATE_STEP = 1024 * 1024

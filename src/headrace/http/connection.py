@@ -43,6 +43,9 @@ class Direct(Protocol):
     def match(self, path: str) -> Any:
         """What `direct` needs to know of a POST path; None when it is not for it."""
 
+    def needs_task(self, connection: Any, target: Any, body: bytes) -> bool:
+        """Whether a request that has arrived whole is to be answered by the application."""
+
     def direct(
         self, connection: Any, target: Any, body: bytes, answer: Callable[..., None]
     ) -> asyncio.Future[Any] | None:
@@ -280,7 +283,15 @@ class Connection(HttpToolsProtocol):
             self._direct_cycle.begin(keep_alive)
             self.cycle = cast(Cycle, self._direct_cycle)
             return
-        self.cycle = Cycle(
+        self.cycle = self._new_cycle(keep_alive)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _new_cycle(self, keep_alive: bool) -> Cycle:
+        return Cycle(
             scope=self.scope,
             # Its writes go straight to the transport, its closing goes through `close`.
             transport=cast("asyncio.Transport", self),
@@ -294,11 +305,6 @@ class Connection(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
 
     def _direct_target(self, scope: dict[str, Any]) -> Any:
         """Whether this request can do without a task: small, plain, and nothing before it."""
@@ -316,10 +322,24 @@ class Connection(HttpToolsProtocol):
     def _answer_directly(self) -> None:
         assert self._direct is not None, "only its targets get here"
         target, self._target = self._target, None
-        cycle = self._direct_cycle
-        future = self._direct.direct(self, target, bytes(cycle.body), cycle.answer)
+        direct = self._direct_cycle
+        body = bytes(direct.body)
+        if self._direct.needs_task(self, target, body):
+            # It has arrived whole, so that the task finds all of it.
+            self.cycle = cycle = self._new_cycle(direct.keep_alive)
+            cycle.body += body
+            cycle.more_body = False
+            cycle.message_event.set()
+            self._start_asgi_task(cycle, self.app)
+            return
+        future = self._direct.direct(self, target, body, direct.answer)
         if future is not None:
             self.tasks.add(future)  # type: ignore[arg-type]
+
+    def goes_on(self, future: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
+        """A direct request whose future is done is still being answered, by a task."""
+        self.settled(future)
+        self.tasks.add(task)
 
     def settled(self, future: asyncio.Future[Any]) -> None:
         """A direct request's future is done; nothing is in flight for it any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,29 +13,32 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
+from headrace.adapters.base import Adapter, HeaderList, Page
+from headrace.adapters.errors import error_headers
 from headrace.dataplane import DataPlane
 from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
 from headrace.http import openapi
 from headrace.http.docs_page import docs_route
-from headrace.http.errors import error_body, error_headers
 from headrace.http.inference import InferenceRoutes
 from headrace.http.model_routes import ModelRoutes
 from headrace.http.repository import repository_routes
+from headrace.http.router import Router
 from headrace.http.status import status_routes
-from headrace.http.wires import NAMELESS, STREAMS, WIRES
 
 
-def control_app(dataplane: DataPlane, metrics: Any, inference: InferenceRoutes) -> Starlette:
+def control_app(
+    dataplane: DataPlane, router: Router, metrics: Any, inference: InferenceRoutes
+) -> Starlette:
     """Every route that is not inference, and the JSON answers for those that do not exist."""
-    control = Control(dataplane)
+    control = Control(dataplane, router)
     routes: list[BaseRoute] = [
         Route("/v2", control.server_metadata),
         Route("/v2/health/live", control.live),
         Route("/v2/health/ready", control.ready),
         *_model_routes(control),
         *repository_routes(dataplane),
-        *(Route(path, control.inference_only, methods=["POST"]) for path in NAMELESS),
-        *status_routes(dataplane),
+        *control.protocol_routes(),
+        *status_routes(dataplane, router),
         Route("/ping", control.ping),
         Route("/health", control.ping),
         Route("/version", control.version),
@@ -46,7 +50,10 @@ def control_app(dataplane: DataPlane, metrics: Any, inference: InferenceRoutes) 
     routes.append(ModelRoutes(dataplane, inference, tuple(routes)))
     return Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _on_http_error, HeadraceError: _on_error},
+        exception_handlers={
+            HTTPException: control.on_http_error,
+            HeadraceError: control.on_error,
+        },
     )
 
 
@@ -56,11 +63,6 @@ def _model_routes(control: Control) -> list[Route]:
         routes += [
             Route(prefix, control.model_metadata),
             Route(prefix + "/ready", control.model_ready),
-            # POST never gets here; these make any other verb a 405 instead of a 404.
-            *(
-                Route(f"{prefix}/{verb}", control.inference_only, methods=["POST"])
-                for verb in (*WIRES, *STREAMS)
-            ),
         ]
     return routes
 
@@ -68,8 +70,29 @@ def _model_routes(control: Control) -> list[Route]:
 class Control:
     """One method per route."""
 
-    def __init__(self, dataplane: DataPlane) -> None:
+    def __init__(self, dataplane: DataPlane, router: Router) -> None:
         self._dataplane = dataplane
+        self._router = router
+
+    def protocol_routes(self) -> list[Route]:
+        """What the protocols declared: pages, and what makes other verbs a 405 and not a 404."""
+        routes = [
+            Route(page.path, partial(self.page, adapter, page))
+            for adapter in self._router.adapters
+            for page in adapter.pages
+        ]
+        # POST never gets here.
+        for _, route in self._router.routes():
+            routes.append(Route(route.path, self.inference_only, methods=["POST"]))
+        return routes
+
+    async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
+        """A page of a protocol about the models that are served."""
+        if self._router.match(request.scope["path"]) is not None:
+            # What looks like a name is a verb, such as that of `/v1/models/{name}:predict`.
+            raise HTTPException(405, headers={"allow": "POST"})
+        answer = getattr(adapter, page.answer)(self._dataplane, **request.path_params)
+        return Response(answer.body, answer.status, _text(answer.headers))
 
     async def live(self, request: Request) -> Response:
         return _json({"live": True})
@@ -116,10 +139,26 @@ class Control:
         return Response(__version__, media_type="application/json")
 
     async def openapi(self, request: Request) -> Response:
-        return _json(openapi.document(self._dataplane))
+        return _json(openapi.document(self._dataplane, self._router))
 
     async def inference_only(self, request: Request) -> Response:
         raise AssertionError("inference routes are answered before Starlette; this is a bug")
+
+    async def on_error(self, request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HeadraceError)
+        status, body = self._router.error_body(request.scope["path"], exc)
+        return Response(body, status, _text(error_headers(exc)), "application/json")
+
+    async def on_http_error(self, request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        path = shorten(request.scope["path"])
+        if exc.status_code == 405:
+            error: HeadraceError = MethodNotAllowed(f"{path} does not answer {request.method}")
+        else:
+            error = NotFound(f"nothing is served at {path}")
+        response = await self.on_error(request, error)
+        response.headers.update(exc.headers or {})
+        return response
 
 
 def _model_of(request: Request) -> tuple[str, str | None]:
@@ -130,20 +169,5 @@ def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None)
     return Response(orjson.dumps(answer), status, headers, "application/json")
 
 
-async def _on_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HeadraceError)
-    status, body = error_body(request.url.path, exc)
-    headers = {key.decode(): value.decode() for key, value in error_headers(exc)}
-    return Response(body, status, headers, "application/json")
-
-
-async def _on_http_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    path = shorten(request.scope["path"])
-    if exc.status_code == 405:
-        error: HeadraceError = MethodNotAllowed(f"{path} does not answer {request.method}")
-    else:
-        error = NotFound(f"nothing is served at {path}")
-    response = await _on_error(request, error)
-    response.headers.update(exc.headers or {})
-    return response
+def _text(fields: HeaderList) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}

@@ -17,6 +17,8 @@ class Cycle(RequestResponseCycle):
     """Holds the head of an answer of known length until its body comes."""
 
     _head = b""
+    # Whether the end of the connection is that of the answer, as in HTTP/1.0.
+    _until_close = False
 
     async def send(self, message: Any) -> None:
         """Take one ASGI message of the answer. Hot."""
@@ -57,12 +59,16 @@ class Cycle(RequestResponseCycle):
             lines.append(b"connection: close\r\n")
         if self.scope["method"] == "HEAD" or status in WITHOUT_BODY:
             self.chunked_encoding = False
+        elif self.chunked_encoding is None and self.scope["http_version"] == "1.0":
+            # Which has no chunks (RFC 9112 7.1); it is never kept alive here.
+            self.chunked_encoding = False
+            self._until_close = True
         elif self.chunked_encoding is None:
             self.chunked_encoding = True
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n")
         self._head = b"".join(lines)
-        if self.chunked_encoding:
+        if self.chunked_encoding or self._until_close:
             self._flush(b"")
 
     def _write(self, body: bytes, more: bool) -> None:
@@ -72,6 +78,8 @@ class Cycle(RequestResponseCycle):
         elif self.chunked_encoding:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self._flush(chunk if more else chunk + b"0\r\n\r\n")
+        elif self._until_close:
+            self._flush(body)
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:

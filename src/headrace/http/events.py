@@ -11,11 +11,19 @@ class Events:
     def __init__(self, send: Any, request_id: bytes) -> None:
         self._send = send
         self._request_id = request_id
+        self._added: list[tuple[bytes, bytes]] = []
         self.started = False
+        self.sent = 0
+
+    def add_headers(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Header fields of the answer; those that come after its head has gone are lost."""
+        if not self.started:
+            self._added = fields
 
     async def send(self, event: bytes) -> None:
         """Send one event."""
         await self._start()
+        self.sent += len(event)
         await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def end(self) -> None:
@@ -30,6 +38,7 @@ class Events:
         fields = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
+            *self._added,
             (b"x-request-id", self._request_id),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": fields})

@@ -1,118 +1,98 @@
-"""The inference routes: read, decode, infer, encode, send. Hot."""
+"""Inference over HTTP: one conversation, driven by connections directly or through ASGI. Hot."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
-from itertools import count
-from secrets import token_hex
 from typing import Any, NamedTuple
 
-from headrace.dataplane import Call, DataPlane
-from headrace.errors import Cancelled, HeadraceError, InvalidInput
+from headrace.adapters.base import JSON_HEADERS, HeaderList, Headers, HttpRequest, Reply
+from headrace.adapters.errors import error_headers
+from headrace.dataplane import Call, Caller, Calls, DataPlane, RequestIds, seconds_given
+from headrace.dataplane.call import told
+from headrace.errors import Cancelled
 from headrace.http import model_headers
-from headrace.http.body import compress, read_body
+from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
 from headrace.http.cycle import WITHOUT_BODY
-from headrace.http.errors import error_body, error_headers, row
 from headrace.http.events import Events
-from headrace.http.wires import JSON_HEADERS, RAW, HeaderList, Headers, Target, Wire, match
-from headrace.protocol.messages import InferenceResponse
-from headrace.protocol.rest_binary import NO_OUTPUTS
-from headrace.repository.served import ServedModel
-from headrace.settings import ServerSettings
-
-logger = logging.getLogger("headrace.http")
+from headrace.http.router import Router, Target
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 Scope = dict[str, Any]
 Answer = Callable[[int, HeaderList, bytes], None]
 
-REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,256}")
 
-# Answers from here on are compressed in a thread, so that they hold up nobody else.
-COMPRESS_IN_THREAD = 64 * 1024
+# What nginx logs for a client that closed its connection before the answer.
+CLIENT_CLOSED_REQUEST = 499
 
 
-class Exchange(NamedTuple):
-    """A request that was handed to its model, and all that its answer needs."""
+class Decoded(NamedTuple):
+    """A request that is ready for its model, and all that its answer needs.
+
+    `shown` is the id that the answer's body has, `accepted` the encodings its caller takes.
+    """
 
     call: Call
-    wire: Wire
+    target: Target
+    model: Any
+    request: InferenceRequest
+    timeout: float | None
     context: Any
-    id: str
-    request_id: bytes
+    shown: str
     accepted: bytes | None
 
 
 class InferenceRoutes:
-    """Answers every inference route of every protocol.
+    """Answers every route that a protocol declared.
 
     `__call__` is the ASGI application. `direct` does the same without a task, for connections
-    that hold a whole small request in memory already. Both are `_begin`, then `_conclude`.
+    that hold a whole small request in memory already. Both decode by `_decode`, answer by
+    `_reply` and refuse by `_refusal`; what must hold for every answer is decided there.
     """
 
-    def __init__(self, dataplane: DataPlane, settings: ServerSettings) -> None:
+    def __init__(
+        self, dataplane: DataPlane, calls: Calls, router: Router, max_body_size: int
+    ) -> None:
         self._dataplane = dataplane
-        self._limit = settings.max_body_size
-        self._prefix = token_hex(4).encode()
-        self._ids = count(1)
-        self.match = match
+        self._calls = calls
+        self._limit = max_body_size
+        self._ids = RequestIds()
+        self.match = router.match_direct
 
     async def __call__(self, scope: Scope, receive: Any, send: Any, target: Target) -> None:
         headers = collect(scope["headers"])
-        request_id = self._request_id(headers)
+        call = self._begin(scope, headers, target)
         try:
+            self._calls.admit(call)
             body = await read_body(headers, receive, self._limit)
-            exchange = self._begin(headers, request_id, body, target)
-            await _settled(scope, exchange.call)
-            fields, body = await _compressed(exchange, *self._conclude(exchange))
-            await _send(send, target.wire.status, fields, body)
+            request = HttpRequest(headers, body, scope)
+            if target.adapter.wants_stream(target.route, request):
+                await self._stream(call, target, request, send)
+                return
+            decoded = self._decode(call, target, request)
+            response = await _settled(scope, self._submit(decoded))
+            reply = self._reply(decoded, response)
+            if decoded.accepted is not None:
+                reply = await _compressed(decoded.accepted, reply)
+            self._calls.answered(call, reply.status, len(reply.body))
         except (Cancelled, asyncio.CancelledError) as exc:
             if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
                 raise
-            _log_leaving(request_id)
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
+            return
         except Exception as exc:
-            await _send(send, *_refusal(scope["path"], exc, request_id))
+            reply = self._refusal(call, target, exc)
+        await _send(send, reply)
 
-    async def stream(self, scope: Scope, receive: Any, send: Any, target: Target) -> None:
-        """Answer with server-sent events, one `data:` line of JSON per piece.
-
-        What goes wrong before the first piece is an ordinary error; after it, an event named
-        `error`, and the answer ends.
-        """
-        headers = collect(scope["headers"])
-        request_id = self._request_id(headers)
-        events = Events(send, request_id)
-        try:
-            body = await read_body(headers, receive, self._limit)
-            model = self._find(target)
-            request, _ = target.wire.decode(body, headers, model)
-            shown = request.id or request_id.decode("ascii")
-            request.id = request_id.decode("ascii")
-            if model.model_metadata.takes_headers:
-                request.origin = model_headers.origin(headers)
-            given = headers.get(b"x-request-timeout")
-            timeout = _timeout(given) if given else None
-            with _withdrawn_with_caller(scope):
-                async with aclosing(self._dataplane.stream(model, request, timeout)) as pieces:
-                    async for piece in pieces:
-                        text, _ = target.wire.encode(model, piece, shown, NO_OUTPUTS)
-                        await events.send(b"data: %b\n\n" % text)
-            await events.end()
-        except (Cancelled, asyncio.CancelledError) as exc:
-            if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
-                raise
-            _log_leaving(request_id)
-        except Exception as exc:
-            status, fields, text = _refusal(scope["path"], exc, request_id)
-            if events.started:
-                await events.send(b"event: error\ndata: %b\n\n" % text)
-                await events.end()
-            else:
-                await _send(send, status, fields, text)
+    def needs_task(self, connection: Any, target: Target, body: bytes) -> bool:
+        """Whether the answer is to be streamed, which takes a task."""
+        if not target.route.may_stream:
+            return False
+        scope = connection.scope
+        request = HttpRequest(collect(scope["headers"]), body, scope)
+        return target.adapter.wants_stream(target.route, request)
 
     def direct(
         self, connection: Any, target: Target, body: bytes, answer: Answer
@@ -121,78 +101,146 @@ class InferenceRoutes:
 
         Returns the future of the request in flight, or None when it is answered already.
         """
-        headers = collect(connection.scope["headers"])
-        request_id = self._request_id(headers)
+        scope = connection.scope
+        headers = collect(scope["headers"])
+        call = self._begin(scope, headers, target)
         try:
-            exchange = self._begin(headers, request_id, body, target)
+            self._calls.admit(call)
+            decoded = self._decode(call, target, HttpRequest(headers, body, scope))
+            future = self._submit(decoded)
         except Exception as exc:
-            answer(*_refusal(connection.scope["path"], exc, request_id))
+            answer(*self._refusal(call, target, exc))
             return None
-        future = exchange.call.future
         connection.on_disconnect = future.cancel
-        future.add_done_callback(partial(self._on_done, connection, exchange, answer))
+        future.add_done_callback(partial(self._on_done, connection, decoded, answer))
         return future
 
     def _on_done(
-        self, connection: Any, exchange: Exchange, answer: Answer, future: asyncio.Future[Any]
+        self,
+        connection: Any,
+        decoded: Decoded,
+        answer: Answer,
+        future: asyncio.Future[InferenceResponse],
     ) -> None:
-        connection.settled(future)
         try:
-            fields, body = self._conclude(exchange)
+            reply = self._reply(decoded, future.result())
         except asyncio.CancelledError:
-            _log_leaving(exchange.request_id)
+            connection.settled(future)
+            self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
+            return
         except Exception as exc:
-            answer(*_refusal(connection.scope["path"], exc, exchange.request_id))
+            reply = self._refusal(decoded.call, decoded.target, exc)
         else:
-            if exchange.accepted is not None:
-                fields, body = _compress(exchange.accepted, fields, body)
-            answer(200, fields, body)
+            if decoded.accepted is not None and _is_compressible(reply):
+                if len(reply.body) >= COMPRESS_IN_THREAD:
+                    task = asyncio.ensure_future(_compressed(decoded.accepted, reply))
+                    connection.goes_on(future, task)
+                    task.add_done_callback(
+                        partial(self._on_compressed, connection, decoded, answer)
+                    )
+                    return
+                reply = _compress(decoded.accepted, reply)
+            self._calls.answered(decoded.call, reply.status, len(reply.body))
+        connection.settled(future)
+        answer(*reply)
 
-    def _begin(self, headers: Headers, request_id: bytes, body: bytes, target: Target) -> Exchange:
-        """Decode a request and queue it.
+    def _on_compressed(
+        self, connection: Any, decoded: Decoded, answer: Answer, task: asyncio.Task[Reply]
+    ) -> None:
+        connection.settled(task)
+        if task.cancelled():
+            return
+        reply = task.result()
+        self._calls.answered(decoded.call, reply.status, len(reply.body))
+        answer(*reply)
+
+    async def _stream(self, call: Call, target: Target, request: HttpRequest, send: Any) -> None:
+        """Answer with server-sent events, one for each piece.
+
+        What goes wrong before the first piece is an ordinary error; after it, an event, and the
+        answer ends.
+        """
+        adapter = target.adapter
+        events = Events(send, call.caller.request_id.encode())
+        decoded = self._decode(call, target, request)
+        model = decoded.model
+        pieces = self._calls.stream(call, model, decoded.request, decoded.timeout)
+        with _withdrawn_with_caller(request.scope):
+            try:
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        if model.model_metadata.takes_headers:
+                            piece, fields = model_headers.taken(piece, model.name)
+                            events.add_headers(fields)
+                        text = adapter.event(model, piece, decoded.shown, decoded.context)
+                        await events.send(text)
+            except Exception as exc:
+                if not events.started or isinstance(exc, Cancelled):
+                    raise
+                error = told(exc, call.caller.request_id)
+                status, body = adapter.error(error)
+                await events.send(adapter.error_event(body))
+                self._calls.refused(call, error, status, events.sent)
+            else:
+                if adapter.last_event:
+                    await events.send(adapter.last_event)
+                self._calls.answered(call, 200, events.sent)
+            await events.end()
+
+    def _begin(self, scope: Any, headers: Headers, target: Target) -> Call:
+        given = headers.get(b"x-request-id")
+        id = self._ids.of(None if given is None else given.decode("latin-1"))
+        return Call(Caller(target.adapter.name, target.route.path, id, scope["client"]))
+
+    def _decode(self, call: Call, target: Target, request: HttpRequest) -> Decoded:
+        """Find the model and decode the request.
 
         Raises:
             HeadraceError: the request is refused.
         """
-        wire = target.wire
-        model = self._find(target)
-        request, context = wire.decode(body, headers, model)
-        id = request.id or request_id.decode("ascii")
+        adapter, headers = target.adapter, request.headers
+        call.received = len(request.body)
+        name, version = adapter.select(target.name, target.version, request)
+        model = self._dataplane.find(name, version, adapter)
+        # Known from here on, for a request that does not decode is a failure of this model's.
+        call.model = model
+        decoded, context = adapter.decode(request, model)
+        id = call.caller.request_id
+        shown = decoded.id or id
         # A failure is logged by this process and by the worker, both under the request's id.
-        request.id = request_id.decode("ascii")
-        if model.model_metadata.takes_headers and request.origin is None:
-            request.origin = model_headers.origin(headers)
+        decoded.id = id
+        if model.model_metadata.takes_headers and decoded.origin is None:
+            decoded.origin = model_headers.origin(headers)
         given = headers.get(b"x-request-timeout")
-        call = self._dataplane.start(model, request, _timeout(given) if given else None)
+        timeout = seconds_given(given.decode("latin-1")) if given else None
         accepted = headers.get(b"accept-encoding")
-        return Exchange(call, wire, context, id, request_id, accepted)
+        return Decoded(call, target, model, decoded, timeout, context, shown, accepted)
 
-    def _conclude(self, exchange: Exchange) -> tuple[HeaderList, bytes]:
-        """Headers and body of the answer to a request whose future is done.
+    def _submit(self, decoded: Decoded) -> asyncio.Future[InferenceResponse]:
+        return self._calls.submit(decoded.call, decoded.model, decoded.request, decoded.timeout)
+
+    def _reply(self, decoded: Decoded, response: InferenceResponse) -> Reply:
+        """The answer of a model, with all headers but those of its framing.
 
         Raises:
-            asyncio.CancelledError: the caller left.
-            HeadraceError: the request failed.
+            BadModelOutput: it cannot be told in the request's protocol.
         """
-        call = exchange.call
-        response: InferenceResponse = self._dataplane.finish(call)
+        model = decoded.model
         added: HeaderList = []
-        if call.model.model_metadata.takes_headers:
-            response, added = model_headers.taken(response, call.model.name)
-        body, fields = exchange.wire.encode(call.model, response, exchange.id, exchange.context)
-        return [*fields, *added, (b"x-request-id", exchange.request_id)], body
+        if model.model_metadata.takes_headers:
+            response, added = model_headers.taken(response, model.name)
+        adapter = decoded.target.adapter
+        status, fields, body = adapter.encode(model, response, decoded.shown, decoded.context)
+        id = decoded.call.caller.request_id.encode()
+        return Reply(status, [*fields, *added, (b"x-request-id", id)], body)
 
-    def _find(self, target: Target) -> ServedModel:
-        if target.name is None:
-            plane = self._dataplane
-            return plane.only_plugin() if target.wire is RAW else plane.only_model()
-        return self._dataplane.repository.get(target.name, target.version)
-
-    def _request_id(self, headers: Headers) -> bytes:
-        given = headers.get(b"x-request-id")
-        if given is not None and REQUEST_ID.fullmatch(given):
-            return given
-        return b"%b-%x" % (self._prefix, next(self._ids))
+    def _refusal(self, call: Call, target: Target, exc: Exception) -> Reply:
+        """The answer that tells an error."""
+        error = told(exc, call.caller.request_id)
+        status, body = target.adapter.error(error)
+        self._calls.refused(call, error, status, len(body))
+        id = call.caller.request_id.encode()
+        return Reply(status, [*JSON_HEADERS, *error_headers(error), (b"x-request-id", id)], body)
 
 
 def collect(fields: HeaderList) -> Headers:
@@ -206,7 +254,7 @@ def collect(fields: HeaderList) -> Headers:
 
 
 @contextmanager
-def _withdrawn_with_caller(scope: Scope) -> Iterator[None]:
+def _withdrawn_with_caller(scope: Any) -> Iterator[None]:
     """Cancel the current task when its caller leaves meanwhile."""
     connection = scope.get("headrace.connection")
     task = asyncio.current_task()
@@ -220,74 +268,48 @@ def _withdrawn_with_caller(scope: Scope) -> Iterator[None]:
         connection.on_disconnect = None
 
 
-async def _settled(scope: Scope, call: Call) -> None:
-    """Wait until the call is done; a caller who leaves withdraws it."""
+async def _settled(scope: Scope, future: asyncio.Future[InferenceResponse]) -> InferenceResponse:
+    """The answer of a model; a caller who leaves withdraws the request."""
     connection = scope.get("headrace.connection")
-    if connection is not None:
-        connection.on_disconnect = call.future.cancel
+    if connection is None:
+        return await future
+    connection.on_disconnect = future.cancel
     try:
-        await asyncio.wait([call.future])
+        return await future
     finally:
-        call.future.cancel()
-        if connection is not None:
-            connection.on_disconnect = None
+        connection.on_disconnect = None
 
 
-def _refusal(path: str, exc: Exception, request_id: bytes) -> tuple[int, HeaderList, bytes]:
-    """Status, headers and body that tell an error, which is logged under the request's id."""
-    extra = {"request_id": request_id.decode("ascii")}
-    if isinstance(exc, HeadraceError):
-        error = exc
-    else:
-        logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
-        error = HeadraceError("the server failed on this request; its log has the details")
-    status, body = error_body(path, error)
-    level = logging.ERROR if status >= 500 and not row(error).retry_after else logging.INFO
-    logger.log(level, "%s", error.message, extra={**extra, "status": status, "kind": error.kind})
-    fields = [*JSON_HEADERS, *error_headers(error), (b"x-request-id", request_id)]
-    return status, fields, body
-
-
-def _log_leaving(request_id: bytes) -> None:
-    extra = {"request_id": request_id.decode("ascii"), "status": 499}
-    logger.debug("the caller left", extra=extra)
-
-
-async def _send(send: Any, status: int, fields: HeaderList, body: bytes) -> None:
+async def _send(send: Any, reply: Reply) -> None:
+    status, fields, body = reply
     if status not in WITHOUT_BODY:
         fields = [*fields, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _compressed(
-    exchange: Exchange, fields: HeaderList, body: bytes
-) -> tuple[HeaderList, bytes]:
-    if exchange.accepted is None or any(name == b"content-encoding" for name, _ in fields):
-        return fields, body
-    if len(body) < COMPRESS_IN_THREAD:
-        return _compress(exchange.accepted, fields, body)
-    return await asyncio.to_thread(_compress, exchange.accepted, fields, body)
+def _is_compressible(reply: Reply) -> bool:
+    return not any(name == b"content-encoding" for name, _ in reply.headers)
 
 
-def _compress(accepted: bytes, fields: HeaderList, body: bytes) -> tuple[HeaderList, bytes]:
+async def _compressed(accepted: bytes, reply: Reply) -> Reply:
+    """The reply in an encoding its caller takes; large ones hold up nobody else."""
+    if not _is_compressible(reply):
+        return reply
+    if len(reply.body) < COMPRESS_IN_THREAD:
+        return _compress(accepted, reply)
+    return await asyncio.to_thread(_compress, accepted, reply)
+
+
+def _compress(accepted: bytes, reply: Reply) -> Reply:
+    status, fields, body = reply
     body, encoding = compress(body, accepted)
     if encoding is None:
-        return fields, body
+        return reply
     added = [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
-    return [*fields, *added], body
+    return Reply(status, [*fields, *added], body)
 
 
 def _has_left(scope: Scope) -> bool:
     connection = scope.get("headrace.connection")
     return connection is not None and connection.transport.is_closing()
-
-
-def _timeout(given: bytes) -> float:
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise InvalidInput("X-Request-Timeout: expected a number of seconds above 0")
-    return seconds

@@ -1,4 +1,4 @@
-"""The HTTP door's sockets and connections, from `bind` to the last answer of a drain."""
+"""The HTTP transport's sockets and connections, from `bind` to the last answer of a drain."""
 
 from __future__ import annotations
 

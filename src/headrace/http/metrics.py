@@ -17,10 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from headrace.adapters.errors import open_inference_error
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
 from headrace.executors.placement import Placement
-from headrace.http.errors import error_body
 from headrace.http.user_metrics import UserMetrics
 from headrace.observability.metrics import BUCKETS, Histogram
 
@@ -46,10 +46,10 @@ class MetricsApp:
         status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
         if scope["path"] != self.path:
             content_type = "application/json"
-            status, body = error_body("", NotFound(f"metrics are served at {self.path}"))
+            status, body = open_inference_error(NotFound(f"metrics are served at {self.path}"))
         elif scope["method"] not in ("GET", "HEAD"):
             content_type = "application/json"
-            status, body = error_body("", MethodNotAllowed(f"{self.path} answers GET only"))
+            status, body = open_inference_error(MethodNotAllowed(f"{self.path} answers GET only"))
         else:
             measured = await self._workers.measured(WORKER_TIMEOUT)
             body = generate_latest(self._registry)
@@ -79,10 +79,12 @@ class ServerCollector(Collector):
             "model_infer_request_success", "Requests answered", labels=LABELS
         )
         failure = CounterMetricFamily(
-            "model_infer_request_failure", "Requests failed", labels=LABELS
+            "model_infer_request_failure", "Requests failed", labels=(*LABELS, "code")
         )
         duration = HistogramMetricFamily(
-            "model_infer_request_duration", "Seconds from decoded to answered", labels=LABELS
+            "model_infer_request_duration",
+            "Seconds from received to answered or refused",
+            labels=LABELS,
         )
         queued = GaugeMetricFamily("headrace_queued_requests", "Requests waiting", labels=LABELS)
         flight = GaugeMetricFamily(
@@ -91,13 +93,14 @@ class ServerCollector(Collector):
         batches = CounterMetricFamily("headrace_batches", "Batches executed", labels=LABELS)
         rows = CounterMetricFamily("headrace_batched_rows", "Rows executed", labels=LABELS)
         ready = GaugeMetricFamily("headrace_model_ready", "1 when it can answer", labels=LABELS)
-        for model in self._dataplane.repository.models():
+        for model in self._dataplane.models():
             labels = [model.name, model.version or ""]
             metrics = model.metrics
             success.add_metric(labels, metrics.successes)
-            failure.add_metric(labels, metrics.failures)
+            for code, count in metrics.failures.items():
+                failure.add_metric([*labels, code], count)
             duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
-            ready.add_metric(labels, self._dataplane.repository.is_ready(model))
+            ready.add_metric(labels, self._dataplane.is_up(model))
             if (batcher := model.batcher) is not None:
                 queued.add_metric(labels, batcher.queued)
                 flight.add_metric(labels, batcher.in_flight)
@@ -105,7 +108,7 @@ class ServerCollector(Collector):
                 rows.add_metric(labels, batcher.batched_rows)
         yield from (success, failure, duration, queued, flight, batches, rows, ready)
         yield CounterMetricFamily(
-            "headrace_worker_restarts", "Workers started anew", value=self._workers.restarts
+            "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
         )
 
 

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path
 
+from headrace.adapters.base import Adapter, HttpRequest, ModelView, Reply, Route
 from headrace.dataplane import DataPlane
 from headrace.errors import shorten
 from headrace.http.cycle import WITHOUT_BODY
-from headrace.http.inference import InferenceRoutes, Scope
+from headrace.http.inference import InferenceRoutes
 from headrace.http.model_headers import FRAMING, field
-from headrace.http.wires import HeaderList, Headers, Target
+from headrace.http.router import Target
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
 from headrace.protocol.model_call import ModelCall
@@ -54,10 +55,10 @@ class ModelRoutes(BaseRoute):
     def __init__(
         self, dataplane: DataPlane, inference: InferenceRoutes, server: Sequence[BaseRoute]
     ) -> None:
-        self._repository = dataplane.repository
+        self._dataplane = dataplane
         self._inference = inference
         self._server = server
-        self._repository.watchers.append(self.report)
+        dataplane.watch(self.report)
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Whether a model has such a route, by path and method or by its path alone."""
@@ -78,7 +79,8 @@ class ModelRoutes(BaseRoute):
         if not isinstance(found, Found):
             raise HTTPException(405, headers={"allow": found})
         model = found.model
-        target = Target(CallWire(found, scope), model.name, model.version)
+        adapter = OwnRoute(found)
+        target = Target(adapter, Route(found.route.path), model.name, model.version)
         await self._inference(scope, receive, send, target)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
@@ -106,7 +108,7 @@ class ModelRoutes(BaseRoute):
         """The models that declare the same, this one included, the longest known first."""
         wanted = route.method, route.path
         found = []
-        for other in self._repository.answering():
+        for other in self._dataplane.answering():
             # A model that is to replace another is not in its place yet.
             current = model if other.name == model.name else other
             if wanted in [(item.method, item.path) for item in current.model_metadata.routes]:
@@ -114,7 +116,7 @@ class ModelRoutes(BaseRoute):
         return found or [model.name]
 
     def _candidates(self, path: str) -> Iterator[Found]:
-        for model in self._repository.answering():
+        for model in self._dataplane.answering():
             for route in model.model_metadata.routes:
                 pattern = _pattern(route.path)
                 match = pattern.match(path) if pattern is not None else None
@@ -126,20 +128,17 @@ def _warn(model: str, route: str, why: str) -> None:
     logger.warning("custom route %s is not served: %s", route, why, extra={"model": model})
 
 
-class CallWire:
-    """How one request to a model's route is written for its worker, and how its answer is read."""
+class OwnRoute(Adapter):
+    """One request to a model's own route, written for its worker, and what its handler answers."""
 
-    status = 200
+    name = "model_route"
 
-    def __init__(self, found: Found, scope: Scope) -> None:
+    def __init__(self, found: Found) -> None:
         self._found = found
-        self._scope = scope
 
-    def decode(
-        self, body: bytes, headers: Headers, model: ServedModel
-    ) -> tuple[InferenceRequest, Any]:
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         """The call as a request."""
-        scope = self._scope
+        scope = request.scope
         call = ModelCall(
             handler=self._found.route.handler,
             method=scope["method"],
@@ -151,15 +150,12 @@ class CallWire:
             scheme=scope["scheme"],
             client=list(scope["client"]) if scope["client"] else None,
         )
-        return model_call.to_request(call, body), None
+        return model_call.to_request(call, request.body), None
 
-    def encode(
-        self, model: ServedModel, response: InferenceResponse, id: str, context: Any
-    ) -> tuple[bytes, HeaderList]:
-        """The body and headers as the handler gave them; its status is kept in `status`."""
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        """Status, body and headers as the handler gave them."""
         answer = model_call.from_response(response, model.name)
-        self.status = answer.status
         fields = [field(name, value, model.name) for name, value in answer.headers]
         # Bytes where none may follow would be taken for the next answer.
         body = b"" if answer.status in WITHOUT_BODY else answer.body
-        return body, [item for item in fields if item[0] not in FRAMING]
+        return Reply(answer.status, [item for item in fields if item[0] not in FRAMING], body)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from headrace.dataplane import DataPlane
 from headrace.errors import listing
 from headrace.http import openapi
+from headrace.http.router import Router
 
 INDEX = """{name} {version}
 models: {models}
@@ -27,9 +28,9 @@ models: {models}
 """
 
 
-def status_routes(dataplane: DataPlane) -> list[Route]:
+def status_routes(dataplane: DataPlane, router: Router) -> list[Route]:
     """The status, the OpenAPI document under its older names, and a page of links."""
-    status = Status(dataplane)
+    status = Status(dataplane, router)
     return [
         Route("/", status.index),
         Route("/api/status", status.status),
@@ -41,8 +42,9 @@ def status_routes(dataplane: DataPlane) -> list[Route]:
 class Status:
     """One method per route."""
 
-    def __init__(self, dataplane: DataPlane) -> None:
+    def __init__(self, dataplane: DataPlane, router: Router) -> None:
         self._dataplane = dataplane
+        self._router = router
 
     async def index(self, request: Request) -> Response:
         told = self._dataplane.server_metadata()
@@ -68,7 +70,7 @@ class Status:
         return _json({"system": system, "models": self._dataplane.index()})
 
     async def document(self, request: Request) -> Response:
-        return _json(openapi.document(self._dataplane))
+        return _json(openapi.document(self._dataplane, self._router))
 
 
 def _json(answer: Any) -> Response:

@@ -12,7 +12,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 # Fields a caller may pass with `extra=`; each appears in the line under its own name.
-FIELDS = ("request_id", "model", "version", "status", "kind", "pid", "seconds")
+FIELDS = (
+    *("request_id", "protocol", "route", "model", "version", "status", "kind", "pid", "seconds"),
+    *("bytes_in", "bytes_out", "rows", "batch", "queue_ms", "compute_ms", "total_ms", "caller"),
+)
 
 
 class JsonFormatter(logging.Formatter):

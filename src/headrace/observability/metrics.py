@@ -34,5 +34,6 @@ class ModelMetrics:
 
     def __init__(self) -> None:
         self.successes = 0
-        self.failures = 0
+        # By the kind of error.
+        self.failures: dict[str, int] = {}
         self.duration = Histogram()

@@ -109,7 +109,7 @@ def _typed(item: Any) -> Tensor:
 
 
 def _parameters(message: Any, where: str) -> Parameters | None:
-    """Those of a request or an input; NaN and infinity, which no other door has, are refused."""
+    """Those of a request or an input; no NaN, no infinity: no other protocol has them."""
     parameters = read_parameters(message.parameters)
     for key, value in (parameters or {}).items():
         if isinstance(value, float) and not isfinite(value):

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from headrace.protocol.rest_binary import TRANSPORT_PARAMETERS
+from headrace.protocol.parameters import TRANSPORT
 from headrace.protocol.tensor import Parameters
 
 
@@ -20,7 +20,7 @@ def read_parameters(messages: Mapping[str, Any]) -> Parameters | None:
         return None
     values: Parameters = {}
     for key, message in messages.items():
-        if key not in TRANSPORT_PARAMETERS:
+        if key not in TRANSPORT:
             kind = message.WhichOneof("parameter_choice")
             values[key] = getattr(message, kind) if kind else None
     return values or None

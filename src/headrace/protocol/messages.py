@@ -18,10 +18,10 @@ class InferenceRequest:
     """One inference request: tensors in, and which outputs are wanted.
 
     `parameters` reach the model; `outputs` names the wanted outputs in order, `None` means
-    all. Transport options (binary answers, compression) never appear here. `origin` is what the
-    door tells a model that asks of where the request came from: `{"headers": {name: value}}`, with
-    `"bytes": True` where the protocol has text as bytes, or the call of one of its routes. It
-    decides nothing about batches.
+    all. Transport options (binary answers, compression) never appear here. `origin` says where the
+    request came from, for models that ask: `{"headers": {name: value}}`, with `"bytes": True`
+    where the protocol has text as bytes, or the call of one of its routes. It decides nothing
+    about batches.
     """
 
     __slots__ = ("id", "inputs", "origin", "outputs", "parameters")
@@ -53,10 +53,10 @@ class InferenceRequest:
 
 
 class InferenceResponse:
-    """The answer to one request; the door adds the model's name, version and the id.
+    """The answer to one request; the protocol adds the model's name, version and the id.
 
     `parameters["content_type"]` says what Python value the tensors stand for (`np`, `pd`,
-    `dict`, `str`, `json`), so that a door with another answer form can rebuild it.
+    `dict`, `str`, `json`), so that a protocol with another form of answer can rebuild it.
     """
 
     __slots__ = ("outputs", "parameters")
@@ -110,7 +110,9 @@ class ModelMetadata:
     `row_independent` is the promise that rows never influence each other, which is what
     lets requests be merged into one batch. `signature` is the MLflow signature as found in
     `MLmodel` (`inputs`, `outputs`, `params`), or None. `takes_headers` asks for the headers of
-    each request, and for those in `parameters["headers"]` of an answer to be sent.
+    each request, and for those in `parameters["headers"]` of an answer to be sent. `streams` tells
+    that answers can be streamed, `decodes_scoring` that MLflow's bodies are its own protocol. Both
+    are filled in by whoever loads the model.
     """
 
     platform: str = ""
@@ -120,6 +122,8 @@ class ModelMetadata:
     row_independent: bool = False
     signature: dict[str, Any] | None = None
     takes_headers: bool = False
+    streams: bool = False
+    decodes_scoring: bool = False
     routes: list[ModelRoute] = field(default_factory=list)
 
     @property

@@ -9,10 +9,8 @@ from typing import Any
 
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.parameters import RESERVED
 from headrace.protocol.schema import ParamSpec
-
-# What the protocol itself puts among the parameters of a request.
-RESERVED = ("content_type", "headers")
 
 
 def _is_number(value: Any) -> bool:

@@ -15,7 +15,6 @@ from headrace.protocol.messages import InferenceRequest, TensorMetadata
 from headrace.protocol.tensor import Buffer, Tensor, check_size, pack_bytes
 
 # Parameters that steer the transport; a model never sees them.
-TRANSPORT_PARAMETERS = ("binary_data_size", "binary_data", "binary_data_output")
 
 
 class AllExcept:

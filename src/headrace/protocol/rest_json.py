@@ -18,9 +18,9 @@ from headrace.errors import BadModelOutput, InvalidInput, listing
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
 from headrace.protocol.json_faults import refusal
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.parameters import TRANSPORT
 from headrace.protocol.rest_binary import (
     NO_OUTPUTS,
-    TRANSPORT_PARAMETERS,
     RawTensors,
     RestRequest,
     check_raw,
@@ -251,4 +251,4 @@ def _visible(parameters: Parameters, where: str) -> Parameters | None:
     content_type = parameters.get("content_type")
     if content_type is not None and not isinstance(content_type, str):
         raise InvalidInput(f"{where}: parameter content_type must be a string")
-    return {k: v for k, v in parameters.items() if k not in TRANSPORT_PARAMETERS} or None
+    return {k: v for k, v in parameters.items() if k not in TRANSPORT} or None

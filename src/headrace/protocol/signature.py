@@ -1,6 +1,6 @@
 """An MLflow signature: what a model takes, and requests made to conform to it.
 
-Every door runs `Signature.conform`, so a request means the same whichever way it came.
+Every protocol runs `Signature.conform`, so a request means the same whichever way it came.
 Needs the standard library and numpy only, so that a worker on any Python can import it.
 """
 
@@ -17,7 +17,8 @@ from headrace.errors import InvalidInput, listing
 from headrace.protocol.casting import cast
 from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
-from headrace.protocol.params import RESERVED, conform_params
+from headrace.protocol.parameters import RESERVED
+from headrace.protocol.params import conform_params
 from headrace.protocol.schema import ParamSpec, Spec, parse_params, parse_specs
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 

@@ -1,7 +1,7 @@
 """A tensor as it travels: name, datatype, shape and the raw little-endian bytes.
 
 The bytes are those of the binary tensor data extension: row-major, BOOL one byte each,
-BYTES as a 32-bit little-endian length before each element. Every door decodes to this
+BYTES as a 32-bit little-endian length before each element. Every protocol decodes to this
 form and every executor carries it unchanged, so a tensor is encoded at most once.
 """
 

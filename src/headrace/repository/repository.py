@@ -36,7 +36,8 @@ class ModelRepository:
         self._loader = loader
         self._find = find
         self._models: dict[str, Versions] = {}
-        # Of `_models`; emptied with every change of it.
+        # Of `_models`, kept with every change of it: the versions of each, the highest first.
+        self._ordered: dict[str, list[ServedModel]] = {}
         self._sorted: list[ServedModel] = []
         self._busy: dict[str, asyncio.Task[Any]] = {}
         # By name: what goes on trying to load models that failed. Unlike what is busy, it gives
@@ -81,7 +82,7 @@ class ModelRepository:
             model.become(State.UNAVAILABLE, "not loaded yet")
 
     async def load(self, name: str) -> None:
-        """Read a model's settings anew, load all its versions beside the old ones, then switch.
+        """Read a model's settings again, load all its versions beside the old ones, then switch.
 
         Returns when the old ones have answered their last request and are unloaded. A failure
         changes nothing for callers: the old ones go on. Goes on when the caller leaves.
@@ -129,13 +130,19 @@ class ModelRepository:
         if not versions:
             raise NotFound(f"model '{shorten(name)}' not found")
         if version is None:
-            if len(versions) == 1:
-                return next(iter(versions.values()))
-            return max(versions.values(), key=_default_order)
+            return self._default(name)
         found = versions.get(version)
         if found is None:
             raise NotFound(f"model '{shorten(name)}' has no version '{shorten(version)}'")
         return found
+
+    def _default(self, name: str) -> ServedModel:
+        """The un-versioned or highest version that is ready, else the highest of all."""
+        ordered = self._ordered[name]
+        for model in ordered:
+            if model.state is State.READY:
+                return model
+        return ordered[0]
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first."""
@@ -180,6 +187,7 @@ class ModelRepository:
 
     def _put(self, name: str, versions: Versions) -> None:
         self._models[name] = versions
+        self._ordered[name] = sorted(versions.values(), key=_version_order, reverse=True)
         self._sorted = []
 
     async def _load_each(
@@ -303,7 +311,3 @@ def _version_order(model: ServedModel) -> tuple[bool, bool, list[tuple[int, str]
     parts = re.split(r"([0-9]+)", version)
     natural = [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
     return (model.version is None, version.isdecimal(), natural)
-
-
-def _default_order(model: ServedModel) -> tuple[bool, Any]:
-    return (model.state is State.READY, _version_order(model))

@@ -10,9 +10,10 @@ from enum import StrEnum
 from functools import cached_property
 
 from headrace.batching.batcher import Batcher
-from headrace.errors import HeadraceError, ModelNotReady, Overloaded
+from headrace.errors import HeadraceError, ModelNotReady, Overloaded, Unimplemented
 from headrace.executors.retry import Retry
 from headrace.observability.metrics import ModelMetrics
+from headrace.observability.timing import Timing
 from headrace.protocol.messages import (
     InferenceRequest,
     InferenceResponse,
@@ -85,10 +86,20 @@ class ServedModel:
         assert state in NEXT_STATES[self.state], f"{self.state} -> {state} is a bug"
         self.state, self.reason = state, reason
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is loaded; its worker may be away for a moment."""
+        return self.state is State.READY
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether its metadata is known."""
+        return self.batcher is not None
+
     def submit(
-        self, request: InferenceRequest, timeout: float | None
+        self, request: InferenceRequest, timeout: float | None, timing: Timing | None = None
     ) -> asyncio.Future[InferenceResponse]:
-        """Check a request against the signature and queue it. Hot.
+        """Check a request against the signature and queue it; `timing` is filled in. Hot.
 
         Raises:
             ModelNotReady: the model is loading, failed or unloaded.
@@ -98,12 +109,12 @@ class ServedModel:
         if batcher is None or self.state is not State.READY:
             if self.successor is not None:
                 # Whoever found this model before it was replaced never notices.
-                return self.successor.submit(request, timeout)
+                return self.successor.submit(request, timeout, timing)
             raise self._not_ready()
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
-        return batcher.submit(request, asyncio.get_running_loop().time() + limit)
+        return batcher.submit(request, asyncio.get_running_loop().time() + limit, timing)
 
     async def stream(
         self, request: InferenceRequest, timeout: float | None
@@ -122,9 +133,11 @@ class ServedModel:
                 async for piece in pieces:
                     yield piece
             return
+        if not self.model_metadata.streams:
+            raise Unimplemented(f"model '{self.name}' does not stream answers")
         if self.streams >= MOST_STREAMS:
             raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are open already")
-        if self.signature is not None:
+        if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
         deadline = asyncio.get_running_loop().time() + limit

@@ -8,11 +8,11 @@ from headrace.codecs import cells, decode_input
 from headrace.codecs.huggingface import DECODERS
 from headrace.errors import InvalidInput, listing, shorten
 from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes.huggingface_task import Task
 
 POSITIONAL = ("args", "array_inputs")
-_NOT_OPTIONS = ("content_type", "headers")
 
 
 class Call(NamedTuple):
@@ -54,7 +54,7 @@ def bind(request: InferenceRequest, task: Task, merged: bool) -> Call:
         else:
             raise _unknown("input", name, task)
     for name, value in (request.parameters or {}).items():
-        if name not in _NOT_OPTIONS:
+        if name not in RESERVED:
             if name not in task.options:
                 raise _unknown("parameter", name, task)
             options.setdefault(name, value)

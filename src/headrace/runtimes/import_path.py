@@ -16,7 +16,7 @@ def put_working_directory() -> None:
 
 
 def put_first(folder: str) -> None:
-    """Let modules in `folder` be found before all others, and be read anew.
+    """Let modules in `folder` be found before all others, and be imported again.
 
     Two models may each bring a module of the same name, and a reloaded model may bring a
     changed one: modules already imported under a name that `folder` defines are forgotten,

@@ -16,6 +16,7 @@ from headrace.codecs.registry import chosen
 from headrace.errors import HeadraceError
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.parameters import RESERVED
 from headrace.protocol.signature import SCORING, Signature
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import mlflow_example, mlflow_native, mlflow_pyfunc
@@ -23,8 +24,6 @@ from headrace.runtimes.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow_payload import Payload
 
 logger = logging.getLogger("headrace.worker")
-
-_NOT_PARAMS = ("content_type", "headers")
 
 
 class MLflowRuntime(Model):
@@ -123,7 +122,7 @@ class MLflowRuntime(Model):
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         """The params of the schema; without one MLflow drops whatever was given."""
-        given = {name: v for name, v in (parameters or {}).items() if name not in _NOT_PARAMS}
+        given = {name: v for name, v in (parameters or {}).items() if name not in RESERVED}
         declared = self._signature is not None and self._signature.params is not None
         return (given if declared else {}) if given else None
 

@@ -171,7 +171,7 @@ class Payload:
             raise InvalidInput("the body is not a CSV table in UTF-8 with a header row") from error
 
     def _conformed(self, table: Any) -> Any:
-        """The table with the signature's columns and types, by the rule of every door."""
+        """The table with the signature's columns and types, by the rule of every protocol."""
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table

@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from functools import partial
 from typing import Any, Callable
 
@@ -24,6 +25,8 @@ from headrace.worker.streams import Stream
 logger = logging.getLogger("headrace.worker")
 
 RECEIVE_SIZE = 256 * 1024
+# Seconds that models may take to free what they hold when the worker ends. The front waits longer.
+LAST_UNLOADS = 3.0
 
 
 class Connection:
@@ -38,6 +41,7 @@ class Connection:
         self._host = host
         self._send_lock = threading.Lock()
         self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
+        self._threads: dict[str, threading.Thread] = {}
         # Calls that no model has begun; those withdrawn before are never begun.
         self._waiting: set[int] = set()
         self._streams: dict[int, Stream] = {}
@@ -54,9 +58,16 @@ class Connection:
             if frame is None or frame.kind == Kind.STOP:
                 break
             self._dispatch(frame)
+        self._unload_all()
+        return frame is not None
+
+    def _unload_all(self) -> None:
+        """Let every model free what it holds; one that is busy or hangs is not waited for long."""
         for lane in self._lanes.values():
             lane.put(None)
-        return frame is not None
+        ends = time.monotonic() + LAST_UNLOADS
+        for key in self._lanes:
+            self._threads[key].join(max(0.0, ends - time.monotonic()))
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.kind == Kind.RELEASE:
@@ -124,18 +135,22 @@ class Connection:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = queue.SimpleQueue()
-            threading.Thread(
+            thread = self._threads[key] = threading.Thread(
                 target=self._work, args=(key, lane), name=f"model {key}", daemon=True
-            ).start()
+            )
+            thread.start()
         if frame.kind == Kind.UNLOAD:
-            del self._lanes[key]
+            del self._lanes[key], self._threads[key]
         return lane
 
     def _work(self, key: str, lane: queue.SimpleQueue[Frame | None]) -> None:
         while True:
             frame = lane.get()
             if frame is None:
-                self._host.unload(key)
+                try:
+                    self._host.unload(key)
+                except Exception:
+                    logger.exception("unloading %s failed", key)
                 return
             self._answer(key, frame)
             if frame.kind == Kind.UNLOAD:

@@ -10,10 +10,19 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 from headrace import runtimes
-from headrace.errors import HeadraceError, LoadFailed, ModelFailed, ModelNotReady, shorten
+from headrace.errors import (
+    HeadraceError,
+    LoadFailed,
+    ModelFailed,
+    ModelNotReady,
+    Poisoned,
+    WorkerCrashed,
+    shorten,
+)
 from headrace.model import Model
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -31,6 +40,10 @@ logger = logging.getLogger("headrace.worker")
 FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
+# What only whoever watches a worker can know; a model that raises it has failed.
+_OF_WORKERS = (WorkerCrashed, Poisoned)
+
+
 class HostedModel:
     """One loaded model and the event loop its coroutines run on."""
 
@@ -45,7 +58,11 @@ class HostedModel:
         try:
             if self.run(self.model.load()) is False:
                 raise LoadFailed(f"load() of model '{self.settings.name}' returned False")
-            metadata = self.model.metadata()
+            metadata = replace(
+                self.model.metadata(),
+                streams=self.model.streams,
+                decodes_scoring=self.model.decodes_scoring,
+            )
         except BaseException:
             if self._loop is not None:
                 self._loop.close()
@@ -116,6 +133,8 @@ class ModelHost:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
             response: InferenceResponse = hosted.run(hosted.model.infer(request))
+        except _OF_WORKERS as exc:
+            raise _failure(hosted, request, exc) from exc
         except HeadraceError:
             raise
         except BaseException as exc:
@@ -135,6 +154,8 @@ class ModelHost:
         if hosted is None:
             raise ModelNotReady("the model is not loaded in this worker")
         try:
+            if request.content_type == SCORING and not hosted.model.decodes_scoring:
+                request = as_request(request, hosted.inputs)
             yield from _each(hosted.model.infer_stream(request))
         except (HeadraceError, GeneratorExit):
             raise

@@ -232,3 +232,24 @@ def test_shutting_down_closes_idle_connections_and_finishes_busy_ones():
             await connect()
 
     serve(scenario, app)
+
+
+def test_an_answer_of_unknown_length_has_no_chunks_over_http_1_0():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        await send({"type": "http.response.body", "body": b"last"})
+
+    answers = []
+
+    async def scenario(_listener, connect):
+        client = await connect()
+        await client.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        answers.append(await client.reader.read())
+
+    serve(scenario, app)
+
+    head, _, body = answers[0].partition(b"\r\n\r\n")
+    assert body == b"first last"
+    assert b"transfer-encoding" not in head.lower()
+    assert b"connection: close" in head.lower()

@@ -1,8 +1,4 @@
-"""The single table from error kinds to HTTP status and MLflow's error code.
-
-Also the body's shape by the protocol of the path: Open Inference `{"error": ...}`, or
-MLflow's `{"error_code": ..., "message": ...}`.
-"""
+"""The single table from error kinds to HTTP status and MLflow's error code, and bodies of both."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from typing import NamedTuple
 import orjson
 
 from headrace.errors import HeadraceError
-
-JSON = b"application/json"
 
 
 class Row(NamedTuple):
@@ -52,27 +46,21 @@ TABLE = {
     "internal": Row(500, "INTERNAL_ERROR"),
 }
 
-MLFLOW_PATHS = ("/invocations", "/ping", "/health", "/version")
-
-
-def speaks_mlflow(path: str) -> bool:
-    """Whether errors on this path take MLflow's form."""
-    return path in MLFLOW_PATHS or path.endswith("/invocations")
-
 
 def row(error: HeadraceError) -> Row:
     """The table's row for an error."""
     return TABLE.get(error.kind, TABLE["internal"])
 
 
-def error_body(path: str, error: HeadraceError) -> tuple[int, bytes]:
-    """Status and JSON body of an error on a path."""
+def open_inference_error(error: HeadraceError) -> tuple[int, bytes]:
+    """Status and body of an error as the Open Inference Protocol tells it, with our code."""
+    return row(error).status, orjson.dumps({"error": error.message, "code": error.kind})
+
+
+def mlflow_error(error: HeadraceError) -> tuple[int, bytes]:
+    """Status and body of an error as MLflow's servers tell it."""
     found = row(error)
-    if speaks_mlflow(path):
-        body = {"error_code": found.mlflow, "message": error.message}
-    else:
-        body = {"error": error.message, "code": error.kind}
-    return found.status, orjson.dumps(body)
+    return found.status, orjson.dumps({"error_code": found.mlflow, "message": error.message})
 
 
 def error_headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:

@@ -1,26 +1,15 @@
-"""The one door to the models: what every transport asks for, free of any transport."""
+"""What is asked about models: health, metadata, which there are, and loading them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Callable
 from ipaddress import ip_address
-from time import perf_counter
 from typing import Any
 
 from headrace import __version__
-from headrace.errors import (
-    Forbidden,
-    InvalidInput,
-    ModelNotReady,
-    NotFound,
-    ShuttingDown,
-    Unimplemented,
-    listing,
-)
-from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
+from headrace.dataplane.resolve import Resolver, Speaker
+from headrace.errors import Forbidden, ShuttingDown, Unimplemented
+from headrace.protocol.messages import TensorMetadata
 from headrace.repository.repository import ModelRepository
 from headrace.repository.served import ServedModel, State
 from headrace.settings import ServerSettings
@@ -28,23 +17,15 @@ from headrace.settings import ServerSettings
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
-@dataclass(slots=True)
-class Call:
-    """One running inference: cancel `future` to withdraw it."""
-
-    model: ServedModel
-    future: asyncio.Future[InferenceResponse]
-    started: float
-
-
 class DataPlane:
-    """Health, metadata and inference over the models of a repository.
+    """Health, metadata and control of the models of a repository, which is private behind it.
 
     Errors are `HeadraceError`s; each transport translates their kinds by its own table.
     """
 
     def __init__(self, repository: ModelRepository, settings: ServerSettings) -> None:
-        self.repository = repository
+        self._repository = repository
+        self._resolver = Resolver(repository)
         self.settings = settings
         self.draining = False
         self.loaded = False
@@ -57,8 +38,8 @@ class DataPlane:
         """The models that cannot answer now, each with its reason."""
         return {
             model.name: self._reason(model)
-            for model in self.repository.models()
-            if model.wanted and not self.repository.is_ready(model)
+            for model in self._repository.models()
+            if model.wanted and not self._repository.is_ready(model)
         }
 
     def why_not_ready(self, name: str, version: str | None = None) -> str:
@@ -67,7 +48,7 @@ class DataPlane:
         Raises:
             NotFound: nothing of that name or version is configured.
         """
-        return self._reason(self.repository.get(name, version))
+        return self._reason(self._repository.get(name, version))
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether one model can answer now.
@@ -75,7 +56,7 @@ class DataPlane:
         Raises:
             NotFound: nothing of that name or version is configured.
         """
-        return self.repository.is_ready(self.repository.get(name, version))
+        return self._repository.is_ready(self._repository.get(name, version))
 
     def server_metadata(self) -> dict[str, Any]:
         """Open Inference Protocol, "Server Metadata"."""
@@ -92,11 +73,11 @@ class DataPlane:
         Raises:
             NotFound: nothing of that name or version is configured.
         """
-        model = self.repository.get(name, version)
+        model = self._repository.get(name, version)
         metadata = model.model_metadata
         answer: dict[str, Any] = {
             "name": model.name,
-            "versions": self.repository.versions(name),
+            "versions": self._repository.versions(name),
             "platform": model.settings.platform or metadata.platform,
             "inputs": [_tensor(tensor) for tensor in metadata.inputs],
             "outputs": [_tensor(tensor) for tensor in metadata.outputs],
@@ -111,8 +92,8 @@ class DataPlane:
         Implements "index" of the model repository extension.
         """
         entries = []
-        for model in self.repository.models():
-            can_answer = self.repository.is_ready(model)
+        for model in self._repository.models():
+            can_answer = self._repository.is_ready(model)
             if ready and not can_answer:
                 continue
             # One that answers may show how far its next load is.
@@ -130,7 +111,7 @@ class DataPlane:
         return entries
 
     async def load(self, name: str, parameters: Any = None) -> None:
-        """Load a model anew from disk, or for the first time; the old load answers until then.
+        """Load a model from disk again, or for the first time; the old load answers until then.
 
         Implements "load" of the model repository extension.
 
@@ -145,7 +126,7 @@ class DataPlane:
                 "parameters: a model is loaded as its folder describes it; "
                 "settings and files inside the request are not taken"
             )
-        await self.repository.load(name)
+        await self._repository.load(name)
 
     async def unload(self, name: str) -> None:
         """Finish the requests of a model and free it.
@@ -157,11 +138,11 @@ class DataPlane:
             NotFound, Conflict: see `ModelRepository.unload`.
         """
         self._require_repository_api()
-        await self.repository.unload(name)
+        await self._repository.unload(name)
 
     def _reason(self, model: ServedModel) -> str:
         if model.state is State.READY:
-            return self.repository.trouble(model)
+            return self._repository.trouble(model)
         return model.why_not_ready()
 
     def _require_repository_api(self) -> None:
@@ -173,96 +154,41 @@ class DataPlane:
         if self.draining:
             raise ShuttingDown("the server is draining")
 
-    def only_model(self) -> ServedModel:
-        """The model meant when a request names none.
+    def find(self, name: str | None, version: str | None, protocol: Speaker) -> ServedModel:
+        """The model that a request of a protocol means; see `Resolver.find`. Hot."""
+        return self._resolver.find(name, version, protocol)
+
+    def get(self, name: str, version: str | None = None) -> ServedModel:
+        """The model of that name; without a version, the default one. Hot.
 
         Raises:
-            NotFound: no model is served.
-            InvalidInput: several are, and the message says where to ask instead.
+            NotFound: nothing of that name or version is configured.
         """
-        names = sorted({model.name for model in self.repository.models() if model.wanted})
-        if not names:
-            raise NotFound("no model is served")
-        if len(names) > 1:
-            raise InvalidInput(
-                f"several models are served ({listing(names)}); "
-                "name one with /v2/models/{name}/invocations"
-            )
-        return self.repository.get(names[0])
+        return self._repository.get(name, version)
 
-    def only_plugin(self) -> ServedModel:
-        """The plugin meant when a request names none; other models do not count.
+    def models(self) -> list[ServedModel]:
+        """Every version of every model, sorted by name, oldest version first."""
+        return self._repository.models()
 
-        Raises:
-            NotFound: no plugin is served.
-            ModelNotReady: none is yet, but a model that may be one is still to be loaded.
-            InvalidInput: several are, and the message says where to ask instead.
-        """
-        models = [model for model in self.repository.models() if model.wanted]
-        names = sorted({m.name for m in models if m.model_metadata.payload_type is not None})
-        if len(names) > 1:
-            raise InvalidInput(
-                f"several plugins are served ({listing(names)}); name one with "
-                "/v2/models/{name}/raw"
-            )
-        if names:
-            return self.repository.get(names[0])
-        for model in models:
-            if model.state is not State.READY:
-                raise ModelNotReady(f"model '{model.name}' is not ready: {self._reason(model)}")
-        raise NotFound("no plugin is served")
+    def names(self) -> list[str]:
+        """The names of all models, sorted."""
+        return list(dict.fromkeys(model.name for model in self._repository.models()))
 
-    def start(
-        self, model: ServedModel, request: InferenceRequest, timeout: float | None = None
-    ) -> Call:
-        """Queue a request. Follow with `finish`. Hot.
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest first."""
+        return self._repository.versions(name)
 
-        Raises:
-            ModelNotReady, InvalidInput, Overloaded: see `ServedModel.submit`.
-        """
-        started = perf_counter()
-        try:
-            return Call(model, model.submit(request, timeout), started)
-        except Exception:
-            model.metrics.failures += 1
-            raise
+    def answering(self) -> list[ServedModel]:
+        """The default version of each model that is ready, the longest known first."""
+        return self._repository.answering()
 
-    def finish(self, call: Call) -> InferenceResponse:
-        """The answer of a call whose future is done. Hot.
+    def watch(self, watcher: Callable[[ServedModel], None]) -> None:
+        """Have each model that becomes ready reported; nothing depends on what is done with it."""
+        self._repository.watchers.append(watcher)
 
-        Raises:
-            asyncio.CancelledError: the call was withdrawn because the caller left.
-            HeadraceError: what the model, its worker or its deadline raised.
-        """
-        metrics = call.model.metrics
-        try:
-            response = call.future.result()
-        except BaseException:
-            metrics.failures += 1
-            raise
-        metrics.successes += 1
-        metrics.duration.observe(perf_counter() - call.started)
-        return response
-
-    async def stream(
-        self, model: ServedModel, request: InferenceRequest, timeout: float | None = None
-    ) -> AsyncGenerator[InferenceResponse, None]:
-        """The pieces of a streamed answer; closing the generator withdraws the request.
-
-        Raises:
-            HeadraceError: see `ServedModel.stream`; also in the middle, when the model fails.
-        """
-        started = perf_counter()
-        metrics = model.metrics
-        try:
-            async with aclosing(model.stream(request, timeout)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except BaseException:
-            metrics.failures += 1
-            raise
-        metrics.successes += 1
-        metrics.duration.observe(perf_counter() - started)
+    def is_up(self, model: ServedModel) -> bool:
+        """Loaded, and with a live worker."""
+        return self._repository.is_ready(model)
 
 
 def _allows_repository_api(settings: ServerSettings) -> bool:

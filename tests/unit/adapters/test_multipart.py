@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.adapters.multipart import MOST_PARTS, payload
 from headrace.errors import InvalidInput, UnsupportedMedia
-from headrace.http.multipart import MOST_PARTS, payload
 
 TYPE = "multipart/form-data; boundary=XX"
 FILE = b'Content-Disposition: form-data; name="f"; filename="a.png"\r\nContent-Type: image/png'

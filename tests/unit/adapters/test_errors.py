@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from headrace.adapters.errors import TABLE
 from headrace.errors import BY_KIND, InvalidInput
-from headrace.http.errors import TABLE, error_body
+from headrace.http.router import Router
+from headrace.server import PROTOCOLS
 
 
 def told(path, error):
-    return json.loads(error_body(path, error)[1])
+    return json.loads(Router(PROTOCOLS).error_body(path, error)[1])
 
 
 @pytest.mark.parametrize("path", ["/v2/models/m/infer", "/v2", "/nothing", ""])

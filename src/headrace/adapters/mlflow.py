@@ -1,0 +1,81 @@
+"""MLflow's scoring protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.adapters.base import (
+    JSON_HEADERS,
+    Adapter,
+    HttpRequest,
+    ModelView,
+    Reply,
+    Route,
+    Schema,
+    of_models,
+)
+from headrace.adapters.errors import mlflow_error
+from headrace.adapters.openapi import PARAMETERS, STRING, post
+from headrace.errors import HeadraceError, InvalidInput
+from headrace.protocol import scoring
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+
+
+class MLflowScoring(Adapter):
+    """Tables, tensors and chats as `mlflow models serve` takes them."""
+
+    name = "mlflow"
+    named_at = "/v2/models/{name}/invocations"
+    routes = (Route("/invocations"), *of_models("invocations"))
+    error_paths = ("/ping", "/health", "/version")
+
+    def prefers(self, model: ModelView) -> bool:
+        # As MLServer has it: the MLflow model among others.
+        return model.model_metadata.decodes_scoring
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        if model.model_metadata.payload_type is not None:
+            raise InvalidInput(
+                f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
+            )
+        content_type = request.headers.get(b"content-type")
+        decoded = scoring.decode(
+            request.body, content_type.decode("latin-1") if content_type else None, model.signature
+        )
+        return decoded.request, decoded.wrapped
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        return Reply(200, JSON_HEADERS, scoring.encode(response, context))
+
+    def error(self, error: HeadraceError) -> tuple[int, bytes]:
+        return mlflow_error(error)
+
+    def operation(self, route: Route, model: ModelView) -> Schema | None:
+        if model.model_metadata.payload_type is not None:
+            return None
+        body = {
+            "application/json": {"schema": {"$ref": "#/components/schemas/ScoringRequest"}},
+            "text/csv": {"schema": STRING},
+            "application/vnd.apache.parquet": {"schema": {}},
+        }
+        return post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
+
+    schemas = {
+        "ScoringRequest": {
+            "type": "object",
+            "description": "One of dataframe_split, dataframe_records, instances or inputs.",
+            "properties": {
+                "dataframe_split": {"type": "object"},
+                "dataframe_records": {"type": "array", "items": {"type": "object"}},
+                "instances": {"type": "array", "items": {}},
+                "inputs": {},
+                "params": PARAMETERS,
+            },
+        },
+        "ScoringResponse": {"type": "object", "properties": {"predictions": {}}},
+        "ScoringError": {
+            "type": "object",
+            "required": ["error_code", "message"],
+            "properties": {"error_code": STRING, "message": STRING},
+        },
+    }

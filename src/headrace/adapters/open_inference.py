@@ -1,0 +1,157 @@
+"""The Open Inference Protocol over REST, with the binary tensor data extension."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from headrace.adapters.base import (
+    JSON_HEADERS,
+    Adapter,
+    HttpRequest,
+    ModelView,
+    Reply,
+    Route,
+    Schema,
+    of_models,
+)
+from headrace.adapters.openapi import PARAMETERS, STRING, post
+from headrace.errors import InvalidInput, UnsupportedMedia
+from headrace.protocol import rest_binary, rest_json
+from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
+from headrace.protocol.rest_binary import NO_OUTPUTS
+
+MEDIA_TYPES = (
+    b"application/json",
+    b"application/octet-stream",
+    # None at all, and curl's default for a body: what follows is parsed as JSON all the same.
+    b"",
+    b"application/x-www-form-urlencoded",
+)
+
+
+@lru_cache(maxsize=256)
+def _is_accepted(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
+
+
+class OpenInference(Adapter):
+    """Tensors in JSON, or as raw bytes behind it."""
+
+    name = "open_inference"
+    # `generate` is MLServer's other name for the same thing.
+    routes = (
+        *of_models("infer", "generate"),
+        *of_models("infer_stream", "generate_stream", streams=True),
+    )
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        headers, body = request.headers, request.body
+        if not _is_accepted(headers.get(b"content-type", b"")):
+            raise UnsupportedMedia(
+                "this route takes application/json, or application/octet-stream with "
+                "Inference-Header-Content-Length"
+            )
+        length = headers.get(b"inference-header-content-length")
+        if length is None:
+            decoded = rest_json.decode_request(body)
+        elif not length.isdigit() or len(length) > 18:
+            raise InvalidInput(
+                "Inference-Header-Content-Length: expected the number of JSON bytes in the body"
+            )
+        elif int(length) == 0:
+            decoded = rest_binary.decode_raw(body, model.model_metadata.inputs)
+        else:
+            decoded = rest_json.decode_request(body, int(length))
+        return decoded.request, decoded.binary_outputs
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        body, json_length = rest_json.encode_response(
+            response,
+            model_name=model.name,
+            model_version=model.version,
+            id=id,
+            binary_outputs=context,
+        )
+        if json_length is None:
+            return Reply(200, JSON_HEADERS, body)
+        fields = [
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", b"%d" % json_length),
+        ]
+        return Reply(200, fields, body)
+
+    def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        # An event is text, so no output of it can be binary.
+        return super().event(model, piece, id, NO_OUTPUTS)
+
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        request: Schema = {"schema": {"$ref": "#/components/schemas/InferenceRequest"}}
+        inputs = model.model_metadata.inputs
+        if inputs:
+            request["example"] = {"inputs": [_example(tensor) for tensor in inputs]}
+        body = {"application/json": request, "application/octet-stream": {"schema": {}}}
+        verb = "Stream answers of" if route.streams else "Infer with"
+        return post(f"{verb} {model.name}", body, "InferenceResponse", streams=route.streams)
+
+    schemas = {
+        "InferenceRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": {"type": "string", "maxLength": 256},
+                "parameters": PARAMETERS,
+                "inputs": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"$ref": "#/components/schemas/Tensor"},
+                },
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": STRING, "parameters": PARAMETERS},
+                    },
+                },
+            },
+        },
+        "InferenceResponse": {
+            "type": "object",
+            "required": ["model_name", "outputs"],
+            "properties": {
+                "model_name": STRING,
+                "model_version": STRING,
+                "id": STRING,
+                "parameters": PARAMETERS,
+                "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+            },
+        },
+        "Tensor": {
+            "type": "object",
+            "required": ["name", "shape", "datatype", "data"],
+            "properties": {
+                "name": STRING,
+                "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                "datatype": {"type": "string", "enum": list(DATATYPES)},
+                "parameters": PARAMETERS,
+                "data": {"type": "array", "items": {}},
+            },
+        },
+    }
+
+
+def _example(tensor: TensorMetadata) -> Schema:
+    shape = [1 if dim < 0 else dim for dim in tensor.shape]
+    count = 1
+    for dim in shape:
+        count *= dim
+    value: object = "text" if tensor.datatype == "BYTES" else 0
+    value = False if tensor.datatype == "BOOL" else value
+    return {
+        "name": tensor.name,
+        "shape": shape,
+        "datatype": tensor.datatype,
+        "data": [value] * min(count, 64),
+    }

@@ -1,0 +1,43 @@
+"""Pieces of OpenAPI that several protocols write alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+PARAMETERS: Schema = {"type": "object", "additionalProperties": True}
+STRING: Schema = {"type": "string"}
+# What can go wrong with any request that a model is to answer.
+FAILURES = ("400", "408", "413", "415", "500", "503", "504")
+
+
+def content(description: str, schema: str | None) -> Schema:
+    """An answer in JSON of a named schema; of any, where there is none."""
+    found: Schema = {} if schema is None else {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": description, "content": {"application/json": {"schema": found}}}
+
+
+def events(description: str) -> Schema:
+    """A stream of server-sent events."""
+    schema = {"type": "string", "description": "`data:` lines, each a JSON text"}
+    return {"description": description, "content": {"text/event-stream": {"schema": schema}}}
+
+
+def post(
+    summary: str, body: Schema, answer: str | None, error: str = "Error", streams: bool = False
+) -> Schema:
+    """A POST operation: the media types of its body, the schemas of its answer and its errors."""
+    responses = {"200": events("Pieces of the answer") if streams else content("OK", answer)}
+    for status in FAILURES:
+        responses[status] = content("See the error", error)
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": body},
+        "responses": responses,
+    }
+
+
+def json_body(schema: Schema) -> Schema:
+    """A body in JSON."""
+    return {"application/json": {"schema": schema}}

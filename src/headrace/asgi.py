@@ -1,0 +1,103 @@
+"""The server as an ASGI application, for other servers to run and for tests.
+
+```python
+from headrace.asgi import create_app
+
+app = create_app("models", parallel_workers=2)
+```
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headrace import configuration
+from headrace.errors import LoadFailed
+from headrace.model import Model
+from headrace.repository.discovery import Source
+from headrace.repository.repository import Find
+from headrace.server import Application
+from headrace.settings import ModelSettings, ServerSettings
+
+
+def create_app(
+    model: str | os.PathLike[str] | type[Model] = ".",
+    *,
+    name: str | None = None,
+    **settings: Any,
+) -> AsgiApp:
+    """An application that serves what `headrace serve MODEL` would.
+
+    `model` is a folder, a URI, or a class of the caller's own, which then runs in this process.
+    `settings` are fields of `ServerSettings`; variables and `settings.json` count as well.
+
+    Raises:
+        ConfigurationError: a setting or a model's file is wrong.
+    """
+    environ = dict(os.environ)
+    if isinstance(model, type):
+        own = ModelSettings(
+            name or model.__name__, f"{model.__module__}:{model.__qualname__}", inline=True
+        )
+        resolved = configuration.resolve(settings, environ, None).settings
+        return AsgiApp(resolved, [own], lambda wanted: [own] if wanted == own.name else [])
+    place = os.fspath(model)
+    folder = Path(place) if os.path.isdir(place) else None
+    resolved = configuration.resolve(settings, environ, folder).settings
+    source = Source(place, name, environ)
+    return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
+
+
+class AsgiApp:
+    """Loads its models when its host starts it, and stops its workers when the host stops.
+
+    A host that sends no lifespan events, such as one that mounts it below a path, calls `start`
+    and `stop` itself.
+    """
+
+    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
+        self._arguments = (replace(settings, ready_fd=None), models, find)
+        self._application: Application | None = None
+
+    async def start(self) -> None:
+        """Load the models.
+
+        Raises:
+            LoadFailed: there are some, and none could be loaded.
+        """
+        application = self._application = Application(*self._arguments)
+        if not await application.load():
+            reasons = application.dataplane.not_ready()
+            await self.stop()
+            told = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
+            raise LoadFailed(f"no model could be loaded: {told}")
+
+    async def stop(self) -> None:
+        """Stop the workers. Requests that are still running fail."""
+        application, self._application = self._application, None
+        if application is not None:
+            application.dataplane.draining = True
+            await application.close()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._application is None:
+            raise RuntimeError("the application is not started: await its start() first")
+        else:
+            await self._application.http(scope, receive, send)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await self.start()
+        except LoadFailed as error:
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})

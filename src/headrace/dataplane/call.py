@@ -1,0 +1,130 @@
+"""One request on its way to a model and back, the same for every transport. Hot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import perf_counter
+from typing import Any
+
+from headrace.dataplane.caller import Caller
+from headrace.dataplane.observers.base import Observer, Observers
+from headrace.errors import HeadraceError
+from headrace.observability.timing import Timing
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.repository.served import ServedModel
+
+logger = logging.getLogger("headrace.dataplane")
+
+
+class Call:
+    """What is known of one request so far; observers read it.
+
+    `received` and `sent` are bytes of the bodies, `status` is that of the answer, as its transport
+    says it.
+    `timing` is filled in where an observer wants to know.
+    """
+
+    __slots__ = (
+        "caller",
+        "model",
+        "received",
+        "request",
+        "sent",
+        "started",
+        "status",
+        "timing",
+    )
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.started = perf_counter()
+        self.model: ServedModel | None = None
+        self.request: InferenceRequest | None = None
+        self.timing: Timing | None = None
+        self.status: int | str = 0
+        self.received = self.sent = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the request was here."""
+        return perf_counter() - self.started
+
+
+class Calls:
+    """Begins calls, and tells the observers how each of them ends.
+
+    A transport makes a `Call`, has it admitted, finds its model, decodes the request, and then
+    `submit`s or `stream`s it. In the end it calls exactly one of `answered`, `refused` and `left`.
+    """
+
+    def __init__(self, observers: tuple[Observer, ...] = ()) -> None:
+        self._observers = Observers(observers)
+
+    def admit(self, call: Call) -> None:
+        """Let observers look at a call before its body is.
+
+        Raises:
+            HeadraceError: one of them refuses it.
+        """
+        for admit in self._observers.admit:
+            admit(call)
+
+    def submit(
+        self, call: Call, model: ServedModel, request: InferenceRequest, timeout: float | None
+    ) -> asyncio.Future[InferenceResponse]:
+        """Queue the request; cancel the future to withdraw it. Hot.
+
+        Raises:
+            ModelNotReady, InvalidInput, Overloaded: see `ServedModel.submit`.
+        """
+        self._decoded(call, model, request)
+        return model.submit(request, timeout, call.timing)
+
+    async def stream(
+        self, call: Call, model: ServedModel, request: InferenceRequest, timeout: float | None
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; closing the generator withdraws the request.
+
+        Raises:
+            HeadraceError: see `ServedModel.stream`; also in the middle, when the model fails.
+        """
+        self._decoded(call, model, request)
+        async with aclosing(model.stream(request, timeout)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _decoded(self, call: Call, model: ServedModel, request: InferenceRequest) -> None:
+        call.model = model
+        call.request = request
+        for decoded in self._observers.decoded:
+            decoded(call)
+
+    def answered(self, call: Call, status: int | str, sent: int) -> None:
+        """The answer is about to be sent, whole or to its end. Hot."""
+        call.status, call.sent = status, sent
+        for answered in self._observers.answered:
+            answered(call)
+
+    def refused(self, call: Call, error: HeadraceError, status: int | str, sent: int) -> None:
+        """The caller is told an error, in place of an answer or in the middle of one."""
+        call.status, call.sent = status, sent
+        for refused in self._observers.refused:
+            refused(call, error)
+
+    def left(self, call: Call, status: int | str) -> None:
+        """The caller has gone before its answer, which is no failure."""
+        call.status = status
+        for left in self._observers.left:
+            left(call)
+
+
+def told(exc: BaseException, request_id: str) -> HeadraceError:
+    """The error that a caller is told; what is none of ours is a bug, and goes to the log."""
+    if isinstance(exc, HeadraceError):
+        return exc
+    extra: dict[str, Any] = {"request_id": request_id}
+    logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
+    return HeadraceError("the server failed on this request; its log has the details")

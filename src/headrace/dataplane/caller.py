@@ -1,0 +1,54 @@
+"""Who asks, and what came with the question besides its body."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from headrace.errors import InvalidInput
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+class Caller(NamedTuple):
+    """One caller of one request.
+
+    `protocol` and `route` are what was asked; `request_id` is in the log and in the answer;
+    `peer` is the address, as the transport knows it.
+    """
+
+    protocol: str
+    route: str
+    request_id: str
+    peer: Any = None
+
+
+class RequestIds:
+    """The id of each request: the caller's own where it gives a usable one, else one made up."""
+
+    def __init__(self) -> None:
+        self._prefix = token_hex(4)
+        self._numbers = count(1)
+
+    def of(self, given: str | None) -> str:
+        """Printable ASCII, 256 characters at most. Hot."""
+        if given is not None and REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+def seconds_given(text: str) -> float:
+    """The time that a caller gives a request, as the header `X-Request-Timeout` says it.
+
+    Raises:
+        InvalidInput: it is no number of seconds above 0.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise InvalidInput("X-Request-Timeout: expected a number of seconds above 0")
+    return seconds

@@ -1,0 +1,59 @@
+"""The hooks that an observer may have, and those of all that are on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.dataplane.call import Call
+    from headrace.errors import HeadraceError
+
+
+class Observer:
+    """Sees every call, refusals included. A hook that is not overridden costs nothing.
+
+    Hooks run on the event loop, between one request and the next: none may wait.
+    """
+
+    def admit(self, call: Call) -> None:
+        """A call has come, and is not decoded yet.
+
+        Raises:
+            HeadraceError: refuses it.
+        """
+
+    def decoded(self, call: Call) -> None:
+        """Its model is found and its request decoded.
+
+        Raises:
+            HeadraceError: refuses it.
+        """
+
+    def answered(self, call: Call) -> None:
+        """It is answered, with `call.status`."""
+
+    def refused(self, call: Call, error: HeadraceError) -> None:
+        """It is told an error. Its model is None where none was found yet."""
+
+    def left(self, call: Call) -> None:
+        """Its caller left before the answer."""
+
+
+class Observers:
+    """The hooks of several observers, in order, without those that do nothing."""
+
+    def __init__(self, observers: tuple[Observer, ...]) -> None:
+        def hooks(name: str) -> tuple[Callable[..., Any], ...]:
+            idle = getattr(Observer, name)
+            return tuple(
+                getattr(observer, name)
+                for observer in observers
+                if getattr(type(observer), name) is not idle
+            )
+
+        self.admit = hooks("admit")
+        self.decoded = hooks("decoded")
+        self.answered = hooks("answered")
+        self.refused = hooks("refused")
+        self.left = hooks("left")

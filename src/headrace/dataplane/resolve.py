@@ -1,0 +1,62 @@
+"""Which served model a request means."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from headrace.errors import InvalidInput, ModelNotReady, NotFound, listing
+from headrace.repository.repository import ModelRepository
+from headrace.repository.served import ServedModel
+
+
+class Speaker(Protocol):
+    """What a protocol says of models, for requests that name none."""
+
+    # Where a model is named, and the words for when there is none.
+    named_at: str
+    absent: str
+
+    def speaks(self, model: ServedModel) -> bool:
+        """Whether the model can be asked in this protocol."""
+
+    def prefers(self, model: ServedModel) -> bool:
+        """Whether it is meant before others that can be asked too."""
+
+
+class Resolver:
+    """Finds models by name and version, or the only one that speaks a protocol.
+
+    This is where more than a request's words may decide, such as a split of traffic.
+    """
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    def find(self, name: str | None, version: str | None, protocol: Speaker) -> ServedModel:
+        """The model that a request names; without a name, the only one of its protocol. Hot.
+
+        Raises:
+            NotFound: nothing of that name or version is configured, or no model speaks it.
+            ModelNotReady: none speaks it yet, but a model that may is still to be loaded.
+            InvalidInput: several speak it; the message says where to name one.
+        """
+        if name is not None:
+            return self._repository.get(name, version)
+        return self._only(protocol)
+
+    def _only(self, protocol: Speaker) -> ServedModel:
+        wanted = [model for model in self._repository.models() if model.wanted]
+        # What a model speaks is known once it is loaded.
+        speaking = [model for model in wanted if model.has_loaded and protocol.speaks(model)]
+        preferred = [model for model in speaking if protocol.prefers(model)]
+        names = list(dict.fromkeys(model.name for model in preferred or speaking))
+        if len(names) > 1:
+            raise InvalidInput(
+                f"several models are served ({listing(names)}); name one with {protocol.named_at}"
+            )
+        if names:
+            return self._repository.get(names[0])
+        waiting = next((model for model in wanted if not model.has_loaded), None)
+        if waiting is None:
+            raise NotFound(protocol.absent)
+        raise ModelNotReady(f"model '{waiting.name}' is not ready: {waiting.why_not_ready()}")

@@ -1,0 +1,15 @@
+"""Where the time of one request went. Durations are seconds."""
+
+from __future__ import annotations
+
+
+class Timing:
+    """Filled in by the batcher: rows, of how many in its batch; how long it waited and ran."""
+
+    __slots__ = ("batch", "computed", "queued", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.batch = 0
+        self.queued = 0.0
+        self.computed = 0.0

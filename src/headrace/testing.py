@@ -1,0 +1,85 @@
+"""A client for tests: the whole server in this process, without ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from headrace.asgi import create_app
+from headrace.errors import MissingDependency
+from headrace.model import Model
+
+
+class TestClient:
+    """Asks a model, or a folder of models, in this process.
+
+    ```python
+    with TestClient(Sentiment) as client:
+        answer = client.post("/v2/models/Sentiment/infer", json={"inputs": [...]})
+        assert answer.json()["outputs"][0]["data"] == ["good"]
+    ```
+
+    Takes what `create_app` takes. Models run in threads of this process, so that a debugger stops
+    in them; `parallel_workers=1` gives them processes, as in production. Answers are those of
+    httpx.
+
+    Raises:
+        MissingDependency: httpx is not installed.
+        ConfigurationError, LoadFailed: as `create_app`, and when the block begins.
+    """
+
+    # Its name must not make it a test of pytest's.
+    __test__ = False
+
+    def __init__(self, model: str | os.PathLike[str] | type[Model] = ".", **settings: Any) -> None:
+        try:
+            import httpx
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                "httpx is not installed: pip install 'headrace[client]'"
+            ) from error
+        self.app = create_app(model, **{"parallel_workers": 0, **settings})
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        # A host that is no real one, for relative paths.
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://headrace"
+        )
+
+    def __enter__(self) -> TestClient:
+        self._thread.start()
+        try:
+            self._run(self.app.start())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self.app.stop())
+        self._end()
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        """Send a request and return the answer, an `httpx.Response`; arguments are httpx's."""
+        return self._run(self._client.request(method, path, **arguments))
+
+    def get(self, path: str, **arguments: Any) -> Any:
+        """Send a GET request."""
+        return self.request("GET", path, **arguments)
+
+    def post(self, path: str, **arguments: Any) -> Any:
+        """Send a POST request."""
+        return self.request("POST", path, **arguments)
+
+    def _run(self, work: Any) -> Any:
+        done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return done.result()
+
+    def _end(self) -> None:
+        self._run(self._client.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

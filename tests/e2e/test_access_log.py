@@ -1,0 +1,99 @@
+"""`--access-log`: one line for each request, whatever the protocol and whatever comes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from headrace.protocol import inference_pb2 as pb
+from support.asking import ask, numbers
+from support.custom import write_model
+from support.serving import Server, serving, until
+
+pytestmark = pytest.mark.e2e
+
+INFER = "/v2/models/m/infer"
+FIELDS = {
+    *("protocol", "route", "model", "status", "request_id", "bytes_in", "bytes_out"),
+    *("rows", "batch", "queue_ms", "compute_ms", "total_ms", "caller"),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = write_model(tmp_path_factory.mktemp("log"))
+    with serving(folder, "--access-log", "--log-format", "json") as running:
+        yield running
+
+
+def line(server: Server, request_id: str) -> dict:
+    """The only line that the log has of a request."""
+
+    def found() -> list[dict]:
+        lines = [json.loads(text) for text in server.log().splitlines() if text[:1] == "{"]
+        return [each for each in lines if each.get("request_id") == request_id]
+
+    (only,) = until(found, 60, "the line is written")
+    assert only["logger"] == "headrace.calls"
+    return only
+
+
+def test_an_answer_has_a_line_with_its_times(server: Server) -> None:
+    body = json.dumps(numbers(1, 2)).encode()
+    answer = ask(server.http, "POST", INFER, body, {"X-Request-Id": "one"})
+    told = line(server, "one")
+
+    assert told.keys() >= FIELDS
+    assert (told["protocol"], told["route"]) == ("open_inference", "/v2/models/{name}/infer")
+    assert (told["status"], told["model"]) == (200, "m")
+    assert (told["bytes_in"], told["bytes_out"]) == (len(body), len(answer.body))
+    assert told["level"] == "info"
+    assert told["caller"].startswith("127.0.0.1:")
+    assert 0 <= told["compute_ms"] <= told["total_ms"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        (INFER, b"{", 400, "invalid_argument"),
+        ("/v2/models/nobody/infer", numbers(1), 404, "not_found"),
+        ("/v2/models/m/infer_stream", numbers(1), 501, "unimplemented"),
+        ("/v2/models/m/raw", b"x", 400, "invalid_argument"),
+    ],
+)
+def test_a_refusal_has_one_line_with_its_kind(server: Server, path, body, status, kind) -> None:
+    ask(server.http, "POST", path, body, {"X-Request-Id": f"no-{path}-{status}"})
+    told = line(server, f"no-{path}-{status}")
+
+    assert (told["status"], told["kind"]) == (status, kind)
+    assert told["total_ms"] >= 0
+
+
+def test_a_call_over_grpc_has_the_same_line(server: Server) -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1])
+    tensor.contents.fp64_contents.append(3.0)
+    message = pb.ModelInferRequest(model_name="m", inputs=[tensor])
+    with grpc.insecure_channel(server.announced["grpc"]) as channel:
+        method = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelInferResponse.FromString,
+        )
+        method(message, metadata=[("x-request-id", "two")], timeout=60)
+    told = line(server, "two")
+
+    assert told.keys() >= FIELDS
+    assert (told["protocol"], told["route"]) == ("open_inference_grpc", "ModelInfer")
+    assert (told["status"], told["bytes_in"]) == ("OK", message.ByteSize())
+
+
+def test_without_the_switch_only_refusals_are_logged(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path), "--log-format", "json") as quiet:
+        ask(quiet.http, "POST", INFER, numbers(1), {"X-Request-Id": "fine"})
+        ask(quiet.http, "POST", INFER, b"{", {"X-Request-Id": "broken"})
+
+        assert line(quiet, "broken")["status"] == 400
+        assert '"fine"' not in quiet.log()

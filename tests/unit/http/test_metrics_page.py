@@ -1,0 +1,44 @@
+"""`docs/reference/metrics.md` lists what is scraped, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace import Model
+from headrace.testing import TestClient
+
+PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
+ROW = re.compile(r"^\| `((?:model|headrace)_\w+)` \| (\w+) \|", re.MULTILINE)
+
+
+class Echo(Model):
+    def predict(self, x: list[str]) -> list[str]:
+        return x
+
+
+def scraped() -> dict[str, str]:
+    with TestClient(Echo) as client:
+        client.post("/v2/models/Echo/infer", content=b"{")
+        text = client.get("/metrics").text
+    families = text_string_to_metric_families(text)
+    return {
+        family.name: family.type
+        for family in families
+        if family.name.startswith(("model_", "headrace_"))
+    }
+
+
+def test_the_page_lists_every_metric_with_its_type() -> None:
+    assert dict(ROW.findall(PAGE.read_text())) == scraped()
+
+
+def test_a_failure_has_its_kind_as_a_label() -> None:
+    with TestClient(Echo) as client:
+        client.post("/v2/models/Echo/infer", content=b"{")
+        text = client.get("/metrics").text
+
+    labels = 'code="invalid_argument",model="Echo",version=""'
+    assert f"model_infer_request_failure_total{{{labels}}} 1.0" in text

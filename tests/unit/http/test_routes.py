@@ -1,0 +1,72 @@
+"""What the protocols declare is what is routed, documented and refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from headrace.http.router import Router
+from headrace.server import PROTOCOLS
+
+PAGE = Path(__file__).parents[3] / "docs/reference/http.md"
+ROUTER = Router(PROTOCOLS)
+
+
+def documented() -> set[str]:
+    """The paths in the page's table; those with a version are described below it."""
+    table = PAGE.read_text().partition("## Headers")[0]
+    return set(re.findall(r"`(/[^`]*)`", table))
+
+
+def test_the_page_lists_every_route_that_a_protocol_declares() -> None:
+    declared = {route.path for _, route in ROUTER.routes() if "{version}" not in route.path}
+    declared |= {page.path for adapter in PROTOCOLS for page in adapter.pages}
+
+    assert declared - documented() == set()
+
+
+def test_no_two_protocols_declare_one_route() -> None:
+    paths = [route.path for _, route in ROUTER.routes()]
+
+    assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize(
+    ("path", "protocol", "name", "version"),
+    [
+        ("/v2/models/m/infer", "open_inference", "m", None),
+        ("/v2/models/m/versions/7/infer", "open_inference", "m", "7"),
+        ("/v2/models/a.b-c/generate_stream", "open_inference", "a.b-c", None),
+        ("/invocations", "mlflow", None, None),
+        ("/v2/models/m/versions/7/invocations", "mlflow", "m", "7"),
+        ("/api/predict", "raw", None, None),
+    ],
+)
+def test_a_path_means_a_protocol_and_a_model(path, protocol, name, version) -> None:
+    target = ROUTER.match(path)
+
+    assert (target.adapter.name, target.name, target.version) == (protocol, name, version)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/m/infer/",
+        "/v2/models//infer",
+        "/v2/models/a/b/infer",
+        "/v2/models/m/versions//infer",
+        "/v2/models/m/nothing",
+        "/v2/models/m",
+        "/INVOCATIONS",
+        "",
+    ],
+)
+def test_no_other_path_does(path) -> None:
+    assert ROUTER.match(path) is None
+
+
+def test_a_route_whose_answers_are_always_streamed_is_not_answered_directly() -> None:
+    assert ROUTER.match_direct("/v2/models/m/infer_stream") is None
+    assert ROUTER.match_direct("/v2/models/m/infer") is not None
