@@ -19,6 +19,7 @@ import orjson
 
 from headrace.adapters.mlflow import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
+from headrace.adapters.predict_v1 import PredictV1
 from headrace.adapters.raw import Raw
 from headrace.dataplane import Calls, DataPlane
 from headrace.dataplane.observers.logs import AccessLog, RefusalLog
@@ -41,7 +42,7 @@ from headrace.settings import ModelSettings, ServerSettings
 logger = logging.getLogger("headrace")
 
 # The protocols that are served over HTTP; of two that declare a path, the first answers it.
-PROTOCOLS = (OpenInference(), MLflowScoring(), Raw())
+PROTOCOLS = (OpenInference(), MLflowScoring(), Raw(), PredictV1())
 # Seconds in which loads that fail are tried again before a server with nothing to serve gives up.
 START_PATIENCE = 10.0
 # Exit status when requests were still running at the end of the drain.

@@ -34,6 +34,8 @@ CASES = {
     "scoring": ("/v2/models/wine/invocations", {"dataframe_split": "TABLE"}, {}),
     "the only MLflow model": ("/invocations", {"dataframe_split": "TABLE"}, {}),
     "broken scoring": ("/v2/models/wine/invocations", {"dataframe_split": 3}, {}),
+    "predict": ("/v1/models/m:predict", {"instances": [1.0]}, {}),
+    "broken predict": ("/v1/models/m:predict", {}, {}),
     "no plugin": ("/api/predict", b"x", {}),
     "raw of no plugin": ("/v2/models/m/raw", b"x", {}),
 }

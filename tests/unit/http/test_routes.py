@@ -42,6 +42,8 @@ def test_no_two_protocols_declare_one_route() -> None:
         ("/invocations", "mlflow", None, None),
         ("/v2/models/m/versions/7/invocations", "mlflow", "m", "7"),
         ("/api/predict", "raw", None, None),
+        ("/v1/models/m:predict", "predict_v1", "m", None),
+        ("/v1/models/m/versions/2:predict", "predict_v1", "m", "2"),
     ],
 )
 def test_a_path_means_a_protocol_and_a_model(path, protocol, name, version) -> None:
@@ -60,6 +62,7 @@ def test_a_path_means_a_protocol_and_a_model(path, protocol, name, version) -> N
         "/v2/models/m/nothing",
         "/v2/models/m",
         "/INVOCATIONS",
+        "/v1/models/m:explain",
         "",
     ],
 )

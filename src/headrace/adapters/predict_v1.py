@@ -1,0 +1,137 @@
+"""The predict API of TensorFlow Serving, which KServe's v1 protocol and Vertex AI speak too.
+
+Sources: TensorFlow Serving's RESTful API, "Predict API" and "Model status API"; KServe's "V1
+Inference Protocol"; Vertex AI's "custom container requirements".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from headrace.adapters.base import (
+    JSON_HEADERS,
+    Adapter,
+    Directory,
+    HttpRequest,
+    ModelView,
+    Page,
+    Reply,
+    Route,
+    Schema,
+)
+from headrace.adapters.openapi import PARAMETERS, STRING, json_body, post
+from headrace.errors import InvalidInput, ModelNotReady, UnsupportedMedia, shorten
+from headrace.protocol import scoring
+from headrace.protocol.json_faults import refusal
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+
+ROWS, COLUMNS = "predictions", "outputs"
+# TensorFlow Serving's name of the only way in that most models have.
+SIGNATURE = "serving_default"
+MEDIA_TYPES = (b"", b"application/json", b"application/x-www-form-urlencoded")
+
+
+_NOTHING = msgspec.Raw()
+
+
+class _Body(msgspec.Struct):
+    """The top level of a body; what is absent is empty."""
+
+    instances: msgspec.Raw = _NOTHING
+    inputs: msgspec.Raw = _NOTHING
+    parameters: msgspec.Raw = _NOTHING
+    signature_name: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class PredictV1(Adapter):
+    """`instances`, one value a row, or `inputs`, one value an input; answered in the same form."""
+
+    name = "predict_v1"
+    named_at = "/v1/models/{name}:predict"
+    routes = (
+        Route("/v1/models/{name}:predict"),
+        Route("/v1/models/{name}/versions/{version}:predict"),
+    )
+    pages = (
+        Page("/v1/models", "models", "The models, as KServe and as OpenAI's clients list them"),
+        Page("/v1/models/{name}", "model", "Whether a model can answer"),
+    )
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type not in MEDIA_TYPES:
+            raise UnsupportedMedia("this route takes application/json")
+        if model.model_metadata.payload_type is not None:
+            raise InvalidInput(
+                f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
+            )
+        try:
+            body = _decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise InvalidInput(refusal(request.body, _Body, "the request body")) from None
+        if body.signature_name not in (None, "", SIGNATURE):
+            raise InvalidInput(
+                f"signature_name: expected '{SIGNATURE}', got '{shorten(body.signature_name)}'"
+            )
+        fields = {"instances": body.instances, "inputs": body.inputs, "params": body.parameters}
+        fields = {name: value for name, value in fields.items() if len(value)}
+        if ("instances" in fields) is ("inputs" in fields):
+            raise InvalidInput("the request body: expected either instances or inputs")
+        # The same values mean the same to MLflow, which took its forms from here.
+        decoded = scoring.decode(msgspec.json.encode(fields), "application/json", model.signature)
+        return decoded.request, ROWS if "instances" in fields else COLUMNS
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        answer = scoring.encode(response, wrapped=False)
+        return Reply(200, JSON_HEADERS, b'{"%b":%b}' % (context.encode(), answer))
+
+    def models(self, directory: Directory) -> Reply:
+        """KServe lists names, and OpenAI's clients want objects; both are here."""
+        names = directory.names()
+        data = [{"id": name, "object": "model", "owned_by": "headrace"} for name in names]
+        answer = {"models": names, "object": "list", "data": data}
+        return Reply(200, JSON_HEADERS, orjson.dumps(answer))
+
+    def model(self, directory: Directory, name: str) -> Reply:
+        """KServe's readiness of one model, beside TensorFlow Serving's status of its versions.
+
+        Raises:
+            NotFound: there is no such model.
+            ModelNotReady: it cannot answer now.
+        """
+        if not directory.model_ready(name):
+            raise ModelNotReady(f"model '{shorten(name)}' is not ready")
+        status = {"error_code": "OK", "error_message": ""}
+        versions = [
+            {"version": version, "state": "AVAILABLE", "status": status}
+            for version in directory.versions(name) or ["1"]
+        ]
+        answer = {"name": name, "ready": True, "model_version_status": versions}
+        return Reply(200, JSON_HEADERS, orjson.dumps(answer))
+
+    def operation(self, route: Route, model: ModelView) -> Schema | None:
+        body = json_body({"$ref": "#/components/schemas/PredictRequest"})
+        return post(f"Predict with {model.name}", body, "PredictResponse")
+
+    schemas = {
+        "PredictRequest": {
+            "type": "object",
+            "description": "Either instances, one value a row, or inputs, one value an input.",
+            "properties": {
+                "instances": {"type": "array", "items": {}},
+                "inputs": {},
+                "parameters": PARAMETERS,
+                "signature_name": STRING,
+            },
+        },
+        "PredictResponse": {
+            "type": "object",
+            "properties": {"predictions": {}, "outputs": {}},
+        },
+    }
