@@ -34,6 +34,7 @@ CASES = {
     "scoring": ("/v2/models/wine/invocations", {"dataframe_split": "TABLE"}, {}),
     "the only MLflow model": ("/invocations", {"dataframe_split": "TABLE"}, {}),
     "broken scoring": ("/v2/models/wine/invocations", {"dataframe_split": 3}, {}),
+    "stream that is refused": ("/v2/models/wine/invocations", {"inputs": [], "stream": True}, {}),
     "predict": ("/v1/models/m:predict", {"instances": [1.0]}, {}),
     "broken predict": ("/v1/models/m:predict", {}, {}),
     "no plugin": ("/api/predict", b"x", {}),

@@ -20,18 +20,28 @@ from headrace.errors import HeadraceError, InvalidInput
 from headrace.protocol import scoring
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
+STREAM = b'"stream"'
+
 
 class MLflowScoring(Adapter):
     """Tables, tensors and chats as `mlflow models serve` takes them."""
 
     name = "mlflow"
     named_at = "/v2/models/{name}/invocations"
-    routes = (Route("/invocations"), *of_models("invocations"))
+    routes = (
+        Route("/invocations", may_stream=True),
+        *of_models("invocations", may_stream=True),
+    )
+    last_event = b"data: [DONE]\n\n"
     error_paths = ("/ping", "/health", "/version")
 
     def prefers(self, model: ModelView) -> bool:
         # As MLServer has it: the MLflow model among others.
         return model.model_metadata.decodes_scoring
+
+    def wants_stream(self, route: Route, request: HttpRequest) -> bool:
+        # A body that has no such word in it needs no second look.
+        return STREAM in request.body and scoring.wants_stream(request.body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         if model.model_metadata.payload_type is not None:
@@ -39,13 +49,23 @@ class MLflowScoring(Adapter):
                 f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
             )
         content_type = request.headers.get(b"content-type")
+        body = request.body
+        if STREAM in body:
+            body = scoring.without_stream(body)
         decoded = scoring.decode(
-            request.body, content_type.decode("latin-1") if content_type else None, model.signature
+            body, content_type.decode("latin-1") if content_type else None, model.signature
         )
         return decoded.request, decoded.wrapped
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         return Reply(200, JSON_HEADERS, scoring.encode(response, context))
+
+    def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        # The bare value, as MLflow's agent server has it.
+        return b"data: %b\n\n" % scoring.encode(piece, wrapped=False)
+
+    def error_event(self, body: bytes) -> bytes:
+        return b'data: {"error":%b}\n\n' % body
 
     def error(self, error: HeadraceError) -> tuple[int, bytes]:
         return mlflow_error(error)
@@ -58,7 +78,10 @@ class MLflowScoring(Adapter):
             "text/csv": {"schema": STRING},
             "application/vnd.apache.parquet": {"schema": {}},
         }
-        return post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
+        operation = post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
+        if model.model_metadata.streams:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
+        return operation
 
     schemas = {
         "ScoringRequest": {
@@ -70,6 +93,7 @@ class MLflowScoring(Adapter):
                 "instances": {"type": "array", "items": {}},
                 "inputs": {},
                 "params": PARAMETERS,
+                "stream": {"type": "boolean", "description": "answer with server-sent events"},
             },
         },
         "ScoringResponse": {"type": "object", "properties": {"predictions": {}}},

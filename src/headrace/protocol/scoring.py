@@ -90,6 +90,34 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
     return ScoringRequest(InferenceRequest(inputs, parameters))
 
 
+class _Stream(msgspec.Struct):
+    stream: msgspec.Raw = _NOTHING
+
+
+_STREAM = msgspec.json.Decoder(_Stream)
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def wants_stream(body: bytes) -> bool:
+    """Whether a body asks for its answer in pieces, by `"stream": true` at its top level."""
+    try:
+        return bytes(_STREAM.decode(body).stream) == b"true"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def without_stream(body: bytes) -> bytes:
+    """The body without a boolean `stream` at its top level, which is for the server."""
+    try:
+        fields = _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if bytes(fields.get("stream", b"")) not in (b"true", b"false"):
+        return body
+    del fields["stream"]
+    return msgspec.json.encode(fields)
+
+
 def _media_type(content_type: str | None) -> str:
     """The media type of a Content-Type header, lower case."""
     known = ", ".join(MEDIA_TYPES)

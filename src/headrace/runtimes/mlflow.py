@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
 from headrace.codecs.registry import chosen
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, Unimplemented
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.parameters import RESERVED
@@ -43,13 +44,13 @@ class MLflowRuntime(Model):
         self._raw_signature = raw
         self._signature = Signature.parse(raw) if raw else None
         folder.add_code()
-        schema = None
+        schema = self._predict_stream = None
         native = mlflow_native.load(folder)
         if native is not None:
             self._predict = native.predict
         else:
             config = self.settings.extra.get("model_config")
-            self._predict, schema = mlflow_pyfunc.load(folder, config)
+            self._predict, self._predict_stream, schema = mlflow_pyfunc.load(folder, config)
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
         self._times = {spec.name: "datetime" for spec in specs if spec.type == "datetime"}
@@ -85,8 +86,13 @@ class MLflowRuntime(Model):
         )
         return False
 
+    @property
+    def streams(self) -> bool:
+        """Whether the model was logged with a `predict_stream`."""
+        return self._predict_stream is not None
+
     def unload(self) -> None:
-        del self._predict
+        del self._predict, self._predict_stream
 
     def metadata(self) -> ModelMetadata:
         signature = self._signature
@@ -113,12 +119,20 @@ class MLflowRuntime(Model):
                 output is none of the model's.
             BadModelOutput: the model's answer cannot be sent.
         """
+        return chosen(_encode(self._predict(*self._arguments_of(request))), request.outputs)
+
+    def infer_stream(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
+        """The pieces that the model's `predict_stream` yields; refusals are those of `infer`."""
+        if self._predict_stream is None:
+            raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
+        for piece in self._predict_stream(*self._arguments_of(request)):
+            yield chosen(_encode(piece), request.outputs)
+
+    def _arguments_of(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
+        """What `predict` takes: the value, and the params."""
         if request.content_type == SCORING:
-            value, params = self._payload.decode(request)
-        else:
-            value = self._value(request)
-            params = self._params(request.parameters)
-        return chosen(_encode(self._predict(value, params)), request.outputs)
+            return self._payload.decode(request)
+        return self._value(request), self._params(request.parameters)
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         """The params of the schema; without one MLflow drops whatever was given."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Optional
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.runtimes import artefact
@@ -35,8 +37,16 @@ _SAFE = (
 )
 
 
-def load(folder: MLflowFolder, config: dict[str, Any] | None) -> tuple[Predict, Any]:
-    """How to predict with the model, and MLflow's input schema (None without a signature).
+class Pyfunc(NamedTuple):
+    """How to predict with a model, in pieces where it can, and MLflow's schema of its inputs."""
+
+    predict: Predict
+    predict_stream: Predict | None
+    input_schema: Any
+
+
+def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
+    """Load a model of any flavor.
 
     Raises:
         InvalidModel: the folder has no `python_function` flavor, or MLflow cannot load it.
@@ -51,15 +61,28 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> tuple[Predict, 
     )
 
     def predict(value: Any, params: dict[str, Any] | None) -> Any:
-        try:
+        with _refusals():
             return model.predict(value) if params is None else model.predict(value, params=params)
-        except Exception as error:
-            refused = refusal(error)
-            if refused is None:
-                raise
-            raise refused from error
 
-    return predict, model.metadata.get_input_schema()
+    def predict_stream(value: Any, params: dict[str, Any] | None) -> Iterator[Any]:
+        with _refusals():
+            yield from model.predict_stream(value, **({} if params is None else {"params": params}))
+
+    # MLflow writes down whether the class that was logged has a `predict_stream` of its own.
+    streams = predict_stream if folder.pyfunc.get("streamable") else None
+    return Pyfunc(predict, streams, model.metadata.get_input_schema())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise what MLflow refuses as the caller's fault."""
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def refusal(error: Exception) -> InvalidInput | None:
