@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from headrace import configuration
@@ -39,9 +41,7 @@ def create_app(
     """
     environ = dict(os.environ)
     if isinstance(model, type):
-        own = ModelSettings(
-            name or model.__name__, f"{model.__module__}:{model.__qualname__}", inline=True
-        )
+        own = ModelSettings(name or model.__name__, _named(model), inline=True)
         resolved = configuration.resolve(settings, environ, None).settings
         return AsgiApp(resolved, [own], lambda wanted: [own] if wanted == own.name else [])
     place = os.fspath(model)
@@ -49,6 +49,18 @@ def create_app(
     resolved = configuration.resolve(settings, environ, folder).settings
     source = Source(place, name, environ)
     return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
+
+
+# Classes that were handed over, by made-up names: one from inside of a function has no other.
+CLASSES = SimpleNamespace()
+_numbers = count(1)
+
+
+def _named(model: type[Model]) -> str:
+    """An implementation that names a class of this process, wherever it was defined."""
+    name = f"{model.__name__}_{next(_numbers)}"
+    setattr(CLASSES, name, model)
+    return f"{__name__}:CLASSES.{name}"
 
 
 class AsgiApp:
@@ -68,6 +80,8 @@ class AsgiApp:
         Raises:
             LoadFailed: there are some, and none could be loaded.
         """
+        if self._application is not None:
+            raise RuntimeError("the application is started already")
         application = self._application = Application(*self._arguments)
         if not await application.load():
             reasons = application.dataplane.not_ready()
@@ -94,8 +108,8 @@ class AsgiApp:
         await receive()
         try:
             await self.start()
-        except LoadFailed as error:
-            await send({"type": "lifespan.startup.failed", "message": error.message})
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -39,7 +39,7 @@ class Model:
         self.settings = settings
 
     @property
-    def streams(self) -> bool:
+    def _can_stream(self) -> bool:
         """Whether answers can be streamed; asked once, after `load`."""
         own = type(self)
         return (

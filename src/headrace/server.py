@@ -69,7 +69,8 @@ class Application:
         self.router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
-        self.http = App(self.dataplane, self.calls, self.router, settings, self.metrics)
+        app = App(self.dataplane, self.calls, self.router, settings, self.metrics)
+        self.http = with_cors(app, settings.cors_settings)
 
     async def load(self) -> bool:
         """Load all models; False when there were some and none could be loaded."""
@@ -130,7 +131,7 @@ class Server:
             apps.append((application.metrics, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
             self._addresses["metrics"] = f"http://{address}{application.metrics.path}"
-        apps.append((with_cors(application.http, settings.cors_settings), http))
+        apps.append((application.http, http))
         grpc = await GrpcListener.start(application.dataplane, application.calls, settings)
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
@@ -187,6 +188,7 @@ class Server:
         left = await _finish(self._listeners, deadline)
         if left:
             await self._abandon()
+        left += await _flush(self._listeners, deadline)
         await self._close()
         if left:
             logger.error("%d requests did not finish within --drain-timeout", left)
@@ -217,13 +219,22 @@ class Server:
 
 
 async def _finish(listeners: list[Listener | GrpcListener], deadline: float) -> int:
-    """Wait for the requests in flight now; returns how many are left at the deadline."""
-    tasks = [task for listener in listeners for task in listener.in_flight()]
-    if not tasks:
-        return 0
-    remaining = deadline - asyncio.get_running_loop().time()
-    _, left = await asyncio.wait(tasks, timeout=max(0.0, remaining))
-    return len(left)
+    """Wait until no request is in flight; returns how many are left at the deadline.
+
+    A request may go on as another task than it began, so they are counted again each time.
+    """
+    loop = asyncio.get_running_loop()
+    while tasks := [task for listener in listeners for task in listener.in_flight()]:
+        remaining = deadline - loop.time()
+        if remaining <= 0:
+            return sum(not task.done() for task in tasks)
+        await asyncio.wait(tasks, timeout=remaining)
+    return 0
+
+
+async def _flush(listeners: list[Listener | GrpcListener], deadline: float) -> int:
+    """Wait until every answer has left; returns how many have not at the deadline."""
+    return sum([await listener.flush(deadline) for listener in listeners])
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:

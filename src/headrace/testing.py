@@ -41,16 +41,18 @@ class TestClient:
             raise MissingDependency(
                 "httpx is not installed: pip install 'headrace[client]'"
             ) from error
+        self._httpx = httpx
         self.app = create_app(model, **{"parallel_workers": 0, **settings})
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        # A host that is no real one, for relative paths.
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url="http://headrace"
-        )
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> TestClient:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        # A host that is no real one, for relative paths.
+        self._client = self._httpx.AsyncClient(
+            transport=self._httpx.ASGITransport(self.app), base_url="http://headrace"
+        )
         try:
             self._run(self.app.start())
         except BaseException:
@@ -59,11 +61,19 @@ class TestClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self.app.stop())
-        self._end()
+        try:
+            self._run(self.app.stop())
+        finally:
+            self._end()
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send a request and return the answer, an `httpx.Response`; arguments are httpx's."""
+        """Send a request and return the answer, an `httpx.Response`; arguments are httpx's.
+
+        Raises:
+            RuntimeError: outside of the `with` block.
+        """
+        if self._loop is None:
+            raise RuntimeError("use the client in a `with` block: it starts and stops the models")
         return self._run(self._client.request(method, path, **arguments))
 
     def get(self, path: str, **arguments: Any) -> Any:
@@ -75,11 +85,15 @@ class TestClient:
         return self.request("POST", path, **arguments)
 
     def _run(self, work: Any) -> Any:
+        assert self._loop is not None, "the block has begun"
         done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
         return done.result()
 
     def _end(self) -> None:
+        loop = self._loop
+        assert loop is not None, "the block has begun"
         self._run(self._client.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop.close()
+        loop.close()

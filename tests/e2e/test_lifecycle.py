@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +191,21 @@ def test_without_workers_the_answers_are_the_same_and_no_process_is_started(
 
         assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
         assert server.workers() == []
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_drain_sends_a_large_answer_whole(tmp_path: Path, encoding: str) -> None:
+    # Random digits, so that neither the network's buffers nor gzip make it small.
+    body = "return np.random.default_rng(0).random(1_500_000)"
+    gated = f"open(f'{{HERE}}/begun', 'w').close()\n{body}"
+    folder = write_model(tmp_path, gated)
+    with ThreadPoolExecutor() as threads, serving(folder, *PATIENT) as server:
+        fields = {"Accept-Encoding": encoding}
+        call = threads.submit(ask, server.http, "POST", INFER, numbers(1), fields)
+        until((folder / "begun").exists, 60, "the model has begun")
+        server.signal()
+
+        assert server.wait(120) == 0
+        answer = call.result(60)
+        text = gzip.decompress(answer.body) if encoding == "gzip" else answer.body
+        assert len(json.loads(text)["outputs"][0]["data"]) == 1_500_000

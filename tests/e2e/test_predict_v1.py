@@ -87,4 +87,5 @@ def test_other_verbs_and_the_document_follow_the_declaration(url):
     document = ask(url, "GET", "/openapi.json").json
 
     assert (refused.status, refused.headers["allow"]) == (405, "POST")
+    assert ask(url, "PUT", PREDICT).headers["allow"] == "POST"
     assert {"/v1/models", "/v1/models/{name}", PREDICT} <= document["paths"].keys()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from headrace import Model
 from headrace.asgi import create_app
@@ -37,6 +42,85 @@ def test_a_class_is_served_in_this_process() -> None:
         assert answer.json()["outputs"][0]["data"] == [2.0, 4.0]
         assert client.get("/v2/health/ready").json() == {"ready": True}
         assert "model_infer_request_success_total" in client.get("/metrics").text
+
+
+def test_a_class_from_inside_of_a_function_is_served() -> None:
+    class Local(Model):
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            return x + 1
+
+    with TestClient(Local) as client:
+        answer = client.post("/v2/models/Local/infer", json=REQUEST)
+
+    assert answer.json()["outputs"][0]["data"] == [2.0, 3.0]
+
+
+def test_a_client_outside_of_its_block_says_so_and_may_be_used_again() -> None:
+    client = TestClient(Double)
+    with pytest.raises(RuntimeError, match="in a `with` block"):
+        client.get("/v2")
+    for _ in range(2):
+        with client:
+            assert client.get("/v2/health/live").status_code == 200
+    with pytest.raises(RuntimeError, match="in a `with` block"):
+        client.get("/v2")
+
+
+def test_it_can_be_mounted_below_a_path() -> None:
+    app = create_app(Double, parallel_workers=0)
+
+    async def main() -> list[int]:
+        await app.start()
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/ml", app)]))
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                answers = [
+                    await client.post("/ml/v2/models/Double/infer", json=REQUEST),
+                    await client.get("/ml/v2/models/Double"),
+                    await client.post("/ml/invocations", json={}),
+                    await client.get("/ml/invocations"),
+                ]
+        finally:
+            await app.stop()
+        assert "error_code" in answers[2].json()
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(main()) == [200, 200, 400, 405]
+
+
+def test_a_caller_of_another_server_who_leaves_withdraws_the_request() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Slow(Model):
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            begun.set()
+            assert may_end.wait(60)
+            return x
+
+    async def main() -> list[Any]:
+        app = create_app(Slow, parallel_workers=0)
+        await app.start()
+        body = json.dumps(REQUEST).encode()
+        scope = {
+            **{"type": "http", "method": "POST", "path": "/v2/models/Slow/infer"},
+            **{"headers": [], "query_string": b"", "http_version": "1.1"},
+        }
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await messages.put({"type": "http.request", "body": body})
+        asking = asyncio.create_task(app(scope, messages.get, send))
+        assert await asyncio.to_thread(begun.wait, 60)
+        await messages.put({"type": "http.disconnect"})
+        await asking
+        may_end.set()
+        await app.stop()
+        return sent
+
+    assert asyncio.run(main()) == []
 
 
 def test_a_folder_is_served_as_the_command_would(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from headrace.adapters.errors import open_inference_error
@@ -23,8 +23,7 @@ PART = re.compile(r"{(\w+)}")
 class Route(NamedTuple):
     """A path that answers POST; `{name}` and `{version}` in it say which model is meant.
 
-    `streams` tells that every answer is streamed. A route whose requests choose that
-    themselves declares `may_stream`.
+    `streams` means that every answer is streamed, `may_stream` that each request decides.
     """
 
     path: str
@@ -90,11 +89,11 @@ class Directory(Protocol):
 class Page(NamedTuple):
     """A route that answers GET about models, such as a list of them.
 
-    `answer` names the adapter's method that takes the `Directory` and the parts of the path.
+    `answer` is a method of the adapter. It takes the `Directory` and the parts of the path.
     """
 
     path: str
-    answer: str
+    answer: Callable[..., Reply]
     summary: str
 
 
@@ -132,7 +131,7 @@ class Adapter:
         """
         return name, version
 
-    def wants_stream(self, route: Route, request: HttpRequest) -> bool:
+    def wants_stream(self, route: Route, body: bytes) -> bool:
         """Whether the answer is to be streamed. Hot."""
         return route.streams
 

@@ -39,9 +39,9 @@ class MLflowScoring(Adapter):
         # As MLServer has it: the MLflow model among others.
         return model.model_metadata.decodes_scoring
 
-    def wants_stream(self, route: Route, request: HttpRequest) -> bool:
+    def wants_stream(self, route: Route, body: bytes) -> bool:
         # A body that has no such word in it needs no second look.
-        return STREAM in request.body and scoring.wants_stream(request.body)
+        return STREAM in body and scoring.wants_stream(body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         if model.model_metadata.payload_type is not None:

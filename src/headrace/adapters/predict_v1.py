@@ -58,10 +58,6 @@ class PredictV1(Adapter):
         Route("/v1/models/{name}:predict"),
         Route("/v1/models/{name}/versions/{version}:predict"),
     )
-    pages = (
-        Page("/v1/models", "models", "The models, as KServe and as OpenAI's clients list them"),
-        Page("/v1/models/{name}", "model", "Whether a model can answer"),
-    )
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -107,13 +103,18 @@ class PredictV1(Adapter):
         """
         if not directory.model_ready(name):
             raise ModelNotReady(f"model '{shorten(name)}' is not ready")
-        status = {"error_code": "OK", "error_message": ""}
         versions = [
-            {"version": version, "state": "AVAILABLE", "status": status}
-            for version in directory.versions(name) or ["1"]
+            _status(version, directory.model_ready(name, version))
+            for version in directory.versions(name)
         ]
+        versions = versions or [_status("1", True)]
         answer = {"name": name, "ready": True, "model_version_status": versions}
         return Reply(200, JSON_HEADERS, orjson.dumps(answer))
+
+    pages = (
+        Page("/v1/models", models, "The models, as KServe and as OpenAI's clients list them"),
+        Page("/v1/models/{name}", model, "Whether a model can answer"),
+    )
 
     def operation(self, route: Route, model: ModelView) -> Schema | None:
         body = json_body({"$ref": "#/components/schemas/PredictRequest"})
@@ -134,4 +135,14 @@ class PredictV1(Adapter):
             "type": "object",
             "properties": {"predictions": {}, "outputs": {}},
         },
+    }
+
+
+def _status(version: str, is_ready: bool) -> dict[str, Any]:
+    """One version as TensorFlow Serving's ModelVersionStatus."""
+    state = "AVAILABLE" if is_ready else "LOADING"
+    return {
+        "version": version,
+        "state": state,
+        "status": {"error_code": "OK", "error_message": ""},
     }

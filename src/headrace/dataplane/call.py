@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any
@@ -22,16 +22,16 @@ logger = logging.getLogger("headrace.dataplane")
 class Call:
     """What is known of one request so far; observers read it.
 
-    `received` and `sent` are bytes of the bodies, `status` is that of the answer, as its transport
-    says it.
+    `received` and `sent` are bytes of the bodies, `status` is that of the answer in its transport's
+    terms.
     `timing` is filled in where an observer wants to know.
     """
 
     __slots__ = (
         "caller",
+        "ended",
         "model",
         "received",
-        "request",
         "sent",
         "started",
         "status",
@@ -42,14 +42,14 @@ class Call:
         self.caller = caller
         self.started = perf_counter()
         self.model: ServedModel | None = None
-        self.request: InferenceRequest | None = None
         self.timing: Timing | None = None
         self.status: int | str = 0
         self.received = self.sent = 0
+        self.ended = False
 
     @property
     def seconds(self) -> float:
-        """Since the request was here."""
+        """Seconds since the request arrived."""
         return perf_counter() - self.started
 
 
@@ -80,7 +80,7 @@ class Calls:
         Raises:
             ModelNotReady, InvalidInput, Overloaded: see `ServedModel.submit`.
         """
-        self._decoded(call, model, request)
+        self._decoded(call, model)
         return model.submit(request, timeout, call.timing)
 
     async def stream(
@@ -91,38 +91,45 @@ class Calls:
         Raises:
             HeadraceError: see `ServedModel.stream`; also in the middle, when the model fails.
         """
-        self._decoded(call, model, request)
+        self._decoded(call, model)
         async with aclosing(model.stream(request, timeout)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    def _decoded(self, call: Call, model: ServedModel, request: InferenceRequest) -> None:
+    def _decoded(self, call: Call, model: ServedModel) -> None:
         call.model = model
-        call.request = request
         for decoded in self._observers.decoded:
             decoded(call)
 
     def answered(self, call: Call, status: int | str, sent: int) -> None:
         """The answer is about to be sent, whole or to its end. Hot."""
         call.status, call.sent = status, sent
-        for answered in self._observers.answered:
-            answered(call)
+        self._end(self._observers.answered, call)
 
     def refused(self, call: Call, error: HeadraceError, status: int | str, sent: int) -> None:
         """The caller is told an error, in place of an answer or in the middle of one."""
         call.status, call.sent = status, sent
-        for refused in self._observers.refused:
-            refused(call, error)
+        self._end(self._observers.refused, call, error)
 
     def left(self, call: Call, status: int | str) -> None:
         """The caller has gone before its answer, which is no failure."""
         call.status = status
-        for left in self._observers.left:
-            left(call)
+        self._end(self._observers.left, call)
+
+    def _end(self, hooks: tuple[Callable[..., None], ...], call: Call, *more: Any) -> None:
+        """A call ends once, and no observer stands in the way of the next one, or of the answer."""
+        if call.ended:
+            return
+        call.ended = True
+        for hook in hooks:
+            try:
+                hook(call, *more)
+            except Exception:
+                logger.exception("an observer failed; this is a bug")
 
 
-def told(exc: BaseException, request_id: str) -> HeadraceError:
-    """The error that a caller is told; what is none of ours is a bug, and goes to the log."""
+def as_error(exc: BaseException, request_id: str) -> HeadraceError:
+    """The error to answer with; any other exception is a bug, and is logged."""
     if isinstance(exc, HeadraceError):
         return exc
     extra: dict[str, Any] = {"request_id": request_id}

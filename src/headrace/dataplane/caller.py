@@ -1,8 +1,9 @@
-"""Who asks, and what came with the question besides its body."""
+"""The caller of a request, and its metadata."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import count
 from secrets import token_hex
 from typing import Any, NamedTuple
@@ -16,13 +17,14 @@ class Caller(NamedTuple):
     """One caller of one request.
 
     `protocol` and `route` are what was asked; `request_id` is in the log and in the answer;
-    `peer` is the address, as the transport knows it.
+    `peer` is the address, as the transport knows it; `headers` are HTTP's, or gRPC's metadata.
     """
 
     protocol: str
     route: str
     request_id: str
     peer: Any = None
+    headers: Mapping[Any, Any] = {}
 
 
 class RequestIds:

@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from headrace.dataplane import Call, Caller, Calls, RequestIds
-from headrace.dataplane.call import told
+from headrace.dataplane import Call, Caller, Calls, RequestIds, as_error
 from headrace.errors import InvalidInput, ShuttingDown
 from headrace.grpc.errors import details, error_metadata, row
 
@@ -77,8 +76,7 @@ class CallRunner:
                 raise
             except Exception as exc:
                 await self._refuse(rpc, exc)
-            if rpc.call.model is not None:
-                self._calls.answered(rpc.call, grpc.StatusCode.OK.name, len(encoded))
+            self._calls.answered(rpc.call, grpc.StatusCode.OK.name, len(encoded))
             return encoded
 
         return behave
@@ -140,10 +138,11 @@ class CallRunner:
             self.in_flight.discard(answered)
 
     def _caller(self, name: str, context: Any) -> Caller:
-        given = dict(context.invocation_metadata()).get("x-request-id")
+        metadata = dict(context.invocation_metadata())
+        given = metadata.get("x-request-id")
         id = self._ids.of(given if isinstance(given, str) else None)
         context.set_trailing_metadata((("x-request-id", id),))
-        return Caller(PROTOCOL, name, id, context.peer())
+        return Caller(PROTOCOL, name, id, context.peer(), metadata)
 
     def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
         """The message of a call, once it is admitted."""
@@ -153,7 +152,7 @@ class CallRunner:
 
     async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:
         """End an RPC with the status of an error."""
-        error = told(exc, rpc.request_id)
+        error = as_error(exc, rpc.request_id)
         code = row(error).code
         self._calls.refused(rpc.call, error, code.name, 0)
         metadata = (("x-request-id", rpc.request_id), *error_metadata(error, self._pushback))

@@ -85,6 +85,10 @@ class GrpcListener:
     def shut_down_connections(self) -> None:
         """Nothing to do: closing the listener has told every connection to go away."""
 
+    async def flush(self, deadline: float) -> int:
+        """Nothing to do: a call is in flight until its answer has left."""
+        return 0
+
     async def stop(self) -> None:
         """Cut what is left."""
         if self._closing is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.dataplane import Calls, DataPlane
 from headrace.http.control import control_app
 from headrace.http.inference import InferenceRoutes, Scope
-from headrace.http.router import Router
+from headrace.http.router import Router, route_path
 from headrace.settings import ServerSettings
 
 
@@ -33,7 +33,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "http":
-            target = self._match(scope["path"]) if scope["method"] == "POST" else None
+            target = self._match(route_path(scope)) if scope["method"] == "POST" else None
             if target is not None:
                 await self.inference(scope, receive, send, target)
             else:

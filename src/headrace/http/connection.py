@@ -43,7 +43,7 @@ class Direct(Protocol):
     def match(self, path: str) -> Any:
         """What `direct` needs to know of a POST path; None when it is not for it."""
 
-    def needs_task(self, connection: Any, target: Any, body: bytes) -> bool:
+    def needs_task(self, target: Any, body: bytes) -> bool:
         """Whether a request that has arrived whole is to be answered by the application."""
 
     def direct(
@@ -324,7 +324,7 @@ class Connection(HttpToolsProtocol):
         target, self._target = self._target, None
         direct = self._direct_cycle
         body = bytes(direct.body)
-        if self._direct.needs_task(self, target, body):
+        if self._direct.needs_task(target, body):
             # It has arrived whole, so that the task finds all of it.
             self.cycle = cycle = self._new_cycle(direct.keep_alive)
             cycle.body += body
@@ -340,6 +340,12 @@ class Connection(HttpToolsProtocol):
         """A direct request whose future is done is still being answered, by a task."""
         self.settled(future)
         self.tasks.add(task)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that the client has not taken yet."""
+        size: int = self.transport.get_write_buffer_size()
+        return size
 
     def settled(self, future: asyncio.Future[Any]) -> None:
         """A direct request's future is done; nothing is in flight for it any more."""

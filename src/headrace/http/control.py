@@ -22,7 +22,7 @@ from headrace.http.docs_page import docs_route
 from headrace.http.inference import InferenceRoutes
 from headrace.http.model_routes import ModelRoutes
 from headrace.http.repository import repository_routes
-from headrace.http.router import Router
+from headrace.http.router import Router, route_path
 from headrace.http.status import status_routes
 
 
@@ -88,10 +88,10 @@ class Control:
 
     async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
         """A page of a protocol about the models that are served."""
-        if self._router.match(request.scope["path"]) is not None:
+        if self._router.match(route_path(request.scope)) is not None:
             # What looks like a name is a verb, such as that of `/v1/models/{name}:predict`.
             raise HTTPException(405, headers={"allow": "POST"})
-        answer = getattr(adapter, page.answer)(self._dataplane, **request.path_params)
+        answer = page.answer(adapter, self._dataplane, **request.path_params)
         return Response(answer.body, answer.status, _text(answer.headers))
 
     async def live(self, request: Request) -> Response:
@@ -146,7 +146,7 @@ class Control:
 
     async def on_error(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HeadraceError)
-        status, body = self._router.error_body(request.scope["path"], exc)
+        status, body = self._router.error_body(route_path(request.scope), exc)
         return Response(body, status, _text(error_headers(exc)), "application/json")
 
     async def on_http_error(self, request: Request, exc: Exception) -> Response:
@@ -158,6 +158,8 @@ class Control:
             error = NotFound(f"nothing is served at {path}")
         response = await self.on_error(request, error)
         response.headers.update(exc.headers or {})
+        if exc.status_code == 405 and self._router.match(route_path(request.scope)):
+            response.headers["allow"] = "POST"
         return response
 
 

@@ -10,8 +10,15 @@ from typing import Any, NamedTuple
 
 from headrace.adapters.base import JSON_HEADERS, HeaderList, Headers, HttpRequest, Reply
 from headrace.adapters.errors import error_headers
-from headrace.dataplane import Call, Caller, Calls, DataPlane, RequestIds, seconds_given
-from headrace.dataplane.call import told
+from headrace.dataplane import (
+    Call,
+    Caller,
+    Calls,
+    DataPlane,
+    RequestIds,
+    as_error,
+    seconds_given,
+)
 from headrace.errors import Cancelled
 from headrace.http import model_headers
 from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
@@ -26,6 +33,8 @@ Answer = Callable[[int, HeaderList, bytes], None]
 
 # What nginx logs for a client that closed its connection before the answer.
 CLIENT_CLOSED_REQUEST = 499
+# In the scope of a request whose caller left, where the connection is another server's.
+LEFT = "headrace.left"
 
 
 class Decoded(NamedTuple):
@@ -68,31 +77,31 @@ class InferenceRoutes:
             self._calls.admit(call)
             body = await read_body(headers, receive, self._limit)
             request = HttpRequest(headers, body, scope)
-            if target.adapter.wants_stream(target.route, request):
+            if target.adapter.wants_stream(target.route, body):
                 await self._stream(call, target, request, send)
                 return
             decoded = self._decode(call, target, request)
-            response = await _settled(scope, self._submit(decoded))
+            response = await _settled(scope, receive, self._submit(decoded))
             reply = self._reply(decoded, response)
             if decoded.accepted is not None:
                 reply = await _compressed(decoded.accepted, reply)
-            self._calls.answered(call, reply.status, len(reply.body))
         except (Cancelled, asyncio.CancelledError) as exc:
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
             if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
                 raise
-            self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         except Exception as exc:
             reply = self._refusal(call, target, exc)
+        if _has_left(scope):
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
+            return
+        # A call that was refused has ended already.
+        self._calls.answered(call, reply.status, len(reply.body))
         await _send(send, reply)
 
-    def needs_task(self, connection: Any, target: Target, body: bytes) -> bool:
+    def needs_task(self, target: Target, body: bytes) -> bool:
         """Whether the answer is to be streamed, which takes a task."""
-        if not target.route.may_stream:
-            return False
-        scope = connection.scope
-        request = HttpRequest(collect(scope["headers"]), body, scope)
-        return target.adapter.wants_stream(target.route, request)
+        return target.route.may_stream and target.adapter.wants_stream(target.route, body)
 
     def direct(
         self, connection: Any, target: Target, body: bytes, answer: Answer
@@ -124,33 +133,36 @@ class InferenceRoutes:
     ) -> None:
         try:
             reply = self._reply(decoded, future.result())
+            if decoded.accepted is not None and _is_compressible(reply):
+                if len(reply.body) >= COMPRESS_IN_THREAD:
+                    task = asyncio.ensure_future(_compressed(decoded.accepted, reply))
+                    connection.goes_on(future, task)
+                    done = partial(self._on_compressed, connection, decoded, answer)
+                    task.add_done_callback(done)
+                    return
+                reply = _compress(decoded.accepted, reply)
         except asyncio.CancelledError:
             connection.settled(future)
             self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
             return
         except Exception as exc:
             reply = self._refusal(decoded.call, decoded.target, exc)
-        else:
-            if decoded.accepted is not None and _is_compressible(reply):
-                if len(reply.body) >= COMPRESS_IN_THREAD:
-                    task = asyncio.ensure_future(_compressed(decoded.accepted, reply))
-                    connection.goes_on(future, task)
-                    task.add_done_callback(
-                        partial(self._on_compressed, connection, decoded, answer)
-                    )
-                    return
-                reply = _compress(decoded.accepted, reply)
-            self._calls.answered(decoded.call, reply.status, len(reply.body))
         connection.settled(future)
+        # A call that was refused has ended already.
+        self._calls.answered(decoded.call, reply.status, len(reply.body))
         answer(*reply)
 
     def _on_compressed(
         self, connection: Any, decoded: Decoded, answer: Answer, task: asyncio.Task[Reply]
     ) -> None:
         connection.settled(task)
-        if task.cancelled():
+        if task.cancelled() or connection.transport.is_closing():
+            self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
             return
-        reply = task.result()
+        try:
+            reply = task.result()
+        except Exception as exc:
+            reply = self._refusal(decoded.call, decoded.target, exc)
         self._calls.answered(decoded.call, reply.status, len(reply.body))
         answer(*reply)
 
@@ -177,20 +189,22 @@ class InferenceRoutes:
             except Exception as exc:
                 if not events.started or isinstance(exc, Cancelled):
                     raise
-                error = told(exc, call.caller.request_id)
+                error = as_error(exc, call.caller.request_id)
                 status, body = adapter.error(error)
                 await events.send(adapter.error_event(body))
+                await events.end()
                 self._calls.refused(call, error, status, events.sent)
             else:
                 if adapter.last_event:
                     await events.send(adapter.last_event)
+                await events.end()
                 self._calls.answered(call, 200, events.sent)
-            await events.end()
 
     def _begin(self, scope: Any, headers: Headers, target: Target) -> Call:
         given = headers.get(b"x-request-id")
         id = self._ids.of(None if given is None else given.decode("latin-1"))
-        return Call(Caller(target.adapter.name, target.route.path, id, scope["client"]))
+        caller = Caller(target.adapter.name, target.route.path, id, scope.get("client"), headers)
+        return Call(caller)
 
     def _decode(self, call: Call, target: Target, request: HttpRequest) -> Decoded:
         """Find the model and decode the request.
@@ -236,7 +250,7 @@ class InferenceRoutes:
 
     def _refusal(self, call: Call, target: Target, exc: Exception) -> Reply:
         """The answer that tells an error."""
-        error = told(exc, call.caller.request_id)
+        error = as_error(exc, call.caller.request_id)
         status, body = target.adapter.error(error)
         self._calls.refused(call, error, status, len(body))
         id = call.caller.request_id.encode()
@@ -268,16 +282,30 @@ def _withdrawn_with_caller(scope: Any) -> Iterator[None]:
         connection.on_disconnect = None
 
 
-async def _settled(scope: Scope, future: asyncio.Future[InferenceResponse]) -> InferenceResponse:
+async def _settled(
+    scope: Scope, receive: Any, future: asyncio.Future[InferenceResponse]
+) -> InferenceResponse:
     """The answer of a model; a caller who leaves withdraws the request."""
     connection = scope.get("headrace.connection")
     if connection is None:
-        return await future
+        # Another server's connection: all that can come after the body is that the caller left.
+        watching = asyncio.ensure_future(receive())
+        watching.add_done_callback(partial(_on_left, scope, future))
+        try:
+            return await future
+        finally:
+            watching.cancel()
     connection.on_disconnect = future.cancel
     try:
         return await future
     finally:
         connection.on_disconnect = None
+
+
+def _on_left(scope: Scope, future: asyncio.Future[Any], watching: asyncio.Future[Any]) -> None:
+    if not watching.cancelled() and watching.exception() is None and not future.done():
+        scope[LEFT] = True
+        future.cancel()
 
 
 async def _send(send: Any, reply: Reply) -> None:
@@ -312,4 +340,7 @@ def _compress(accepted: bytes, reply: Reply) -> Reply:
 
 def _has_left(scope: Scope) -> bool:
     connection = scope.get("headrace.connection")
-    return connection is not None and connection.transport.is_closing()
+    if connection is None:
+        return LEFT in scope
+    closing: bool = connection.transport.is_closing()
+    return closing

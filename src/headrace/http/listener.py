@@ -22,6 +22,7 @@ from headrace.settings import ServerSettings
 
 BACKLOG = 2048
 SWEEP_INTERVAL = 1.0
+FLUSH_INTERVAL = 0.01
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -144,6 +145,15 @@ class Listener:
         self.announce_close = True
         for connection in list(self.connections):
             connection.shutdown()
+
+    async def flush(self, deadline: float) -> int:
+        """Wait until clients have taken what was answered; returns how many have not by then."""
+        loop = asyncio.get_running_loop()
+        while unsent := [each for each in self.connections if each.unsent]:
+            if loop.time() >= deadline:
+                return len(unsent)
+            await asyncio.sleep(FLUSH_INTERVAL)
+        return 0
 
     async def stop(self) -> None:
         """Cut what is left: listeners, connections, and the tasks that outlive them."""

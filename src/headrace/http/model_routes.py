@@ -17,7 +17,7 @@ from headrace.errors import shorten
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.inference import InferenceRoutes
 from headrace.http.model_headers import FRAMING, field
-from headrace.http.router import Target
+from headrace.http.router import Target, route_path
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
 from headrace.protocol.model_call import ModelCall
@@ -65,7 +65,7 @@ class ModelRoutes(BaseRoute):
         if scope["type"] != "http":
             return Match.NONE, {}
         allowed = set()
-        for found in self._candidates(scope["path"]):
+        for found in self._candidates(route_path(scope)):
             if found.route.method == scope["method"]:
                 return Match.FULL, {FOUND: found}
             allowed.add(found.route.method)
@@ -143,12 +143,12 @@ class OwnRoute(Adapter):
             handler=self._found.route.handler,
             method=scope["method"],
             path=scope["path"],
-            raw_path=scope["raw_path"].decode("latin-1"),
+            raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
             headers=[[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]],
             path_params=self._found.parameters,
-            scheme=scope["scheme"],
-            client=list(scope["client"]) if scope["client"] else None,
+            scheme=scope.get("scheme", "http"),
+            client=list(scope["client"]) if scope.get("client") else None,
         )
         return model_call.to_request(call, request.body), None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headrace.adapters.base import PART, Adapter, Route
 from headrace.adapters.errors import open_inference_error
@@ -13,6 +13,13 @@ from headrace.errors import HeadraceError
 
 # Paths that are looked up again and again; the rest are matched each time.
 REMEMBERED = 4096
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """The path below the one where the application is mounted."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
 
 
 class Target(NamedTuple):

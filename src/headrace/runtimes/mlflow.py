@@ -87,7 +87,7 @@ class MLflowRuntime(Model):
         return False
 
     @property
-    def streams(self) -> bool:
+    def _can_stream(self) -> bool:
         """Whether the model was logged with a `predict_stream`."""
         return self._predict_stream is not None
 

@@ -58,9 +58,10 @@ class HostedModel:
         try:
             if self.run(self.model.load()) is False:
                 raise LoadFailed(f"load() of model '{self.settings.name}' returned False")
+            metadata = self.model.metadata()
             metadata = replace(
-                self.model.metadata(),
-                streams=self.model.streams,
+                metadata,
+                streams=metadata.streams or self.model._can_stream,
                 decodes_scoring=self.model.decodes_scoring,
             )
         except BaseException:

@@ -60,6 +60,30 @@ async def test_answers_and_failures_are_counted_with_their_times_and_callers_who
     assert sum(served.metrics.duration.counts) == 3
 
 
+def test_a_call_ends_once_and_no_observer_stands_in_the_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ends: list[str] = []
+
+    class Fails(Observer):
+        def answered(self, call: Call) -> None:
+            raise RuntimeError("the observer's own")
+
+    class Listens(Observer):
+        def answered(self, call: Call) -> None:
+            ends.append("answered")
+
+        def left(self, call: Call) -> None:
+            ends.append("left")
+
+    calls, call = Calls((Fails(), Listens())), Call(CALLER)
+    calls.answered(call, 200, 1)
+    calls.left(call, 499)
+
+    assert ends == ["answered"]
+    assert "an observer failed" in caplog.text
+
+
 def test_a_refusal_without_a_model_makes_no_series() -> None:
     Calls((MetricsObserver(),)).refused(Call(CALLER), InvalidInput("nobody"), 404, 10)
 

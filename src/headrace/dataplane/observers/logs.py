@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace.calls")
 
-# What the server itself is to blame for. Refusals that pass by themselves are none of it.
+# What the server itself is to blame for. Temporary refusals are not included.
 SEVERE = frozenset(("internal", "model_error", "bad_model_output", "poisoned", "configuration"))
 
 

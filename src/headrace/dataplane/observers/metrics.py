@@ -15,10 +15,10 @@ class MetricsObserver(Observer):
     """Successes, failures by kind, and how long both took. Callers who left are neither."""
 
     def answered(self, call: Call) -> None:
-        assert call.model is not None, "an answer has a model"
-        metrics = call.model.metrics
-        metrics.successes += 1
-        metrics.duration.observe(call.seconds)
+        if call.model is not None:
+            metrics = call.model.metrics
+            metrics.successes += 1
+            metrics.duration.observe(call.seconds)
 
     def refused(self, call: Call, error: HeadraceError) -> None:
         # Without a model there is no series: strangers would make as many as they like.
