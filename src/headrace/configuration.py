@@ -132,11 +132,11 @@ def _listed(text: str, origin: str) -> Any:
 
 
 def _json(text: str, origin: str) -> Any:
+    data = text.encode("utf-8", "surrogateescape")
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        fault = syntax_fault(text.encode("utf-8", "surrogateescape"))
-        raise ConfigurationError(f"{origin}: expected JSON; it is {fault}") from exc
+        raise ConfigurationError(f"{origin}: expected JSON; it is {syntax_fault(data)}") from exc
 
 
 def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:

@@ -203,3 +203,25 @@ def test_models_that_cannot_share_a_process_are_served_from_two(tmp_path: Path) 
 
         assert answers == [200, 200]
         assert len(server.workers()) == 2
+
+
+def test_a_model_that_crashes_while_loading_ends_the_worker_of_its_neighbours_once(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path, "return x * 0 + os.getpid()", name="good")
+    write_model(tmp_path, name="bad", load="__import__('ctypes').string_at(0)")
+
+    def tries() -> int:
+        return server.log().count("SIGSEGV while loading it")
+
+    def worker() -> float:
+        answer = ask(server.http, "POST", "/v2/models/good/infer", numbers(1))
+        assert answer.status == 200, answer
+        process: float = answer.json["outputs"][0]["data"][0]
+        return process
+
+    with serving(tmp_path) as server:
+        before, seen = worker(), tries()
+        until(lambda: tries() >= seen + 3, 120, "it was tried again and again")
+
+        assert worker() == before

@@ -166,6 +166,11 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_place(tmp_path):
         resolve({}, {}, tmp_path)
 
 
+def test_a_variable_that_is_not_utf8_is_refused_with_its_place():
+    with pytest.raises(ConfigurationError, match="HEADRACE_EXTENSIONS: expected JSON; it is not"):
+        read({}, {"HEADRACE_EXTENSIONS": "[\udcff"}, None)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that nobody can read")
 def test_a_file_that_cannot_be_read_is_refused_with_its_place(tmp_path):
     (tmp_path / "settings.json").symlink_to("/proc/self/mem")

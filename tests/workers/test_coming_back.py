@@ -172,3 +172,24 @@ def test_a_model_that_is_unloaded_is_not_tried_again(tmp_path: Path, short_pause
         assert slot.retries == {}
 
     run(test)
+
+
+def test_a_model_that_hangs_while_coming_back_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_slot, "LONG_LOAD", 0.2)
+
+    async def test(pool: WorkerPool) -> None:
+        hangs = f"if os.path.exists({str(tmp_path / 'again')!r}):\n    time.sleep(600)"
+        for name, load in (("hangs", hangs), ("neighbour", "pass")):
+            (tmp_path / name).mkdir()
+            await pool.load(name, write_model(tmp_path / name, "return x * 2", load))
+        (tmp_path / "again").touch()
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while pool.is_up("neighbour"):
+            await asyncio.sleep(0)
+
+        assert answer(await pool.infer("neighbour", request(1.0), soon())) == [2.0]
+        assert not pool.is_up("hangs")
+
+    run(test)

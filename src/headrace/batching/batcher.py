@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from headrace.batching import policy
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
@@ -257,7 +258,7 @@ class Batcher:
         self.batched_rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
         self._batches[request] = batch
-        began = self._loop.time()
+        began = perf_counter()
         try:
             response = await execute(request, max(map(self._ended_by, batch)))
         finally:
@@ -273,8 +274,8 @@ class Batcher:
         for entry in batch:
             if (timing := entry.timing) is not None:
                 timing.batch = max(rows, timing.rows)
-                timing.queued = began - entry.arrived
-                timing.computed = self._loop.time() - began
+                timing.queued = began - timing.created
+                timing.computed = perf_counter() - began
 
     def _ended_by(self, entry: Entry) -> float:
         # Ending an execution may end a worker, which is not for an impatient caller to do.

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from headrace.errors import DeadlineExceeded, WorkerCrashed
+from headrace.errors import DeadlineExceeded, LoadFailed, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 
@@ -67,6 +67,10 @@ class Executor(Protocol):
 
     async def stop(self) -> None:
         """Stop everything; no process is left."""
+
+
+class LoadOverdue(LoadFailed):
+    """A load that took too long. It may still go on, for nothing stops it but the worker's end."""
 
 
 class WorkerLost(WorkerCrashed):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from headrace.errors import DeadlineExceeded, LoadFailed
-from headrace.executors.executor import in_time
+from headrace.errors import DeadlineExceeded
+from headrace.executors.executor import LoadOverdue, in_time
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.runtimes import import_lock
 from headrace.settings import ModelSettings
@@ -30,12 +30,18 @@ class InlineExecutor:
         self._load_timeout = load_timeout
         self._host = ModelHost()
         self._threads: dict[str, ThreadPoolExecutor] = {}
+        # By the model's name: done once the thread of its last load is free.
+        self._loading: dict[str, Future[None]] = {}
         self._asked: asyncio.Task[list[Any]] | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         import_lock.install()
+        if (last := self._loading.get(settings.name)) is not None and not last.done():
+            raise LoadOverdue(f"model '{settings.name}' is still being loaded by the last try")
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
         loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
+        # Its thread goes on after a timeout, so what ends is asked of the thread.
+        self._loading[settings.name] = thread.submit(lambda: None)
         try:
             metadata = await asyncio.wait_for(loading, self._load_timeout)
         except BaseException as exc:
@@ -43,7 +49,7 @@ class InlineExecutor:
             thread.submit(self._host.unload, key)
             thread.shutdown(wait=False)
             if isinstance(exc, TimeoutError):
-                raise LoadFailed(
+                raise LoadOverdue(
                     f"model '{settings.name}' did not load within {self._load_timeout:g} s "
                     "(--load-timeout)"
                 ) from None

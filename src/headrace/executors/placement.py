@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel
 from headrace.executors.executor import Executor
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
@@ -67,7 +67,7 @@ class Placement:
         """
         if settings.inline or self._settings.parallel_workers <= 0:
             if settings.environment or settings.environment_path or settings.environment_tarball:
-                raise LoadFailed(
+                raise InvalidModel(
                     f"model '{settings.name}' asks for an environment of its own, but runs inside "
                     "the server (parallel_workers is 0)"
                 )

@@ -38,6 +38,7 @@ class WorkerPool:
             WorkerSlot(environment, load_timeout, self._changed, self._trial) for _ in range(size)
         ]
         self._quarantine = asyncio.Lock()
+        self._trials = asyncio.Lock()
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
@@ -127,7 +128,7 @@ class WorkerPool:
         Raises:
             LoadFailed: with the reason; its cause is `WorkerLost` when that worker ended.
         """
-        async with self._quarantine:
+        async with self._trials:
             process = await WorkerProcess.spawn(self._environment)
             try:
                 async with asyncio.timeout(self._load_timeout):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from headrace.errors import HeadraceError, LoadFailed
-from headrace.executors.executor import WorkerLost
+from headrace.executors.executor import LoadOverdue, WorkerLost
 from headrace.executors.process import Environment, WorkerProcess
 from headrace.executors.retry import Retry, pause_after
 from headrace.protocol.messages import ModelMetadata
@@ -52,6 +53,7 @@ class WorkerSlot:
         self._changed = changed
         self._trial = trial
         self._turn = asyncio.Lock()
+        self._returning: dict[str, asyncio.Task[None]] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self.load_timeout = load_timeout
         self.process: WorkerProcess | None = None
@@ -72,23 +74,26 @@ class WorkerSlot:
     def refusal(self, key: str) -> str:
         """Why requests need not wait for a model that is to come back here; empty where they do."""
         retry = self.retries.get(key)
-        if retry is None or (retry.ended_worker and retry.failures < PATIENT_DEATHS):
+        if retry is None or retry.failures == 1:
             return ""
-        return retry.reason
+        patient = retry.ended_worker and retry.failures < PATIENT_DEATHS
+        return "" if patient else retry.reason
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
-        """Load a model for the first time, on another worker when one dies meanwhile.
+        """Load a model for the first time.
 
         Raises:
-            LoadFailed: with the reason. Its cause is `WorkerLost` when both workers died.
+            LoadFailed: with the reason. Its cause is `WorkerLost` when the worker died.
+            LoadOverdue: it took too long, and may still go on in the worker.
         """
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise())
         try:
-            # Not `wait_for`, which in Python 3.11 logs what it cancels as an error.
-            metadata = await self._load_twice(key, settings)
+            metadata = await self._load(key, settings)
+        except WorkerLost as death:
+            raise LoadFailed(f"model '{settings.name}': {death.message}") from death
         except TimeoutError:
-            raise LoadFailed(
+            raise LoadOverdue(
                 f"model '{settings.name}' did not load within {self.load_timeout:g} s "
                 "(--load-timeout)"
             ) from None
@@ -118,36 +123,36 @@ class WorkerSlot:
 
     async def stop(self) -> None:
         """End the worker; it does not come back."""
+        tasks = [*self._returning.values()]
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait([self._supervisor])
+            tasks.append(self._supervisor)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         if self.process is not None:
             await self.process.stop(STOP_GRACE)
 
-    async def _load_twice(self, key: str, settings: ModelSettings) -> ModelMetadata:
-        try:
-            return await self._load_on(await self._up(), key, settings)
-        except WorkerLost:
-            process = await self._up()
-            try:
-                return await self._load_on(process, key, settings)
-            except WorkerLost:
-                death = await process.death()
-                raise LoadFailed(f"model '{settings.name}': {death.message}") from death
-
     async def _up(self) -> WorkerProcess:
         """The worker, as soon as there is one."""
+        # Not `wait_for`, which in Python 3.11 logs what it cancels as an error.
         async with asyncio.timeout(self.load_timeout), self._changed:
             await self._changed.wait_for(lambda: self.is_up)
         assert self.process is not None, "waited for just above"
         return self.process
 
-    async def _load_on(
-        self, process: WorkerProcess, key: str, settings: ModelSettings
-    ) -> ModelMetadata:
-        """Load a model when its turn has come; raises TimeoutError when that takes too long."""
+    async def _load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        """Load a model when its turn has come.
+
+        Raises:
+            WorkerLost: the worker died while it loaded this model.
+            TimeoutError: it took too long, or no worker came up in time.
+            HeadraceError: why it did not load.
+        """
         order = {"model": key, "settings": settings.to_dict()}
         async with self._turn:
+            # Not before: a neighbour's load may just have ended the last one.
+            process = await self._up()
             answer = process.channel.request(Kind.LOAD, order)
             ends = asyncio.get_running_loop().time() + self.load_timeout
             try:
@@ -155,15 +160,18 @@ class WorkerSlot:
             except asyncio.CancelledError:
                 answer.cancel()
                 raise
-        async with asyncio.timeout_at(ends):
-            metadata = ModelMetadata.from_dict(await answer)
+        try:
+            async with asyncio.timeout_at(ends):
+                metadata = ModelMetadata.from_dict(await answer)
+        except WorkerLost:
+            raise await process.death() from None
         async with self._changed:
             self.loaded.add(key)
             self._changed.notify_all()
         return metadata
 
     async def _supervise(self) -> None:
-        """Keep a worker here: start it, load its models, wait for its death, start it again."""
+        """Keep a worker here: start it, wait for its death, have its models come back, go on."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -177,73 +185,77 @@ class WorkerSlot:
                 continue
             async with self._changed:
                 self._changed.notify_all()
-            await self._bring_back(process)
             await process.exited.wait()
-            if self.loaded or loop.time() - started > STEADY:
+            # Neither a worker that was of use, nor a kill from outside, is a reason to hesitate.
+            if self.loaded or process.was_killed or loop.time() - started > STEADY:
                 failures = 1
             self.process = None
             self.loaded.clear()
             self.restarts += 1
+            self._bring_back()
             pause = pause_after(failures, FIRST_PAUSE)
             fields = {"pid": process.pid}
             logger.error("worker %s, restarting in %.2f s", process.fate, pause, extra=fields)
             await asyncio.sleep(pause)
 
-    async def _bring_back(self, process: WorkerProcess) -> None:
-        """Load again what the last worker held, what failed last; returns when nothing is left."""
-        while waiting := [key for key in self.orders if key not in self.loaded]:
-            key = min(waiting, key=lambda key: self.retries[key].due if key in self.retries else 0)
-            retry = self.retries.get(key)
-            if retry is not None and retry.pause:
-                if await _exits_within(process, retry.pause):
-                    return
-                continue
-            await self._load_again(process, key)
-            if not self.is_up:
+    def _bring_back(self) -> None:
+        """Have every model come back that is not on its way already, what failed last."""
+        missing = [
+            key for key in self.orders if (task := self._returning.get(key)) is None or task.done()
+        ]
+        for key in sorted(missing, key=lambda key: key in self.retries):
+            task = self._returning[key] = asyncio.create_task(self._come_back(key))
+            task.add_done_callback(partial(self._on_return, key))
+
+    def _on_return(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._returning.get(key) is task:
+            del self._returning[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a model does not come back; this is a bug", exc_info=error)
+
+    async def _come_back(self, key: str) -> None:
+        """Load a model again, and try for as long as it is wanted."""
+        while (settings := self.orders.get(key)) is not None and not self.holds(key):
+            retry = self.retries.get(key) or Retry()
+            await asyncio.sleep(retry.pause)
+            if key not in self.orders:
                 return
+            try:
+                if self._is_lethal(retry):
+                    await self._trial(key, settings)
+                await self._load(key, settings)
+            except Exception as exc:
+                await self._failed(key, settings, retry, exc)
+            else:
+                self.retries.pop(key, None)
+                if key not in self.orders:
+                    # Unloaded meanwhile.
+                    await self.unload(key)
 
     def _is_lethal(self, retry: Retry) -> bool:
         return retry.ended_worker and retry.failures >= DEATHS_BEFORE_TRIAL and len(self.orders) > 1
 
-    async def _load_again(self, process: WorkerProcess, key: str) -> None:
-        settings = self.orders[key]
-        retry = self.retries.get(key) or Retry()
-        why = ""
-        lost: BaseException | None = None
-        try:
-            if self._is_lethal(retry):
-                await self._trial(key, settings)
-            await self._load_on(process, key, settings)
-        except WorkerLost:
-            lost = await process.death()
-            why = f": {lost.message}"
-        except TimeoutError:
+    async def _failed(
+        self, key: str, settings: ModelSettings, retry: Retry, error: Exception
+    ) -> None:
+        """Note why a model did not come back, unless it was unloaded meanwhile."""
+        if key not in self.orders:
+            self.forget(key)
+            return
+        lost = error if isinstance(error, WorkerLost) else error.__cause__
+        if isinstance(error, TimeoutError):
             # Nothing else stops what a model does in native code.
             lost = WorkerLost("the worker was ended for a load that took too long", True)
-            process.kill(lost)
+            if self.process is not None:
+                self.process.kill(lost)
             why = f" within {self.load_timeout:g} s (--load-timeout)"
-        except HeadraceError as exc:
-            why, lost = f": {exc.message}", exc.__cause__
-        except Exception:
-            logger.exception("a model did not load again; this is a bug")
-            why = ": the server failed while loading it"
-        if key not in self.orders:
-            # Unloaded meanwhile.
-            await self.unload(key)
-        elif not why:
-            self.retries.pop(key, None)
+        elif isinstance(error, HeadraceError):
+            why = f": {error.message}"
         else:
-            retry.failed(f"model '{settings.name}' did not load again{why}", lost)
-            logger.error("%s", retry)
-            async with self._changed:
-                self.retries[key] = retry
-                self._changed.notify_all()
-
-
-async def _exits_within(process: WorkerProcess, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await process.exited.wait()
-    except TimeoutError:
-        return False
-    return True
+            logger.error("a model did not load again; this is a bug", exc_info=error)
+            why = ": the server failed while loading it"
+        retry.failed(f"model '{settings.name}' did not load again{why}", lost)
+        logger.error("%s", retry)
+        async with self._changed:
+            self.retries[key] = retry
+            self._changed.notify_all()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 
 class Timing:
     """Filled in by the batcher: rows, of how many in its batch; how long it waited and ran."""
 
-    __slots__ = ("batch", "computed", "queued", "rows")
+    __slots__ = ("batch", "computed", "created", "queued", "rows")
 
     def __init__(self) -> None:
+        self.created = perf_counter()
         self.rows = 0
         self.batch = 0
         self.queued = 0.0

@@ -7,14 +7,17 @@ neither read nor passed on: what was refused is looked at again, which only cost
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 from msgspec import inspect
 
-# Beyond so many bytes nobody looks for the place of a fault: it would cost an object per value.
+# Beyond so many bytes nobody looks for the place of a fault in the syntax, and beyond so many
+# elements for one among them: it would cost an object for each.
 LARGEST = 2**20
+MOST_ELEMENTS = 5_000
 
 _KINDS = {
     ord("{"): "object",
@@ -45,7 +48,8 @@ def syntax_fault(text: bytes | memoryview) -> str:
     except UnicodeDecodeError as error:
         return f"not valid UTF-8 at byte {error.start}"
     if len(text) > LARGEST:
-        return "not valid JSON"
+        ended = bytes(text[-1:]) in (b"}", b"]", b"\n", b" ")
+        return "not valid JSON" if ended else "not valid JSON: it ends too early"
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -91,15 +95,15 @@ def _find(raw: bytes, wanted: inspect.Type, path: str) -> Fault | None:
     form = fits[0]
     if isinstance(form, (inspect.IntType, inspect.FloatType)):
         return None if math.isfinite(float(raw)) else Fault(path, _word(form), "")
-    if len(raw) > LARGEST and isinstance(form, inspect.ListType):
-        return None
     if isinstance(form, inspect.ListType):
+        if raw.count(b"{" if _is_struct(form.item_type) else b",") > MOST_ELEMENTS:
+            return None
         return _first(
             (item, form.item_type, f"{path}[{index}]")
             for index, item in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw]))
         )
     if isinstance(form, inspect.StructType):
-        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        members = _members(form.cls, raw)
         prefix = f"{path}." if path else ""
         for field in form.fields:
             if field.required and field.encode_name not in members:
@@ -110,6 +114,24 @@ def _find(raw: bytes, wanted: inspect.Type, path: str) -> Fault | None:
             if field.encode_name in members
         )
     return None
+
+
+def _is_struct(wanted: inspect.Type) -> bool:
+    return any(isinstance(each, inspect.StructType) for each in _alternatives(wanted))
+
+
+@lru_cache(maxsize=64)
+def _raw_twin(cls: type) -> type[msgspec.Struct]:
+    """A struct with the same members, none of which is looked into."""
+    names = [field.encode_name for field in msgspec.structs.fields(cls)]
+    return msgspec.defstruct("Raw", [(name, msgspec.Raw, msgspec.Raw()) for name in names])
+
+
+def _members(cls: type, raw: bytes) -> dict[str, msgspec.Raw]:
+    """The members that a struct knows, by name; what else there is costs nothing."""
+    found = msgspec.json.decode(raw, type=_raw_twin(cls))
+    members = ((name, getattr(found, name)) for name in found.__struct_fields__)
+    return {name: value for name, value in members if len(value)}
 
 
 def _first(places: Any) -> Fault | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import HeadraceError, LoadFailed
-from headrace.executors.executor import Executor, WorkerLost
+from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
+from headrace.executors.retry import Retry
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.signature import Signature
 from headrace.repository import artifacts
@@ -75,14 +76,14 @@ class Loader:
         try:
             self._serve(model, await self._load(model, beside))
         except HeadraceError as exc:
-            await self._fail(model, exc.message)
+            await _surely(self._fail(model, exc.message))
             raise
         except Exception as exc:
             logger.exception("a model did not load; this is a bug", extra=_fields(model))
-            await self._fail(model, "the server failed while loading it")
+            await _surely(self._fail(model, "the server failed while loading it"))
             raise LoadFailed("the server failed while loading it; see its log") from exc
         except asyncio.CancelledError:
-            await self._fail(model, "its load was given up")
+            await _surely(self._fail(model, "its load was given up"))
             raise
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
@@ -132,14 +133,21 @@ class Loader:
 
         # Outside the gate: what takes minutes to build must not hold up what loads in a second.
         executor = await self._placement.place(model.key, settings, note)
+        if model.alone:
+            executor = self._placement.place_alone(model.key) or executor
         note("")
         self._executors[model.key] = executor
         async with self._gate:
             try:
                 return await executor.load(model.key, settings)
+            except LoadOverdue:
+                # What it left behind in this worker may never end.
+                model.alone = True
+                raise
             except LoadFailed as exc:
                 alone = None
-                if isinstance(exc.__cause__, WorkerLost):
+                if _is_to_blame(exc.__cause__, model.retry):
+                    model.alone = True
                     alone = self._placement.place_alone(model.key)
                 if alone is None:
                     raise
@@ -186,6 +194,23 @@ class Loader:
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)
+
+
+def _is_to_blame(cause: BaseException | None, retry: Retry | None) -> bool:
+    """Whether a load that failed ended its worker; a kill from outside is no proof, but two are."""
+    if not isinstance(cause, WorkerLost):
+        return False
+    return not cause.killed or (retry is not None and retry.ended_worker)
+
+
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Finish what must not be left half done, though this task is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _fields(model: ServedModel) -> dict[str, str | None]:

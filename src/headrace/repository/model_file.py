@@ -148,9 +148,10 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[
         raw[key], origins[key] = environ[variable], variable
         if key in ("inputs", "outputs", "extra", "environment"):
             try:
-                raw[key] = msgspec.json.decode(environ[variable])
+                text = environ[variable].encode("utf-8", "surrogateescape")
+                raw[key] = msgspec.json.decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-                fault = syntax_fault(environ[variable].encode())
+                fault = syntax_fault(text)
                 raise ConfigurationError(f"{variable}: expected JSON; it is {fault}") from exc
     return _convert(raw, origins)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
+from headrace.executors.executor import LoadOverdue
 from headrace.executors.retry import Retry
 from headrace.repository.loading import Loader
 from headrace.repository.served import ServedModel, State
@@ -62,9 +63,14 @@ class ModelRepository:
         the first failure, and as long as workers are killed that load them.
         """
         while not any(model.state is State.READY for model in self.models()):
-            retries = [model.retry for model in self.models() if model.retry is not None]
+            wanted = [model for model in self.models() if model.wanted]
+            retries = [model.retry for model in wanted if model.retry is not None]
+            if not wanted:
+                return True
             ends = None
-            if not any(retry.killed for retry in retries):
+            # Nor is a try that is under way given up.
+            is_loading = any(model.state is State.LOADING for model in wanted)
+            if not is_loading and not any(retry.killed for retry in retries):
                 ends = max((retry.began for retry in retries), default=-math.inf) + patience
             self._attempted.clear()
             try:
@@ -200,7 +206,7 @@ class ModelRepository:
     async def _load_twice(self, model: ServedModel, beside: Iterable[ServedModel]) -> None:
         try:
             await self._attempt(model, beside)
-        except InvalidModel:
+        except (InvalidModel, LoadOverdue):
             raise
         except HeadraceError:
             self._loader.begin_again(model)
@@ -226,7 +232,9 @@ class ModelRepository:
 
     async def _keep_trying(self, models: list[ServedModel]) -> None:
         """Go on with the loads that failed, until each model is ready or cannot be."""
-        await asyncio.gather(*(self._try(model) for model in models))
+        async with asyncio.TaskGroup() as tries:
+            for model in models:
+                tries.create_task(self._try(model))
 
     async def _try(self, model: ServedModel) -> None:
         while model.retry is not None:
@@ -248,6 +256,7 @@ class ModelRepository:
         try:
             return await work
         finally:
+            self._attempted.set()
             models = self._models.get(name, {}).values()
             if failed := [model for model in models if model.wanted and model.retry is not None]:
                 self._trying[name] = asyncio.create_task(self._keep_trying(failed))
@@ -266,8 +275,11 @@ class ModelRepository:
             self._put(name, new)
         failures = await self._load_each(list(new.values()), old.values() if beside else ())
         if failures:
-            await self._give_up(list(new.values()))
+            for model in new.values():
+                if not model.wanted:
+                    model.retry = None
             if beside:
+                await self._end(list(new.values()), "another version of the model did not load")
                 _note(old, f"the last load failed: {failures[0].message}")
             raise failures[0]
         # From here to the next await nothing else runs: no request sees half of the change.
@@ -283,15 +295,6 @@ class ModelRepository:
         for model in models:
             model.wanted, model.retry = False, None
         await self._end(models, "unloaded")
-
-    async def _give_up(self, models: list[ServedModel]) -> None:
-        """End what did load of versions that come together or not at all."""
-        reason = "another version of the model did not load"
-        loaded = [model for model in models if model.state is State.READY]
-        await self._end(loaded, reason)
-        for model in loaded:
-            model.retry = Retry()
-            model.retry.failed(reason)
 
     async def _end(self, models: list[ServedModel], reason: str) -> None:
         ending = [model for model in models if model.state is State.READY]

@@ -50,6 +50,7 @@ class ServedModel:
     """A model under its name and version. `key` is unique per load, so generations never mix.
 
     `wanted` is false for what is not meant to answer: readiness does not wait for it.
+    `alone` keeps it away from others: it ended a worker while loading, or took too long.
     `successor` is the load that took this one's place. `retry` tells when a load that failed is
     tried again.
     """
@@ -65,6 +66,7 @@ class ServedModel:
     wanted: bool = True
     successor: ServedModel | None = None
     retry: Retry | None = None
+    alone: bool = False
     streamer: Streamer | None = None
     streams: int = 0
     _streams_ended: asyncio.Event | None = None

@@ -44,5 +44,9 @@ def converted(value: Any, hint: Any, origin: str) -> Any:
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
-        got = shorten(repr(value))
-        raise ConfigurationError(f"{origin}: expected {described(hint)}, got {got}") from error
+        got, wanted = shorten(repr(value)), described(hint)
+        kind = "array" if isinstance(value, list) else "object"
+        if isinstance(value, (list, dict)) and kind in wanted:
+            # It is one, and what is in it does not fit.
+            wanted = f"an {kind} of another form"
+        raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error

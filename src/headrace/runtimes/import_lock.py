@@ -35,29 +35,39 @@ class ImportLock:
         self._lock = threading.RLock()
         # Imports that have ended. While it does not change, nothing goes on.
         self._ended = 0
-        self._stuck_at = -1
+        # How deep the holder is in imports, which of all holders it is, and the one given up on.
+        self._depth = 0
+        self._holder = 0
+        self._stuck = -1
 
     def renew(self) -> None:
         """Forget who holds the lock: in a child process, none of the other threads is there."""
         self._lock = threading.RLock()
+        self._depth = 0
 
     def acquire(self) -> Any:
         """Take the lock; returns what is to be released, None when the wait was given up."""
         lock = self._lock
-        if threading.current_thread() is threading.main_thread():
-            return lock if lock.acquire(blocking=False) else None
+        waits = threading.current_thread() is not threading.main_thread()
         while True:
-            ended = self._ended
-            if lock.acquire(timeout=0 if ended == self._stuck_at else self._patience):
+            ended, holder = self._ended, self._holder
+            patience = self._patience if waits and holder != self._stuck else 0
+            if lock.acquire(timeout=patience):
+                self._depth += 1
+                if self._depth == 1:
+                    self._holder += 1
                 return lock
-            if ended == self._ended:
-                self._stuck_at = ended
+            if not patience:
+                return None
+            if (ended, holder) == (self._ended, self._holder):
+                self._stuck = holder
                 return None
 
     def release(self, lock: Any) -> None:
         """Release what `acquire` returned."""
         if lock is not None:
             self._ended += 1
+            self._depth -= 1
             lock.release()
 
     def guard(self, find_and_load: FindAndLoad) -> FindAndLoad:
@@ -97,5 +107,8 @@ def install() -> None:
     if find_and_load is not None and not hasattr(find_and_load, "is_guarded"):
         guarded: Any = IMPORTS.guard(find_and_load)
         guarded.is_guarded = True
+        # As one of Python's own frames, which it leaves out of tracebacks and of warnings' places.
+        file = find_and_load.__code__.co_filename
+        guarded.__code__ = guarded.__code__.replace(co_filename=file)
         bootstrap._find_and_load = guarded
         os.register_at_fork(after_in_child=IMPORTS.renew)

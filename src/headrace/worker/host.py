@@ -16,6 +16,7 @@ from typing import Any
 from headrace import runtimes
 from headrace.errors import (
     HeadraceError,
+    InvalidModel,
     LoadFailed,
     ModelFailed,
     ModelNotReady,
@@ -111,6 +112,12 @@ class ModelHost:
                 # The message tells the kind of failure only; the cause is for the log.
                 logger.exception("model %s failed to load", settings.name)
             raise
+        except ModuleNotFoundError as exc:
+            logger.exception("model %s failed to load", settings.name)
+            raise InvalidModel(
+                f"model '{settings.name}' needs the module '{shorten(exc.name)}', which is not "
+                "installed"
+            ) from exc
         except BaseException as exc:
             logger.exception("model %s failed to load", settings.name)
             raise LoadFailed(

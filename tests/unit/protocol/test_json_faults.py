@@ -51,6 +51,19 @@ def test_every_text_that_the_decoder_takes_has_no_fault() -> None:
 
 def test_the_place_is_not_looked_for_in_what_is_large() -> None:
     assert syntax_fault(b"[" + b" " * LARGEST) == "not valid JSON"
+    assert syntax_fault(b"[" * LARGEST + b"1") == "not valid JSON: it ends too early"
+
+
+def test_a_missing_member_is_named_however_large_the_others_are() -> None:
+    text = b'{"scale": 1, "more": [%b]}' % b",".join([b"1"] * LARGEST)
+
+    assert refusal(text, Table, "it") == "rows is missing"
+
+
+def test_a_fault_is_not_looked_for_among_too_many_elements() -> None:
+    text = b'{"rows": [%b, 1]}' % b",".join([b'{"name": "a"}'] * 10_000)
+
+    assert refusal(text, Table, "it") == "it is not of the form that is expected here"
 
 
 @pytest.mark.parametrize(

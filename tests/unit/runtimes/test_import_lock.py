@@ -100,6 +100,54 @@ def test_an_import_that_waits_for_a_thread_that_imports_ends(tmp_path: Path) -> 
     assert run(tmp_path, body) == "['starts']"
 
 
+def test_an_import_that_is_stuck_is_waited_for_once(tmp_path: Path) -> None:
+    # Each of its threads imports something, and the import waits for all of them in turn.
+    (tmp_path / "stuck.py").write_text(
+        "import threading\n"
+        "for name in ('one', 'two', 'three'):\n"
+        "    thread = threading.Thread(target=__import__, args=(name,))\n"
+        "    thread.start()\n    thread.join()\n"
+    )
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.py").touch()
+    body = """
+    waits = []
+    class Counted(type(IMPORTS._lock)):
+        pass
+    real = IMPORTS._lock
+    class Lock:
+        def acquire(self, **how):
+            if how.get("timeout"):
+                waits.append(how["timeout"])
+            return real.acquire(**how)
+        def release(self):
+            real.release()
+    IMPORTS._lock, IMPORTS._patience = Lock(), 0.1
+    install()
+    thread = threading.Thread(target=__import__, args=("stuck",))
+    thread.start()
+    thread.join()
+    print(len(waits) - 1)
+    """.replace("    class Counted(type(IMPORTS._lock)):\n        pass\n", "")
+
+    # The first wait is that of the import itself, which nobody holds up.
+    assert run(tmp_path, body) == "1"
+
+
+def test_the_lock_shows_in_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import missing_module\n")
+    body = """
+    import traceback
+    install()
+    try:
+        import broken
+    except ModuleNotFoundError:
+        print("import_lock" in traceback.format_exc())
+    """
+
+    assert run(tmp_path, body) == "False"
+
+
 def test_the_main_thread_waits_for_no_other(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import meeting\nmeeting.inside.set()\nmeeting.go.wait(60)\n")
     (tmp_path / "quick.py").touch()
