@@ -61,9 +61,9 @@ def run_script(python: Path, script: str, *arguments: str, timeout: float = 60, 
 
 
 def pinned(name: str) -> list[str]:
-    """The requirements of a lock of `locks/clients`, as `name==version`."""
+    """The requirements of a lock of `locks/clients`, each with its marker and without hashes."""
     lines = (LOCKS / "clients" / f"{name}.txt").read_text().splitlines()
-    return [line.split()[0] for line in lines if line[:1].isalnum()]
+    return [line.rstrip(" \\") for line in lines if line[:1].isalnum()]
 
 
 def _build(folder: Path, lock: Path, ours: bool) -> None:
