@@ -30,7 +30,7 @@ class InlineExecutor:
         self._load_timeout = load_timeout
         self._host = ModelHost()
         self._threads: dict[str, ThreadPoolExecutor] = {}
-        # By the model's name: done once the thread of its last load is free.
+        # By the model's name: done once the thread of a load that was given up is free.
         self._loading: dict[str, Future[None]] = {}
         self._asked: asyncio.Task[list[Any]] | None = None
 
@@ -40,12 +40,13 @@ class InlineExecutor:
             raise LoadOverdue(f"model '{settings.name}' is still being loaded by the last try")
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
         loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
-        # Its thread goes on after a timeout, so what ends is asked of the thread.
-        self._loading[settings.name] = thread.submit(lambda: None)
         try:
             metadata = await asyncio.wait_for(loading, self._load_timeout)
         except BaseException as exc:
-            # After a load that goes on; nothing is left of one that ends well after all.
+            if isinstance(exc, (TimeoutError, asyncio.CancelledError)):
+                # The load goes on, so its thread is asked when it ends.
+                self._loading[settings.name] = thread.submit(lambda: None)
+            # Nothing is left of one that ends well after all.
             thread.submit(self._host.unload, key)
             thread.shutdown(wait=False)
             if isinstance(exc, TimeoutError):
