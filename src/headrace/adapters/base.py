@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from headrace.adapters.errors import open_inference_error
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InvalidInput
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.signature import Signature
 
@@ -34,6 +34,18 @@ class Route(NamedTuple):
     def is_nameless(self) -> bool:
         """Whether the path names no model, so that the only one of the protocol is meant."""
         return "{name}" not in self.path
+
+
+def refuse_plugin(model: ModelView) -> None:
+    """Say where a plugin takes its payload, for protocols that have no form for it.
+
+    Raises:
+        InvalidInput: the model is a plugin.
+    """
+    if model.model_metadata.payload_type is not None:
+        raise InvalidInput(
+            f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
+        )
 
 
 def of_models(*verbs: str, streams: bool = False, may_stream: bool = False) -> tuple[Route, ...]:
@@ -104,7 +116,7 @@ class Adapter:
     name = ""
     routes: tuple[Route, ...] = ()
     pages: tuple[Page, ...] = ()
-    # What a request that names no model is told where there are several, or none.
+    # For requests that name no model: how to name one of several, and what to say if there is none.
     named_at = "/v2/models/{name}/infer"
     absent = "no model is served"
     # Paths of others whose errors take this protocol's form.
@@ -167,6 +179,6 @@ class Adapter:
         """The event that ends a stream which failed; `body` is that of `error`."""
         return b"event: error\ndata: %b\n\n" % body
 
-    def operation(self, route: Route, model: ModelView) -> Schema | None:
-        """The OpenAPI operation of a route for one model; None leaves the route out."""
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        """The OpenAPI operation of a route, for one model that speaks the protocol."""
         raise NotImplementedError

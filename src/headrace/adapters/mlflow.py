@@ -13,10 +13,11 @@ from headrace.adapters.base import (
     Route,
     Schema,
     of_models,
+    refuse_plugin,
 )
 from headrace.adapters.errors import mlflow_error
 from headrace.adapters.openapi import PARAMETERS, STRING, post
-from headrace.errors import HeadraceError, InvalidInput
+from headrace.errors import HeadraceError
 from headrace.protocol import scoring
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
@@ -44,10 +45,7 @@ class MLflowScoring(Adapter):
         return STREAM in body and scoring.wants_stream(body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
-        if model.model_metadata.payload_type is not None:
-            raise InvalidInput(
-                f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
-            )
+        refuse_plugin(model)
         content_type = request.headers.get(b"content-type")
         body = request.body
         if STREAM in body:
@@ -70,9 +68,7 @@ class MLflowScoring(Adapter):
     def error(self, error: HeadraceError) -> tuple[int, bytes]:
         return mlflow_error(error)
 
-    def operation(self, route: Route, model: ModelView) -> Schema | None:
-        if model.model_metadata.payload_type is not None:
-            return None
+    def operation(self, route: Route, model: ModelView) -> Schema:
         body = {
             "application/json": {"schema": {"$ref": "#/components/schemas/ScoringRequest"}},
             "text/csv": {"schema": STRING},

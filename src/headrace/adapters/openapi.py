@@ -13,7 +13,7 @@ FAILURES = ("400", "408", "413", "415", "500", "503", "504")
 
 
 def content(description: str, schema: str | None) -> Schema:
-    """An answer in JSON of a named schema; of any, where there is none."""
+    """A JSON answer that follows a named schema, or any JSON without one."""
     found: Schema = {} if schema is None else {"$ref": f"#/components/schemas/{schema}"}
     return {"description": description, "content": {"application/json": {"schema": found}}}
 

@@ -21,6 +21,7 @@ from headrace.adapters.base import (
     Reply,
     Route,
     Schema,
+    refuse_plugin,
 )
 from headrace.adapters.openapi import PARAMETERS, STRING, json_body, post
 from headrace.errors import InvalidInput, ModelNotReady, UnsupportedMedia, shorten
@@ -63,10 +64,7 @@ class PredictV1(Adapter):
         media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if media_type not in MEDIA_TYPES:
             raise UnsupportedMedia("this route takes application/json")
-        if model.model_metadata.payload_type is not None:
-            raise InvalidInput(
-                f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
-            )
+        refuse_plugin(model)
         try:
             body = _decode(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -116,7 +114,7 @@ class PredictV1(Adapter):
         Page("/v1/models/{name}", model, "Whether a model can answer"),
     )
 
-    def operation(self, route: Route, model: ModelView) -> Schema | None:
+    def operation(self, route: Route, model: ModelView) -> Schema:
         body = json_body({"$ref": "#/components/schemas/PredictRequest"})
         return post(f"Predict with {model.name}", body, "PredictResponse")
 

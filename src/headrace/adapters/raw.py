@@ -36,7 +36,7 @@ class Raw(Adapter):
         wanted = model.model_metadata.payload_type
         if wanted is None:
             if not model.is_ready:
-                # Nobody knows what it takes; whoever queues the request says why not.
+                # What it takes is not known yet. Queueing the request gives the reason.
                 return InferenceRequest([]), None
             raise InvalidInput(
                 f"model '{model.name}' is not a plugin: ask it at /v2/models/{model.name}/infer"

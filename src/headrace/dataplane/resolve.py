@@ -12,7 +12,7 @@ from headrace.repository.served import ServedModel
 class Speaker(Protocol):
     """What a protocol says of models, for requests that name none."""
 
-    # Where a model is named, and the words for when there is none.
+    # How a request names a model, and what to say if there is none.
     named_at: str
     absent: str
 

@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
 from headrace.adapters.base import Adapter, HeaderList, Page
-from headrace.adapters.errors import error_headers
+from headrace.adapters.errors import error_headers, mlflow_error
 from headrace.dataplane import DataPlane
-from headrace.errors import HeadraceError, MethodNotAllowed, NotFound, shorten
+from headrace.errors import HeadraceError, MethodNotAllowed, ModelNotReady, NotFound, shorten
 from headrace.http import openapi
 from headrace.http.docs_page import docs_route
 from headrace.http.inference import InferenceRoutes
@@ -127,12 +127,7 @@ class Control:
         """MLflow answers one newline while it can score; so does this when ready."""
         if self._dataplane.is_ready():
             return Response(b"\n", media_type="application/json")
-        status, body = (
-            503,
-            orjson.dumps(
-                {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the server is not ready"}
-            ),
-        )
+        status, body = mlflow_error(ModelNotReady("the server is not ready"))
         return Response(body, status, {"retry-after": "1"}, "application/json")
 
     async def version(self, request: Request) -> Response:

@@ -121,9 +121,7 @@ def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
             path = _path(dataplane, route, model)
             if path is None or (route.streams and not model.model_metadata.streams):
                 continue
-            operation = adapter.operation(route, model)
-            if operation is not None:
-                paths[path] = {"post": operation}
+            paths[path] = {"post": adapter.operation(route, model)}
     return paths
 
 
