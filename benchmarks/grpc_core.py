@@ -22,7 +22,7 @@ import grpc
 from benchmarks import load, machine, render, servers, wine
 from benchmarks.wine import WINE
 
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import inference_pb2 as pb
 
 NAME = "grpc_core"
 CORES = ("headrace-grpcio", "headrace-native-grpc")

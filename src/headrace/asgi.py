@@ -19,10 +19,10 @@ from typing import Any
 from headrace import configuration
 from headrace.errors import LoadFailed
 from headrace.model import Model
-from headrace.repository.discovery import Source
 from headrace.repository.repository import Find
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources.discovery import open_source
 
 
 def create_app(
@@ -47,7 +47,7 @@ def create_app(
     place = os.fspath(model)
     folder = Path(place) if os.path.isdir(place) else None
     resolved = configuration.resolve(settings, environ, folder).settings
-    source = Source(place, name, environ)
+    source = open_source(place, name, environ)
     return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
 
 

@@ -13,9 +13,9 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.observability import logs
-from headrace.protocol.json_faults import syntax_fault
-from headrace.repository.settings_file import converted, read_object
+from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.settings import CorsSettings, ServerSettings
+from headrace.sources.settings_file import converted, read_object
 
 # Values of a file, each with the words that tell where it stands.
 Given = Mapping[str, tuple[Any, str]]

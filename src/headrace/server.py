@@ -17,27 +17,32 @@ from typing import Any
 
 import orjson
 
-from headrace.adapters.mlflow import MLflowScoring
+from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
 from headrace.adapters.raw import Raw
+from headrace.admin.control import admin_app
+from headrace.admin.metrics import MetricsApp
+from headrace.admin.observed import Observed
 from headrace.dataplane import Calls, DataPlane
-from headrace.dataplane.observers.logs import AccessLog, RefusalLog
-from headrace.dataplane.observers.metrics import MetricsObserver
+from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
+from headrace.dataplane.observers.call_counters import MetricsObserver
+from headrace.dataplane.observers.observer import Observer
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
-from headrace.grpc.listener import GrpcListener
+from headrace.grpc.grpc_listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.cors import with_cors
+from headrace.http.inference import InferenceRoutes
 from headrace.http.listener import Listener, bind
-from headrace.http.metrics import MetricsApp
+from headrace.http.refusals import Refusals
 from headrace.http.router import Router
 from headrace.observability import logs
-from headrace.repository import artifacts
 from headrace.repository.loading import Loader
 from headrace.repository.repository import Find, ModelRepository
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources import artifacts
 
 logger = logging.getLogger("headrace")
 
@@ -49,6 +54,11 @@ START_PATIENCE = 10.0
 INCOMPLETE_DRAIN = 3
 # Seconds that refusing what is left then may take.
 LAST_ANSWERS = 1.0
+
+
+def observers(settings: ServerSettings) -> tuple[Observer, ...]:
+    """Those that are on, in the order in which they see each call."""
+    return (MetricsObserver(), AccessLog() if settings.access_log else RefusalLog())
 
 
 class Application:
@@ -64,13 +74,17 @@ class Application:
         self._placement = Placement(settings, Environments(settings), log_format)
         self.repository = ModelRepository(Loader(settings, self._placement), find)
         self.dataplane = DataPlane(self.repository, settings)
-        log = AccessLog() if settings.access_log else RefusalLog()
-        self.calls = Calls((MetricsObserver(), log))
-        self.router = Router(PROTOCOLS)
+        self.calls = Calls(observers(settings))
+        router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
-        app = App(self.dataplane, self.calls, self.router, settings, self.metrics)
-        self.http = with_cors(app, settings.cors_settings)
+        self.refusals = Refusals(self.calls, router)
+        limit = settings.max_body_size
+        inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
+        admin = admin_app(
+            self.dataplane, self.calls, router, self.refusals, inference, self.metrics
+        )
+        self.http = with_cors(App(router, inference, admin), settings.cors_settings)
 
     async def load(self) -> bool:
         """Load all models; False when there were some and none could be loaded."""
@@ -128,7 +142,13 @@ class Server:
         apps: list[tuple[Any, socket.socket]] = []
         if application.metrics is not None:
             metrics = _bind(settings.host, settings.metrics_port, "--metrics-port")
-            apps.append((application.metrics, metrics))
+            page = Observed(
+                application.metrics,
+                application.metrics.path,
+                application.calls,
+                application.refusals,
+            )
+            apps.append((page, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
             self._addresses["metrics"] = f"http://{address}{application.metrics.path}"
         apps.append((application.http, http))
@@ -136,8 +156,8 @@ class Server:
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         for app, sock in apps:
-            error_body = application.router.error_body
-            self._listeners.append(await Listener.start(app, [sock], settings, error_body))
+            refuse = application.refusals.refuse
+            self._listeners.append(await Listener.start(app, [sock], settings, refuse))
         logger.info("listening on %s", self._addresses["http"])
 
     async def _load(self) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import inference_pb2 as pb
 from support import mlserver_sources as sources
 from support.asking import Client, ask, numbers, tensor
 from support.asking import request as request_of

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from conformance.doors import PREFIX
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import Answer, ask, numbers
 
 REST, RPC, SCORING = "REST", "gRPC", "MLflow"

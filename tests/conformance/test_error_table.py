@@ -34,7 +34,7 @@ from conformance.telling import (
     told_by_grpc,
     told_by_http,
 )
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import ask, connect, exchange, numbers, request, tensor
 from support.custom import write_model
 from support.serving import Server, serving, until

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from headrace.protocol import inference_pb2 as pb
-from support.asking import ask, numbers
+from headrace.protocol.open_inference import inference_pb2 as pb
+from support.asking import ask, exchange, numbers
 from support.custom import write_model
 from support.serving import Server, serving, until
 
@@ -70,6 +70,60 @@ def test_a_refusal_has_one_line_with_its_kind(server: Server, path, body, status
 
     assert (told["status"], told["kind"]) == (status, kind)
     assert told["total_ms"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "protocol"),
+    [
+        ("GET", "/v2/health/ready", 200, "admin"),
+        ("GET", "/v2/models/m", 200, "admin"),
+        ("GET", "/v2/models/m/versions/9", 404, "admin"),
+        ("POST", "/v2/repository/index", 200, "admin"),
+        ("POST", "/v2/repository/models/nobody/load", 404, "admin"),
+        ("GET", "/metrics", 200, "admin"),
+        ("GET", "/v1/models", 200, "admin"),
+        ("GET", "/nowhere", 404, "http"),
+        ("DELETE", INFER, 405, "http"),
+    ],
+)
+def test_a_request_about_the_server_has_a_line_too(
+    server: Server, method, path, status, protocol
+) -> None:
+    id = f"{method}{path}"
+    answer = ask(server.http, method, path, b"" if method == "POST" else None, {"X-Request-Id": id})
+    told = line(server, id)
+
+    assert answer.headers["x-request-id"] == id
+    assert (answer.status, told["status"], told["protocol"]) == (status, status, protocol)
+
+
+def test_the_listener_for_metrics_has_lines_as_well(server: Server) -> None:
+    ask(server.announced["metrics"], "GET", "", None, {"X-Request-Id": "scrape"})
+
+    assert line(server, "scrape")["route"] == "/metrics"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /v2 HTTP/1.1\r\nX-Request-Id: %b\r\nHost: x\r\nno field\r\n\r\n", 400),
+        (
+            b"POST /v2/models/m/infer HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: 9\r\n\r\n{",
+            408,
+        ),
+        (b"POST /v2/x HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: 9\r\n\r\n{", 404),
+    ],
+    ids=["a malformed head", "a body that does not come", "a body that nobody reads"],
+)
+def test_what_is_refused_while_it_is_received_has_one_line(tmp_path: Path, head, status) -> None:
+    with serving(
+        write_model(tmp_path), "--access-log", "--log-format", "json", "--body-timeout", "1"
+    ) as server:
+        answer = exchange(server.http, head % b"cut", timeout=60)
+
+        assert answer is not None
+        assert answer.status == status
+        assert line(server, "cut")["status"] == status
 
 
 def test_a_call_over_grpc_has_the_same_line(server: Server) -> None:

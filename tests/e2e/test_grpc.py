@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import ask, numbers
 from support.custom import write_model
 from support.serving import serving, starting, until

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.codecs import image
 from headrace.codecs.array import tensor_of
-from headrace.codecs.huggingface import json_list
+from headrace.codecs.huggingface_content import json_list
 from headrace.errors import InvalidInput, LoadFailed
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes

@@ -18,7 +18,7 @@ from PIL import Image
 
 from headrace.codecs import image
 from headrace.codecs.array import tensor_of
-from headrace.codecs.huggingface import json_list
+from headrace.codecs.huggingface_content import json_list
 from headrace.errors import InvalidInput, LoadFailed, MissingDependency
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes

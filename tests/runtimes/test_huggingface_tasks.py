@@ -22,7 +22,7 @@ from transformers.pipelines import SUPPORTED_TASKS
 
 from headrace.codecs import image
 from headrace.codecs.array import tensor_of
-from headrace.codecs.huggingface import encode_rows
+from headrace.codecs.huggingface_content import encode_rows
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes import create

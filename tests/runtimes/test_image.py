@@ -12,7 +12,7 @@ import pytest
 
 from headrace.codecs import decode_input, decode_request
 from headrace.codecs.array import tensor_of
-from headrace.codecs.huggingface import encode_rows, json_list
+from headrace.codecs.huggingface_content import encode_rows, json_list
 from headrace.codecs.image import to_text
 from headrace.errors import InvalidInput, TooLarge, UnsupportedMedia
 from headrace.protocol.messages import InferenceRequest

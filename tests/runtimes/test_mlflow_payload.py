@@ -10,7 +10,7 @@ import pytest
 from headrace.codecs.array import array_of
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.signature import PAYLOAD, SCORING
+from headrace.protocol.mlflow.signature import PAYLOAD, SCORING
 from headrace.protocol.tensor import Tensor, pack_bytes
 from headrace.runtimes import create
 from headrace.settings import ModelSettings

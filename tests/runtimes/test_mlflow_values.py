@@ -13,9 +13,9 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from headrace.errors import InvalidInput
-from headrace.protocol import scoring
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.signature import Signature
+from headrace.protocol.mlflow import scoring
+from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import Tensor, pack_bytes
 from headrace.runtimes import create
 from headrace.settings import ModelSettings

@@ -12,7 +12,7 @@ from headrace.codecs.array import array_of, tensor_of
 from headrace.codecs.frame import tensors_of
 from headrace.errors import InvalidInput, LoadFailed
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.signature import Signature
+from headrace.protocol.mlflow.signature import Signature
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
 

@@ -23,7 +23,7 @@ from headrace.plugins import BasePlugin
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes import create
-from headrace.runtimes.plugin import PluginRuntime
+from headrace.runtimes.plugin.plugin_runtime import PluginRuntime
 from headrace.settings import ModelSettings
 from support.plugins import source
 

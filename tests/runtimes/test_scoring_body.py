@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from headrace.codecs.array import array_of
 from headrace.errors import InvalidInput
-from headrace.protocol.scoring import decode
+from headrace.protocol.mlflow.scoring import decode
 from headrace.settings import ModelSettings
 from headrace.worker.host import ModelHost
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from headrace import configuration
-from headrace.protocol.json_faults import described
-from headrace.repository import model_file
-from headrace.repository.model_keys import HINTS, NESTED, Environment, Keys
+from headrace.protocol.open_inference.json_faults import described
 from headrace.settings import MIB, CorsSettings, ModelSettings, ServerSettings
+from headrace.sources import model_file
+from headrace.sources.model_keys import HINTS, NESTED, Environment, Keys
 
 PAGE = Path(__file__).parents[2] / "docs/reference/settings.md"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)

@@ -14,10 +14,10 @@ import pytest
 
 from headrace.cli import serve
 from headrace.configuration import resolve
-from headrace.protocol.json_faults import described
-from headrace.repository.model_file import read_model
-from headrace.repository.model_keys import HINTS, Keys
+from headrace.protocol.open_inference.json_faults import described
 from headrace.settings import CorsSettings, ServerSettings
+from headrace.sources.model_file import read_model
+from headrace.sources.model_keys import HINTS, Keys
 from support.settings_page import PAGE, TABLE, rendered
 
 # A value of each type, as it stands in a variable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from headrace.adapters.base import (
+from headrace.adapters.adapter import (
     JSON_HEADERS,
     Adapter,
     HttpRequest,
@@ -15,12 +15,12 @@ from headrace.adapters.base import (
     Schema,
     of_models,
 )
-from headrace.adapters.openapi import PARAMETERS, STRING, post
+from headrace.adapters.openapi_parts import PARAMETERS, STRING, post
 from headrace.errors import InvalidInput, UnsupportedMedia
-from headrace.protocol import rest_binary, rest_json
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
-from headrace.protocol.rest_binary import NO_OUTPUTS
+from headrace.protocol.open_inference import rest_binary, rest_json
+from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS
 
 MEDIA_TYPES = (
     b"application/json",

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from headrace.adapters.base import (
+from headrace.adapters.adapter import (
     JSON_HEADERS,
     Adapter,
     Directory,
@@ -23,11 +23,11 @@ from headrace.adapters.base import (
     Schema,
     refuse_plugin,
 )
-from headrace.adapters.openapi import PARAMETERS, STRING, json_body, post
+from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post
 from headrace.errors import InvalidInput, ModelNotReady, UnsupportedMedia, shorten
-from headrace.protocol import scoring
-from headrace.protocol.json_faults import refusal
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.mlflow import scoring
+from headrace.protocol.open_inference.json_faults import refusal
 
 ROWS, COLUMNS = "predictions", "outputs"
 # TensorFlow Serving's name of the only way in that most models have.

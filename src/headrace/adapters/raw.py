@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.adapters import multipart
-from headrace.adapters.base import (
+from headrace.adapters.adapter import (
     Adapter,
     HttpRequest,
     ModelView,
@@ -14,7 +14,7 @@ from headrace.adapters.base import (
     Schema,
     of_models,
 )
-from headrace.adapters.openapi import post
+from headrace.adapters.openapi_parts import post
 from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol import media_types
 from headrace.protocol.messages import InferenceRequest, InferenceResponse

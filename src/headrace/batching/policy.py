@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.errors import BadModelOutput
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.protocol.signature import SCORING
+from headrace.protocol.mlflow.signature import SCORING
 from headrace.protocol.tensor import Tensor, split_rows
 
 
@@ -58,15 +58,15 @@ def merge(requests: Sequence[InferenceRequest]) -> InferenceRequest:
         data = b"".join([part.data for part in parts])
         merged.append(Tensor(tensor.name, tensor.datatype, shape, data, tensor.parameters))
     ids = ",".join([request.id for request in requests[:8]])
-    origin = None if first.origin is None else _common_origin(requests)
-    return InferenceRequest(merged, first.parameters, first.outputs, ids, origin)
+    context = None if first.context is None else _common_context(requests)
+    return InferenceRequest(merged, first.parameters, first.outputs, ids, context)
 
 
-def _common_origin(requests: Sequence[InferenceRequest]) -> dict[str, Any]:
+def _common_context(requests: Sequence[InferenceRequest]) -> dict[str, Any]:
     """What all requests have alike, header by header: nobody's reach another's request."""
-    origins = [request.origin or {} for request in requests]
-    headers = _common([origin.get("headers", {}) for origin in origins])
-    return {**_common(origins), "headers": headers}
+    contexts = [request.context or {} for request in requests]
+    headers = _common([context.get("headers", {}) for context in contexts])
+    return {**_common(contexts), "headers": headers}
 
 
 def _common(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from headrace.cli import conf, serve
 
 if TYPE_CHECKING:
     from headrace.configuration import Resolved
-    from headrace.repository.model_file import FoundModel
+    from headrace.sources.model_file import FoundModel
 
 DEFAULT = "default"
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from headrace.client.file_scoring import Job
     from headrace.client.part import Done
-    from headrace.client.scoring import Job
 
 PREFIXES = ("HEADRACE_INFER_", "MLSERVER_INFER_")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -111,8 +111,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(options: argparse.Namespace) -> int:
     """Score the file; 1 when an entry failed or the run ended early."""
     try:
-        from headrace.client.errors import ClientError
-        from headrace.client.scoring import score
+        from headrace.client.client_errors import ClientError
+        from headrace.client.file_scoring import score
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
     import asyncio
@@ -166,8 +166,8 @@ def _converted(text: str, variable: str, options: Mapping[str, Any], source: str
 
 
 def _job(values: Mapping[str, Any]) -> Job:
+    from headrace.client.file_scoring import Job
     from headrace.client.flows import Policy
-    from headrace.client.scoring import Job
     from headrace.client.transports import Options
 
     flags = {variable: names[0] for names, variable, _ in FLAGS}

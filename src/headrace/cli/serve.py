@@ -19,7 +19,7 @@ from headrace.settings import ServerSettings
 if TYPE_CHECKING:
     from headrace.cli.conf import Conf
     from headrace.configuration import Resolved
-    from headrace.repository.discovery import Source
+    from headrace.sources.source import Source
 
 logger = logging.getLogger("headrace")
 
@@ -79,8 +79,8 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
         ConfigurationError: something of it is wrong, or lacks its counterpart.
     """
     from headrace import configuration
-    from headrace.repository.discovery import Source
-    from headrace.repository.plugin_argument import plugin_argument
+    from headrace.sources.discovery import open_source
+    from headrace.sources.plugin_argument import plugin_argument
 
     told = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
     plugin = None
@@ -96,7 +96,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     model = configuration.model_argument(told.get("model"), environ)
     folder = Path(model) if os.path.isdir(model) else None
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
-    return resolved, Source(model, told.get("name"), environ, plugin, packages)
+    return resolved, open_source(model, told.get("name"), environ, plugin, packages)
 
 
 def start(options: argparse.Namespace, given: Conf) -> int:

@@ -10,7 +10,7 @@ Needs `pip install 'headrace[client]'`; pandas only for those who pass or want D
 
 from headrace.client.awaiting import AsyncClient
 from headrace.client.blocking import Client
-from headrace.client.errors import (
+from headrace.client.client_errors import (
     BadAnswer,
     ClientError,
     ConnectionFailed,

@@ -101,7 +101,7 @@ class AsyncClient:
         JSON, for servers that lack the extension.
 
         Raises:
-            ClientError: see `headrace.client.errors` for what each subclass means.
+            ClientError: see `headrace.client.client_errors` for what each subclass means.
         """
         return await self._run(
             self._flows.infer(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from headrace.client.errors import BadAnswer, ClientError
+from headrace.client.client_errors import BadAnswer, ClientError
 from headrace.client.result import InferResult
 from headrace.errors import shorten
 from headrace.protocol.messages import InferenceRequest

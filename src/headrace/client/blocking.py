@@ -101,7 +101,7 @@ class Client:
         JSON, for servers that lack the extension.
 
         Raises:
-            ClientError: see `headrace.client.errors` for what each subclass means.
+            ClientError: see `headrace.client.client_errors` for what each subclass means.
         """
         return self._run(
             self._flows.infer(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from headrace.client import operations as ops
-from headrace.client.errors import (
+from headrace.client.client_errors import (
     BadAnswer,
     ClientError,
     ConnectionFailed,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.client.errors import InvalidRequest
+from headrace.client.client_errors import InvalidRequest
 from headrace.codecs import array, frame
 from headrace.errors import HeadraceError
 from headrace.protocol.tensor import Tensor

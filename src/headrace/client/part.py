@@ -17,7 +17,7 @@ from headrace.client.batch import Outcome
 from headrace.client.result import InferResult
 from headrace.errors import BadModelOutput, ConfigurationError
 from headrace.protocol.messages import InferenceResponse
-from headrace.protocol.rest_json import encode_response
+from headrace.protocol.open_inference.rest_json import encode_response
 
 # Lines of results begin so, and those of errors do not.
 RESULT = b'{"model_name"'

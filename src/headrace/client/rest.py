@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import orjson
 
-from headrace.client import errors
+from headrace.client import client_errors
 from headrace.client import operations as ops
 from headrace.client.result import InferResult, unreadable
 from headrace.errors import HeadraceError, InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES, datatype, element_count
-from headrace.protocol.parameters import TRANSPORT
-from headrace.protocol.rest_binary import RawTensors
-from headrace.protocol.rest_data import json_values, pack_json
+from headrace.protocol.open_inference.rest_binary import RawTensors
+from headrace.protocol.open_inference.rest_data import json_values, pack_json
+from headrace.protocol.reserved_parameters import TRANSPORT
 from headrace.protocol.tensor import Tensor, check_size
 
 LENGTH_HEADER = "inference-header-content-length"
@@ -107,10 +107,10 @@ def value_of(operation: ops.Operation, status: int, headers: Mapping[str, str], 
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise errors.BadAnswer("the answer is not valid JSON", status=status) from error
+        raise client_errors.BadAnswer("the answer is not valid JSON", status=status) from error
     expected = list if isinstance(operation, ops.Index) else dict
     if not isinstance(value, expected):
-        raise errors.BadAnswer("the answer is not of the protocol", status=status)
+        raise client_errors.BadAnswer("the answer is not of the protocol", status=status)
     return value
 
 
@@ -161,7 +161,9 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
     body: dict[str, Any] = {"id": request.id} if request.id else {}
     parameters = dict(request.parameters or {})
     if not _is_finite(parameters):
-        raise errors.InvalidRequest("a parameter is NaN or infinite, which has no form in JSON")
+        raise client_errors.InvalidRequest(
+            "a parameter is NaN or infinite, which has no form in JSON"
+        )
     if operation.binary:
         parameters["binary_data_output"] = True
     if parameters:
@@ -172,7 +174,7 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
     try:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), raw
     except orjson.JSONEncodeError as error:
-        raise errors.InvalidRequest("a name or parameter has no form in JSON") from error
+        raise client_errors.InvalidRequest("a name or parameter has no form in JSON") from error
 
 
 def _is_finite(value: Any) -> bool:
@@ -189,9 +191,9 @@ def _json_data(tensor: Tensor) -> Any:
         values = json_values(tensor)
     except HeadraceError as error:
         message = error.message.replace("output ", "input ")
-        raise errors.InvalidRequest(message) from error
+        raise client_errors.InvalidRequest(message) from error
     if DATATYPES[tensor.datatype].is_float and np.isinf(values).any():
-        raise errors.InvalidRequest(
+        raise client_errors.InvalidRequest(
             f"input '{shorten(tensor.name)}' holds an infinity, which JSON cannot carry; "
             "send it with binary=True"
         )
@@ -203,14 +205,16 @@ def _result(headers: Mapping[str, str], body: bytes) -> InferResult:
     view = memoryview(body)
     head = len(view) if length is None else int(length) if length.isdigit() else -1
     if not 0 <= head <= len(view):
-        raise errors.BadAnswer(f"the answer's {LENGTH_HEADER} does not fit its body")
+        raise client_errors.BadAnswer(f"the answer's {LENGTH_HEADER} does not fit its body")
     try:
         answer = _decode_answer(view[:head])
         raw = RawTensors(view[head:])
         tensors = [_tensor(item, raw) for item in answer.outputs]
         raw.finish()
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise errors.BadAnswer("the answer is not an inference answer of the protocol") from error
+        raise client_errors.BadAnswer(
+            "the answer is not an inference answer of the protocol"
+        ) from error
     except InvalidInput as error:
         raise unreadable(error) from error
     return InferResult(
@@ -243,7 +247,7 @@ def _tensor(item: _Output, raw: RawTensors) -> Tensor:
     return Tensor(item.name, kind.name, item.shape, packed, parameters)
 
 
-def _failure(status: int, headers: Mapping[str, str], body: bytes) -> errors.ClientError:
+def _failure(status: int, headers: Mapping[str, str], body: bytes) -> client_errors.ClientError:
     """The error that an answer tells, in whichever server's form."""
     told: Any = None
     try:
@@ -255,7 +259,7 @@ def _failure(status: int, headers: Mapping[str, str], body: bytes) -> errors.Cli
         code = told.get("code") or told.get("error_code")
         told = told.get("error") or told.get("message") or told.get("detail")
     message = told if isinstance(told, str) and told else f"the server answered {status}"
-    return errors.of_status(status)(
+    return client_errors.of_status(status)(
         message,
         status=status,
         code=code if isinstance(code, str) else None,

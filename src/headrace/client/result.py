@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.client.errors import BadAnswer
+from headrace.client.client_errors import BadAnswer
 from headrace.codecs import array, frame
 from headrace.errors import InvalidInput, listing
 from headrace.protocol.tensor import Parameters, Tensor

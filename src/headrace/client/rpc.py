@@ -8,33 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.client import errors
+from headrace.client import client_errors
 from headrace.client import operations as ops
 from headrace.client.result import InferResult, unreadable
 from headrace.errors import HeadraceError, InvalidInput, shorten
-from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.datatypes import datatype, element_count
-from headrace.protocol.grpc_contents import read_contents
-from headrace.protocol.grpc_parameters import read_parameters, write_parameters
+from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_contents import read_contents
+from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.tensor import Tensor, check_size
 
 # Where the server tells its own word for an error, and when to come back.
 CODE_KEY = "x-error-code"
 RETRY_KEY = "retry-after"
 
-_ERRORS: dict[str, type[errors.ClientError]] = {
-    "ABORTED": errors.InvalidRequest,
-    "CANCELLED": errors.ConnectionFailed,
-    "DEADLINE_EXCEEDED": errors.TimedOut,
-    "FAILED_PRECONDITION": errors.InvalidRequest,
-    "INVALID_ARGUMENT": errors.InvalidRequest,
-    "NOT_FOUND": errors.NotFound,
-    "OUT_OF_RANGE": errors.InvalidRequest,
-    "PERMISSION_DENIED": errors.InvalidRequest,
-    "RESOURCE_EXHAUSTED": errors.InvalidRequest,
-    "UNAUTHENTICATED": errors.InvalidRequest,
-    "UNAVAILABLE": errors.Unavailable,
-    "UNIMPLEMENTED": errors.NotFound,
+_ERRORS: dict[str, type[client_errors.ClientError]] = {
+    "ABORTED": client_errors.InvalidRequest,
+    "CANCELLED": client_errors.ConnectionFailed,
+    "DEADLINE_EXCEEDED": client_errors.TimedOut,
+    "FAILED_PRECONDITION": client_errors.InvalidRequest,
+    "INVALID_ARGUMENT": client_errors.InvalidRequest,
+    "NOT_FOUND": client_errors.NotFound,
+    "OUT_OF_RANGE": client_errors.InvalidRequest,
+    "PERMISSION_DENIED": client_errors.InvalidRequest,
+    "RESOURCE_EXHAUSTED": client_errors.InvalidRequest,
+    "UNAUTHENTICATED": client_errors.InvalidRequest,
+    "UNAVAILABLE": client_errors.Unavailable,
+    "UNIMPLEMENTED": client_errors.NotFound,
 }
 
 
@@ -95,16 +95,16 @@ def value_of(operation: ops.Operation, message: Any) -> Any:
             return None
 
 
-def error_of(status: str, message: str, trailing: dict[str, Any]) -> errors.ClientError:
+def error_of(status: str, message: str, trailing: dict[str, Any]) -> client_errors.ClientError:
     """The error that a status tells, by its name and the trailing metadata.
 
     Headrace names its own errors in the metadata; UNAVAILABLE without such a name comes from the
     channel itself, when nobody listens or the connection broke.
     """
     code = trailing.get(CODE_KEY)
-    kind = _ERRORS.get(status, errors.ServerError)
+    kind = _ERRORS.get(status, client_errors.ServerError)
     if status == "UNAVAILABLE" and code is None:
-        kind = errors.ConnectionFailed
+        kind = client_errors.ConnectionFailed
     seconds = str(trailing.get(RETRY_KEY, ""))
     return kind(
         message or f"the server answered {status}",
@@ -129,7 +129,9 @@ def _infer_message(operation: ops.Infer) -> Any:
         for name in request.outputs or ():
             message.outputs.add(name=name)
     except (TypeError, ValueError) as error:
-        raise errors.InvalidRequest("a name or parameter has no form in a message") from error
+        raise client_errors.InvalidRequest(
+            "a name or parameter has no form in a message"
+        ) from error
     return message
 
 
@@ -158,7 +160,7 @@ def _with_parameters(message: Any) -> dict[str, Any]:
 def _result(message: Any) -> InferResult:
     raw = list(message.raw_output_contents)
     if raw and len(raw) != len(message.outputs):
-        raise errors.BadAnswer("the answer's raw contents are not one for each output")
+        raise client_errors.BadAnswer("the answer's raw contents are not one for each output")
     contents = raw or [None] * len(message.outputs)
     try:
         tensors = [
@@ -167,7 +169,7 @@ def _result(message: Any) -> InferResult:
     except InvalidInput as error:
         raise unreadable(error) from error
     except HeadraceError as error:
-        raise errors.BadAnswer(error.message) from error
+        raise client_errors.BadAnswer(error.message) from error
     return InferResult(
         tensors,
         model_name=message.model_name,

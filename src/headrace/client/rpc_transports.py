@@ -9,7 +9,7 @@ import grpc.aio
 
 from headrace.client import operations as ops
 from headrace.client import rpc
-from headrace.client.errors import ClientError
+from headrace.client.client_errors import ClientError
 from headrace.client.transports import Options, wire
 
 SERVICE = "/inference.GRPCInferenceService/"

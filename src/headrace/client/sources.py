@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.client.batch import Batch, key, merge
-from headrace.client.errors import ClientError, InvalidRequest
+from headrace.client.client_errors import ClientError, InvalidRequest
 from headrace.client.inputs import tensors_of
 from headrace.errors import ConfigurationError, HeadraceError
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.rest_json import decode_request
+from headrace.protocol.open_inference.rest_json import decode_request
 
 LINES = (".jsonl", ".ndjson", ".json")
 CSV = (".csv",)

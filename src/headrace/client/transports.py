@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from headrace.client import operations as ops
 from headrace.client import rest
-from headrace.client.errors import ClientError, ConnectionFailed, TimedOut
+from headrace.client.client_errors import ClientError, ConnectionFailed, TimedOut
 from headrace.client.flows import Call, Flow, Pause
 
 try:

@@ -10,12 +10,12 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from headrace.codecs import array, cells, frame
+from headrace.codecs import array, bytes_elements, frame
 from headrace.codecs.hints import expanded
 from headrace.codecs.registry import OUTPUT, decode_input
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
-from headrace.protocol.parameters import RESERVED
+from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 
 _SCALARS: dict[Any, str] = {str: "BYTES", int: "INT64", float: "FP64", bool: "BOOL"}
@@ -223,7 +223,7 @@ def _take(argument: Argument, tensor: Tensor) -> Any:
     if form == "array":
         return array.array_of(tensor, writable=True)
     if form == "cells":
-        return cells.decode(tensor, argument.content_type)
+        return bytes_elements.decode(tensor, argument.content_type)
     if form == "bytes":
         return _bytes(tensor)
     if form == "list":
@@ -236,7 +236,11 @@ def _take(argument: Argument, tensor: Tensor) -> Any:
 
 
 def _bytes(tensor: Tensor) -> list[bytes]:
-    return cells.decode(tensor) if tensor.content_type == "base64" else cells.raw(tensor)
+    return (
+        bytes_elements.decode(tensor)
+        if tensor.content_type == "base64"
+        else bytes_elements.raw(tensor)
+    )
 
 
 def _scalar(argument: Argument, tensor: Tensor) -> Any:

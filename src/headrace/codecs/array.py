@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import cells
+from headrace.codecs import bytes_elements
 from headrace.errors import BadModelOutput, InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES, datatype
 from headrace.protocol.tensor import Tensor, pack_bytes
@@ -31,7 +31,7 @@ def array_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
     """
     shape = tuple(tensor.shape)
     if tensor.datatype == "BYTES":
-        values = cells.decode(tensor)
+        values = bytes_elements.decode(tensor)
         return _objects(values).reshape(shape)
     return numbers_of(tensor, writable).reshape(shape)
 
@@ -146,5 +146,5 @@ def _isoformat(text: str) -> str:
 
 
 def _cells(name: str, shape: tuple[int, ...], values: list[Any]) -> Tensor:
-    content_type, elements = cells.encode(values, f"output '{shorten(name)}'")
+    content_type, elements = bytes_elements.encode(values, f"output '{shorten(name)}'")
     return Tensor(name, "BYTES", list(shape), pack_bytes(elements), {"content_type": content_type})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import cells
+from headrace.codecs import bytes_elements
 from headrace.errors import InvalidInput, TooLarge, shorten
 from headrace.protocol.tensor import Tensor
 
@@ -30,8 +30,8 @@ def decode(tensor: Tensor) -> list[dict[str, Any]]:
     """
     where = f"input '{shorten(tensor.name)}'"
     return [
-        opened(cells.file_of(element), f"{where}: element {index}")
-        for index, element in enumerate(cells.raw(tensor))
+        opened(bytes_elements.file_of(element), f"{where}: element {index}")
+        for index, element in enumerate(bytes_elements.raw(tensor))
     ]
 
 

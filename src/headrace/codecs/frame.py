@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import array, cells
+from headrace.codecs import array, bytes_elements
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol.tensor import Tensor
 
@@ -119,11 +119,11 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
     if tensor.datatype == "BYTES":
         content_type = tensor.content_type or kind
         if content_type == "datetime":
-            texts = [element.decode("utf-8", "replace") for element in cells.raw(tensor)]
+            texts = [element.decode("utf-8", "replace") for element in bytes_elements.raw(tensor)]
             return _times(tensor, texts)
         if content_type == "pd_json" and kind == "datetime":
-            return _times(tensor, cells.decode(tensor))
-        flat: Any = cells.decode(tensor, content_type)
+            return _times(tensor, bytes_elements.decode(tensor))
+        flat: Any = bytes_elements.decode(tensor, content_type)
     else:
         flat = array.numbers_of(tensor, writable=True)
     if len(flat) == rows:

@@ -7,7 +7,7 @@ import binascii
 import io
 from typing import Any
 
-from headrace.codecs import cells
+from headrace.codecs import bytes_elements
 from headrace.errors import BadModelOutput, InvalidInput, TooLarge, UnsupportedMedia, shorten
 from headrace.protocol.tensor import Tensor
 
@@ -29,8 +29,8 @@ def decode(tensor: Tensor) -> list[Any]:
     """
     where = f"input '{shorten(tensor.name)}'"
     return [
-        opened(cells.file_of(element), f"{where}: element {index}")
-        for index, element in enumerate(cells.raw(tensor))
+        opened(bytes_elements.file_of(element), f"{where}: element {index}")
+        for index, element in enumerate(bytes_elements.raw(tensor))
     ]
 
 

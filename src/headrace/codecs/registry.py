@@ -19,7 +19,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import array, cells, frame, huggingface, jsontext
+from headrace.codecs import array, bytes_elements, frame, huggingface_content, jsontext
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor, pack_bytes
@@ -39,11 +39,11 @@ def decode_input(tensor: Tensor, content_type: str | None = None) -> Any:
     """
     kind = tensor.content_type or content_type or "np"
     if kind in _CELLS:
-        return cells.decode(tensor, kind)
+        return bytes_elements.decode(tensor, kind)
     if kind == "json":
         return _json(tensor)
-    if kind in huggingface.DECODERS:
-        return huggingface.DECODERS[kind](tensor)
+    if kind in huggingface_content.DECODERS:
+        return huggingface_content.DECODERS[kind](tensor)
     if kind in ("np", "pd", "dict"):
         return array.array_of(tensor)
     raise _unknown(kind)
@@ -181,7 +181,7 @@ def _one(request: InferenceRequest, kind: str) -> Tensor:
 
 
 def _json(tensor: Tensor) -> Any:
-    values = cells.decode(tensor, "json")
+    values = bytes_elements.decode(tensor, "json")
     if len(values) != 1:
         raise InvalidInput(
             f"input '{shorten(tensor.name)}': content type 'json' takes one element, "
@@ -191,7 +191,7 @@ def _json(tensor: Tensor) -> Any:
 
 
 def _cells_of(kind: str) -> Callable[[InferenceRequest], Any]:
-    return lambda request: cells.decode(_one(request, kind), kind)
+    return lambda request: bytes_elements.decode(_one(request, kind), kind)
 
 
 def _rich(kind: str) -> Callable[[InferenceRequest], Any]:
@@ -204,7 +204,7 @@ _REQUESTS: dict[str, Callable[[InferenceRequest], Any]] = {
     "dict": lambda request: {tensor.name: array.array_of(tensor) for tensor in request.inputs},
     **{kind: _cells_of(kind) for kind in _CELLS},
     "json": lambda request: _json(_one(request, "json")),
-    **{kind: _rich(kind) for kind in huggingface.DECODERS},
+    **{kind: _rich(kind) for kind in huggingface_content.DECODERS},
 }
 
 

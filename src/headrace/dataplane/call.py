@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any
 
-from headrace.dataplane.caller import Caller
-from headrace.dataplane.observers.base import Observer, Observers
+from headrace.dataplane.caller import Caller, RequestIds
+from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import HeadraceError
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.repository.served import ServedModel
+from headrace.serving.served_model import ServedModel
 
 logger = logging.getLogger("headrace.dataplane")
 
@@ -54,14 +54,21 @@ class Call:
 
 
 class Calls:
-    """Begins calls, and tells the observers how each of them ends.
+    """Begins calls, and lets the observers know how each of them ends.
 
-    A transport makes a `Call`, has it admitted, finds its model, decodes the request, and then
+    A transport begins a call, has it admitted, finds its model, decodes the request, and then
     `submit`s or `stream`s it. In the end it calls exactly one of `answered`, `refused` and `left`.
     """
 
     def __init__(self, observers: tuple[Observer, ...] = ()) -> None:
         self._observers = Observers(observers)
+        self._ids = RequestIds()
+
+    def begin(
+        self, protocol: str, route: str, given_id: str | None, peer: Any, headers: Mapping[Any, Any]
+    ) -> Call:
+        """A call that has just come in. `given_id` is the request id that its caller chose. Hot."""
+        return Call(Caller(protocol, route, self._ids.of(given_id), peer, headers))
 
     def admit(self, call: Call) -> None:
         """Let observers look at a call before its body is.

@@ -11,7 +11,7 @@ from headrace.dataplane.resolve import Resolver, Speaker
 from headrace.errors import Forbidden, ShuttingDown, Unimplemented
 from headrace.protocol.messages import TensorMetadata
 from headrace.repository.repository import ModelRepository
-from headrace.repository.served import ServedModel, State
+from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]

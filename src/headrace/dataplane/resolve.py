@@ -6,7 +6,7 @@ from typing import Protocol
 
 from headrace.errors import InvalidInput, ModelNotReady, NotFound, listing
 from headrace.repository.repository import ModelRepository
-from headrace.repository.served import ServedModel
+from headrace.serving.served_model import ServedModel
 
 
 class Speaker(Protocol):

@@ -124,8 +124,8 @@ class Channel(asyncio.Protocol):
             meta["parameters"] = request.parameters
         if request.outputs:
             meta["outputs"] = request.outputs
-        if request.origin is not None:
-            meta["origin"] = request.origin
+        if request.context is not None:
+            meta["context"] = request.context
         try:
             text = orjson.dumps(meta)
         except orjson.JSONEncodeError:

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from headrace.dataplane import Call, Caller, Calls, RequestIds, as_error
+from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import InvalidInput, ShuttingDown
-from headrace.grpc.errors import details, error_metadata, row
+from headrace.grpc.status_codes import details, error_metadata, row
 
 PROTOCOL = "open_inference_grpc"
 
@@ -54,7 +54,6 @@ class CallRunner:
         self._streams: set[asyncio.Task[Any]] = set()
         self._cut = False
         self._pushback = pushback
-        self._ids = RequestIds()
 
     def unary(
         self, name: str, kind: Any, method: Method
@@ -62,7 +61,7 @@ class CallRunner:
         """The behaviour of a method that answers one message with one."""
 
         async def behave(body: bytes, context: Any) -> bytes:
-            rpc = Rpc(context, Call(self._caller(name, context)))
+            rpc = self._begin(name, context)
             task = asyncio.current_task()
             assert task is not None
             # The task also sends the answer, after this function has returned it.
@@ -87,8 +86,8 @@ class CallRunner:
         """The behaviour of a method that answers each message of a stream with any number."""
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
-            caller = self._caller(name, context)
-            rpc = Rpc(context, Call(caller))
+            rpc = self._begin(name, context)
+            caller = rpc.call.caller
             try:
                 with self.streaming():
                     async for body in bodies:
@@ -137,12 +136,13 @@ class CallRunner:
             answered.cancel()
             self.in_flight.discard(answered)
 
-    def _caller(self, name: str, context: Any) -> Caller:
+    def _begin(self, name: str, context: Any) -> Rpc:
         metadata = dict(context.invocation_metadata())
         given = metadata.get("x-request-id")
-        id = self._ids.of(given if isinstance(given, str) else None)
-        context.set_trailing_metadata((("x-request-id", id),))
-        return Caller(PROTOCOL, name, id, context.peer(), metadata)
+        id = given if isinstance(given, str) else None
+        rpc = Rpc(context, self._calls.begin(PROTOCOL, name, id, context.peer(), metadata))
+        context.set_trailing_metadata((("x-request-id", rpc.request_id),))
+        return rpc
 
     def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
         """The message of a call, once it is admitted."""

@@ -10,12 +10,16 @@ import grpc
 
 from headrace.dataplane import Calls, DataPlane
 from headrace.errors import InvalidInput
-from headrace.grpc import model_headers
+from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc
-from headrace.protocol import inference_pb2 as pb
-from headrace.protocol.grpc_messages import GrpcRequest, decode_request, encode_response
-from headrace.protocol.grpc_parameters import write_parameters
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_messages import (
+    GrpcRequest,
+    decode_request,
+    encode_response,
+)
+from headrace.protocol.open_inference.grpc_parameters import write_parameters
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
@@ -139,7 +143,7 @@ class InferenceService:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
         if model.model_metadata.takes_headers:
-            decoded.request.origin = model_headers.origin(rpc.context)
+            decoded.request.context = call_metadata.request_context(rpc.context)
         return Decoded(model, decoded, id, rpc.timeout())
 
     async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
@@ -152,7 +156,7 @@ def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> In
     """Send the headers that a model puts into its answer as trailing metadata."""
     if not decoded.model.model_metadata.takes_headers:
         return response
-    response, fields = model_headers.taken(response, decoded.model.name)
+    response, fields = call_metadata.taken(response, decoded.model.name)
     if fields:
         rpc.context.set_trailing_metadata((("x-request-id", rpc.request_id), *fields))
     return response

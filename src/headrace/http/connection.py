@@ -20,6 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from headrace.adapters.adapter import HeaderList, Reply
 from headrace.errors import (
     HeadersTooLarge,
     HeadraceError,
@@ -28,13 +29,14 @@ from headrace.errors import (
     RequestTimeout,
     Unimplemented,
 )
-from headrace.http.cycle import Cycle, DirectCycle
+from headrace.http.cycle import REFUSED, Cycle, DirectCycle
 from headrace.http.parsing import Discard, KnownHead, cause, split_target
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
 
-ErrorBody = Callable[[str, HeadraceError], tuple[int, bytes]]
+# Path, peer, header fields and error of a request that is refused while it is being received.
+Refuse = Callable[[str, Any, HeaderList, HeadraceError], Reply]
 
 
 class Direct(Protocol):
@@ -43,11 +45,11 @@ class Direct(Protocol):
     def match(self, path: str) -> Any:
         """What `direct` needs to know of a POST path; None when it is not for it."""
 
-    def needs_task(self, target: Any, body: bytes) -> bool:
+    def needs_task(self, match: Any, body: bytes) -> bool:
         """Whether a request that has arrived whole is to be answered by the application."""
 
     def direct(
-        self, connection: Any, target: Any, body: bytes, answer: Callable[..., None]
+        self, connection: Any, match: Any, body: bytes, answer: Callable[..., None]
     ) -> asyncio.Future[Any] | None:
         """Answer now and return None, or return the future after which `answer` is called.
 
@@ -83,19 +85,19 @@ class Connection(HttpToolsProtocol):
         config: Config,
         server_state: ServerState,
         settings: ServerSettings,
-        error_body: ErrorBody,
+        refuse: Refuse,
         loop: asyncio.AbstractEventLoop,
         direct: Direct | None = None,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
         self._direct = direct
-        self._target: Any = None
+        self._match: Any = None
         self._direct_cycle = DirectCycle(self)
         self._length = 0
         self.on_disconnect: Callable[[], object] | None = None
         self.deadline = NEVER
         self._settings = settings
-        self._error_body = error_body
+        self._refusal_of = refuse
         self._max_head = settings.max_header_size
         self._largest_direct = min(LARGEST_DIRECT, settings.max_body_size)
         # What is being received, and whether `deadline` was set for it already.
@@ -190,7 +192,7 @@ class Connection(HttpToolsProtocol):
         path = scope["raw_path"].decode("ascii")
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         self._receiving = BODY
-        self._target = self._direct_target(scope)
+        self._match = self._direct_match(scope)
         # Trailers come through on_header too, and must not reach the scope.
         self.headers = []
         self._start_cycle(version)
@@ -214,7 +216,7 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.loop.time() + self._settings.keep_alive_timeout
             return
         self.deadline = NEVER
-        if self._target is not None:
+        if self._match is not None:
             self._answer_directly()
             return
         cycle.more_body = False
@@ -279,7 +281,7 @@ class Connection(HttpToolsProtocol):
     def _start_cycle(self, version: str) -> None:
         before = self.cycle
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
-        if self._target is not None:
+        if self._match is not None:
             self._direct_cycle.begin(keep_alive)
             self.cycle = cast(Cycle, self._direct_cycle)
             return
@@ -306,7 +308,7 @@ class Connection(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def _direct_target(self, scope: dict[str, Any]) -> Any:
+    def _direct_match(self, scope: dict[str, Any]) -> Any:
         """Whether this request can do without a task: small, plain, and nothing before it."""
         if (
             self._direct is None
@@ -320,11 +322,11 @@ class Connection(HttpToolsProtocol):
         return self._direct.match(scope["path"])
 
     def _answer_directly(self) -> None:
-        assert self._direct is not None, "only its targets get here"
-        target, self._target = self._target, None
+        assert self._direct is not None, "only what it matched gets here"
+        match, self._match = self._match, None
         direct = self._direct_cycle
         body = bytes(direct.body)
-        if self._direct.needs_task(target, body):
+        if self._direct.needs_task(match, body):
             # It has arrived whole, so that the task finds all of it.
             self.cycle = cycle = self._new_cycle(direct.keep_alive)
             cycle.body += body
@@ -332,7 +334,7 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
             self._start_asgi_task(cycle, self.app)
             return
-        future = self._direct.direct(self, target, body, direct.answer)
+        future = self._direct.direct(self, match, body, direct.answer)
         if future is not None:
             self.tasks.add(future)  # type: ignore[arg-type]
 
@@ -428,7 +430,6 @@ class Connection(HttpToolsProtocol):
         """Answer the request being received with `error`, after the answers owed before it."""
         if self.transport.is_closing():
             return
-        logger.debug("refused a request: %s", error.message, extra={"kind": error.kind})
         owed = self.cycle is not None and not self.cycle.response_complete
         path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
         refusal = self._render(path, error)
@@ -437,6 +438,7 @@ class Connection(HttpToolsProtocol):
             if owed:
                 self.pipeline.popleft()
             else:
+                self.scope[REFUSED] = True  # type: ignore[literal-required]
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
                 if self.cycle.response_started:
@@ -450,17 +452,12 @@ class Connection(HttpToolsProtocol):
             self._close_with(refusal)
 
     def _render(self, path: str, error: HeadraceError) -> bytes:
-        status, body = self._error_body(path, error)
-        fields = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        if status == 503:
-            fields.append((b"retry-after", b"1"))
-        common = [field for field in self.server_state.default_headers if field[0] != b"connection"]
-        lines = [b"%b: %b\r\n" % field for field in common + fields]
-        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+        received = self.scope["headers"] if self._receiving else []
+        status, fields, body = self._refusal_of(path, self.client, received, error)
+        common = (*self.server_state.default_headers, *fields)
+        lines = [b"%b: %b\r\n" % field for field in common if field[0] != b"connection"]
+        framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        return b"".join([STATUS_LINE[status], *lines, framing, body])
 
     def _close_with(self, answer: bytes) -> None:
         """Send a last answer, then read on for a moment before the connection closes."""

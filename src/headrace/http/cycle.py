@@ -11,6 +11,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 WITHOUT_BODY = (204, 304)
+# In the scope of a request that its connection has refused, such as one whose body was too slow.
+REFUSED = "headrace.refused"
 
 
 class Cycle(RequestResponseCycle):

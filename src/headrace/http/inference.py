@@ -8,23 +8,21 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from headrace.adapters.base import JSON_HEADERS, HeaderList, Headers, HttpRequest, Reply
-from headrace.adapters.errors import error_headers
+from headrace.adapters.adapter import HeaderList, Headers, HttpRequest, Reply
 from headrace.dataplane import (
     Call,
-    Caller,
     Calls,
     DataPlane,
-    RequestIds,
     as_error,
     seconds_given,
 )
 from headrace.errors import Cancelled
-from headrace.http import model_headers
+from headrace.http import header_fields
 from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
-from headrace.http.cycle import WITHOUT_BODY
+from headrace.http.cycle import REFUSED, WITHOUT_BODY
 from headrace.http.events import Events
-from headrace.http.router import Router, Target
+from headrace.http.refusals import collect, refusal
+from headrace.http.router import RouteMatch, Router
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 Scope = dict[str, Any]
@@ -44,7 +42,7 @@ class Decoded(NamedTuple):
     """
 
     call: Call
-    target: Target
+    match: RouteMatch
     model: Any
     request: InferenceRequest
     timeout: float | None
@@ -67,44 +65,45 @@ class InferenceRoutes:
         self._dataplane = dataplane
         self._calls = calls
         self._limit = max_body_size
-        self._ids = RequestIds()
         self.match = router.match_direct
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any, target: Target) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any, match: RouteMatch) -> None:
         headers = collect(scope["headers"])
-        call = self._begin(scope, headers, target)
+        call = self._begin(scope, headers, match)
         try:
             self._calls.admit(call)
             body = await read_body(headers, receive, self._limit)
             request = HttpRequest(headers, body, scope)
-            if target.adapter.wants_stream(target.route, body):
-                await self._stream(call, target, request, send)
+            if match.adapter.wants_stream(match.route, body):
+                await self._stream(call, match, request, send)
                 return
-            decoded = self._decode(call, target, request)
+            decoded = self._decode(call, match, request)
             response = await _settled(scope, receive, self._submit(decoded))
             reply = self._reply(decoded, response)
             if decoded.accepted is not None:
                 reply = await _compressed(decoded.accepted, reply)
         except (Cancelled, asyncio.CancelledError) as exc:
-            self._calls.left(call, CLIENT_CLOSED_REQUEST)
+            # A connection that gave up on the body has refused the request itself.
+            if REFUSED not in scope:
+                self._calls.left(call, CLIENT_CLOSED_REQUEST)
             if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
                 raise
             return
         except Exception as exc:
-            reply = self._refusal(call, target, exc)
+            reply = self._refusal(call, match, exc)
         if _has_left(scope):
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         # A call that was refused has ended already.
         self._calls.answered(call, reply.status, len(reply.body))
-        await _send(send, reply)
+        await send_reply(send, reply)
 
-    def needs_task(self, target: Target, body: bytes) -> bool:
+    def needs_task(self, match: RouteMatch, body: bytes) -> bool:
         """Whether the answer is to be streamed, which takes a task."""
-        return target.route.may_stream and target.adapter.wants_stream(target.route, body)
+        return match.route.may_stream and match.adapter.wants_stream(match.route, body)
 
     def direct(
-        self, connection: Any, target: Target, body: bytes, answer: Answer
+        self, connection: Any, match: RouteMatch, body: bytes, answer: Answer
     ) -> asyncio.Future[Any] | None:
         """Take a request that has arrived whole; `answer` is called once, now or later. Hot.
 
@@ -112,13 +111,13 @@ class InferenceRoutes:
         """
         scope = connection.scope
         headers = collect(scope["headers"])
-        call = self._begin(scope, headers, target)
+        call = self._begin(scope, headers, match)
         try:
             self._calls.admit(call)
-            decoded = self._decode(call, target, HttpRequest(headers, body, scope))
+            decoded = self._decode(call, match, HttpRequest(headers, body, scope))
             future = self._submit(decoded)
         except Exception as exc:
-            answer(*self._refusal(call, target, exc))
+            answer(*self._refusal(call, match, exc))
             return None
         connection.on_disconnect = future.cancel
         future.add_done_callback(partial(self._on_done, connection, decoded, answer))
@@ -146,7 +145,7 @@ class InferenceRoutes:
             self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
             return
         except Exception as exc:
-            reply = self._refusal(decoded.call, decoded.target, exc)
+            reply = self._refusal(decoded.call, decoded.match, exc)
         connection.settled(future)
         # A call that was refused has ended already.
         self._calls.answered(decoded.call, reply.status, len(reply.body))
@@ -162,19 +161,19 @@ class InferenceRoutes:
         try:
             reply = task.result()
         except Exception as exc:
-            reply = self._refusal(decoded.call, decoded.target, exc)
+            reply = self._refusal(decoded.call, decoded.match, exc)
         self._calls.answered(decoded.call, reply.status, len(reply.body))
         answer(*reply)
 
-    async def _stream(self, call: Call, target: Target, request: HttpRequest, send: Any) -> None:
+    async def _stream(self, call: Call, match: RouteMatch, request: HttpRequest, send: Any) -> None:
         """Answer with server-sent events, one for each piece.
 
         What goes wrong before the first piece is an ordinary error; after it, an event, and the
         answer ends.
         """
-        adapter = target.adapter
+        adapter = match.adapter
         events = Events(send, call.caller.request_id.encode())
-        decoded = self._decode(call, target, request)
+        decoded = self._decode(call, match, request)
         model = decoded.model
         pieces = self._calls.stream(call, model, decoded.request, decoded.timeout)
         with _withdrawn_with_caller(request.scope):
@@ -182,7 +181,7 @@ class InferenceRoutes:
                 async with aclosing(pieces):
                     async for piece in pieces:
                         if model.model_metadata.takes_headers:
-                            piece, fields = model_headers.taken(piece, model.name)
+                            piece, fields = header_fields.taken(piece, model.name)
                             events.add_headers(fields)
                         text = adapter.event(model, piece, decoded.shown, decoded.context)
                         await events.send(text)
@@ -200,21 +199,21 @@ class InferenceRoutes:
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
 
-    def _begin(self, scope: Any, headers: Headers, target: Target) -> Call:
+    def _begin(self, scope: Any, headers: Headers, match: RouteMatch) -> Call:
         given = headers.get(b"x-request-id")
-        id = self._ids.of(None if given is None else given.decode("latin-1"))
-        caller = Caller(target.adapter.name, target.route.path, id, scope.get("client"), headers)
-        return Call(caller)
+        id = None if given is None else given.decode("latin-1")
+        peer = scope.get("client")
+        return self._calls.begin(match.adapter.name, match.route.path, id, peer, headers)
 
-    def _decode(self, call: Call, target: Target, request: HttpRequest) -> Decoded:
+    def _decode(self, call: Call, match: RouteMatch, request: HttpRequest) -> Decoded:
         """Find the model and decode the request.
 
         Raises:
             HeadraceError: the request is refused.
         """
-        adapter, headers = target.adapter, request.headers
+        adapter, headers = match.adapter, request.headers
         call.received = len(request.body)
-        name, version = adapter.select(target.name, target.version, request)
+        name, version = adapter.select(match.name, match.version, request)
         model = self._dataplane.find(name, version, adapter)
         # Known from here on, for a request that does not decode is a failure of this model's.
         call.model = model
@@ -223,12 +222,12 @@ class InferenceRoutes:
         shown = decoded.id or id
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.id = id
-        if model.model_metadata.takes_headers and decoded.origin is None:
-            decoded.origin = model_headers.origin(headers)
+        if model.model_metadata.takes_headers and decoded.context is None:
+            decoded.context = header_fields.request_context(headers)
         given = headers.get(b"x-request-timeout")
         timeout = seconds_given(given.decode("latin-1")) if given else None
         accepted = headers.get(b"accept-encoding")
-        return Decoded(call, target, model, decoded, timeout, context, shown, accepted)
+        return Decoded(call, match, model, decoded, timeout, context, shown, accepted)
 
     def _submit(self, decoded: Decoded) -> asyncio.Future[InferenceResponse]:
         return self._calls.submit(decoded.call, decoded.model, decoded.request, decoded.timeout)
@@ -242,29 +241,15 @@ class InferenceRoutes:
         model = decoded.model
         added: HeaderList = []
         if model.model_metadata.takes_headers:
-            response, added = model_headers.taken(response, model.name)
-        adapter = decoded.target.adapter
+            response, added = header_fields.taken(response, model.name)
+        adapter = decoded.match.adapter
         status, fields, body = adapter.encode(model, response, decoded.shown, decoded.context)
         id = decoded.call.caller.request_id.encode()
         return Reply(status, [*fields, *added, (b"x-request-id", id)], body)
 
-    def _refusal(self, call: Call, target: Target, exc: Exception) -> Reply:
-        """The answer that tells an error."""
-        error = as_error(exc, call.caller.request_id)
-        status, body = target.adapter.error(error)
-        self._calls.refused(call, error, status, len(body))
-        id = call.caller.request_id.encode()
-        return Reply(status, [*JSON_HEADERS, *error_headers(error), (b"x-request-id", id)], body)
-
-
-def collect(fields: HeaderList) -> Headers:
-    """Header fields by name; a field sent more than once is joined with commas (RFC 9110 5.3)."""
-    headers = dict(fields)
-    if len(headers) != len(fields):
-        headers = {}
-        for name, value in fields:
-            headers[name] = headers[name] + b", " + value if name in headers else value
-    return headers
+    def _refusal(self, call: Call, match: RouteMatch, exc: Exception) -> Reply:
+        """The answer to a call that is refused, or that failed."""
+        return refusal(self._calls, call, exc, match.adapter.error)
 
 
 @contextmanager
@@ -308,7 +293,8 @@ def _on_left(scope: Scope, future: asyncio.Future[Any], watching: asyncio.Future
         future.cancel()
 
 
-async def _send(send: Any, reply: Reply) -> None:
+async def send_reply(send: Any, reply: Reply) -> None:
+    """Send a whole answer over ASGI."""
     status, fields, body = reply
     if status not in WITHOUT_BODY:
         fields = [*fields, (b"content-length", b"%d" % len(body))]

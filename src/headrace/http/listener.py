@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headrace.errors import ConfigurationError
-from headrace.http.connection import Connection, Direct, ErrorBody
+from headrace.http.connection import Connection, Direct, Refuse
 from headrace.settings import ServerSettings
 
 BACKLOG = 2048
@@ -70,10 +70,9 @@ class Listener:
     `shut_down_connections()`, wait for `in_flight()` to empty, `stop()`.
     """
 
-    def __init__(self, app: Any, settings: ServerSettings, error_body: ErrorBody) -> None:
+    def __init__(self, app: Any, settings: ServerSettings) -> None:
         self._direct: Direct | None = getattr(app, "inference", None)
         self._settings = settings
-        self._error_body = error_body
         self._config = Config(
             app,
             http=HttpToolsProtocol,
@@ -97,19 +96,19 @@ class Listener:
         app: Any,
         sockets: Iterable[socket.socket],
         settings: ServerSettings,
-        error_body: ErrorBody,
+        refuse: Refuse,
         sweep_interval: float = SWEEP_INTERVAL,
     ) -> Listener:
         """Accept connections on `sockets`, which the listener owns from now on.
 
-        `error_body` gives status and JSON body of an error on a path ("" when unknown).
+        `refuse` answers requests that are refused while they are being received.
         Deadlines are met within `sweep_interval` seconds.
         """
-        self = cls(app, settings, error_body)
+        self = cls(app, settings)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
         connect = functools.partial(
-            Connection, self._config, self._state, settings, error_body, loop, self._direct
+            Connection, self._config, self._state, settings, refuse, loop, self._direct
         )
         for sock in sockets:
             self._servers.append(await loop.create_server(connect, sock=sock, backlog=BACKLOG))

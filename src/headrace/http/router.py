@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from headrace.adapters.base import PART, Adapter, Route
-from headrace.adapters.errors import open_inference_error
+from headrace.adapters.adapter import PART, Adapter, Route
+from headrace.adapters.error_bodies import open_inference_error
 from headrace.errors import HeadraceError
 
 # Paths that are looked up again and again; the rest are matched each time.
@@ -22,8 +22,8 @@ def route_path(scope: Mapping[str, Any]) -> str:
     return path[len(root) :] if root and path.startswith(root) else path
 
 
-class Target(NamedTuple):
-    """The protocol and the route that a path means, and the model that it names."""
+class RouteMatch(NamedTuple):
+    """The protocol and the route that a path leads to, and the model that it names."""
 
     adapter: Adapter
     route: Route
@@ -50,17 +50,17 @@ class Router:
         # An instance is made once, and lives as long as its cache.
         self.match = lru_cache(REMEMBERED)(self._match)
 
-    def _match(self, path: str) -> Target | None:
+    def _match(self, path: str) -> RouteMatch | None:
         """Who answers a POST to this path; None when no protocol does."""
         for pattern, adapter, route in self._routes:
             if found := pattern.fullmatch(path):
-                return Target(adapter, route, **found.groupdict())
+                return RouteMatch(adapter, route, **found.groupdict())
         return None
 
-    def match_direct(self, path: str) -> Target | None:
+    def match_direct(self, path: str) -> RouteMatch | None:
         """The same, for requests that need no task: their answer is not always a stream. Hot."""
-        target = self.match(path)
-        return None if target is None or target.route.streams else target
+        match = self.match(path)
+        return None if match is None or match.route.streams else match
 
     def routes(self) -> Iterator[tuple[Adapter, Route]]:
         """All routes, in the order in which they are tried."""
@@ -68,9 +68,9 @@ class Router:
 
     def error_body(self, path: str, error: HeadraceError) -> tuple[int, bytes]:
         """Status and JSON body of an error on a path, in the form of its protocol."""
-        target = self.match(path)
-        if target is not None:
-            return target.adapter.error(error)
+        match = self.match(path)
+        if match is not None:
+            return match.adapter.error(error)
         for pattern, adapter in self._others:
             if pattern.fullmatch(path):
                 return adapter.error(error)

@@ -18,13 +18,13 @@ class InferenceRequest:
     """One inference request: tensors in, and which outputs are wanted.
 
     `parameters` reach the model; `outputs` names the wanted outputs in order, `None` means
-    all. Transport options (binary answers, compression) never appear here. `origin` says where the
+    all. Transport options (binary answers, compression) never appear here. `context` says where the
     request came from, for models that ask: `{"headers": {name: value}}`, with `"bytes": True`
     where the protocol has text as bytes, or the call of one of its routes. It decides nothing
     about batches.
     """
 
-    __slots__ = ("id", "inputs", "origin", "outputs", "parameters")
+    __slots__ = ("context", "id", "inputs", "outputs", "parameters")
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class InferenceRequest:
         parameters: Parameters | None = None,
         outputs: list[str] | None = None,
         id: str = "",
-        origin: dict[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
     ) -> None:
         self.inputs = inputs
         self.parameters = parameters
         self.outputs = outputs
         self.id = id
-        self.origin = origin
+        self.context = context
 
     @property
     def content_type(self) -> str | None:

@@ -1,7 +1,7 @@
 """A request to one of a model's own routes, and its answer, as they travel to the worker and back.
 
 They travel as an inference does, with its queue, its deadline and its second chance: the body is
-the only tensor, without a shape, so that nothing merges it, and the rest is the origin.
+the only tensor, without a shape, so that nothing merges it, and the rest is the request's context.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class ModelAnswer(NamedTuple):
 
 def to_request(call: ModelCall, body: bytes) -> InferenceRequest:
     """The call as a request for the model's worker."""
-    origin = {ROUTE: call._asdict()}
-    return InferenceRequest([Tensor("body", "BYTES", [], body)], origin=origin)
+    context = {ROUTE: call._asdict()}
+    return InferenceRequest([Tensor("body", "BYTES", [], body)], context=context)
 
 
 def from_request(request: InferenceRequest) -> tuple[ModelCall, bytes] | None:
     """The call and its body, or None when the request is an inference."""
-    if request.origin is None or ROUTE not in request.origin:
+    if request.context is None or ROUTE not in request.context:
         return None
-    return ModelCall(**request.origin[ROUTE]), bytes(request.inputs[0].data)
+    return ModelCall(**request.context[ROUTE]), bytes(request.inputs[0].data)
 
 
 def to_response(answer: ModelAnswer) -> InferenceResponse:

@@ -17,10 +17,10 @@ from headrace.errors import HeadraceError, LoadFailed
 from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol.messages import ModelMetadata
-from headrace.protocol.signature import Signature
-from headrace.repository import artifacts
-from headrace.repository.served import ServedModel, State
+from headrace.protocol.mlflow.signature import Signature
+from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
+from headrace.sources import artifacts
 
 logger = logging.getLogger("headrace.repository")
 

@@ -14,7 +14,7 @@ from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, sho
 from headrace.executors.executor import LoadOverdue
 from headrace.executors.retry import Retry
 from headrace.repository.loading import Loader
-from headrace.repository.served import ServedModel, State
+from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.repository")

@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
 from headrace.model import Model
 from headrace.runtimes import catalog, import_path
 from headrace.runtimes.import_lock import IMPORTS
-from headrace.runtimes.plugin import PluginRuntime, is_plugin
+from headrace.runtimes.plugin.plugin_runtime import PluginRuntime, is_plugin
 from headrace.settings import ModelSettings
 
 

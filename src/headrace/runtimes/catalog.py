@@ -35,8 +35,8 @@ class RuntimeEntry:
 
     `mlflow_readers` has an entry for each of MLflow's loader modules whose models are loaded
     without MLflow: the function that does it, as `module:function`. It takes the folder and its
-    `python_function` flavor, and returns a `headrace.runtimes.mlflow_native.Native`, or None
-    where MLflow has to load the model after all.
+    `python_function` flavor, and returns a `Native` of `headrace.runtimes.mlflow.native_flavors`,
+    or None where MLflow has to load the model after all.
 
     `requirements` are the packages that a worker of such models needs besides numpy and what
     the models ask for. `module_folders` gives the folders whose modules belong to a model.
@@ -66,59 +66,59 @@ class RuntimeEntry:
 RUNTIMES: tuple[RuntimeEntry, ...] = (
     RuntimeEntry(
         name="sklearn",
-        class_path="headrace.runtimes.sklearn:SKLearnRuntime",
+        class_path="headrace.runtimes.tables.sklearn:SKLearnRuntime",
         extra="sklearn",
         frameworks=("sklearn",),
         mlserver_aliases=(
             "mlserver_sklearn.SKLearnModel",
             "mlserver_sklearn.sklearn.SKLearnModel",
         ),
-        mlflow_readers={"mlflow.sklearn": "headrace.runtimes.mlflow_native:read_sklearn"},
+        mlflow_readers={"mlflow.sklearn": "headrace.runtimes.mlflow.native_flavors:read_sklearn"},
     ),
     RuntimeEntry(
         name="xgboost",
-        class_path="headrace.runtimes.xgboost:XGBoostRuntime",
+        class_path="headrace.runtimes.tables.xgboost:XGBoostRuntime",
         extra="xgboost",
         frameworks=("xgboost",),
         mlserver_aliases=(
             "mlserver_xgboost.XGBoostModel",
             "mlserver_xgboost.xgboost.XGBoostModel",
         ),
-        mlflow_readers={"mlflow.xgboost": "headrace.runtimes.mlflow_native:read_xgboost"},
+        mlflow_readers={"mlflow.xgboost": "headrace.runtimes.mlflow.native_flavors:read_xgboost"},
     ),
     RuntimeEntry(
         name="lightgbm",
-        class_path="headrace.runtimes.lightgbm:LightGBMRuntime",
+        class_path="headrace.runtimes.tables.lightgbm:LightGBMRuntime",
         extra="lightgbm",
         frameworks=("lightgbm",),
         mlserver_aliases=(
             "mlserver_lightgbm.LightGBMModel",
             "mlserver_lightgbm.lightgbm.LightGBMModel",
         ),
-        mlflow_readers={"mlflow.lightgbm": "headrace.runtimes.mlflow_native:read_lightgbm"},
+        mlflow_readers={"mlflow.lightgbm": "headrace.runtimes.mlflow.native_flavors:read_lightgbm"},
     ),
     RuntimeEntry(
         name="catboost",
-        class_path="headrace.runtimes.catboost:CatBoostRuntime",
+        class_path="headrace.runtimes.tables.catboost:CatBoostRuntime",
         extra="catboost",
         frameworks=("catboost",),
         mlserver_aliases=(
             "mlserver_catboost.CatboostModel",
             "mlserver_catboost.catboost.CatboostModel",
         ),
-        mlflow_readers={"mlflow.catboost": "headrace.runtimes.mlflow_native:read_catboost"},
+        mlflow_readers={"mlflow.catboost": "headrace.runtimes.mlflow.native_flavors:read_catboost"},
     ),
     RuntimeEntry(
         name="onnx",
-        class_path="headrace.runtimes.onnx:OnnxRuntime",
+        class_path="headrace.runtimes.tensors.onnx:OnnxRuntime",
         extra="onnx",
         frameworks=("onnxruntime",),
         mlserver_aliases=("mlserver_onnx.OnnxModel",),
-        mlflow_readers={"mlflow.onnx": "headrace.runtimes.mlflow_native:read_onnx"},
+        mlflow_readers={"mlflow.onnx": "headrace.runtimes.mlflow.native_flavors:read_onnx"},
     ),
     RuntimeEntry(
         name="mlflow",
-        class_path="headrace.runtimes.mlflow:MLflowRuntime",
+        class_path="headrace.runtimes.mlflow.mlflow_runtime:MLflowRuntime",
         extra="mlflow",
         frameworks=("mlflow",),
         mlserver_aliases=("mlserver_mlflow.MLflowRuntime", "mlserver_mlflow.runtime.MLflowRuntime"),
@@ -128,7 +128,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="pytorch",
-        class_path="headrace.runtimes.pytorch:PyTorchRuntime",
+        class_path="headrace.runtimes.tensors.pytorch:PyTorchRuntime",
         extra="torch",
         frameworks=("torch",),
         # The class of a pickled module, or of one whose weights are loaded, lies there.
@@ -136,19 +136,19 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="keras",
-        class_path="headrace.runtimes.keras:KerasRuntime",
+        class_path="headrace.runtimes.tensors.keras:KerasRuntime",
         extra="keras",
         frameworks=("keras",),
     ),
     RuntimeEntry(
         name="tensorflow",
-        class_path="headrace.runtimes.tensorflow:TensorFlowRuntime",
+        class_path="headrace.runtimes.tensors.tensorflow:TensorFlowRuntime",
         extra="tensorflow",
         frameworks=("tensorflow",),
     ),
     RuntimeEntry(
         name="huggingface",
-        class_path="headrace.runtimes.huggingface:HuggingFaceRuntime",
+        class_path="headrace.runtimes.huggingface.pipelines:HuggingFaceRuntime",
         extra="huggingface",
         frameworks=("torch", "transformers"),
         mlserver_aliases=(
@@ -158,7 +158,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="spark",
-        class_path="headrace.runtimes.spark:SparkRuntime",
+        class_path="headrace.runtimes.tables.spark:SparkRuntime",
         extra="spark",
         frameworks=("pyspark",),
         mlserver_aliases=("mlserver_mllib.MLlibModel", "mlserver_mllib.mllib.MLlibModel"),

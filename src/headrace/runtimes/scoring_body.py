@@ -10,7 +10,7 @@ from headrace.codecs.array import tensor_of
 from headrace.codecs.frame import tensors_of
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
-from headrace.runtimes.mlflow_payload import Payload
+from headrace.runtimes.mlflow.scoring_payload import Payload
 
 
 def as_request(request: InferenceRequest, inputs: list[TensorMetadata]) -> InferenceRequest:
@@ -41,7 +41,7 @@ def as_request(request: InferenceRequest, inputs: list[TensorMetadata]) -> Infer
     if content_type is not None:
         parameters["content_type"] = content_type
     return InferenceRequest(
-        tensors, parameters or None, request.outputs, request.id, request.origin
+        tensors, parameters or None, request.outputs, request.id, request.context
     )
 
 

@@ -13,7 +13,7 @@ import threading
 
 from headrace.observability import logs
 from headrace.runtimes import import_lock
-from headrace.worker.connection import Connection
+from headrace.worker.front_connection import Connection
 from headrace.worker.host import ModelHost
 
 logger = logging.getLogger("headrace.worker")

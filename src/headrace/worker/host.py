@@ -31,7 +31,7 @@ from headrace.protocol.messages import (
     ModelMetadata,
     TensorMetadata,
 )
-from headrace.protocol.signature import SCORING
+from headrace.protocol.mlflow.signature import SCORING
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 

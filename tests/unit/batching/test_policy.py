@@ -10,8 +10,8 @@ from headrace.protocol.tensor import Tensor
 
 
 def request(headers):
-    origin = None if headers is None else {"headers": headers}
-    return InferenceRequest([Tensor("x", "FP64", [1], bytes(8))], origin=origin)
+    context = None if headers is None else {"headers": headers}
+    return InferenceRequest([Tensor("x", "FP64", [1], bytes(8))], context=context)
 
 
 def test_headers_keep_no_two_requests_apart():
@@ -30,16 +30,16 @@ def test_headers_keep_no_two_requests_apart():
 def test_a_batch_has_the_headers_that_all_its_requests_have(headers, common):
     merged = policy.merge([request(each) for each in headers])
 
-    assert merged.origin == {"headers": common}
+    assert merged.context == {"headers": common}
 
 
 def test_text_stays_bytes_only_where_all_have_it_so():
     over_grpc, over_http = request({}), request({})
-    over_grpc.origin["bytes"] = True
+    over_grpc.context["bytes"] = True
 
-    assert policy.merge([over_grpc, over_grpc]).origin == {"headers": {}, "bytes": True}
-    assert policy.merge([over_grpc, over_http]).origin == {"headers": {}}
+    assert policy.merge([over_grpc, over_grpc]).context == {"headers": {}, "bytes": True}
+    assert policy.merge([over_grpc, over_http]).context == {"headers": {}}
 
 
 def test_requests_without_an_origin_are_merged_to_one_without():
-    assert policy.merge([request(None), request(None)]).origin is None
+    assert policy.merge([request(None), request(None)]).context is None

@@ -24,8 +24,8 @@ from headrace.client import (
     TimedOut,
     Unavailable,
 )
-from headrace.protocol import rest_json
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.open_inference import rest_json
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

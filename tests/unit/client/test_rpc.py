@@ -7,8 +7,8 @@ import pytest
 from headrace.client import BadAnswer, ConnectionFailed, InvalidRequest, ServerError, Unavailable
 from headrace.client.operations import Infer
 from headrace.client.rpc import call_of, error_of, value_of
-from headrace.protocol import inference_pb2 as pb
 from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.tensor import Tensor
 
 INFER = Infer("m", InferenceRequest([Tensor("x", "UINT8", [2], b"\1\2")], {"k": 3}, ["y"], "q"))

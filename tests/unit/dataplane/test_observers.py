@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.dataplane import Call, Caller, Calls
-from headrace.dataplane.observers.base import Observer, Observers
-from headrace.dataplane.observers.logs import AccessLog, RefusalLog
-from headrace.dataplane.observers.metrics import MetricsObserver
+from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
+from headrace.dataplane.observers.call_counters import MetricsObserver
+from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import InvalidInput, ModelFailed
 from support.world import World, in_world, model, request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.adapters.mlflow import MLflowScoring
+from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.raw import Raw
 from headrace.dataplane.resolve import Resolver
 from headrace.errors import InvalidInput, ModelNotReady, NotFound

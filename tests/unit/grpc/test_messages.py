@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import BadModelOutput, InvalidInput
-from headrace.protocol import inference_pb2 as pb
-from headrace.protocol.grpc_messages import decode_request, encode_response
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_messages import decode_request, encode_response
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 
+from headrace.adapters.adapter import JSON_HEADERS, Reply
+from headrace.adapters.error_bodies import error_headers
 from headrace.errors import Cancelled, TooLarge
 from headrace.http.body import read_body
-from headrace.http.inference import collect
 from headrace.http.listener import Listener, bind
+from headrace.http.refusals import collect
 from headrace.settings import ServerSettings
 
 STATUS = {
@@ -25,8 +27,9 @@ POST = b"POST /v2 HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def error_body(path, error):
-    return STATUS[error.kind], json.dumps({"path": path, "error": error.message}).encode()
+def refuse(path, peer, fields, error):
+    body = json.dumps({"path": path, "error": error.message}).encode()
+    return Reply(STATUS[error.kind], [*JSON_HEADERS, *error_headers(error)], body)
 
 
 async def answer(send, status, body, *headers):
@@ -81,7 +84,7 @@ def serve(scenario, app=echo, **settings):
         sock = bind("127.0.0.1", 0)
         address = sock.getsockname()
         listener = await Listener.start(
-            app, [sock], ServerSettings(**settings), error_body, sweep_interval=0.05
+            app, [sock], ServerSettings(**settings), refuse, sweep_interval=0.05
         )
         clients = []
 

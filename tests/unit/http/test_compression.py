@@ -51,7 +51,7 @@ def test_health_answers_while_a_large_answer_is_compressed(
         sock = bind("127.0.0.1", 0)
         address = sock.getsockname()
         listener = await Listener.start(
-            application.http, [sock], settings, application.router.error_body
+            application.http, [sock], settings, application.refusals.refuse
         )
         try:
             reader, writer = await asyncio.open_connection(*address)

@@ -47,9 +47,9 @@ def test_no_two_protocols_declare_one_route() -> None:
     ],
 )
 def test_a_path_means_a_protocol_and_a_model(path, protocol, name, version) -> None:
-    target = ROUTER.match(path)
+    match = ROUTER.match(path)
 
-    assert (target.adapter.name, target.name, target.version) == (protocol, name, version)
+    assert (match.adapter.name, match.name, match.version) == (protocol, name, version)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from headrace.errors import InvalidInput
-from headrace.protocol import grpc_messages, rest_json
-from headrace.protocol import inference_pb2 as pb
+from headrace.protocol.open_inference import grpc_messages, rest_json
+from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.tensor import unpack_bytes
 
 

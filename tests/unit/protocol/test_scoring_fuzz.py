@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import HeadraceError
-from headrace.protocol.scoring import FORMS, decode
-from headrace.protocol.signature import Signature
+from headrace.protocol.mlflow.scoring import FORMS, decode
+from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import check_size
 
 KINDS = ("boolean", "integer", "long", "float", "double", "string", "binary", "datetime")

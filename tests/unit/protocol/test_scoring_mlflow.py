@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from headrace.protocol.scoring import decode
-from headrace.protocol.signature import Signature
+from headrace.protocol.mlflow.scoring import decode
+from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import unpack_bytes
 
 mlflow_server = pytest.importorskip("mlflow.pyfunc.scoring_server")

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.signature import Signature
+from headrace.protocol.mlflow.signature import Signature
 
 
 def with_param(kind: str, default: object = None, shape: object = None) -> Signature:

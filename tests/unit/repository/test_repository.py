@@ -9,9 +9,9 @@ import pytest
 
 from headrace.errors import Conflict, LoadFailed, ModelNotReady, NotFound
 from headrace.executors import retry
-from headrace.repository import artifacts
 from headrace.repository.loading import LOADS_AT_ONCE
-from headrace.repository.served import State
+from headrace.serving.served_model import State
+from headrace.sources import artifacts
 from support.world import World, in_world, model, request
 
 

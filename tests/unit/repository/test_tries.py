@@ -8,7 +8,7 @@ import pytest
 
 from headrace.errors import LoadFailed, ModelNotReady
 from headrace.executors import retry
-from headrace.repository.served import State
+from headrace.serving.served_model import State
 from support.world import World, in_world, model, request
 
 

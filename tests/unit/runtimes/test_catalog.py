@@ -18,9 +18,10 @@ import pytest
 from headrace.environments import need
 from headrace.errors import InvalidModel, MissingDependency
 from headrace.model import Model
-from headrace.runtimes import artefact, catalog, create, mlflow_native, own_modules
+from headrace.runtimes import artefact, catalog, create, own_modules
 from headrace.runtimes.catalog import MLFLOW, RUNTIMES, RuntimeEntry
-from headrace.runtimes.mlflow_folder import MLflowFolder
+from headrace.runtimes.mlflow import native_flavors
+from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.settings import ModelSettings
 
 ROOT = Path(__file__).parents[3]
@@ -107,7 +108,7 @@ def test_a_new_row_is_served_without_another_edit(
         pass
 
     kites: Any = types.ModuleType("kites")
-    kites.Kite, kites.read = Kite, lambda folder, pyfunc: mlflow_native.Native(str)
+    kites.Kite, kites.read = Kite, lambda folder, pyfunc: native_flavors.Native(str)
     monkeypatch.setitem(sys.modules, "kites", kites)
     row = RuntimeEntry(
         name="kite",
@@ -128,7 +129,7 @@ def test_a_new_row_is_served_without_another_edit(
         assert type(create(settings)) is Kite
         assert list(own_modules(settings)) == ["beside"]
     assert need.of_model(saved).native
-    assert mlflow_native.load(MLflowFolder(saved)) == mlflow_native.Native(str)
+    assert native_flavors.load(MLflowFolder(saved)) == native_flavors.Native(str)
     with pytest.raises(MissingDependency, match=r"pip install 'headrace\[kites\]'"):
         artefact.require("kite_framework", "kite")
     with pytest.raises(InvalidModel, match=r"neither a runtime \(.*, kite\)"):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headrace.compat.mlserver.answers import answer, answer_to, never_leaves
-from headrace.compat.mlserver.arguments import Arguments, Unservable
+from headrace.compat.mlserver.handler_arguments import Arguments, Unservable
 from headrace.compat.mlserver.handlers.custom import handlers_of
 from headrace.errors import NotFound
 from headrace.protocol.messages import ModelRoute

@@ -131,16 +131,16 @@ def their_request(request: InferenceRequest) -> types.InferenceRequest:
 
 
 def _request(request: InferenceRequest) -> types.InferenceRequest:
-    origin = request.origin or {}
-    as_bytes = bool(origin.get("bytes"))
+    context = request.context or {}
+    as_bytes = bool(context.get("bytes"))
     made = types.InferenceRequest(
         inputs=[described_as(types.RequestInput, tensor, as_bytes) for tensor in request.inputs]
     )
     if request.id:
         made.id = request.id
     parameters = dict(request.parameters or {})
-    if "headers" in origin:
-        parameters["headers"] = origin["headers"]
+    if "headers" in context:
+        parameters["headers"] = context["headers"]
     if parameters:
         made.parameters = types.Parameters(**parameters)
     if request.outputs is not None:

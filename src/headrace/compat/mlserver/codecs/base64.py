@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from headrace.compat.mlserver.codecs.base import register_input_codec
-from headrace.compat.mlserver.codecs.cells import CellsCodec
+from headrace.compat.mlserver.codecs.element_codec import CellsCodec
 from headrace.compat.mlserver.codecs.lists import is_list_of
 
 

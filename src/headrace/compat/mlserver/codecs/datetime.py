@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import Any, Union
 
-from headrace.codecs.cells import parse_time
+from headrace.codecs.bytes_elements import parse_time
 from headrace.compat.mlserver.codecs.base import register_input_codec
-from headrace.compat.mlserver.codecs.cells import CellsCodec
+from headrace.compat.mlserver.codecs.element_codec import CellsCodec
 from headrace.compat.mlserver.codecs.errors import CodecError
 from headrace.compat.mlserver.codecs.lists import is_list_of
 from headrace.compat.mlserver.codecs.string import decode_str

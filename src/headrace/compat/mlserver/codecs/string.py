@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.compat.mlserver.codecs.base import register_input_codec, register_request_codec
-from headrace.compat.mlserver.codecs.cells import CellsCodec
+from headrace.compat.mlserver.codecs.element_codec import CellsCodec
 from headrace.compat.mlserver.codecs.errors import CodecError
 from headrace.compat.mlserver.codecs.lists import is_list_of
 from headrace.compat.mlserver.codecs.utils import SingleInputRequestCodec

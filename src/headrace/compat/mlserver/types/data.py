@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.codecs import array, cells
+from headrace.codecs import array, bytes_elements
 from headrace.protocol.tensor import Tensor
 
 
@@ -81,7 +81,7 @@ def elements(tensor: Tensor, as_bytes: bool = False) -> list[Any]:
     if tensor.datatype != "BYTES":
         numbers: list[Any] = array.numbers_of(tensor).tolist()
         return numbers
-    raw = cells.raw(tensor)
+    raw = bytes_elements.raw(tensor)
     if as_bytes:
         return list(raw)
     try:

@@ -1,0 +1,184 @@
+"""What a protocol declares of itself, once, and what it is given to work with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from headrace.adapters.error_bodies import open_inference_error
+from headrace.errors import HeadraceError, InvalidInput
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.mlflow.signature import Signature
+
+Headers = dict[bytes, bytes]
+HeaderList = list[tuple[bytes, bytes]]
+Schema = dict[str, Any]
+
+JSON_HEADERS: HeaderList = [(b"content-type", b"application/json")]
+VERSIONED = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+PART = re.compile(r"{(\w+)}")
+
+
+class Route(NamedTuple):
+    """A path that answers POST; `{name}` and `{version}` in it say which model is meant.
+
+    `streams` means that every answer is streamed, `may_stream` that each request decides.
+    """
+
+    path: str
+    streams: bool = False
+    may_stream: bool = False
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the path names no model, so that the only one of the protocol is meant."""
+        return "{name}" not in self.path
+
+
+def refuse_plugin(model: ModelView) -> None:
+    """Say where a plugin takes its payload, for protocols that have no form for it.
+
+    Raises:
+        InvalidInput: the model is a plugin.
+    """
+    if model.model_metadata.payload_type is not None:
+        raise InvalidInput(
+            f"model '{model.name}' is a plugin: send its payload to /v2/models/{model.name}/raw"
+        )
+
+
+def of_models(*verbs: str, streams: bool = False, may_stream: bool = False) -> tuple[Route, ...]:
+    """The routes of verbs below each model of `/v2`, with and without a version."""
+    paths = [f"{prefix}/{verb}" for verb in verbs for prefix in VERSIONED]
+    return tuple(Route(path, streams, may_stream) for path in paths)
+
+
+class Reply(NamedTuple):
+    """An answer over HTTP; the driver adds its length, its id and what the model's headers say."""
+
+    status: int
+    headers: HeaderList
+    body: bytes
+
+
+class HttpRequest(NamedTuple):
+    """What came over HTTP: header fields by lower-case name, the decoded body, the ASGI scope."""
+
+    headers: Headers
+    body: bytes
+    scope: Mapping[str, Any]
+
+
+class ModelView(Protocol):
+    """All that a protocol sees of a model. Without a load, the metadata is empty."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str | None: ...
+    @property
+    def model_metadata(self) -> ModelMetadata: ...
+    @property
+    def signature(self) -> Signature | None: ...
+    @property
+    def is_ready(self) -> bool: ...
+
+
+class Directory(Protocol):
+    """What pages of a protocol may ask of the models that are served."""
+
+    def names(self) -> list[str]:
+        """The names of all models, sorted."""
+
+    def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether one model can answer now; raises NotFound."""
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest first; none where it has no number."""
+
+
+class Page(NamedTuple):
+    """A route that answers GET about models, such as a list of them.
+
+    `answer` is a method of the adapter. It takes the `Directory` and the parts of the path.
+    """
+
+    path: str
+    answer: Callable[..., Reply]
+    summary: str
+
+
+class Adapter:
+    """One protocol over HTTP. A subclass declares what differs from what stands here."""
+
+    # In logs and metrics.
+    name = ""
+    routes: tuple[Route, ...] = ()
+    pages: tuple[Page, ...] = ()
+    # For requests that name no model: how to name one of several, and what to say if there is none.
+    named_at = "/v2/models/{name}/infer"
+    absent = "no model is served"
+    # Paths of others whose errors take this protocol's form.
+    error_paths: tuple[str, ...] = ()
+    # What ends a stream of events.
+    last_event = b""
+    # OpenAPI components that `operation` refers to.
+    schemas: Mapping[str, Schema] = {}
+
+    def speaks(self, model: ModelView) -> bool:
+        """Whether the model can be asked in this protocol; decides what "the only model" is."""
+        return model.model_metadata.payload_type is None
+
+    def prefers(self, model: ModelView) -> bool:
+        """Whether the model is meant before others that can be asked in this protocol too."""
+        return False
+
+    def select(
+        self, name: str | None, version: str | None, request: HttpRequest
+    ) -> tuple[str | None, str | None]:
+        """The model's name and version: those of the path, unless the protocol says otherwise.
+
+        No name means the only model that speaks the protocol.
+        """
+        return name, version
+
+    def wants_stream(self, route: Route, body: bytes) -> bool:
+        """Whether the answer is to be streamed. Hot."""
+        return route.streams
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        """The request as the model gets it, and what `encode` needs to know of it.
+
+        Raises:
+            HeadraceError: the request is refused.
+        """
+        raise NotImplementedError
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        """A whole answer.
+
+        Raises:
+            BadModelOutput: the model's answer has no form in this protocol.
+        """
+        raise NotImplementedError
+
+    def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        """One server-sent event of a streamed answer.
+
+        Raises:
+            BadModelOutput: the piece has no form in this protocol.
+        """
+        return b"data: %b\n\n" % self.encode(model, piece, id, context).body
+
+    def error(self, error: HeadraceError) -> tuple[int, bytes]:
+        """Status and JSON body of a refusal."""
+        return open_inference_error(error)
+
+    def error_event(self, body: bytes) -> bytes:
+        """The event that ends a stream which failed; `body` is that of `error`."""
+        return b"event: error\ndata: %b\n\n" % body
+
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        """The OpenAPI operation of a route, for one model that speaks the protocol."""
+        raise NotImplementedError

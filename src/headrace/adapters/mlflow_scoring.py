@@ -1,0 +1,101 @@
+"""MLflow's scoring protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.adapters.adapter import (
+    JSON_HEADERS,
+    Adapter,
+    HttpRequest,
+    ModelView,
+    Reply,
+    Route,
+    Schema,
+    of_models,
+    refuse_plugin,
+)
+from headrace.adapters.error_bodies import mlflow_error
+from headrace.adapters.openapi_parts import PARAMETERS, STRING, post
+from headrace.errors import HeadraceError
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.mlflow import scoring
+
+STREAM = b'"stream"'
+
+
+class MLflowScoring(Adapter):
+    """Tables, tensors and chats as `mlflow models serve` takes them."""
+
+    name = "mlflow"
+    named_at = "/v2/models/{name}/invocations"
+    routes = (
+        Route("/invocations", may_stream=True),
+        *of_models("invocations", may_stream=True),
+    )
+    last_event = b"data: [DONE]\n\n"
+    error_paths = ("/ping", "/health", "/version")
+
+    def prefers(self, model: ModelView) -> bool:
+        # As MLServer has it: the MLflow model among others.
+        return model.model_metadata.decodes_scoring
+
+    def wants_stream(self, route: Route, body: bytes) -> bool:
+        # A body that has no such word in it needs no second look.
+        return STREAM in body and scoring.wants_stream(body)
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        refuse_plugin(model)
+        content_type = request.headers.get(b"content-type")
+        body = request.body
+        if STREAM in body:
+            body = scoring.without_stream(body)
+        decoded = scoring.decode(
+            body, content_type.decode("latin-1") if content_type else None, model.signature
+        )
+        return decoded.request, decoded.wrapped
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        return Reply(200, JSON_HEADERS, scoring.encode(response, context))
+
+    def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        # The bare value, as MLflow's agent server has it.
+        return b"data: %b\n\n" % scoring.encode(piece, wrapped=False)
+
+    def error_event(self, body: bytes) -> bytes:
+        return b'data: {"error":%b}\n\n' % body
+
+    def error(self, error: HeadraceError) -> tuple[int, bytes]:
+        return mlflow_error(error)
+
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        body = {
+            "application/json": {"schema": {"$ref": "#/components/schemas/ScoringRequest"}},
+            "text/csv": {"schema": STRING},
+            "application/vnd.apache.parquet": {"schema": {}},
+        }
+        operation = post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
+        if model.model_metadata.streams:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
+        return operation
+
+    schemas = {
+        "ScoringRequest": {
+            "type": "object",
+            "description": "One of dataframe_split, dataframe_records, instances or inputs.",
+            "properties": {
+                "dataframe_split": {"type": "object"},
+                "dataframe_records": {"type": "array", "items": {"type": "object"}},
+                "instances": {"type": "array", "items": {}},
+                "inputs": {},
+                "params": PARAMETERS,
+                "stream": {"type": "boolean", "description": "answer with server-sent events"},
+            },
+        },
+        "ScoringResponse": {"type": "object", "properties": {"predictions": {}}},
+        "ScoringError": {
+            "type": "object",
+            "required": ["error_code", "message"],
+            "properties": {"error_code": STRING, "message": STRING},
+        },
+    }

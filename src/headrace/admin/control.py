@@ -1,0 +1,184 @@
+"""Health, metadata, MLflow's small routes, OpenAPI and metrics, on Starlette's routing."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace import __version__
+from headrace.adapters.adapter import Adapter, HeaderList, Page
+from headrace.adapters.error_bodies import mlflow_error
+from headrace.admin import openapi
+from headrace.admin.docs_page import docs_route
+from headrace.admin.observed import CALL, Observed
+from headrace.admin.repository_routes import repository_routes
+from headrace.admin.status import status_routes
+from headrace.dataplane import Calls, DataPlane
+from headrace.errors import HeadraceError, MethodNotAllowed, ModelNotReady, NotFound, shorten
+from headrace.http.inference import InferenceRoutes
+from headrace.http.model_router import ModelRoutes
+from headrace.http.refusals import Refusals
+from headrace.http.router import Router, route_path
+
+
+def admin_app(
+    dataplane: DataPlane,
+    calls: Calls,
+    router: Router,
+    refusals: Refusals,
+    inference: InferenceRoutes,
+    metrics: Any,
+) -> Starlette:
+    """Every route that is not inference, and the JSON answers for those that do not exist."""
+    control = Control(dataplane, router, refusals)
+    routes = [
+        Route("/v2", control.server_metadata),
+        Route("/v2/health/live", control.live),
+        Route("/v2/health/ready", control.ready),
+        *_model_routes(control),
+        *repository_routes(dataplane),
+        *control.protocol_routes(),
+        *status_routes(dataplane, router),
+        Route("/ping", control.ping),
+        Route("/health", control.ping),
+        Route("/version", control.version),
+        Route("/openapi.json", control.openapi),
+        docs_route(),
+    ]
+    if metrics is not None:
+        routes.append(Route(metrics.path, metrics, methods=["GET"]))
+    for route in routes:
+        route.app = Observed(route.app, route.path, calls, refusals)
+    return Starlette(
+        routes=[*routes, ModelRoutes(dataplane, inference, routes)],
+        exception_handlers={
+            HTTPException: control.on_http_error,
+            HeadraceError: control.on_error,
+        },
+    )
+
+
+def _model_routes(control: Control) -> list[Route]:
+    routes = []
+    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        routes += [
+            Route(prefix, control.model_metadata),
+            Route(prefix + "/ready", control.model_ready),
+        ]
+    return routes
+
+
+class Control:
+    """One method per route."""
+
+    def __init__(self, dataplane: DataPlane, router: Router, refusals: Refusals) -> None:
+        self._dataplane = dataplane
+        self._router = router
+        self._refusals = refusals
+
+    def protocol_routes(self) -> list[Route]:
+        """What the protocols declared: pages, and what makes other verbs a 405 and not a 404."""
+        routes = [
+            Route(page.path, partial(self.page, adapter, page))
+            for adapter in self._router.adapters
+            for page in adapter.pages
+        ]
+        # POST never gets here.
+        for _, route in self._router.routes():
+            routes.append(Route(route.path, self.inference_only, methods=["POST"]))
+        return routes
+
+    async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
+        """A page of a protocol about the models that are served."""
+        if self._router.match(route_path(request.scope)) is not None:
+            # What looks like a name is a verb, such as that of `/v1/models/{name}:predict`.
+            raise HTTPException(405, headers={"allow": "POST"})
+        answer = page.answer(adapter, self._dataplane, **request.path_params)
+        return Response(answer.body, answer.status, _text(answer.headers))
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if self._dataplane.is_ready():
+            return _json({"ready": True})
+        answer: dict[str, Any] = {"ready": False, "error": "the server is not ready"}
+        if self._dataplane.draining:
+            answer["error"] = "the server is draining"
+        elif not_ready := self._dataplane.not_ready():
+            answer["error"] = "models are not ready: " + ", ".join(sorted(not_ready))
+            answer["models"] = not_ready
+        return _json(answer, 503, {"retry-after": "1"})
+
+    async def server_metadata(self, request: Request) -> Response:
+        return _json(self._dataplane.server_metadata())
+
+    async def model_metadata(self, request: Request) -> Response:
+        return _json(self._dataplane.model_metadata(*_model_of(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        name, version = _model_of(request)
+        if self._dataplane.model_ready(name, version):
+            return _json({"name": name, "ready": True})
+        reason = self._dataplane.why_not_ready(name, version)
+        error = f"model '{shorten(name)}' is not ready: {reason}"
+        answer = {"name": name, "ready": False, "error": error}
+        return _json(answer, 503, {"retry-after": "1"})
+
+    async def ping(self, request: Request) -> Response:
+        """MLflow answers one newline while it can score; so does this when ready."""
+        if self._dataplane.is_ready():
+            return Response(b"\n", media_type="application/json")
+        status, body = mlflow_error(ModelNotReady("the server is not ready"))
+        return Response(body, status, {"retry-after": "1"}, "application/json")
+
+    async def version(self, request: Request) -> Response:
+        return Response(__version__, media_type="application/json")
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(openapi.document(self._dataplane, self._router))
+
+    async def inference_only(self, request: Request) -> Response:
+        raise AssertionError("inference routes are answered before Starlette; this is a bug")
+
+    async def on_error(self, request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HeadraceError)
+        path = route_path(request.scope)
+        if (call := request.scope.get(CALL)) is not None:
+            reply = self._refusals.end(call, path, exc)
+        else:
+            fields = request.scope["headers"]
+            reply = self._refusals.refuse(path, request.scope.get("client"), fields, exc)
+        return Response(reply.body, reply.status, _text(reply.headers))
+
+    async def on_http_error(self, request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        path = shorten(request.scope["path"])
+        if exc.status_code == 405:
+            error: HeadraceError = MethodNotAllowed(f"{path} does not answer {request.method}")
+        else:
+            error = NotFound(f"nothing is served at {path}")
+        response = await self.on_error(request, error)
+        response.headers.update(exc.headers or {})
+        if exc.status_code == 405 and self._router.match(route_path(request.scope)):
+            response.headers["allow"] = "POST"
+        return response
+
+
+def _model_of(request: Request) -> tuple[str, str | None]:
+    return request.path_params["name"], request.path_params.get("version")
+
+
+def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(answer), status, headers, "application/json")
+
+
+def _text(fields: HeaderList) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}

@@ -1,0 +1,130 @@
+"""Prometheus text from the plain counters, rendered at scrape time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from headrace.adapters.error_bodies import open_inference_error
+from headrace.admin.user_metrics import UserMetrics
+from headrace.dataplane import DataPlane
+from headrace.errors import MethodNotAllowed, NotFound
+from headrace.observability.counters import BUCKETS, Histogram
+
+LABELS = ("model", "version")
+# A worker that takes longer is shown as it last answered, and never holds up a scrape.
+WORKER_TIMEOUT = 1.0
+
+
+class Workers(Protocol):
+    """What the page shows of all workers; see `headrace.executors.placement`."""
+
+    @property
+    def restarts(self) -> int: ...
+
+    async def measured(self, timeout: float) -> list[list[Any]]: ...
+
+
+class MetricsApp:
+    """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else."""
+
+    def __init__(self, dataplane: DataPlane, workers: Workers, path: str = "/metrics") -> None:
+        self.path = path
+        self._registry = CollectorRegistry()
+        self._registry.register(ServerCollector(dataplane, workers))
+        ProcessCollector(registry=self._registry)
+        self._workers = workers
+        self._users = UserMetrics(self._registry)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
+        if scope["path"] != self.path:
+            content_type = "application/json"
+            status, body = open_inference_error(NotFound(f"metrics are served at {self.path}"))
+        elif scope["method"] not in ("GET", "HEAD"):
+            content_type = "application/json"
+            status, body = open_inference_error(MethodNotAllowed(f"{self.path} answers GET only"))
+        else:
+            measured = await self._workers.measured(WORKER_TIMEOUT)
+            body = generate_latest(self._registry)
+            if any(measured):
+                # Beside the event loop: nobody knows how much there is.
+                body += await asyncio.to_thread(self._users.render, measured)
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class ServerCollector(Collector):
+    """Reads the counters. Labels come from served models only, so strangers add no series.
+
+    The `model_infer_*` names are those of MLServer, so that its dashboards keep working.
+    """
+
+    def __init__(self, dataplane: DataPlane, workers: Workers) -> None:
+        self._dataplane = dataplane
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        success = CounterMetricFamily(
+            "model_infer_request_success", "Requests answered", labels=LABELS
+        )
+        failure = CounterMetricFamily(
+            "model_infer_request_failure", "Requests failed", labels=(*LABELS, "code")
+        )
+        duration = HistogramMetricFamily(
+            "model_infer_request_duration",
+            "Seconds from received to answered or refused",
+            labels=LABELS,
+        )
+        queued = GaugeMetricFamily("headrace_queued_requests", "Requests waiting", labels=LABELS)
+        flight = GaugeMetricFamily(
+            "headrace_in_flight_requests", "Waiting or running", labels=LABELS
+        )
+        batches = CounterMetricFamily("headrace_batches", "Batches executed", labels=LABELS)
+        rows = CounterMetricFamily("headrace_batched_rows", "Rows executed", labels=LABELS)
+        ready = GaugeMetricFamily("headrace_model_ready", "1 when it can answer", labels=LABELS)
+        for model in self._dataplane.models():
+            labels = [model.name, model.version or ""]
+            metrics = model.metrics
+            success.add_metric(labels, metrics.successes)
+            for code, count in metrics.failures.items():
+                failure.add_metric([*labels, code], count)
+            duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
+            ready.add_metric(labels, self._dataplane.is_up(model))
+            if (batcher := model.batcher) is not None:
+                queued.add_metric(labels, batcher.queued)
+                flight.add_metric(labels, batcher.in_flight)
+                batches.add_metric(labels, batcher.batches)
+                rows.add_metric(labels, batcher.batched_rows)
+        yield from (success, failure, duration, queued, flight, batches, rows, ready)
+        yield CounterMetricFamily(
+            "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
+        )
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Prometheus buckets are cumulative."""
+    cumulative = 0
+    found: list[tuple[str, float]] = []
+    for bound, count in zip([*map(str, BUCKETS), "+Inf"], histogram.counts, strict=True):
+        cumulative += count
+        found.append((bound, cumulative))
+    return found

@@ -1,0 +1,69 @@
+"""Makes a call of each request to a route about the server, so that observers see it too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from headrace.dataplane import Call, Calls
+from headrace.http.inference import CLIENT_CLOSED_REQUEST, send_reply
+from headrace.http.refusals import Refusals, collect
+from headrace.http.router import route_path
+
+PROTOCOL = "admin"
+# In the scope of a request: its call.
+CALL = "headrace.call"
+
+
+class Observed:
+    """The ASGI application of one route, whose requests observers may refuse and see answered.
+
+    Errors that its application raises are handled above, with the call that is in the scope.
+    """
+
+    def __init__(self, app: Any, route: str, calls: Calls, refusals: Refusals) -> None:
+        self._app = app
+        self._route = route
+        self._calls = calls
+        self._refusals = refusals
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = collect(scope["headers"])
+        given = headers.get(b"x-request-id")
+        id = None if given is None else given.decode("latin-1")
+        call = self._calls.begin(PROTOCOL, self._route, id, scope.get("client"), headers)
+        scope[CALL] = call
+        try:
+            self._calls.admit(call)
+        except Exception as exc:
+            await send_reply(send, self._refusals.end(call, route_path(scope), exc))
+            return
+        answer = Answer(send, call)
+        try:
+            await self._app(scope, receive, answer.send)
+        except asyncio.CancelledError:
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
+            raise
+        # A call that was refused has ended already.
+        self._calls.answered(call, answer.status, answer.sent)
+
+
+class Answer:
+    """Passes on an answer with its request's id, and knows its status and its size."""
+
+    def __init__(self, send: Any, call: Call) -> None:
+        self._send = send
+        self._id = call.caller.request_id.encode()
+        self.status = 0
+        self.sent = 0
+
+    async def send(self, message: Any) -> None:
+        """Send one ASGI message."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            fields = message.get("headers", ())
+            if not any(name == b"x-request-id" for name, _ in fields):
+                message = {**message, "headers": [*fields, (b"x-request-id", self._id)]}
+        else:
+            self.sent += len(message.get("body", b""))
+        await self._send(message)

@@ -1,0 +1,77 @@
+"""Routes that the MLflow pluggable scoring server has beside `/api/predict`, and the first page."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from headrace.admin import openapi
+from headrace.dataplane import DataPlane
+from headrace.errors import listing
+from headrace.http.router import Router
+
+INDEX = """{name} {version}
+models: {models}
+
+/docs                   a page to read about the routes and try them
+/openapi.json           every route, with what it takes and answers
+/v2/models/MODEL        what a model takes and answers
+/v2/health/ready        whether every model can answer
+/api/status             this process, and the state of every model
+"""
+
+
+def status_routes(dataplane: DataPlane, router: Router) -> list[Route]:
+    """The status, the OpenAPI document under its older names, and a page of links."""
+    status = Status(dataplane, router)
+    return [
+        Route("/", status.index),
+        Route("/api/status", status.status),
+        Route("/api/swagger", status.document),
+        Route("/swagger.json", status.document),
+    ]
+
+
+class Status:
+    """One method per route."""
+
+    def __init__(self, dataplane: DataPlane, router: Router) -> None:
+        self._dataplane = dataplane
+        self._router = router
+
+    async def index(self, request: Request) -> Response:
+        told = self._dataplane.server_metadata()
+        names = list(dict.fromkeys(entry["name"] for entry in self._dataplane.index()))
+        models = listing(names) if names else "none"
+        return PlainTextResponse(
+            INDEX.format(name=told["name"], version=told["version"], models=models)
+        )
+
+    async def status(self, request: Request) -> Response:
+        """The keys are those scripts read already; `models` is ours."""
+        level = logging.getLogger("headrace").getEffectiveLevel()
+        system = {
+            "pid": os.getpid(),
+            "current_dir": os.getcwd(),
+            "python.version": sys.version,
+            "request": {
+                "url_root": str(request.base_url),
+                "remote_addr": request.client.host if request.client else None,
+            },
+            "current_logging_level": logging.getLevelName(level),
+        }
+        return _json({"system": system, "models": self._dataplane.index()})
+
+    async def document(self, request: Request) -> Response:
+        return _json(openapi.document(self._dataplane, self._router))
+
+
+def _json(answer: Any) -> Response:
+    return Response(orjson.dumps(answer), media_type="application/json")

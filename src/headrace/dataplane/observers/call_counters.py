@@ -1,0 +1,28 @@
+"""Counts what becomes of the calls of each model; `admin/metrics.py` renders the counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.dataplane.observers.observer import Observer
+
+if TYPE_CHECKING:
+    from headrace.dataplane.call import Call
+    from headrace.errors import HeadraceError
+
+
+class MetricsObserver(Observer):
+    """Successes, failures by kind, and how long both took. Callers who left are neither."""
+
+    def answered(self, call: Call) -> None:
+        if call.model is not None:
+            metrics = call.model.metrics
+            metrics.successes += 1
+            metrics.duration.observe(call.seconds)
+
+    def refused(self, call: Call, error: HeadraceError) -> None:
+        # Without a model there is no series: strangers would make as many as they like.
+        if call.model is not None:
+            metrics = call.model.metrics
+            metrics.failures[error.kind] = metrics.failures.get(error.kind, 0) + 1
+            metrics.duration.observe(call.seconds)

@@ -1,0 +1,161 @@
+"""Routes that served models declare themselves, behind all of the server's own."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path
+
+from headrace.adapters.adapter import Adapter, HttpRequest, ModelView, Reply, Route
+from headrace.dataplane import DataPlane
+from headrace.errors import shorten
+from headrace.http.cycle import WITHOUT_BODY
+from headrace.http.header_fields import FRAMING, field
+from headrace.http.inference import InferenceRoutes
+from headrace.http.router import RouteMatch, route_path
+from headrace.protocol import model_call
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
+from headrace.protocol.model_call import ModelCall
+from headrace.serving.served_model import ServedModel
+
+logger = logging.getLogger("headrace.http")
+
+FOUND = "headrace.model_route"
+
+
+class Found(NamedTuple):
+    """The route that a request means, and what it wrote into the path's braces."""
+
+    model: ServedModel
+    route: ModelRoute
+    parameters: dict[str, str]
+
+
+@lru_cache(maxsize=1024)
+def _pattern(path: str) -> re.Pattern[str] | None:
+    """A path with its braces, ready to be compared; None when it cannot be read."""
+    try:
+        return compile_path(path)[0]
+    except (AssertionError, ValueError, re.error):
+        return None
+
+
+class ModelRoutes(BaseRoute):
+    """Finds the model that answers a path, and hands the request to it as inference does.
+
+    Of two models that declare the same, the one that the server knew first has it. `server` are
+    the routes that come before.
+    """
+
+    def __init__(
+        self, dataplane: DataPlane, inference: InferenceRoutes, server: Sequence[BaseRoute]
+    ) -> None:
+        self._dataplane = dataplane
+        self._inference = inference
+        self._server = server
+        dataplane.watch(self.report)
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        """Whether a model has such a route, by path and method or by its path alone."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        allowed = set()
+        for found in self._candidates(route_path(scope)):
+            if found.route.method == scope["method"]:
+                return Match.FULL, {FOUND: found}
+            allowed.add(found.route.method)
+        if not allowed:
+            return Match.NONE, {}
+        return Match.PARTIAL, {FOUND: ", ".join(sorted(allowed))}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request that matched."""
+        found = scope[FOUND]
+        if not isinstance(found, Found):
+            raise HTTPException(405, headers={"allow": found})
+        model = found.model
+        adapter = OwnRoute(found)
+        match = RouteMatch(adapter, Route(found.route.path), model.name, model.version)
+        await self._inference(scope, receive, send, match)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """No route here has a name."""
+        raise NoMatchFound(name, path_params)
+
+    def report(self, model: ServedModel) -> None:
+        """Warn about routes that are not served, now that this model has become ready."""
+        for route in model.model_metadata.routes:
+            shown = f"{route.method} {shorten(route.path)}"
+            if _pattern(route.path) is None:
+                _warn(model.name, shown, "its path cannot be read")
+            elif self._is_servers(route):
+                _warn(model.name, shown, "the server has a route there itself")
+            else:
+                first, *others = self._holders(model, route)
+                for name in others if first == model.name else [model.name] if others else []:
+                    _warn(name, shown, f"model '{first}' has it already")
+
+    def _is_servers(self, route: ModelRoute) -> bool:
+        scope = {"type": "http", "path": route.path, "method": route.method}
+        return any(own.matches(scope)[0] is Match.FULL for own in self._server)
+
+    def _holders(self, model: ServedModel, route: ModelRoute) -> list[str]:
+        """The models that declare the same, this one included, the longest known first."""
+        wanted = route.method, route.path
+        found = []
+        for other in self._dataplane.answering():
+            # A model that is to replace another is not in its place yet.
+            current = model if other.name == model.name else other
+            if wanted in [(item.method, item.path) for item in current.model_metadata.routes]:
+                found.append(current.name)
+        return found or [model.name]
+
+    def _candidates(self, path: str) -> Iterator[Found]:
+        for model in self._dataplane.answering():
+            for route in model.model_metadata.routes:
+                pattern = _pattern(route.path)
+                match = pattern.match(path) if pattern is not None else None
+                if match is not None:
+                    yield Found(model, route, match.groupdict())
+
+
+def _warn(model: str, route: str, why: str) -> None:
+    logger.warning("custom route %s is not served: %s", route, why, extra={"model": model})
+
+
+class OwnRoute(Adapter):
+    """One request to a model's own route, written for its worker, and what its handler answers."""
+
+    name = "model_route"
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        """The call as a request."""
+        scope = request.scope
+        call = ModelCall(
+            handler=self._found.route.handler,
+            method=scope["method"],
+            path=scope["path"],
+            raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
+            query=scope["query_string"].decode("latin-1"),
+            headers=[[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]],
+            path_params=self._found.parameters,
+            scheme=scope.get("scheme", "http"),
+            client=list(scope["client"]) if scope.get("client") else None,
+        )
+        return model_call.to_request(call, request.body), None
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        """Status, body and headers as the handler gave them."""
+        answer = model_call.from_response(response, model.name)
+        fields = [field(name, value, model.name) for name, value in answer.headers]
+        # Bytes where none may follow would be taken for the next answer.
+        body = b"" if answer.status in WITHOUT_BODY else answer.body
+        return Reply(answer.status, [item for item in fields if item[0] not in FRAMING], body)

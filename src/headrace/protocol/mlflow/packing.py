@@ -1,0 +1,176 @@
+"""JSON values packed as tensors of a signature's types, by the one typing rule."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import InvalidInput
+from headrace.protocol.casting import cast_array
+from headrace.protocol.datatypes import DATATYPES, MAX_RANK
+from headrace.protocol.mlflow.schema import Spec
+from headrace.protocol.mlflow.signature import check_shape
+from headrace.protocol.tensor import Tensor, pack_bytes
+
+_WORDS = {
+    str: "text",
+    bool: "true/false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+_NULL = type(None)
+
+
+class NullCell(Exception):
+    """A value that the types of the protocol cannot hold: null among text, or no text at all."""
+
+
+def column(values: Any, spec: Spec) -> Tensor:
+    """The column `spec`, shape `[N]`, from a list of N cells or from one cell.
+
+    Raises:
+        InvalidInput: a cell is not of the column's type; the message names the column.
+        NullCell: a cell of a text column is null.
+    """
+    if type(values) is not list and type(values) is not tuple:
+        values = [values]
+    elif values and type(values[0]) is list and all(_is_single(cell) for cell in values):
+        values = [cell[0] for cell in values]
+    parameters = {"content_type": spec.content_type} if spec.datatype == "BYTES" else None
+    return Tensor(spec.name, spec.datatype, [len(values)], pack(values, spec), parameters)
+
+
+def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
+    """The tensor input `spec` from nested lists.
+
+    With `pad`, a table's column of scalars may stand for a tensor whose last dimension is 1.
+
+    Raises:
+        InvalidInput: ragged lists, the wrong shape, or an element of the wrong type.
+        NullCell: an element of a tensor of Python objects is no text.
+    """
+    shape, flat = flatten(values, spec.where)
+    if not flat and len(shape) < len(spec.shape):
+        shape += [max(dim, 0) for dim in spec.shape[len(shape) :]]
+    if pad and len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1:
+        shape.append(1)
+    check_shape(shape, spec)
+    try:
+        return Tensor(spec.name, spec.datatype, shape, pack(flat, spec))
+    except NullCell:
+        if spec.mixed:
+            raise
+        raise InvalidInput(f"{spec.where}: expected text, got null") from None
+
+
+def flatten(values: Any, where: str) -> tuple[list[int], Sequence[Any]]:
+    """Shape and flat elements, row-major, of nested lists; one value has shape `[]`.
+
+    Raises:
+        InvalidInput: lists of one level differ in length, or nest too deeply.
+    """
+    if type(values) is not list:
+        return [], [values]
+    shape = [len(values)]
+    flat = values
+    while flat and type(flat[0]) is list:
+        width = len(flat[0])
+        if not all(type(item) is list and len(item) == width for item in flat):
+            raise InvalidInput(f"{where}: the lists at depth {len(shape)} differ in length")
+        if len(shape) == MAX_RANK:
+            raise InvalidInput(f"{where}: lists nest deeper than {MAX_RANK} levels")
+        shape.append(width)
+        flat = list(chain.from_iterable(flat))
+    return shape, flat
+
+
+def pack(values: Sequence[Any], spec: Spec) -> bytes:
+    """The raw bytes of `values` as the datatype of `spec`; null is NaN in floats.
+
+    Raises:
+        InvalidInput: a value is not of that type, or not without loss.
+        NullCell: a value of a text column is null, or one of a mixed tensor is no text.
+    """
+    kinds = set(map(type, values))
+    if spec.datatype == "BYTES":
+        return _pack_text(values, kinds, spec)
+    if spec.datatype == "BOOL":
+        return _pack_bool(values, kinds, spec)
+    return _pack_numbers(values, kinds, spec)
+
+
+def _is_single(cell: Any) -> bool:
+    return type(cell) is list and len(cell) == 1
+
+
+def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
+    """The error for JSON values of these wrong `kinds`."""
+    got = " and ".join(sorted({_WORDS.get(kind, "another type") for kind in kinds}))
+    kind = spec.datatype if spec.is_tensor else spec.type
+    return InvalidInput(f"{spec.where}: expected {expected} ({kind}), got {got}")
+
+
+def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+    if spec.mixed and kinds - {str}:
+        raise NullCell
+    if kinds - {str, _NULL}:
+        raise _refuse("text", kinds - {str, _NULL}, spec)
+    if _NULL in kinds:
+        raise NullCell
+    try:
+        return pack_bytes([value.encode() for value in values])
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{spec.where}: text with an unpaired surrogate") from None
+
+
+def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+    wrong = kinds - {bool, int}
+    if wrong:
+        raise _refuse("true or false", wrong, spec)
+    if not set(values) <= {0, 1}:
+        raise _refuse("true or false", {int}, spec)
+    return bytes(values)
+
+
+def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+    kind = DATATYPES[spec.datatype]
+    wrong = kinds - {int, float, _NULL}
+    if wrong:
+        raise _refuse("numbers", wrong, spec)
+    if kinds <= ({int, float} if kind.is_float else {int}):
+        try:
+            return struct.pack(f"<{len(values)}{kind.code}", *values)
+        except (struct.error, OverflowError):
+            pass  # the way below finds out which element it was
+    if kind.is_float:
+        source = "<f8"
+    elif _NULL in kinds:
+        raise InvalidInput(
+            f"{spec.where}: null among {kind.name} values, only floating-point types hold one"
+        )
+    else:
+        source = "<u8" if kind.low == 0 else "<i8"
+        values = _whole(values, spec) if float in kinds else values
+    try:
+        array = np.array(values, source)
+    except OverflowError:
+        raise InvalidInput(f"{spec.where}: a number is out of range for {kind.name}") from None
+    packed: bytes = cast_array(array, kind, spec.where).tobytes()
+    return packed
+
+
+def _whole(values: Sequence[Any], spec: Spec) -> list[int]:
+    """The values as integers, where some are written as floats."""
+    for index, value in enumerate(values):
+        if type(value) is float and not value.is_integer():
+            raise InvalidInput(
+                f"{spec.where}: element {index} is not a whole number, expected {spec.datatype}"
+            )
+    return [int(value) for value in values]

@@ -1,0 +1,203 @@
+"""MLflow's scoring protocol, requests: the body of `POST /invocations` as tensors.
+
+JSON for a model whose types are all simple becomes the request that the Open Inference
+routes would make of the same values. Everything else (CSV, Parquet, nested types, the LLM
+forms, no signature) is checked as far as its outline goes and travels whole, for a worker
+that has pandas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.errors import InvalidInput, UnsupportedMedia, listing, shorten
+from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.mlflow.loose_json import load, loads
+from headrace.protocol.mlflow.packing import NullCell
+from headrace.protocol.mlflow.scoring_answer import encode
+from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
+from headrace.protocol.mlflow.signature import PAYLOAD, SCORING, Signature
+from headrace.protocol.tensor import Tensor, pack_bytes
+
+__all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
+
+JSON = "application/json"
+MEDIA_TYPES = (JSON, "text/csv", "application/vnd.apache.parquet")
+FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+_LLM_KEYS = ("messages", "prompt", "input")
+_NOTHING = msgspec.Raw()
+
+
+class ScoringRequest:
+    """A decoded `/invocations` request; `wrapped` answers stand under `predictions`."""
+
+    __slots__ = ("request", "wrapped")
+
+    def __init__(self, request: InferenceRequest, wrapped: bool = True) -> None:
+        self.request = request
+        self.wrapped = wrapped
+
+
+class _Body(msgspec.Struct):
+    """The top level of a JSON body; what is absent is empty."""
+
+    dataframe_split: msgspec.Raw = _NOTHING
+    dataframe_records: msgspec.Raw = _NOTHING
+    inputs: msgspec.Raw = _NOTHING
+    instances: msgspec.Raw = _NOTHING
+    params: msgspec.Raw = _NOTHING
+    messages: msgspec.Raw = _NOTHING
+    prompt: msgspec.Raw = _NOTHING
+    input: msgspec.Raw = _NOTHING
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
+def decode(body: bytes, content_type: str | None, signature: Signature | None) -> ScoringRequest:
+    """Decode the body of `POST /invocations` (MLflow scoring protocol 2.0).
+
+    Raises:
+        UnsupportedMedia: the content type is missing or none of `MEDIA_TYPES` in UTF-8.
+        InvalidInput: the body is empty or malformed, or does not fit the signature.
+    """
+    media_type = JSON if content_type == JSON else _media_type(content_type)
+    if not body:
+        raise InvalidInput(f"the request body is empty, expected {media_type}")
+    if media_type != JSON:
+        if media_type == "text/csv":
+            _check_text(body)
+        return ScoringRequest(_payload(body, media_type))
+    fields = _fields(body)
+    if any(key in fields for key in _LLM_KEYS):
+        _check_text(body)
+        return ScoringRequest(_payload(body, JSON), wrapped=False)
+    form = _form(fields, body, signature)
+    value = fields[form]
+    if signature is None or not signature.is_simple:
+        _check_text(body)
+        _check_outline(form, value)
+        return ScoringRequest(_payload(body, JSON))
+    params = _params(fields)
+    try:
+        inputs = build_inputs(form, value, signature)
+    except NullCell:
+        return ScoringRequest(_payload(body, JSON))
+    given = signature.conform_params(params) or {}
+    parameters = {**given, "content_type": signature.content_type}
+    return ScoringRequest(InferenceRequest(inputs, parameters))
+
+
+class _Stream(msgspec.Struct):
+    stream: msgspec.Raw = _NOTHING
+
+
+_STREAM = msgspec.json.Decoder(_Stream)
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def wants_stream(body: bytes) -> bool:
+    """Whether a body asks for its answer in pieces, by `"stream": true` at its top level."""
+    try:
+        return bytes(_STREAM.decode(body).stream) == b"true"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def without_stream(body: bytes) -> bytes:
+    """The body without a boolean `stream` at its top level, which is for the server."""
+    try:
+        fields = _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if bytes(fields.get("stream", b"")) not in (b"true", b"false"):
+        return body
+    del fields["stream"]
+    return msgspec.json.encode(fields)
+
+
+def _media_type(content_type: str | None) -> str:
+    """The media type of a Content-Type header, lower case."""
+    known = ", ".join(MEDIA_TYPES)
+    if not content_type:
+        raise UnsupportedMedia(f"no Content-Type header, send one of {known}")
+    media_type, *parameters = [part.strip() for part in content_type.lower().split(";")]
+    for parameter in filter(None, parameters):
+        key, _, value = parameter.partition("=")
+        if key.strip() != "charset":
+            raise UnsupportedMedia(f"unknown Content-Type parameter '{shorten(key)}'")
+        if value.strip(' "') != "utf-8":
+            raise UnsupportedMedia(f"charset '{shorten(value)}' is not supported, only utf-8 is")
+    if media_type not in MEDIA_TYPES:
+        raise UnsupportedMedia(
+            f"content type '{shorten(media_type)}' is not supported, send one of {known}"
+        )
+    return media_type
+
+
+def _payload(body: bytes, media_type: str) -> InferenceRequest:
+    """The undecoded body as a request for a worker."""
+    tensor = Tensor(PAYLOAD, "BYTES", [1], pack_bytes([body]), {"content_type": media_type})
+    return InferenceRequest([tensor], {"content_type": SCORING})
+
+
+def _check_text(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not valid UTF-8 at byte {error.start}") from None
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    """The known top-level fields, as raw JSON, or decoded where the body is not strict JSON."""
+    try:
+        found = _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _object(body)
+    return {key: value for key in _Body.__struct_fields__ if len(value := getattr(found, key)) != 0}
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The body decoded loosely, which must be an object."""
+    value = loads(body)
+    if not isinstance(value, dict):
+        got = "a list" if isinstance(value, list) else "a single value"
+        raise InvalidInput(f"the body must be a JSON object with one of {_names(FORMS)}, got {got}")
+    return value
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> str:
+    """Which one of `FORMS` the body has."""
+    found = [form for form in FORMS if form in fields]
+    if len(found) != 1:
+        got = found or sorted(_object(body))
+        raise InvalidInput(
+            f"the JSON object must have exactly one of the input fields {_names(FORMS)}, "
+            f"received {listing(got) if got else 'none'}"
+        )
+    if signature is not None and signature.from_type_hint and found != ["inputs"]:
+        raise InvalidInput(
+            f"the model's type hint takes its data under 'inputs', received '{found[0]}'"
+        )
+    return found[0]
+
+
+def _params(fields: dict[str, Any]) -> dict[str, Any] | None:
+    params = load(fields.get("params"))
+    if params is not None and not isinstance(params, dict):
+        raise InvalidInput("'params' must be a JSON object")
+    return params
+
+
+def _check_outline(form: str, value: Any) -> None:
+    """What can be said of a form without a signature."""
+    if form == "dataframe_split":
+        split_form(load(value))
+    elif form == "dataframe_records" and not isinstance(load(value), list):
+        raise InvalidInput("dataframe_records must be a list of records")

@@ -1,0 +1,230 @@
+"""The four JSON forms of MLflow's scoring protocol, typed by a simple signature."""
+
+from __future__ import annotations
+
+import math
+import struct
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from headrace.errors import InvalidInput, listing
+from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.mlflow import packing
+from headrace.protocol.mlflow.loose_json import load
+from headrace.protocol.mlflow.signature import Signature, check_rows, check_shape
+from headrace.protocol.open_inference.rest_data import pack_json
+from headrace.protocol.tensor import Tensor
+
+# Bytes of JSON from which a parser that makes no objects pays.
+_LARGE = 16 * 1024
+_NAN = float("nan")
+_SPLIT_KEYS = ("columns", "data", "index")
+
+
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    """`dataframe_split` of numbers, the form in a hurry."""
+
+    data: list[list[float | None]]
+    columns: list[str]
+    index: list[int | str] | None = None
+
+
+_SPLIT = msgspec.json.Decoder(_Split)
+
+
+def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
+    """The inputs of a request from one of the four forms, in schema order.
+
+    `value` is raw JSON (`msgspec.Raw`) or already Python values; `signature` is simple.
+
+    Raises:
+        InvalidInput: the value does not fit; the message names the form, row or column.
+        NullCell: a missing value that only a DataFrame can hold.
+    """
+    if isinstance(value, msgspec.Raw):
+        if form == "dataframe_split" and signature.is_columns:
+            inputs = _doubles(value, signature)
+            if inputs is not None:
+                return inputs
+        elif form in ("inputs", "instances") and len(value) > _LARGE:
+            large = _large(value, signature)
+            if large is not None:
+                return [large]
+        value = load(value)
+    if form == "dataframe_split":
+        names, rows = split_form(value)
+        return _table(names, rows, signature)
+    if form == "dataframe_records":
+        return _records(value, signature, form)
+    if isinstance(value, dict):
+        return _by_name(value, signature, form)
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return _records(value, signature, form)
+    return _unnamed(value, signature, form)
+
+
+def split_form(value: Any) -> tuple[list[str], list[list[Any]]]:
+    """Column names and rows of a `dataframe_split`; absent names are 0, 1, ...
+
+    Raises:
+        InvalidInput: not an object of `data` with optional `columns` and `index`, or a row
+            is not as long as the columns.
+    """
+    if not isinstance(value, dict):
+        raise InvalidInput("dataframe_split must be an object with 'data' and 'columns'")
+    unknown = sorted(set(value) - set(_SPLIT_KEYS))
+    if unknown or "data" not in value:
+        problem = f"unknown {listing(unknown)}" if unknown else "'data' is missing"
+        raise InvalidInput(
+            f"dataframe_split must have 'data' and may have 'columns' and 'index': {problem}"
+        )
+    rows, names, index = value["data"], value.get("columns"), value.get("index")
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise InvalidInput("dataframe_split: 'data' must be a list of rows, each a list")
+    if names is None:
+        names = list(range(len(rows[0]))) if rows else []
+    if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
+        raise InvalidInput("dataframe_split: 'columns' must be a list of names")
+    if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
+        raise InvalidInput(f"dataframe_split: 'index' must be a list of {len(rows)} labels")
+    _check_width(rows, len(names))
+    return [str(name) for name in names], rows
+
+
+def _check_width(rows: list[list[Any]], width: int) -> None:
+    for number, row in enumerate(rows):
+        if len(row) != width:
+            raise InvalidInput(
+                f"dataframe_split: row {number} has {len(row)} values for {width} columns"
+            )
+
+
+def _doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
+    """The columns of a `dataframe_split` of doubles, or None for the general way."""
+    if not signature.is_double:
+        return None
+    try:
+        split = _SPLIT.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    rows, names = split.data, split.columns
+    width = len(names)
+    if not rows or (split.index is not None and len(split.index) != len(rows)):
+        return None
+    _check_width(rows, width)
+    if names == signature.names:
+        order = list(zip(names, range(width), strict=True))
+    else:
+        order = [(spec.name, index) for spec, index in signature.order(names)]
+    if len(rows) == 1:
+        row = [_NAN if cell is None else cell for cell in rows[0]]
+        block = struct.pack(f"<{width}d", *row)
+        return [
+            Tensor(name, "FP64", [1], block[index * 8 : index * 8 + 8]) for name, index in order
+        ]
+    columns = np.array(rows, "<f8").T
+    return [Tensor(name, "FP64", [len(rows)], columns[index].tobytes()) for name, index in order]
+
+
+def _large(raw: msgspec.Raw, signature: Signature) -> Tensor | None:
+    """The only input from one large nested list of numbers, without an object per number.
+
+    None where the general way has to judge, be it to accept or to explain.
+    """
+    spec = signature.inputs[0]
+    kind = DATATYPES[spec.datatype]
+    if len(signature.inputs) > 1 or not spec.is_tensor or not (kind.is_integer or kind.is_float):
+        return None
+    text = bytes(raw)
+    depth = text.count(b"[", 0, text.find(b",")) - text.count(b"]", 0, text.find(b","))
+    width = math.prod(spec.shape[1:])
+    count = text.count(b",") + 1
+    if depth != len(spec.shape) or width <= 0 or count % width:
+        return None
+    shape = [count // width, *spec.shape[1:]]
+    try:
+        check_shape(shape, spec)
+        return Tensor(spec.name, kind.name, shape, pack_json(text, kind, shape, count, spec.name))
+    except InvalidInput:
+        return None
+
+
+def _table(names: list[str], rows: list[list[Any]], signature: Signature) -> list[Tensor]:
+    """The inputs from the rows of a table, each as long as `names`."""
+    if signature.is_tensors and not signature.is_named:
+        spec = _only(signature, "a table")
+        if len(spec.shape) == 1 and all(len(row) == 1 for row in rows):
+            rows = [row[0] for row in rows]
+        return [packing.tensor(rows, spec, pad=True)]
+    order = signature.order(names)
+    if signature.is_tensors:
+        return [
+            packing.tensor([row[index] for row in rows], spec, pad=True) for spec, index in order
+        ]
+    return [packing.column([row[index] for row in rows], spec) for spec, index in order]
+
+
+def _records(records: Any, signature: Signature, form: str) -> list[Tensor]:
+    """The inputs from a list of rows, each an object of column to cell."""
+    if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
+        raise InvalidInput(f"{form} must be a list of records, each an object")
+    if not records:
+        raise InvalidInput(f"{form} has no records")
+    names = list(dict.fromkeys(chain.from_iterable(records)))
+    if all(len(row) == len(names) for row in records):
+        return _table(names, [[row[name] for name in names] for row in records], signature)
+    signature.order(names)
+    optional = {spec.name for spec in signature.inputs if not spec.required}
+    for number, row in enumerate(records):
+        absent = [name for name in names if name not in row and name not in optional]
+        if absent:
+            raise InvalidInput(f"{form}: record {number} has no {listing(absent)}")
+    return _table(names, [[row.get(name) for name in names] for row in records], signature)
+
+
+def _by_name(values: dict[str, Any], signature: Signature, form: str) -> list[Tensor]:
+    """The inputs from an object of name to column, tensor or single value."""
+    if not signature.is_named:
+        raise InvalidInput(
+            f"'{form}' must be a list or a single value, because the signature's inputs have "
+            "no names; got an object"
+        )
+    build = packing.tensor if signature.is_tensors else packing.column
+    given = list(values.values())
+    inputs = [build(given[index], spec) for spec, index in signature.order(list(values))]
+    if signature.is_columns:
+        check_rows(inputs)
+    return inputs
+
+
+def _unnamed(value: Any, signature: Signature, form: str) -> list[Tensor]:
+    """The inputs from a plain list or a single value."""
+    if signature.is_tensors:
+        return [packing.tensor(value, _only(signature, f"'{form}'"))]
+    specs = signature.inputs
+    if len(specs) == 1:
+        return [packing.column(value, specs[0])]
+    is_rows = isinstance(value, list) and all(isinstance(row, list) for row in value)
+    if not is_rows or not signature.takes_matrix():
+        raise InvalidInput(
+            f"'{form}' must be an object of columns or a list of records; "
+            f"the model takes {listing(signature.names)}"
+        )
+    for number, row in enumerate(value):
+        if len(row) != len(specs):
+            raise InvalidInput(
+                f"'{form}': row {number} has {len(row)} values for {len(specs)} columns"
+            )
+    return _table(signature.names, value, signature)
+
+
+def _only(signature: Signature, what: str) -> Any:
+    """The one input that a value without names can mean."""
+    if len(signature.inputs) != 1:
+        raise InvalidInput(
+            f"{what} without names stands for one input, the model takes {listing(signature.names)}"
+        )
+    return signature.inputs[0]

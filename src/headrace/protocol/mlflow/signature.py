@@ -1,0 +1,297 @@
+"""An MLflow signature: what a model takes, and requests made to conform to it.
+
+Every protocol runs `Signature.conform`, so a request means the same whichever way it came.
+Needs the standard library and numpy only, so that a worker on any Python can import it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import InvalidInput, listing
+from headrace.protocol.casting import cast
+from headrace.protocol.datatypes import DATATYPES, element_count
+from headrace.protocol.messages import InferenceRequest, TensorMetadata
+from headrace.protocol.mlflow.params import conform_params
+from headrace.protocol.mlflow.schema import ParamSpec, Spec, parse_params, parse_specs
+from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
+
+# A request that still is the body of MLflow's scoring protocol: its content type, and the
+# name of its only tensor, one BYTES element whose own content type is the media type.
+SCORING = "mlflow"
+PAYLOAD = "payload"
+
+_NAME, _DATATYPE, _SHAPE = attrgetter("name"), attrgetter("datatype"), attrgetter("shape")
+
+
+class Signature:
+    """The inputs, outputs and params of a model, as MLflow records them.
+
+    `inputs` and `outputs` are empty and `params` is None where the model declares nothing.
+    `content_type` is the Python value the model takes: `pd`, `np`, or `dict` of tensors.
+    `is_simple` says that every input is of a type this module knows to the last bit.
+    """
+
+    def __init__(
+        self,
+        inputs: list[Spec] | None = None,
+        outputs: list[Spec] | None = None,
+        params: list[ParamSpec] | None = None,
+        from_type_hint: bool = False,
+    ) -> None:
+        self.inputs = inputs or []
+        self.outputs = outputs or []
+        self.params = params
+        self.from_type_hint = from_type_hint
+        self.is_tensors = bool(self.inputs) and all(spec.is_tensor for spec in self.inputs)
+        self.is_columns = bool(self.inputs) and not self.is_tensors
+        self.is_named = any(spec.label is not None for spec in self.inputs)
+        self._types_inputs = bool(self.inputs) and not from_type_hint
+        self.is_simple = self._types_inputs and all(spec.simple for spec in self.inputs)
+        tensor_type = "dict" if self.is_named else "np"
+        self.content_type = tensor_type if self.is_tensors else "pd"
+        self.names = [spec.name for spec in self.inputs]
+        self.datatypes = [spec.datatype for spec in self.inputs]
+        self._by_name = {spec.name: spec for spec in self.inputs}
+        self._count = len(self.inputs)
+        self.is_double = self.is_columns and set(self.datatypes) == {"FP64"}
+        # Numeric columns that arrive as declared pass without a look at each of them.
+        self._may_pass = self.is_columns and self.is_simple and "BYTES" not in self.datatypes
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Signature:
+        """Read the `signature` mapping of an `MLmodel` file.
+
+        `inputs`, `outputs` and `params` are JSON texts or lists; each may be None or absent.
+        The extra key `from_type_hint` says that the model checks its input itself.
+
+        Raises:
+            InvalidModel: the mapping is not one MLflow writes.
+        """
+        return cls(
+            parse_specs(raw.get("inputs"), "inputs", first=0),
+            parse_specs(raw.get("outputs"), "outputs", first=1),
+            parse_params(raw.get("params")),
+            bool(raw.get("from_type_hint")),
+        )
+
+    def input_metadata(self) -> list[TensorMetadata]:
+        """The inputs as the metadata route shows them; optional ones say so."""
+        return [_metadata(spec) for spec in self.inputs]
+
+    def output_metadata(self) -> list[TensorMetadata]:
+        """The outputs as the metadata route shows them; unnamed ones count from 1."""
+        return [_metadata(spec) for spec in self.outputs]
+
+    def conform(self, request: InferenceRequest) -> InferenceRequest:
+        """The same request with its inputs in schema order and of schema types.
+
+        Columns come out with shape `[N]`; the request gets the signature's content type and,
+        where the model declares params, exactly those. Requests that nobody here can type
+        (the raw scoring payload, models with type hints or no inputs) keep their inputs.
+
+        Raises:
+            InvalidInput: an input is missing, surplus, of the wrong shape, or not
+                convertible without loss; the message names it.
+        """
+        given = request.parameters
+        inputs = request.inputs
+        if not self._passes(inputs):
+            if given and given.get("content_type") == SCORING:
+                return request
+            if self._types_inputs:
+                tensors = self._tensors if self.is_tensors else self._columns
+                return InferenceRequest(
+                    tensors(inputs), self._parameters(given), request.outputs, request.id
+                )
+            if self.params is None:
+                return request
+        return InferenceRequest(inputs, self._parameters(given), request.outputs, request.id)
+
+    def conform_params(self, parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The params the model gets: converted, defaults filled in, unknown ones dropped.
+
+        Without a params schema, whatever was given except the protocol's own keys.
+
+        Raises:
+            InvalidInput: a param is not of its declared type; the message names it.
+        """
+        if self.params is not None:
+            return conform_params(parameters, self.params)
+        if not parameters:
+            return None
+        return {key: value for key, value in parameters.items() if key not in RESERVED} or None
+
+    def check_names(self, given: Sequence[str]) -> None:
+        """Require every required input once and none that is unknown.
+
+        Raises:
+            InvalidInput: names the missing and the surplus inputs.
+        """
+        word = "input" if self.is_tensors else "column"
+        present = set(given)
+        if len(present) != len(given):
+            twice = sorted(name for name, times in Counter(given).items() if times > 1)
+            raise InvalidInput(f"duplicate {word} {listing(twice)}")
+        surplus = [name for name in given if name not in self._by_name]
+        missing = [spec.name for spec in self.inputs if spec.required and spec.name not in present]
+        if missing:
+            message = f"missing {word}{'s' if len(missing) > 1 else ''} {listing(missing)}"
+            if surplus:
+                message += f"; surplus: {listing(surplus)}"
+            raise InvalidInput(message)
+        if surplus:
+            raise InvalidInput(
+                f"surplus {word}{'s' if len(surplus) > 1 else ''} {listing(surplus)}, "
+                f"the model takes {listing(self.names)}"
+            )
+
+    def takes_matrix(self) -> bool:
+        """Whether one `[N, columns]` matrix can stand for all columns, in schema order."""
+        return self.is_columns and (not self.is_named or len(set(self.datatypes)) == 1)
+
+    def _parameters(self, given: Parameters | None) -> Parameters:
+        params = given or {}
+        if self.params is not None:
+            params = conform_params(given, self.params)
+        if self._types_inputs:
+            return {**params, "content_type": self.content_type}
+        if given and "content_type" in given:
+            return {**params, "content_type": given["content_type"]}
+        return params
+
+    def _passes(self, inputs: list[Tensor]) -> bool:
+        if not self._may_pass or len(inputs) != self._count:
+            return False
+        shape = inputs[0].shape
+        return (
+            len(shape) == 1
+            and list(map(_NAME, inputs)) == self.names
+            and list(map(_DATATYPE, inputs)) == self.datatypes
+            and list(map(_SHAPE, inputs)) == [shape] * self._count
+        )
+
+    def order(self, given: Sequence[str]) -> list[tuple[Spec, int]]:
+        """Each spec, in schema order, with the position of its input among `given`.
+
+        Inputs of a signature without names may have any names: they match by position.
+
+        Raises:
+            InvalidInput: names the missing, surplus or repeated inputs.
+        """
+        if not self.is_named and len(given) == self._count and set(given) != set(self.names):
+            return list(zip(self.inputs, range(self._count)))
+        self.check_names(given)
+        position = {name: index for index, name in enumerate(given)}
+        return [(spec, position[spec.name]) for spec in self.inputs if spec.name in position]
+
+    def _columns(self, inputs: list[Tensor]) -> list[Tensor]:
+        if len(inputs) == 1 and self._count > 1 and inputs[0].name not in self._by_name:
+            inputs = self._split_matrix(inputs[0])
+        order = self.order([tensor.name for tensor in inputs])
+        columns = [_column(inputs[index], spec) for spec, index in order]
+        check_rows(columns)
+        return columns
+
+    def _split_matrix(self, matrix: Tensor) -> list[Tensor]:
+        if not self.takes_matrix() or len(matrix.shape) != 2:
+            return [matrix]
+        if matrix.shape[1] != self._count:
+            raise InvalidInput(
+                f"the model takes {self._count} columns, got a matrix of {matrix.shape[1]}"
+            )
+        shape = [matrix.shape[0]]
+        kind = DATATYPES[matrix.datatype]
+        if kind.itemsize:
+            block = np.frombuffer(matrix.data, kind.numpy).reshape(matrix.shape)
+            parts = [block[:, index].tobytes() for index in range(self._count)]
+        else:
+            cells = unpack_bytes(matrix.data, element_count(matrix.shape, matrix.name), matrix.name)
+            parts = [pack_bytes(cells[index :: self._count]) for index in range(self._count)]
+        return [
+            Tensor(name, matrix.datatype, shape, part, matrix.parameters)
+            for name, part in zip(self.names, parts)
+        ]
+
+    def _tensors(self, inputs: list[Tensor]) -> list[Tensor]:
+        order = self.order([tensor.name for tensor in inputs])
+        return [_shaped(inputs[index], spec) for spec, index in order]
+
+
+def _metadata(spec: Spec) -> TensorMetadata:
+    parameters: Parameters = {"content_type": spec.content_type}
+    if not spec.required:
+        parameters["required"] = False
+    return TensorMetadata(spec.name, spec.datatype, list(spec.shape), parameters)
+
+
+def check_rows(columns: Sequence[Tensor]) -> None:
+    """Require that all columns have the same number of rows.
+
+    Raises:
+        InvalidInput: names the first column that differs from the first of all.
+    """
+    for column in columns:
+        if column.shape[0] != columns[0].shape[0]:
+            raise InvalidInput(
+                f"column '{column.name}' has {column.shape[0]} rows, "
+                f"but column '{columns[0].name}' has {columns[0].shape[0]}"
+            )
+
+
+def _column(tensor: Tensor, spec: Spec) -> Tensor:
+    """The tensor as the column `spec`, one element per row."""
+    shape = list(tensor.shape)
+    if not spec.simple:
+        # Only the model's own library knows these types; a row may span the other dimensions.
+        if not shape:
+            raise InvalidInput(f"{spec.where}: shape must start with the number of rows, got []")
+        return Tensor(spec.name, tensor.datatype, shape, tensor.data, _typed(tensor, spec))
+    if len(shape) == 2 and shape[1] == 1:
+        shape = shape[:1]
+    elif not shape:
+        shape = [1]
+    elif len(shape) != 1:
+        raise InvalidInput(f"{spec.where}: expected shape [N] or [N, 1], got {shape}")
+    data = tensor.data
+    if tensor.datatype != spec.datatype:
+        data = cast(tensor, spec.datatype, spec.where)
+    return Tensor(spec.name, spec.datatype, shape, data, _typed(tensor, spec))
+
+
+def check_shape(shape: Sequence[int], spec: Spec) -> None:
+    """Require the rank and the fixed dimensions of a tensor input.
+
+    Raises:
+        InvalidInput: names the input, the expected shape and the one it has.
+    """
+    fits = len(shape) == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, shape)
+    )
+    if not fits:
+        raise InvalidInput(
+            f"{spec.where}: expected shape {list(spec.shape)} (-1 is free), got {list(shape)}"
+        )
+
+
+def _shaped(tensor: Tensor, spec: Spec) -> Tensor:
+    """The tensor as the tensor input `spec`: shape checked, datatype converted."""
+    check_shape(tensor.shape, spec)
+    if not spec.simple or spec.mixed or tensor.datatype == spec.datatype:
+        datatype, data = tensor.datatype, tensor.data
+    else:
+        datatype, data = spec.datatype, cast(tensor, spec.datatype, spec.where)
+    return Tensor(spec.name, datatype, list(tensor.shape), data, tensor.parameters)
+
+
+def _typed(tensor: Tensor, spec: Spec) -> Parameters | None:
+    """The tensor's parameters; text says what it means, and a client's own word wins."""
+    if tensor.datatype != "BYTES" or tensor.content_type is not None:
+        return tensor.parameters
+    return {**(tensor.parameters or {}), "content_type": spec.content_type}

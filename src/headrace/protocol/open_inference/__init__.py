@@ -1,0 +1,1 @@
+"""The Open Inference Protocol as pure functions: JSON, binary tensors and protobuf."""

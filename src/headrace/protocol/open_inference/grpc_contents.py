@@ -1,0 +1,153 @@
+"""Typed tensor contents: one repeated field per group of datatypes.
+
+Implements `InferTensorContents` of the Open Inference Protocol's gRPC API. A packed field of
+floats or booleans is the tensor's own bytes behind a tag and a length, so these cross without
+a Python object per number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.errors import BadModelOutput, InvalidInput, shorten
+from headrace.protocol.datatypes import DATATYPES, Datatype
+from headrace.protocol.open_inference.rest_data import label
+from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
+
+_LENGTH_DELIMITED = 2
+
+
+class _Field(NamedTuple):
+    """Where a datatype travels; `wide` is the numpy type that holds every value of the field."""
+
+    name: str
+    number: int
+    wide: str = ""
+
+    @property
+    def tag(self) -> bytes:
+        return bytes([self.number << 3 | _LENGTH_DELIMITED])
+
+
+_INT = _Field("int_contents", 2, "<i4")
+_UINT = _Field("uint_contents", 4, "<u4")
+FIELDS = {
+    "BOOL": _Field("bool_contents", 1, "|b1"),
+    "INT8": _INT,
+    "INT16": _INT,
+    "INT32": _INT,
+    "INT64": _Field("int64_contents", 3, "<i8"),
+    "UINT8": _UINT,
+    "UINT16": _UINT,
+    "UINT32": _UINT,
+    "UINT64": _Field("uint64_contents", 5, "<u8"),
+    "FP32": _Field("fp32_contents", 6, "<f4"),
+    "FP64": _Field("fp64_contents", 7, "<f8"),
+    "BYTES": _Field("bytes_contents", 8),
+}
+_SAME_BYTES = ("BOOL", "FP32", "FP64")
+
+
+def has_typed_form(tensor: Tensor) -> bool:
+    """Whether typed contents can carry a tensor; FP16 and BF16 are raw only."""
+    return tensor.datatype in FIELDS
+
+
+def read_contents(
+    contents: Any, kind: Datatype, shape: Sequence[int], count: int, name: str
+) -> Buffer:
+    """The raw bytes of the tensor that `contents` holds in the field of its datatype.
+
+    Raises:
+        InvalidInput: another field is set, the number of elements is not `count`, or one does
+            not fit the datatype.
+    """
+    where = label(name)
+    present = contents.ListFields()
+    if not present and not count:
+        return b""
+    if not present:
+        raise InvalidInput(f"{where}: data is missing")
+    field = FIELDS.get(kind.name)
+    if field is None:
+        raise InvalidInput(
+            f"{where}: {kind.name} has no typed contents, send it as raw_input_contents"
+        )
+    names = [descriptor.name for descriptor, _ in present]
+    if names != [field.name]:
+        raise InvalidInput(
+            f"{where}: {kind.name} travels in {field.name}, got {' and '.join(names)}"
+        )
+    values = present[0][1]
+    if len(values) != count:
+        raise InvalidInput(
+            f"{where}: shape {list(shape)} needs {count} elements, data has {len(values)}"
+        )
+    if kind.name == "BYTES":
+        return pack_bytes(values)
+    if kind.name in _SAME_BYTES:
+        packed = _packed_bytes(contents, field, count * kind.itemsize)
+        if packed is not None:
+            return packed
+    return _narrow(np.fromiter(values, field.wide, count), kind, where)
+
+
+def write_contents(tensor: Tensor, contents: Any) -> None:
+    """Set the field of `contents` that belongs to a tensor's datatype.
+
+    Raises:
+        BadModelOutput: the data of a BYTES tensor is cut short.
+    """
+    kind = DATATYPES[tensor.datatype]
+    field = FIELDS[tensor.datatype]
+    if tensor.datatype == "BYTES":
+        getattr(contents, field.name).extend(_elements(tensor))
+        return
+    if tensor.datatype not in _SAME_BYTES:
+        getattr(contents, field.name).extend(np.frombuffer(tensor.data, kind.numpy).tolist())
+        return
+    data = tensor.data
+    if tensor.datatype == "BOOL":
+        data = (np.frombuffer(data, np.uint8) != 0).view(np.uint8).data
+    if tensor.nbytes:
+        contents.MergeFromString(b"".join([field.tag, _varint(tensor.nbytes), data]))
+
+
+def _packed_bytes(contents: Any, field: _Field, size: int) -> memoryview | None:
+    """The elements as they stand in the message; None when it holds more than the one field."""
+    encoded = contents.SerializeToString()
+    head = field.tag + _varint(size)
+    if len(encoded) != len(head) + size or not encoded.startswith(head):
+        return None
+    return memoryview(encoded)[len(head) :]
+
+
+def _narrow(values: np.ndarray[Any, Any], kind: Datatype, where: str) -> Buffer:
+    if kind.low is not None and kind.high is not None:
+        outside = (values < kind.low) | (values > kind.high)
+        if outside.any():
+            raise InvalidInput(
+                f"{where}: element {int(outside.argmax())} does not fit {kind.name}, expected a "
+                f"whole number from {kind.low} to {kind.high}"
+            )
+    return values.astype(kind.numpy, copy=False).view(np.uint8).data
+
+
+def _elements(tensor: Tensor) -> list[bytes]:
+    try:
+        return unpack_bytes(tensor.data, prod(tensor.shape), f"output '{shorten(tensor.name)}'")
+    except InvalidInput as error:
+        raise BadModelOutput(error.message) from None
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes lengths: seven bits a byte, the lowest first."""
+    parts = []
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])

@@ -1,0 +1,135 @@
+"""Inference requests and answers as messages, with typed or raw contents.
+
+Implements `ModelInfer` of the Open Inference Protocol's gRPC API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import isfinite
+from typing import Any, NamedTuple
+
+from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
+from headrace.protocol.datatypes import datatype, element_count
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_contents import (
+    has_typed_form,
+    read_contents,
+    write_contents,
+)
+from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
+from headrace.protocol.open_inference.rest_binary import check_raw
+from headrace.protocol.open_inference.rest_data import label
+from headrace.protocol.open_inference.rest_json import MAX_ID_LENGTH
+from headrace.protocol.tensor import Parameters, Tensor
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class GrpcRequest(NamedTuple):
+    """A decoded request, and whether its tensors came as raw contents."""
+
+    request: InferenceRequest
+    raw: bool
+
+
+def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
+    """Decode a `ModelInferRequest`.
+
+    Raises:
+        InvalidInput: the message breaks the protocol; names the input.
+    """
+    if not message.inputs:
+        raise InvalidInput("inputs is empty, expected at least one tensor")
+    contents = list(message.raw_input_contents)
+    if contents and len(contents) != len(message.inputs):
+        raise InvalidInput(
+            f"raw_input_contents holds {len(contents)} tensors, expected one for each of "
+            f"{len(message.inputs)} inputs"
+        )
+    if contents:
+        inputs = [_raw(item, data) for item, data in zip(message.inputs, contents, strict=True)]
+    else:
+        inputs = [_typed(item) for item in message.inputs]
+    _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
+    outputs = [output.name for output in message.outputs]
+    _refuse_duplicates(outputs, "outputs")
+    parameters = _parameters(message, "request")
+    request = InferenceRequest(inputs, parameters, outputs or None, _checked_id(message.id))
+    return GrpcRequest(request, bool(contents))
+
+
+def encode_response(
+    response: InferenceResponse, *, model_name: str, model_version: str | None, id: str, raw: bool
+) -> pb.ModelInferResponse:
+    """Encode an answer; the outputs are raw when asked for, or when one has no typed form.
+
+    Raises:
+        BadModelOutput: a message cannot carry a name, a parameter or an output.
+    """
+    message = pb.ModelInferResponse(model_name=model_name, model_version=model_version or "", id=id)
+    raw = raw or not all(has_typed_form(tensor) for tensor in response.outputs)
+    try:
+        write_parameters(response.parameters, message.parameters)
+        for tensor in response.outputs:
+            output = message.outputs.add(
+                name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
+            )
+            write_parameters(tensor.parameters, output.parameters)
+            if raw:
+                message.raw_output_contents.append(bytes(tensor.data))
+            else:
+                write_contents(tensor, output.contents)
+    except (TypeError, ValueError):
+        raise BadModelOutput(
+            "the model's answer has a name or parameter that a message cannot carry"
+        ) from None
+    return message
+
+
+def _raw(item: Any, data: bytes) -> Tensor:
+    where = label(item.name)
+    if item.HasField("contents") and item.contents.ListFields():
+        raise InvalidInput(f"{where}: expected either contents or raw_input_contents, got both")
+    tensor = Tensor(item.name, item.datatype, list(item.shape), data, _parameters(item, where))
+    check_raw(tensor, where)
+    return tensor
+
+
+def _typed(item: Any) -> Tensor:
+    where = label(item.name)
+    kind = datatype(item.datatype, where)
+    shape = list(item.shape)
+    count = element_count(shape, where)
+    if kind.name == "BYTES" and count != 1:
+        texts = item.contents.bytes_contents
+        if len(texts) == 1 and shape == [len(texts[0])]:
+            # Clients of MLServer that send one text give its length so.
+            shape, count = [1], 1
+    data = read_contents(item.contents, kind, shape, count, item.name)
+    return Tensor(item.name, kind.name, shape, data, _parameters(item, where))
+
+
+def _parameters(message: Any, where: str) -> Parameters | None:
+    """Those of a request or an input; no NaN, no infinity: no other protocol has them."""
+    parameters = read_parameters(message.parameters)
+    for key, value in (parameters or {}).items():
+        if isinstance(value, float) and not isfinite(value):
+            raise InvalidInput(f"{where}: parameter '{shorten(key)}' must be a finite number")
+    return parameters
+
+
+def _refuse_duplicates(names: list[str], where: str) -> None:
+    if len(set(names)) != len(names):
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        raise InvalidInput(f"{where} names {listing(twice)} more than once")
+
+
+def _checked_id(id: str) -> str:
+    if len(id) > MAX_ID_LENGTH:
+        raise InvalidInput(f"id has {len(id)} characters, at most {MAX_ID_LENGTH} allowed")
+    if _CONTROL.search(id):
+        raise InvalidInput("id has control characters")
+    return id

@@ -1,0 +1,429 @@
+"""The `data` member of a JSON tensor: JSON array to raw bytes, and raw bytes to JSON values.
+
+Small arrays are decoded by a typed decoder and packed; large ones never become Python
+objects, one per number, unless they hold something only the slow way can judge.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain
+from math import nan, prod
+from typing import Annotated, Any, Literal, NoReturn, cast
+
+import msgspec
+import numpy as np
+import simdjson
+
+from headrace.errors import BadModelOutput, InvalidInput, shorten
+from headrace.protocol.datatypes import DATATYPES, Datatype
+from headrace.protocol.open_inference.json_faults import fault_of
+from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
+
+# Below this many characters the typed decoder wins over setting up the large path.
+LARGE = 16_384
+
+# Up to this many characters one parser serves all; beyond, each text gets its own.
+_KEPT = 2**20
+_PARSER = simdjson.Parser()
+
+# Up to here a double stands for one whole number only.
+_EXACT = 2**53 - 1
+
+_LONE_TEXT = msgspec.json.Decoder(
+    str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=1)]
+)
+
+_WHITESPACE = b" \t\r\n"
+_OPEN = ord("[")
+_SPACE = ord(" ")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
+_NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
+_HOLLOW = re.compile(rb"\[[ \t\r\n]*\]")
+
+
+def label(name: str) -> str:
+    """Name an input in an error message."""
+    return f"input '{shorten(name)}'"
+
+
+def pack_json(
+    raw: bytes | msgspec.Raw, kind: Datatype, shape: Sequence[int], count: int, name: str
+) -> Buffer:
+    """Turn the JSON array of a tensor, flat or nested as `shape`, into its raw bytes.
+
+    Lossless: a number that `kind` cannot hold is refused, `null` in a float tensor is NaN,
+    a whole number written `1.0` is an integer. `raw` is one JSON value whose syntax has been
+    checked, `count` the number of elements in `shape`.
+
+    Raises:
+        InvalidInput: the array does not fit shape or datatype; the message names the input.
+    """
+    text = bytes(raw)
+    if text[0] != _OPEN:
+        if shape or text.startswith((b"{", b"null")):
+            raise InvalidInput(f"{label(name)}: data must be an array")
+        text = b"[" + text + b"]"
+    form = _FORMS.get(kind.name)
+    if form is None:
+        raise InvalidInput(
+            f"{label(name)}: {kind.name} has no JSON form, send it as binary tensor data"
+        )
+    if not count:
+        return _pack_empty(text, shape, name)
+    if len(text) >= LARGE and form.by_buffer:
+        packed = _pack_large(text, kind, shape, count, name)
+        if packed is not None:
+            return packed
+    # Only an array of arrays, or one with space after its bracket, needs its depth counted.
+    depth = 1 if text[1] > _SPACE and text[1] != _OPEN else _depth(text, shape, name)
+    if depth > 1 and len(text) >= LARGE and kind.itemsize:
+        text, depth = _unnest(text, kind, shape, name), 1
+    try:
+        values = form.decode[depth](text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        values = _decode_again(text, kind, depth, name, error)
+    if depth > 1:
+        values = _flatten(values, shape, name)
+    if len(values) != count:
+        _refuse_count(len(values), shape, count, name)
+    return form.pack(values, kind, name)
+
+
+def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Buffer | None:
+    """Pack one text whose length is what `shape` gives, or which is one element but in no array.
+
+    MLServer takes such `data`, and its documentation asks so. None for any other.
+    """
+    try:
+        data = _LONE_TEXT.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    text = data if isinstance(data, str) else data[0]
+    encoded = text.encode()
+    if list(shape) in ([len(text)], [len(encoded)]) or (text is data and prod(shape) == 1):
+        return pack_bytes([encoded])
+    return None
+
+
+def json_values(tensor: Tensor) -> Any:
+    """The elements of an output tensor, flat and row-major, as orjson serialises them.
+
+    NaN and infinities become `null` there, so the answer is always valid JSON; a client that
+    needs them exactly asks for binary tensor data. FP16 and BF16 widen to plain numbers.
+
+    Raises:
+        BadModelOutput: an element of a BYTES tensor is not UTF-8, or the data is cut short.
+    """
+    kind = DATATYPES[tensor.datatype]
+    if not kind.itemsize:
+        return _strings(tensor)
+    if kind.name == "BF16":
+        return (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4")
+    # FP32 stays with numpy at every size: its shortest form is 0.1, not 0.10000000149.
+    if tensor.nbytes <= 512 and kind.code not in "ef":
+        return struct.unpack(f"<{tensor.nbytes // kind.itemsize}{kind.code}", tensor.data)
+    array = np.frombuffer(tensor.data, kind.numpy)
+    return array if array.flags.aligned else array.copy()
+
+
+def _strings(tensor: Tensor) -> list[str]:
+    where = f"output '{shorten(tensor.name)}'"
+    count = 1
+    for dim in tensor.shape:
+        count *= dim
+    try:
+        elements = unpack_bytes(tensor.data, count, where)
+    except InvalidInput as error:
+        raise BadModelOutput(error.message) from None
+    try:
+        return [element.decode() for element in elements]
+    except UnicodeDecodeError:
+        raise BadModelOutput(
+            f"{where}: not all BYTES elements are UTF-8 text, so JSON cannot carry them; request "
+            "this output with the parameter binary_data: true"
+        ) from None
+
+
+class _Decoders(dict[int, Callable[[bytes], Any]]):
+    """Typed decoders of one element type by nesting depth, made when first needed."""
+
+    def __init__(self, element: Any) -> None:
+        self.element = element
+
+    def nested(self, depth: int) -> Any:
+        """The type of lists of this depth."""
+        form = self.element
+        for _ in range(depth):
+            form = list.__class_getitem__(form)
+        return form
+
+    def __missing__(self, depth: int) -> Callable[[bytes], Any]:
+        self[depth] = msgspec.json.Decoder(self.nested(depth)).decode
+        return self[depth]
+
+
+def _depth(text: bytes, shape: Sequence[int], name: str) -> int:
+    """How deep the first element lies: 1, or the rank of `shape`."""
+    if len(shape) < 2:
+        return 1
+    head = len(text) - len(text.lstrip(b"[" + _WHITESPACE))
+    depth = text.count(b"[", 0, head)
+    if depth not in (1, len(shape)):
+        _refuse_nesting(shape, name)
+    return depth
+
+
+def _unnest(text: bytes, kind: Datatype, shape: Sequence[int], name: str) -> bytes:
+    """Check the nesting of a large array by its brackets and drop them: no list per row."""
+    if b'"' in text:
+        raise InvalidInput(
+            f"{label(name)}: data must hold {_wanted(kind)} for {kind.name} in every place, "
+            "got a string"
+        )
+    if _HOLLOW.search(text) or not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
+        _refuse_nesting(shape, name)
+    return b"[" + text.translate(None, b"[]") + b"]"
+
+
+def _decode_again(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> Any:
+    """Decode integers of which some are written as `1.0`; explain any other mistake."""
+    if kind.is_integer:
+        try:
+            return _INTEGERS_OR_FLOATS[depth](text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as second:
+            error = second
+    raise _mistake(text, kind, depth, name, error)
+
+
+def _flatten(values: list[Any], shape: Sequence[int], name: str) -> list[Any]:
+    if len(values) != shape[0]:
+        _refuse_nesting(shape, name)
+    for dim in shape[1:]:
+        for row in values:
+            if len(row) != dim:
+                _refuse_nesting(shape, name)
+        values = values[0] if len(values) == 1 else list(chain.from_iterable(values))
+    return values
+
+
+@lru_cache(maxsize=256)
+def _packer(code: str, count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{code}").pack
+
+
+def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
+    pack = _packer(kind.code, len(values))
+    try:
+        try:
+            return pack(*values)
+        except struct.error:
+            return pack(*[nan if value is None else value for value in values])
+    except OverflowError:
+        high = float(np.finfo(np.float32).max)
+        index = next(i for i, v in enumerate(values) if v is not None and abs(v) > high)
+        _refuse_range(index, kind, name)
+
+
+def _pack_integers(values: list[Any], kind: Datatype, name: str) -> bytes:
+    pack = _packer(kind.code, len(values))
+    try:
+        return pack(*values)
+    except struct.error:
+        return pack(*_whole(values, kind, name))
+
+
+def _whole(values: list[Any], kind: Datatype, name: str) -> list[int]:
+    assert kind.low is not None
+    assert kind.high is not None
+    numbers = []
+    for index, value in enumerate(values):
+        if isinstance(value, float) and not (value.is_integer() and abs(value) <= _EXACT):
+            _refuse_range(index, kind, name)
+        if not kind.low <= value <= kind.high:
+            _refuse_range(index, kind, name)
+        numbers.append(int(value))
+    return numbers
+
+
+def _pack_booleans(values: list[Any], kind: Datatype, name: str) -> bytes:
+    try:
+        packed = bytes(values)
+    except ValueError:
+        packed = b"\2"
+    if packed.translate(None, b"\0\1"):
+        index = next(i for i, value in enumerate(values) if value not in (0, 1))
+        raise InvalidInput(f"{label(name)}: element {index} must be true, false, 0 or 1 for BOOL")
+    return packed
+
+
+def _pack_strings(values: list[Any], kind: Datatype, name: str) -> bytes:
+    return pack_bytes([value.encode() for value in values])
+
+
+class _Form:
+    """How one datatype is read from JSON; `by_buffer` where large data need no objects."""
+
+    __slots__ = ("by_buffer", "decode", "pack")
+
+    def __init__(
+        self,
+        decode: _Decoders,
+        pack: Callable[[list[Any], Datatype, str], bytes],
+        by_buffer: bool,
+    ) -> None:
+        self.decode = decode
+        self.pack = pack
+        self.by_buffer = by_buffer
+
+
+_INTEGERS_OR_FLOATS = _Decoders(int | float)
+_INTEGER_FORM = _Form(_Decoders(int), _pack_integers, True)
+_FLOAT_FORM = _Form(_Decoders(float | None), _pack_floats, True)
+
+# FP16 and BF16 travel as binary only.
+_FORMS = {row.name: _INTEGER_FORM for row in DATATYPES.values() if row.is_integer}
+_FORMS.update(
+    FP32=_FLOAT_FORM,
+    FP64=_FLOAT_FORM,
+    BOOL=_Form(_Decoders(bool | int), _pack_booleans, False),
+    BYTES=_Form(_Decoders(str), _pack_strings, False),
+)
+
+
+def _pack_empty(text: bytes, shape: Sequence[int], name: str) -> bytes:
+    """A zero-element tensor: `[]`, or empty arrays nested exactly as the shape says."""
+    bare = text.translate(None, _WHITESPACE)
+    if bare != b"[]" and not _is_skeleton(bare, shape):
+        raise InvalidInput(
+            f"{label(name)}: shape {list(shape)} has no elements, so data must be an empty array"
+        )
+    return b""
+
+
+def _pack_large(
+    text: bytes, kind: Datatype, shape: Sequence[int], count: int, name: str
+) -> Buffer | None:
+    """Pack without a Python object per number; None where only the slow way can judge."""
+    values, nulls = _numbers(text, kind)
+    if values is None:
+        return None
+    if values.size != count:
+        _refuse_count(values.size, shape, count, name)
+    flat = text.count(b"[") == 1
+    if not flat and not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
+        _refuse_nesting(shape, name)
+    if nulls:
+        # Every element but the first follows exactly one comma that separates elements or rows.
+        marks = np.frombuffer(text.translate(None, _NOT_COMMA_OR_NULL), np.uint8)
+        found = np.flatnonzero(marks == ord("n"))
+        values[found - np.arange(len(found))] = nan
+    if kind.low is not None and kind.high is not None:
+        if int(values.min()) < kind.low or int(values.max()) > kind.high:
+            outside = (values < kind.low) | (values > kind.high)
+            _refuse_range(int(outside.argmax()), kind, name)
+        packed = values.astype(kind.numpy, copy=False)
+    else:
+        with np.errstate(over="ignore"):
+            packed = values.astype(kind.numpy, copy=False)
+        infinite = np.isinf(packed) if kind.itemsize < 8 else None
+        if infinite is not None and infinite.any():
+            _refuse_range(int(infinite.argmax()), kind, name)
+    return packed.view(np.uint8).data
+
+
+def _numbers(text: bytes, kind: Datatype) -> tuple[np.ndarray[Any, Any] | None, bool]:
+    """All numbers of `text` in order, whatever their nesting, and whether some were null."""
+    if not kind.is_integer:
+        values = _parse(text, "d")
+        if values is not None or b"null" not in text:
+            return values, False
+        return _parse(text.replace(b"null", b"   0"), "d"), True
+    values = _parse(text, "u" if kind.name == "UINT64" else "i")
+    if values is None:
+        values = _parse(text, "d")
+        if values is None or not bool(((values % 1 == 0) & (np.abs(values) <= _EXACT)).all()):
+            return None, False
+    return values, False
+
+
+_PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
+
+
+def _parse(text: bytes, form: Literal["d", "i", "u"]) -> np.ndarray[Any, Any] | None:
+    # A parser keeps memory many times the size of the largest text it ever saw.
+    parser = _PARSER if len(text) <= _KEPT else simdjson.Parser()
+    try:
+        buffer = cast(simdjson.Array, parser.parse(text)).as_buffer(of_type=form)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    return np.frombuffer(buffer, _PARSED[form])
+
+
+def _is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
+    """Whether `bare`, an array stripped to brackets and commas, is nested exactly as `shape`.
+
+    With the element count known to be right this proves every length at every level.
+    """
+    # An empty array hides the dimensions below it.
+    dims = shape[: shape.index(0) + 1] if 0 in shape else shape
+    length = 0
+    for dim in reversed(dims):
+        length = 2 + dim * length + max(dim - 1, 0)
+    if len(bare) != length:
+        return False
+    row = b""
+    for dim in reversed(dims):
+        row = b"[" + b",".join([row] * dim) + b"]"
+    return bare == row
+
+
+def _mistake(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> InvalidInput:
+    where = label(name)
+    if not isinstance(error, msgspec.ValidationError):
+        # The syntax is known to be good, so only the text of a string can be at fault.
+        return InvalidInput(f"{where}: data holds a string that is not valid Unicode text")
+    form = _INTEGERS_OR_FLOATS if kind.is_integer else _FORMS[kind.name].decode
+    fault = fault_of(text, form.nested(depth))
+    if fault is None:
+        return InvalidInput(f"{where}: data must hold {_wanted(kind)} for {kind.name} everywhere")
+    at = f"data{fault.path}"
+    if not fault.got:
+        return InvalidInput(f"{where}: {at} is out of range for {kind.name}{_limits(kind)}")
+    wanted = "an array" if fault.expected == "array" else f"{_wanted(kind)} for {kind.name}"
+    got = fault.got if fault.got == "null" else f"{_article(fault.got)} {fault.got}"
+    return InvalidInput(f"{where}: {at} must be {wanted}, got {got}")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeio" else "a"
+
+
+def _wanted(kind: Datatype) -> str:
+    if kind.is_integer:
+        return "a whole number"
+    return {"BOOL": "true or false", "BYTES": "a string"}.get(kind.name, "a number")
+
+
+def _limits(kind: Datatype) -> str:
+    if kind.is_integer:
+        return f", expected a whole number from {kind.low} to {kind.high}"
+    if not kind.is_float:
+        return ""
+    high = float(np.finfo(np.dtype(kind.numpy)).max)
+    return f", expected a number from {-high:.8g} to {high:.8g}"
+
+
+def _refuse_range(index: int, kind: Datatype, name: str) -> NoReturn:
+    raise InvalidInput(f"{label(name)}: element {index} does not fit {kind.name}{_limits(kind)}")
+
+
+def _refuse_count(got: int, shape: Sequence[int], count: int, name: str) -> NoReturn:
+    raise InvalidInput(f"{label(name)}: shape {list(shape)} needs {count} elements, data has {got}")
+
+
+def _refuse_nesting(shape: Sequence[int], name: str) -> NoReturn:
+    raise InvalidInput(f"{label(name)}: data must be flat or nested exactly as shape {list(shape)}")

@@ -1,0 +1,254 @@
+"""Inference requests and answers over REST: JSON bodies, with or without binary tensor data.
+
+Implements "Inference" of the Open Inference Protocol's REST API and, with `rest_binary`, the
+binary tensor data extension.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Container
+from typing import Any, NoReturn
+
+import msgspec
+import orjson
+
+from headrace.errors import BadModelOutput, InvalidInput, listing
+from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.open_inference.json_faults import refusal
+from headrace.protocol.open_inference.rest_binary import (
+    NO_OUTPUTS,
+    RawTensors,
+    RestRequest,
+    check_raw,
+    choose_binary,
+    flag,
+)
+from headrace.protocol.open_inference.rest_data import json_values, label, pack_json, pack_lone_text
+from headrace.protocol.reserved_parameters import TRANSPORT
+from headrace.protocol.tensor import Parameters, Tensor
+
+MAX_ID_LENGTH = 256
+MAX_DEPTH = 64
+
+_ABSENT = msgspec.Raw(b"")
+
+
+class _Input(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = _ABSENT
+    parameters: dict[str, Any] | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+def decode_request(body: bytes, header_length: int | None = None) -> RestRequest:
+    """Decode the body of an infer request.
+
+    `header_length` is the value of `Inference-Header-Content-Length`: that many bytes are JSON
+    and the rest are the raw tensors of the inputs that state a `binary_data_size`, in order;
+    None means that the whole body is JSON.
+
+    Raises:
+        InvalidInput: the body breaks the protocol; the message names the JSON path or input.
+    """
+    raw = None
+    if header_length is None:
+        envelope = _envelope(body)
+    else:
+        if not 0 <= header_length <= len(body):
+            raise InvalidInput(
+                f"Inference-Header-Content-Length must be from 0 to the {len(body)} bytes of "
+                "the body"
+            )
+        view = memoryview(body)
+        envelope = _envelope(view[:header_length])
+        raw = RawTensors(view[header_length:])
+    inputs = [_tensor(item, raw) for item in envelope.inputs]
+    if raw is not None:
+        raw.finish()
+    if len(inputs) > 1 and len({tensor.name for tensor in inputs}) != len(inputs):
+        _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
+    request = InferenceRequest(inputs, None, None, _checked_id(envelope.id) if envelope.id else "")
+    parameters = envelope.parameters
+    if not parameters and not envelope.outputs:
+        return RestRequest(request)
+    default = False
+    if parameters:
+        request.parameters = _visible(parameters, "request")
+        default = flag(parameters, "binary_data_output", "request", default=False)
+    if envelope.outputs:
+        request.outputs = _output_names(envelope.outputs)
+    return RestRequest(request, choose_binary(default, _overrides(envelope.outputs or [])))
+
+
+def encode_response(
+    response: InferenceResponse,
+    *,
+    model_name: str,
+    model_version: str | None,
+    id: str,
+    binary_outputs: Container[str] = NO_OUTPUTS,
+) -> tuple[bytes, int | None]:
+    """Encode an answer, and say how many bytes of it are JSON when raw tensors follow.
+
+    JSON data is flat and row-major, NaN and infinities are `null`; outputs named by
+    `binary_outputs` follow the JSON as raw bytes, exactly. The length is None when none does.
+
+    Raises:
+        BadModelOutput: an output or a parameter has no JSON form.
+    """
+    raw: list[Any] = []
+    outputs = []
+    for tensor in response.outputs:
+        item: dict[str, Any] = {
+            "name": tensor.name,
+            "shape": tensor.shape,
+            "datatype": tensor.datatype,
+        }
+        if tensor.parameters:
+            item["parameters"] = tensor.parameters
+        if binary_outputs and tensor.name in binary_outputs:
+            item["parameters"] = {**(tensor.parameters or {}), "binary_data_size": tensor.nbytes}
+            raw.append(tensor.data)
+        else:
+            item["data"] = json_values(tensor)
+        outputs.append(item)
+    answer: dict[str, Any] = {"model_name": model_name}
+    if model_version is not None:
+        answer["model_version"] = model_version
+    answer["id"] = id
+    if response.parameters:
+        answer["parameters"] = response.parameters
+    answer["outputs"] = outputs
+    try:
+        head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        raise BadModelOutput(
+            "the model's answer has a name or parameter that JSON cannot carry"
+        ) from None
+    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+
+
+def _envelope(text: bytes | memoryview) -> _Body:
+    if not text:
+        raise InvalidInput("the request body is empty, expected a JSON object with inputs")
+    try:
+        envelope = _decode_body(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput(refusal(text, _Body, "the request body")) from None
+    if not envelope.inputs:
+        raise InvalidInput("inputs is empty, expected at least one tensor")
+    return envelope
+
+
+def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
+    name = item.name
+    shape = item.shape
+    kind = DATATYPES.get(item.datatype) or datatype(item.datatype, label(name))
+    parameters = item.parameters
+    if parameters:
+        if "binary_data_size" in parameters:
+            return _binary_tensor(item, raw)
+        parameters = _visible(parameters, label(name))
+    # First of all, since the product of very many dimensions takes minutes.
+    if len(shape) > MAX_RANK:
+        element_count(shape, label(name))
+    count = 1
+    for dim in shape:
+        count *= dim
+        if dim < 0 or dim > MAX_DIM:
+            element_count(shape, label(name))
+    if item.data is _ABSENT:
+        raise InvalidInput(f"{label(name)}: data is missing")
+    try:
+        data = pack_json(item.data, kind, shape, count, name)
+    except InvalidInput:
+        text = None if kind.itemsize else pack_lone_text(item.data, shape)
+        if text is None:
+            raise
+        shape, data = [1], text
+    return Tensor(name, kind.name, shape, data, parameters or None)
+
+
+def _binary_tensor(item: _Input, raw: RawTensors | None) -> Tensor:
+    where = label(item.name)
+    parameters = item.parameters or {}
+    if raw is None:
+        raise InvalidInput(
+            f"{where}: binary_data_size needs the header Inference-Header-Content-Length"
+        )
+    if item.data is not _ABSENT:
+        raise InvalidInput(f"{where}: expected either data or binary_data_size, got both")
+    data = raw.take(parameters["binary_data_size"], where)
+    tensor = Tensor(item.name, item.datatype, item.shape, data, _visible(parameters, where))
+    check_raw(tensor, where)
+    return tensor
+
+
+def _refuse_duplicates(names: list[str], where: str) -> NoReturn:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    raise InvalidInput(f"{where} names {listing(twice)} more than once")
+
+
+def _output_names(outputs: list[_Output]) -> list[str]:
+    names = [output.name for output in outputs]
+    if len(set(names)) != len(names):
+        _refuse_duplicates(names, "outputs")
+    return names
+
+
+def _overrides(outputs: list[_Output]) -> dict[str, bool]:
+    return {
+        output.name: flag(output.parameters, "binary_data", f"outputs[{position}]", default=False)
+        for position, output in enumerate(outputs)
+        if output.parameters and "binary_data" in output.parameters
+    }
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _checked_id(id: str) -> str:
+    if len(id) > MAX_ID_LENGTH:
+        raise InvalidInput(f"id has {len(id)} characters, at most {MAX_ID_LENGTH} allowed")
+    if _CONTROL.search(id):
+        raise InvalidInput("id has control characters")
+    return id
+
+
+def _visible(parameters: Parameters, where: str) -> Parameters | None:
+    """The parameters a model may see; None when there are none."""
+    level: list[Any] = [parameters]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for value in level
+            for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            break
+    else:
+        raise InvalidInput(f"{where}: parameters are nested more than {MAX_DEPTH} deep")
+    content_type = parameters.get("content_type")
+    if content_type is not None and not isinstance(content_type, str):
+        raise InvalidInput(f"{where}: parameter content_type must be a string")
+    return {k: v for k, v in parameters.items() if k not in TRANSPORT} or None

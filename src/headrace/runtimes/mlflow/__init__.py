@@ -1,0 +1,1 @@
+"""MLflow models: natively where their flavor allows, through pyfunc otherwise."""

@@ -1,0 +1,211 @@
+"""MLflow models: natively where their flavor allows, all others through pyfunc."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from headrace.codecs import decode_request, encode_response
+from headrace.codecs.array import array_of
+from headrace.codecs.frame import frame_of
+from headrace.codecs.registry import chosen
+from headrace.errors import HeadraceError, Unimplemented
+from headrace.model import Model, declared
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.mlflow.signature import SCORING, Signature
+from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.tensor import Tensor
+from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
+from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
+from headrace.runtimes.mlflow.scoring_payload import Payload
+
+logger = logging.getLogger("headrace.worker")
+
+
+class MLflowRuntime(Model):
+    """Serve a local MLflow model folder, with the answers of `mlflow.pyfunc`.
+
+    The signature decides what the model gets: a DataFrame, an array or a dict of arrays. A
+    model without one gets what the request's content type says. A request whose content
+    type is `mlflow` holds a body of MLflow's scoring protocol.
+    """
+
+    platform = "mlflow"
+    decodes_scoring = True
+
+    def load(self) -> None:
+        folder = MLflowFolder(self.settings)
+        raw = folder.signature()
+        self._raw_signature = raw
+        self._signature = Signature.parse(raw) if raw else None
+        folder.add_code()
+        schema = self._predict_stream = None
+        native = native_flavors.load(folder)
+        if native is not None:
+            self._predict = native.predict
+        else:
+            config = self.settings.extra.get("model_config")
+            self._predict, self._predict_stream, schema = pyfunc.load(folder, config)
+        self._columns = _columns(self._signature)
+        specs = self._signature.inputs if self._signature else []
+        self._times = {spec.name: "datetime" for spec in specs if spec.type == "datetime"}
+        self._mixed = {spec.name for spec in specs if spec.mixed}
+        schemas = _schemas(raw)
+        self._fixed_width = {
+            name
+            for name, row in schemas.items()
+            if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
+        }
+        self._payload = Payload(self._signature, schemas, schema, self._typed)
+        # Instances of the class differ: only the native flavors promise independent rows.
+        self.row_independent = native is not None and native.row_independent
+        if self.row_independent:
+            self.row_independent = self._holds_promise(folder)
+
+    def _holds_promise(self, folder: MLflowFolder) -> bool:
+        """Whether the input example shows what the flavor promises; where none is, it counts."""
+        example = input_example.request_of(folder)
+        if example is None:
+            return True
+        try:
+            value, params = self._payload.decode(example)
+        except HeadraceError as error:
+            logger.warning("the input example saved with the model: %s", error.message)
+            return True
+        if input_example.rows_are_independent(self._predict, value, params):
+            return True
+        logger.warning(
+            "model '%s' answers rows of its input example differently together than alone; "
+            "its requests are not merged into batches",
+            self.settings.name,
+        )
+        return False
+
+    @property
+    def _can_stream(self) -> bool:
+        """Whether the model was logged with a `predict_stream`."""
+        return self._predict_stream is not None
+
+    def unload(self) -> None:
+        del self._predict, self._predict_stream
+
+    def metadata(self) -> ModelMetadata:
+        signature = self._signature
+        content_type = self.settings.content_type
+        inputs, outputs = declared(self.settings.inputs), declared(self.settings.outputs)
+        if signature is not None and signature.inputs:
+            inputs, content_type = signature.input_metadata(), signature.content_type
+        if signature is not None and signature.outputs:
+            outputs = signature.output_metadata()
+        return ModelMetadata(
+            platform=self.settings.platform or self.platform,
+            inputs=inputs,
+            outputs=outputs,
+            parameters={"content_type": content_type} if content_type else {},
+            row_independent=self.row_independent,
+            signature=self._raw_signature,
+        )
+
+    def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer a request that already conforms to the signature, or a raw scoring body.
+
+        Raises:
+            InvalidInput: a body, column or tensor is not what the signature takes, or a wanted
+                output is none of the model's.
+            BadModelOutput: the model's answer cannot be sent.
+        """
+        return chosen(_encode(self._predict(*self._arguments_of(request))), request.outputs)
+
+    def infer_stream(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
+        """The pieces that the model's `predict_stream` yields; refusals are those of `infer`."""
+        if self._predict_stream is None:
+            raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
+        for piece in self._predict_stream(*self._arguments_of(request)):
+            yield chosen(_encode(piece), request.outputs)
+
+    def _arguments_of(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
+        """What `predict` takes: the value, and the params."""
+        if request.content_type == SCORING:
+            return self._payload.decode(request)
+        return self._value(request), self._params(request.parameters)
+
+    def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The params of the schema; without one MLflow drops whatever was given."""
+        given = {name: v for name, v in (parameters or {}).items() if name not in RESERVED}
+        declared = self._signature is not None and self._signature.params is not None
+        return (given if declared else {}) if given else None
+
+    def _value(self, request: InferenceRequest) -> Any:
+        signature = self._signature
+        if signature is not None and signature.from_type_hint:
+            return _listed(request.inputs)
+        if signature is not None and signature.inputs:
+            return self._typed(request)
+        kind = request.content_type or self.settings.content_type
+        if kind is None and len(request.inputs) > 1:
+            kind = "pd" if importlib.util.find_spec("pandas") else "dict"
+        return decode_request(request, kind)
+
+    def _typed(self, request: InferenceRequest) -> Any:
+        """The value that the signature's kind of schema takes."""
+        signature = self._signature
+        assert signature is not None
+        tensors = request.inputs
+        if signature.is_columns:
+            columns = self._columns
+            if len(tensors) != len(signature.inputs):
+                present = {tensor.name for tensor in tensors}
+                columns = columns[[name in present for name in signature.names]]
+            return frame_of(tensors, self._times, columns)
+        if signature.is_named:
+            return {tensor.name: self._array(tensor) for tensor in tensors}
+        return self._array(tensors[0])
+
+    def _array(self, tensor: Tensor) -> Any:
+        array = array_of(tensor, writable=True)
+        if array.dtype.kind == "O":
+            return array.astype(str) if tensor.name in self._fixed_width else array
+        return array.astype(object) if tensor.name in self._mixed else array
+
+
+def _columns(signature: Signature | None) -> Any:
+    """The names that the DataFrame's columns get: those the model was trained with."""
+    if signature is None or not signature.is_columns:
+        return None
+    import pandas as pd
+
+    if not signature.is_named:
+        return pd.RangeIndex(len(signature.inputs))
+    return pd.Index([spec.name if spec.label is None else spec.label for spec in signature.inputs])
+
+
+def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The types of the inputs as `MLmodel` has them, by their names on the wire."""
+    inputs = (raw or {}).get("inputs") or []
+    rows: list[dict[str, Any]] = json.loads(inputs) if isinstance(inputs, str) else inputs
+    return {
+        f"input-{index}" if row.get("name") is None else str(row["name"]): row
+        for index, row in enumerate(rows)
+    }
+
+
+def _listed(tensors: list[Tensor]) -> Any:
+    """Plain Python values for a model that checks its own type hints."""
+    lists = {tensor.name: array_of(tensor).tolist() for tensor in tensors}
+    return next(iter(lists.values())) if len(lists) == 1 else lists
+
+
+def _encode(answer: Any) -> InferenceResponse:
+    """The answer as MLflow would show it: scalars stay scalars, Series are tables."""
+    if isinstance(answer, (str, bytes)):
+        answer = np.array(answer, dtype=object)
+    elif isinstance(answer, (bool, int, float, np.number, np.bool_)):
+        answer = np.array(answer)
+    elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
+        answer = answer.to_frame()
+    return encode_response(answer)

@@ -1,0 +1,158 @@
+"""MLflow models of flavors that are loaded from their own files, without MLflow.
+
+Importing MLflow takes seconds and its `predict` milliseconds. The answers are those of
+`mlflow.pyfunc.load_model`; what this module does not know is left to that.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pkgutil
+from functools import partial
+from typing import Any, Callable, NamedTuple, Optional
+
+from headrace.errors import InvalidModel
+from headrace.runtimes import artefact, catalog, refusal
+from headrace.runtimes.mlflow import onnx_flavor
+from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
+
+Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
+
+
+class Native(NamedTuple):
+    """How to predict, and whether rows never influence each other."""
+
+    predict: Predict
+    row_independent: bool = True
+
+
+_SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+
+
+def load(folder: MLflowFolder) -> Native | None:
+    """The model loaded without MLflow, or None when pyfunc must load it.
+
+    Raises:
+        InvalidModel: the model's file cannot be read, or deserializing is switched off.
+    """
+    pyfunc = folder.pyfunc
+    if pyfunc.get("config"):
+        return None
+    reader = catalog.mlflow_reader(pyfunc.get("loader_module", ""))
+    if reader is None:
+        return None
+    read: Callable[[MLflowFolder, dict[str, Any]], Native | None] = pkgutil.resolve_name(reader)
+    return read(folder, pyfunc)
+
+
+def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A scikit-learn model, from a pickle, cloudpickle, joblib or skops file."""
+    flavor = folder.flavors.get("sklearn")
+    method = pyfunc.get("predict_fn") or "predict"
+    name = pyfunc.get("model_path") or pyfunc.get("data")
+    form = (flavor or {}).get("serialization_format") or "pickle"
+    known = form in ("pickle", "cloudpickle", "joblib", "skops")
+    if not flavor or not name or method not in _SKLEARN_METHODS or not known:
+        return None
+    artefact.require("sklearn", "sklearn")
+    model = _pickled(folder, name, form, flavor, "the scikit-learn model")
+    if not hasattr(model, method):
+        raise InvalidModel(f"the scikit-learn model has no method '{method}'")
+    predict = getattr(model, method)
+    return Native(lambda value, params: refusal.call(predict, value))
+
+
+def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
+    """A model in a format that may run code."""
+    _check_allowed()
+    path = folder.file(name)
+    if form == "skops":
+        load = partial(artefact.load_skops, path, flavor.get("skops_trusted_types") or [])
+    else:
+        load = partial(artefact.load_pickle, path, form)
+    return artefact.read(what, load)
+
+
+def read_xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A Booster or an estimator of XGBoost."""
+    flavor = folder.flavors.get("xgboost")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    xgboost = artefact.require("xgboost", "xgboost")
+    module, _, name = str(flavor.get("model_class") or "xgboost.core.Booster").rpartition(".")
+    cls = getattr(xgboost, name, None)
+    if module.partition(".")[0] != "xgboost" or cls is None:
+        return None
+    model = cls()
+    path = folder.file(flavor["data"])
+    artefact.read("the XGBoost model", lambda: model.load_model(path))
+    if isinstance(model, xgboost.Booster):
+        accepted = set(inspect.signature(model.predict).parameters)
+        return Native(
+            lambda value, params: model.predict(
+                xgboost.DMatrix(value), validate_features=True, **_only(params, accepted)
+            )
+        )
+    accepted = set(inspect.signature(model.predict).parameters) - {"validate_features"}
+    return Native(
+        lambda value, params: model.predict(
+            value, validate_features=True, **_only(params, accepted)
+        )
+    )
+
+
+def read_lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A Booster of LightGBM, or one of its estimators from a pickle, cloudpickle or skops file."""
+    flavor = folder.flavors.get("lightgbm")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    cls = str(flavor.get("model_class") or "lightgbm.basic.Booster")
+    form = flavor.get("serialization_format") or "cloudpickle"
+    if cls.partition(".")[0] != "lightgbm" or form not in ("pickle", "cloudpickle", "skops"):
+        return None
+    lightgbm = artefact.require("lightgbm", "lightgbm")
+    what = "the LightGBM model"
+    if cls == "lightgbm.basic.Booster":
+        path = folder.file(flavor["data"])
+        model = artefact.read(what, lambda: lightgbm.Booster(model_file=path))
+    else:
+        model = _pickled(folder, flavor["data"], form, flavor, what)
+    return Native(lambda value, params: model.predict(value))
+
+
+def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """A CatBoost model, from any format that CatBoost saves in."""
+    flavor = folder.flavors.get("catboost")
+    name = (flavor or {}).get("model_type")
+    if not flavor or not flavor.get("data") or pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    if name not in ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"):
+        return None
+    model = getattr(artefact.require("catboost", "catboost"), name)()
+    path, form = folder.file(flavor["data"]), flavor.get("save_format") or "cbm"
+    artefact.read("the CatBoost model", lambda: model.load_model(path, form))
+    return Native(lambda value, params: model.predict(value))
+
+
+def read_onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
+    """An ONNX graph, run by ONNX Runtime."""
+    if pyfunc.get("predict_fn", "predict") != "predict":
+        return None
+    graph = onnx_flavor.load(folder)
+    if graph is None:
+        return None
+    predict = graph.predict
+    return Native(lambda value, params: predict(value), graph.row_independent)
+
+
+def _only(params: dict[str, Any] | None, accepted: set[str]) -> dict[str, Any]:
+    """The params that `predict` takes; MLflow drops the others with a warning."""
+    return {name: value for name, value in (params or {}).items() if name in accepted}
+
+
+def _check_allowed() -> None:
+    """Honour MLflow's switches against running code from model files."""
+    for switch in ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"):
+        if os.environ.get(switch, "true").lower() in ("false", "0"):
+            raise InvalidModel(f"the model's file may run code, which {switch} forbids")

@@ -1,0 +1,101 @@
+"""MLflow models of any flavor, through `mlflow.pyfunc`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable, NamedTuple, Optional
+
+from headrace.errors import InvalidInput, InvalidModel, shorten
+from headrace.runtimes import artefact
+from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
+
+Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
+
+# MLflow's refusals of input begin so; their texts quote the data, so only what these
+# patterns match is passed on.
+_REFUSALS = (
+    "Failed to enforce schema",
+    "Failed to enforce model input schema",
+    "Failed to validate",
+    "Invalid parameters found",
+    "Failed to convert",
+    "Invalid input",
+    # A model with a type hint, sent something else than a list.
+    "Expected list, but got",
+    "Expected model input to contain",
+)
+_SAFE = (
+    re.compile(r"Model is missing inputs \[[^\]]*\]"),
+    re.compile(r"Missing required properties: \{[^}]*\}"),
+    re.compile(r"Invalid properties not defined in the schema found: \{[^}]*\}"),
+    re.compile(r"Incompatible input types for column [^.]{1,80}\. Can not safely \w+ \S+ to \w+"),
+    re.compile(r"Expected list, but got \w+"),
+    re.compile(r"dtype of input \S+ does not match expected dtype \S+"),
+    re.compile(r"Shape of input \([^)]*\) does not match expected shape \([^)]*\)"),
+)
+
+
+class Pyfunc(NamedTuple):
+    """How to predict with a model, in pieces where it can, and MLflow's schema of its inputs."""
+
+    predict: Predict
+    predict_stream: Predict | None
+    input_schema: Any
+
+
+def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
+    """Load a model of any flavor.
+
+    Raises:
+        InvalidModel: the folder has no `python_function` flavor, or MLflow cannot load it.
+        MissingDependency: MLflow is not installed.
+    """
+    if not folder.pyfunc:
+        raise InvalidModel("the model has no python_function flavor, so Python cannot load it")
+    pyfunc = artefact.require("mlflow.pyfunc", "mlflow")
+    model = artefact.read(
+        "the MLflow model",
+        lambda: pyfunc.load_model(folder.path, suppress_warnings=True, model_config=config),
+    )
+
+    def predict(value: Any, params: dict[str, Any] | None) -> Any:
+        with _refusals():
+            return model.predict(value) if params is None else model.predict(value, params=params)
+
+    def predict_stream(value: Any, params: dict[str, Any] | None) -> Iterator[Any]:
+        with _refusals():
+            yield from model.predict_stream(value, **({} if params is None else {"params": params}))
+
+    # MLflow writes down whether the class that was logged has a `predict_stream` of its own.
+    streams = predict_stream if folder.pyfunc.get("streamable") else None
+    return Pyfunc(predict, streams, model.metadata.get_input_schema())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise what MLflow refuses as the caller's fault."""
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def refusal(error: Exception) -> InvalidInput | None:
+    """The error for the caller when MLflow refused the input, without the data it quotes."""
+    # By name, because MLflow may not be importable where a native model raised.
+    if "MlflowException" not in [cls.__name__ for cls in type(error).__mro__]:
+        return None
+    text = str(getattr(error, "message", error))
+    found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
+    if found:
+        return InvalidInput(f"the model's signature refuses it: {shorten(found.group(), 200)}")
+    if not text.startswith(_REFUSALS):
+        return None
+    if text.startswith("Invalid parameters"):
+        return InvalidInput("the params do not match the model's signature")
+    return InvalidInput("the input does not match the types of the model's signature")

@@ -1,0 +1,230 @@
+"""Bodies of MLflow's scoring protocol that only the worker can decode.
+
+Source: MLflow's `/invocations`: CSV, Parquet, JSON for models without a signature or with
+nested types, and the LLM forms. Plain typed columns are decoded before they come here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, Callable
+
+import numpy as np
+
+from headrace.codecs import frame
+from headrace.errors import InvalidInput, UnsupportedMedia, shorten
+from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.mlflow.signature import PAYLOAD, Signature
+from headrace.protocol.tensor import Tensor, unpack_bytes
+from headrace.runtimes.mlflow import nested_values, pyfunc
+
+LLM_KEYS = ("messages", "prompt", "input")
+_TEXT_COLUMNS = ("string", "binary", "datetime")
+
+
+class Payload:
+    """Decodes raw bodies for one model.
+
+    `schemas` are the input types as the signature has them; `mlflow_schema` is MLflow's own
+    schema object, there when the model is loaded by pyfunc.
+    """
+
+    def __init__(
+        self,
+        signature: Signature | None,
+        schemas: dict[str, dict[str, Any]],
+        mlflow_schema: Any,
+        typed: Callable[[InferenceRequest], Any],
+    ) -> None:
+        self._signature = signature
+        self._schemas = schemas
+        self._mlflow_schema = mlflow_schema
+        self._typed = typed
+
+    def decode(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
+        """The value for the model's predict, and the params.
+
+        Raises:
+            InvalidInput: the body is not what its media type or the signature says.
+            UnsupportedMedia: the media type is none of CSV, Parquet and JSON.
+        """
+        tensor = next((t for t in request.inputs if t.name == PAYLOAD), None)
+        if tensor is None:
+            raise InvalidInput(f"content type 'mlflow' takes one input named '{PAYLOAD}'")
+        body = unpack_bytes(tensor.data, 1)[0]
+        media = tensor.content_type or "application/json"
+        if media == "text/csv":
+            return self._conformed(self._csv(body)), None
+        if media == "application/vnd.apache.parquet":
+            return self._conformed(_parquet(body)), None
+        if media != "application/json":
+            raise UnsupportedMedia(f"media type '{shorten(media)}' is not one a model takes here")
+        return self._json(body)
+
+    def _json(self, body: bytes) -> tuple[Any, dict[str, Any] | None]:
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput("the body is not valid JSON") from error
+        if not isinstance(data, dict):
+            raise InvalidInput("the body must be a JSON object")
+        if any(key in data for key in LLM_KEYS):
+            return self._llm(data)
+        params = self._params(data.get("params"))
+        if self._signature is not None and self._signature.from_type_hint:
+            if "inputs" not in data:
+                raise InvalidInput("this model takes its data under the key 'inputs'")
+            return data["inputs"], params
+        for key in ("dataframe_split", "dataframe_records"):
+            if key in data:
+                return self._table(key, data[key]), params
+        for key in ("inputs", "instances"):
+            if key in data:
+                return self._tensors(key, data[key]), params
+        raise InvalidInput(
+            "the body must have one of dataframe_split, dataframe_records, inputs, instances"
+        )
+
+    def _llm(self, data: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+        specs = (self._signature.params if self._signature else None) or []
+        names = {spec.name for spec in specs}
+        params = {key: value for key, value in data.items() if key in names}
+        rest = {key: value for key, value in data.items() if key not in names}
+        # MLflow gives an empty dict here, where it gives None for the other forms.
+        return rest, self._params(params) or {}
+
+    def _params(self, params: Any) -> dict[str, Any] | None:
+        if params is not None and not isinstance(params, dict):
+            raise InvalidInput("params must be a JSON object")
+        if self._signature is None or self._signature.params is None:
+            # MLflow drops what no schema declares.
+            return None if params is None else {}
+        return self._signature.conform_params(params)
+
+    def _table(self, key: str, value: Any) -> Any:
+        import pandas as pd
+
+        orient = key[len("dataframe_") :]
+        wanted: Any
+        wanted, word = (dict, "object") if orient == "split" else (list, "list of objects")
+        if not isinstance(value, wanted):
+            raise InvalidInput(f"{key} must be a JSON {word}")
+        if orient == "split" and ("data" not in value or set(value) - {"data", "columns", "index"}):
+            raise InvalidInput(f"{key} must have 'data' and may have 'columns' and 'index'")
+        try:
+            table = pd.DataFrame(**value) if orient == "split" else pd.DataFrame(value)
+        except (ValueError, TypeError, AssertionError) as error:
+            raise InvalidInput(f"{key} is not a table: rows and columns do not agree") from error
+        if self._is_nested():
+            for name in table.columns:
+                self._check(str(name), table[name].tolist())
+            return self._by_mlflow("dataframe_from_parsed_json", value, pandas_orient=orient)
+        return self._conformed(table)
+
+    def _tensors(self, key: str, value: Any) -> Any:
+        if self._is_nested():
+            for name, cell in nested_values.columns(value):
+                self._check(name, cell)
+            return self._by_mlflow("parse_tf_serving_input", {key: value})
+        if self._signature is not None and self._signature.inputs:
+            return self._conformed_arrays(value)
+        if isinstance(value, dict):
+            return {name: _array(cells, _named(key, name)) for name, cells in value.items()}
+        if value and isinstance(value, list) and all(isinstance(row, dict) for row in value):
+            if key == "inputs":
+                return value
+            names = list(dict.fromkeys(name for row in value for name in row))
+            if any(set(row) != set(names) for row in value):
+                raise InvalidInput("instances: every row must have the same names")
+            return {name: _array([row[name] for row in value], _named(key, name)) for name in names}
+        return _array(value, key)
+
+    def _is_nested(self) -> bool:
+        signature = self._signature
+        return signature is not None and signature.is_columns and not signature.is_simple
+
+    def _check(self, name: str, value: Any) -> None:
+        schema = self._schemas.get(name)
+        if schema is not None:
+            nested_values.check(value, schema, f"column '{shorten(name)}'")
+
+    def _by_mlflow(self, function: str, *arguments: Any, **options: Any) -> Any:
+        from mlflow.utils import proto_json_utils
+
+        try:
+            parse = getattr(proto_json_utils, function)
+            return parse(*arguments, schema=self._mlflow_schema, **options)
+        except Exception as error:
+            raise pyfunc.refusal(error) or InvalidInput(
+                "the input does not match the types of the model's signature"
+            ) from error
+
+    def _csv(self, body: bytes) -> Any:
+        import pandas as pd
+
+        specs = self._signature.inputs if self._signature else []
+        texts: Any = {spec.name: str for spec in specs if spec.type in _TEXT_COLUMNS}
+        try:
+            return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
+        except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
+            raise InvalidInput("the body is not a CSV table in UTF-8 with a header row") from error
+
+    def _conformed(self, table: Any) -> Any:
+        """The table with the signature's columns and types, by the rule of every protocol."""
+        signature = self._signature
+        if signature is None or not signature.is_simple:
+            return table
+        tensors = frame.tensors_of(table)
+        if signature.is_tensors and not signature.is_named and len(tensors) > 1:
+            tensors = [_matrix(table)]
+        elif not signature.is_named and len(tensors) == len(signature.inputs):
+            for tensor, name in zip(tensors, signature.names):
+                tensor.name = name
+        return self._typed(signature.conform(InferenceRequest([_untyped(t) for t in tensors])))
+
+    def _conformed_arrays(self, value: Any) -> Any:
+        from headrace.codecs import encode_response
+
+        assert self._signature is not None
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            return self._table("dataframe_records", value)
+        named = value if isinstance(value, dict) else {self._signature.names[0]: value}
+        lists = {name: cell if isinstance(cell, list) else [cell] for name, cell in named.items()}
+        tensors = [_untyped(t) for t in encode_response(lists).outputs]
+        return self._typed(self._signature.conform(InferenceRequest(tensors)))
+
+
+def _named(key: str, name: str) -> str:
+    return f"{key} '{shorten(name)}'"
+
+
+def _array(value: Any, where: str) -> Any:
+    try:
+        return np.array(value)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: the nested lists differ in length") from error
+
+
+def _untyped(tensor: Tensor) -> Tensor:
+    """The tensor as a client would send it: what its text means is the signature's to say."""
+    if tensor.content_type == "str":
+        tensor.parameters = None
+    return tensor
+
+
+def _matrix(table: Any) -> Tensor:
+    from headrace.codecs.array import tensor_of
+
+    return tensor_of("input-0", np.ascontiguousarray(table.to_numpy()))
+
+
+def _parquet(body: bytes) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(io.BytesIO(body))
+    except ImportError as error:
+        raise UnsupportedMedia("this model's environment cannot read Parquet") from error
+    except Exception as error:
+        raise InvalidInput("the body is not a Parquet table") from error

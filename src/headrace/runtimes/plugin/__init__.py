@@ -1,0 +1,1 @@
+"""Plugins, which take and answer payloads of any media type."""

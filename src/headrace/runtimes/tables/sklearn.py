@@ -1,0 +1,82 @@
+"""scikit-learn models from a file: joblib, pickle or skops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.codecs.array import tensor_of
+from headrace.protocol.messages import TensorMetadata
+from headrace.runtimes import artefact, refusal
+from headrace.runtimes.tables.methods import MethodsRuntime, check_features
+
+FILES = ("model.joblib", "model.pickle", "model.pkl", "model.skops")
+OUTPUTS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+
+
+class SKLearnRuntime(MethodsRuntime):
+    """Serve a scikit-learn estimator or pipeline: `predict`, or the last method it has."""
+
+    platform = "sklearn"
+
+    def load(self) -> None:
+        artefact.require("sklearn", "sklearn")
+        path = artefact.locate(self.settings, FILES)
+        trusted = self.settings.extra.get("skops_trusted_types") or []
+        what = f"the scikit-learn model '{self.settings.name}'"
+        if path.endswith(".skops"):
+            self._model = artefact.read(what, lambda: artefact.load_skops(path, trusted))
+        else:
+            self._model = artefact.read(what, lambda: artefact.load_pickle(path, "joblib"))
+        self._offer(what, [name for name in OUTPUTS if _has(self._model, name)])
+
+    def _inputs(self) -> list[TensorMetadata]:
+        return _inputs(self._model)
+
+    def _outputs(self) -> list[TensorMetadata]:
+        return [_output(self._model, name) for name in self._available]
+
+    def _prepared(self, value: Any) -> Any:
+        check_features(value, getattr(self._model, "n_features_in_", None))
+        return value
+
+    def _call(self, method: str, value: Any) -> Any:
+        return refusal.call(getattr(self._model, method), value)
+
+
+def _has(model: Any, name: str) -> bool:
+    # Some estimators offer a method or not by a property that raises.
+    try:
+        return callable(getattr(model, name, None))
+    except Exception:
+        return False
+
+
+def _inputs(model: Any) -> list[TensorMetadata]:
+    features = getattr(model, "n_features_in_", None)
+    names = getattr(model, "feature_names_in_", None)
+    parameters: dict[str, Any] = {"content_type": "np"}
+    if names is not None:
+        parameters["feature_names"] = [str(name) for name in names]
+    if features is None:
+        return [TensorMetadata("input-0", "BYTES", [-1], {"content_type": "str"})]
+    return [TensorMetadata("input-0", "FP64", [-1, int(features)], parameters)]
+
+
+def _output(model: Any, name: str) -> TensorMetadata:
+    classes: Any = getattr(model, "classes_", None)
+    known = isinstance(classes, np.ndarray)
+    if name == "predict":
+        empty = np.empty(0, classes.dtype if known else _label_dtype(model))
+        tensor = tensor_of(name, empty)
+        return TensorMetadata(name, tensor.datatype, [-1], tensor.parameters or {})
+    if name == "decision_function":
+        return TensorMetadata(name, "FP64", [-1])
+    width = len(classes) if known and name != "transform" else -1
+    return TensorMetadata(name, "FP64", [-1, width])
+
+
+def _label_dtype(model: Any) -> Any:
+    labels = getattr(model, "labels_", None)
+    return labels.dtype if isinstance(labels, np.ndarray) else np.float64

@@ -1,0 +1,1 @@
+"""Models of tensors: ONNX, PyTorch, Keras, TensorFlow."""

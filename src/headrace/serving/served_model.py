@@ -1,0 +1,176 @@
+"""One version of one model as the server holds it: its state, its batcher, its counters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from headrace.batching.batcher import Batcher
+from headrace.errors import HeadraceError, ModelNotReady, Overloaded, Unimplemented
+from headrace.executors.retry import Retry
+from headrace.observability.counters import ModelMetrics
+from headrace.observability.timing import Timing
+from headrace.protocol.messages import (
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+)
+from headrace.protocol.mlflow.signature import SCORING, Signature
+from headrace.settings import ModelSettings
+
+Streamer = Callable[[InferenceRequest, float], AsyncGenerator[InferenceResponse, None]]
+
+# Each open stream holds a thread of its worker.
+MOST_STREAMS = 64
+
+
+class State(StrEnum):
+    """The states of the protocol's repository extension, and which may follow which."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNLOADING = "UNLOADING"
+
+
+NEXT_STATES = {
+    State.LOADING: {State.READY, State.UNAVAILABLE},
+    State.READY: {State.UNLOADING},
+    State.UNLOADING: {State.UNAVAILABLE},
+    State.UNAVAILABLE: {State.LOADING},
+}
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """A model under its name and version. `key` is unique per load, so generations never mix.
+
+    `wanted` is false for what is not meant to answer: readiness does not wait for it.
+    `alone` keeps it away from others: it ended a worker while loading, or took too long.
+    `successor` is the load that took this one's place. `retry` tells when a load that failed is
+    tried again.
+    """
+
+    settings: ModelSettings
+    key: str
+    state: State = State.LOADING
+    reason: str = ""
+    model_metadata: ModelMetadata = field(default_factory=ModelMetadata)
+    signature: Signature | None = None
+    batcher: Batcher | None = None
+    infer_timeout: float = 60.0
+    wanted: bool = True
+    successor: ServedModel | None = None
+    retry: Retry | None = None
+    alone: bool = False
+    streamer: Streamer | None = None
+    streams: int = 0
+    _streams_ended: asyncio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def version(self) -> str | None:
+        return self.settings.version
+
+    @cached_property
+    def metrics(self) -> ModelMetrics:
+        return ModelMetrics()
+
+    def become(self, state: State, reason: str = "") -> None:
+        """Change state along the table; anything else is a bug."""
+        assert state in NEXT_STATES[self.state], f"{self.state} -> {state} is a bug"
+        self.state, self.reason = state, reason
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is loaded; its worker may be away for a moment."""
+        return self.state is State.READY
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether its metadata is known."""
+        return self.batcher is not None
+
+    def submit(
+        self, request: InferenceRequest, timeout: float | None, timing: Timing | None = None
+    ) -> asyncio.Future[InferenceResponse]:
+        """Check a request against the signature and queue it; `timing` is filled in. Hot.
+
+        Raises:
+            ModelNotReady: the model is loading, failed or unloaded.
+            InvalidInput: the request does not fit the signature; the message names the column.
+        """
+        batcher = self.batcher
+        if batcher is None or self.state is not State.READY:
+            if self.successor is not None:
+                # Whoever found this model before it was replaced never notices.
+                return self.successor.submit(request, timeout, timing)
+            raise self._not_ready()
+        if self.signature is not None and request.content_type != SCORING:
+            request = self.signature.conform(request)
+        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
+        return batcher.submit(request, asyncio.get_running_loop().time() + limit, timing)
+
+    async def stream(
+        self, request: InferenceRequest, timeout: float | None
+    ) -> AsyncGenerator[InferenceResponse, None]:
+        """The pieces of a streamed answer; closing the generator withdraws the request.
+
+        Raises:
+            Overloaded: too many streams of this model are open.
+            ModelNotReady, InvalidInput: as `submit`.
+            Unimplemented: the model does not stream.
+        """
+        if self.streamer is None or self.state is not State.READY:
+            if self.successor is None:
+                raise self._not_ready()
+            async with aclosing(self.successor.stream(request, timeout)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        if not self.model_metadata.streams:
+            raise Unimplemented(f"model '{self.name}' does not stream answers")
+        if self.streams >= MOST_STREAMS:
+            raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are open already")
+        if self.signature is not None and request.content_type != SCORING:
+            request = self.signature.conform(request)
+        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
+        deadline = asyncio.get_running_loop().time() + limit
+        self.streams += 1
+        try:
+            async with aclosing(self.streamer(request, deadline)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self.streams -= 1
+            if not self.streams and self._streams_ended is not None:
+                self._streams_ended.set()
+
+    async def drain(self) -> None:
+        """Wait until no request waits or runs; none may be added meanwhile."""
+        if self.batcher is not None:
+            await self.batcher.drain()
+        if self.streams:
+            self._streams_ended = asyncio.Event()
+            await self._streams_ended.wait()
+
+    def abandon(self, error: HeadraceError) -> None:
+        """Fail every request that waits or runs; streams go on."""
+        if self.batcher is not None:
+            self.batcher.abandon(error)
+
+    def why_not_ready(self) -> str:
+        """Why the model cannot answer, and when its load is tried again."""
+        if self.state is State.UNAVAILABLE and self.retry is not None:
+            return str(self.retry)
+        return self.reason or str(self.state)
+
+    def _not_ready(self) -> ModelNotReady:
+        return ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")

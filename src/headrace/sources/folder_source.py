@@ -1,0 +1,95 @@
+"""A folder of models, one model's folder, or one settings file.
+
+Reads `model-settings.json` files and looks for `MLmodel`; never opens anything else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.errors import ConfigurationError
+from headrace.sources.model_file import (
+    SETTINGS_FILE,
+    FoundModel,
+    model_of_environment,
+    read_model,
+)
+from headrace.sources.names import checked_name, name_of_folder
+from headrace.sources.source import Source, logger, refuse_twins
+
+
+class FolderSource(Source):
+    """The models whose settings files are in a folder or below it, or the one without any."""
+
+    def read(self) -> list[FoundModel]:
+        """One model for each settings file; without any, the one that lies in the folder itself."""
+        files = self._files()
+        if not files:
+            return self._without_files()
+        models = [read_model(file, self.environ, len(files) == 1) for file in files]
+        if self.name is not None:
+            if len(models) > 1:
+                raise ConfigurationError(
+                    f"--name names one model, but '{self.place}' holds {len(models)}"
+                )
+            models = [self._renamed(models[0], self.name)]
+        refuse_twins(models)
+        return models
+
+    def read_those_named(self, name: str) -> list[FoundModel]:
+        """The models that can be read.
+
+        Raises:
+            ConfigurationError, OSError: one cannot that is of that name, or may be.
+        """
+        files = self._files()
+        if self.name is not None or not files:
+            return self.read()
+        models = []
+        wrong: Exception | None = None
+        for file in files:
+            try:
+                models.append(read_model(file, self.environ, len(files) == 1))
+            except (ConfigurationError, OSError) as exc:
+                logger.warning("skipped a model: %s", exc)
+                if file.parent.name == name:
+                    raise
+                wrong = exc
+        if wrong is not None and not any(model.settings.name == name for model in models):
+            raise wrong
+        return models
+
+    def _files(self) -> list[Path]:
+        path = Path(self.place)
+        if not path.exists():
+            raise ConfigurationError(
+                f"MODEL '{self.place}' does not exist; expected a folder or a URI"
+            )
+        if path.is_dir():
+            # The walk below passes over what it may not read.
+            os.scandir(path).close()
+        if path.is_file():
+            file = path.parent / SETTINGS_FILE
+            return [file] if file.is_file() else []
+        if (path / "MLmodel").is_file() and not (path / SETTINGS_FILE).is_file():
+            return []
+        return sorted(file for file in path.rglob(SETTINGS_FILE) if file.is_file())
+
+    def _without_files(self) -> list[FoundModel]:
+        path = Path(self.place)
+        folder = (path.parent if path.is_file() else path).resolve()
+        model = model_of_environment(folder, self.environ, self.name, name_of_folder(folder))
+        if model is not None:
+            return [model]
+        if self.name is not None or path.is_file():
+            raise ConfigurationError(
+                f"MODEL '{self.place}' is neither an MLflow model (a folder with an MLmodel file) "
+                f"nor a folder with {SETTINGS_FILE} in it or below"
+            )
+        return []
+
+    def _renamed(self, model: FoundModel, name: str) -> FoundModel:
+        settings = replace(model.settings, name=checked_name(name, "--name"))
+        return replace(model, settings=settings, origins={**model.origins, "name": "--name"})

@@ -1,0 +1,213 @@
+"""One `model-settings.json`, or the environment in its place, as the settings of a model."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+from headrace.protocol.open_inference.json_faults import syntax_fault
+from headrace.runtimes.catalog import MLFLOW
+from headrace.settings import ModelSettings
+from headrace.sources.artifacts import is_uri
+from headrace.sources.model_keys import HINTS, IGNORED, NESTED, Environment
+from headrace.sources.names import checked_name, checked_version
+from headrace.sources.plugin_argument import PluginArgument
+from headrace.sources.settings_file import converted, read_object
+
+# By its class, so that modules in the folder and in the working directory are found as well.
+MLFLOW_RUNTIME = MLFLOW.class_path
+SETTINGS_FILE = "model-settings.json"
+PREFIXES = ("HEADRACE_MODEL_", "MLSERVER_MODEL_")
+DEFAULT = "default"
+
+# Keys that say which model it is. Several files would all become the same model.
+IDENTITY = ("name", "uri", "version")
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model's settings, where each came from, and the keys that have no effect."""
+
+    settings: ModelSettings
+    origins: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> FoundModel:
+    """The model of one file; the environment fills in what the file leaves out.
+
+    Unless the model is `alone`, the environment does not say which model it is.
+
+    Raises:
+        ConfigurationError: the file or a variable is wrong, or no implementation is named.
+    """
+    raw, ignored = _read_file(file)
+    values, origins = _convert(raw, {key: str(file) for key in raw})
+    given, variables = _from_environment(environ)
+    for key, value in given.items():
+        if key not in values and (alone or key not in IDENTITY):
+            values[key], origins[key] = value, variables[key]
+    folder = file.parent.resolve()
+    if "implementation" not in values:
+        raise ConfigurationError(
+            f"{file}: names no implementation, such as 'sklearn' or 'module:Class'"
+        )
+    values.setdefault("name", folder.name)
+    return _found(values, origins, folder, ignored)
+
+
+def model_of_environment(
+    folder: Path, environ: Mapping[str, str], name: str | None, default_name: str
+) -> FoundModel | None:
+    """The model that variables and an `MLmodel` file describe where there is no settings file.
+
+    None when neither names one. `name` is the one of the command line.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or none names the implementation.
+    """
+    values, origins = _from_environment(environ)
+    place = Path(_resolve(values.get("uri"), folder))
+    if "implementation" not in values:
+        if (place / "MLmodel").is_file():
+            values["implementation"] = MLFLOW_RUNTIME
+        elif "uri" in values:
+            raise ConfigurationError(
+                f"{origins['uri']}: no MLmodel file is there, so HEADRACE_MODEL_IMPLEMENTATION "
+                "has to name the runtime"
+            )
+        else:
+            return None
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default_name)
+    return _found(values, origins, folder, ())
+
+
+def model_of_uri(
+    uri: str, environ: Mapping[str, str], name: str | None, default: str
+) -> FoundModel:
+    """The MLflow model a URI names.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    values, origins = _from_environment(environ)
+    values["uri"], origins["uri"] = uri, "MODEL"
+    values.setdefault("implementation", MLFLOW_RUNTIME)
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default)
+    return _found(values, origins, None, ())
+
+
+def model_of_plugin(
+    plugin: PluginArgument, uri: str, environ: Mapping[str, str], name: str | None, default: str
+) -> FoundModel:
+    """The model that a plugin loads from `uri`, an absolute path or a URI.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    values, origins = _from_environment(environ)
+    values["uri"], origins["uri"] = uri, "MODEL"
+    values["implementation"], origins["implementation"] = plugin.implementation, "--plugin"
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    values.setdefault("name", default)
+    return _found(values, origins, plugin.folder, ())
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The keys of the file that were given, flat, and those that have no effect."""
+    raw = read_object(file)
+    nested = raw.pop("parameters", None) or {}
+    if not isinstance(nested, dict):
+        raise ConfigurationError(f"{file}: parameters: expected an object")
+    known = HINTS.keys()
+    top = {key: value for key, value in raw.items() if key in known and key not in NESTED}
+    below = {key: nested[key] for key in NESTED if key in nested}
+    given = {key: value for key, value in {**top, **below}.items() if value is not None}
+    ignored = tuple(key for key in IGNORED if raw.get(key) or nested.get(key))
+    return given, ignored
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    raw: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for key in HINTS:
+        variable = next((p + key.upper() for p in PREFIXES if environ.get(p + key.upper())), None)
+        if variable is None:
+            continue
+        raw[key], origins[key] = environ[variable], variable
+        if key in ("inputs", "outputs", "extra", "environment"):
+            try:
+                text = environ[variable].encode("utf-8", "surrogateescape")
+                raw[key] = msgspec.json.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                fault = syntax_fault(text)
+                raise ConfigurationError(f"{variable}: expected JSON; it is {fault}") from exc
+    return _convert(raw, origins)
+
+
+def _convert(raw: dict[str, Any], origins: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        origin = origins[key]
+        # A variable has the name of its key; a file has many keys.
+        where = origin if key.upper() in origin else f"{origin}: {key}"
+        values[key] = converted(value, HINTS[key], where)
+    if "version" in values:
+        values["version"] = checked_version(str(raw["version"]), origins["version"])
+    return values, origins
+
+
+def _found(
+    values: dict[str, Any], origins: dict[str, str], folder: Path | None, ignored: tuple[str, ...]
+) -> FoundModel:
+    values, origins = dict(values), dict(origins)
+    checked_name(values["name"], origins.get("name", "the model's folder"))
+    workers = values.pop("parallel_workers", None)
+    if workers is not None:
+        values["inline"] = workers <= 0
+        origins["inline"] = origins.pop("parallel_workers")
+    form = values.pop("format", None)
+    if form is not None:
+        values["extra"] = {"format": form, **values.get("extra", {})}
+        origins.setdefault("extra", origins.pop("format"))
+    if values.pop("autogenerate_inference_pool_gid", False):
+        values.setdefault("inference_pool_gid", secrets.token_hex(8))
+    origins.pop("autogenerate_inference_pool_gid", None)
+    try:
+        _settle_environment(values, folder)
+        values["uri"] = _resolve(values.get("uri"), folder)
+    except ValueError as exc:
+        raise ConfigurationError(f"{folder}: a path of the model: {exc}") from exc
+    values["folder"] = str(folder) if folder is not None else ""
+    settings = ModelSettings(**values)
+    every = {key.name: origins.get(key.name, DEFAULT) for key in fields(settings)}
+    return FoundModel(settings, every, ignored)
+
+
+def _settle_environment(values: dict[str, Any], folder: Path | None) -> None:
+    """Make paths absolute; they are relative to the file that names them."""
+    for key in ("environment_path", "environment_tarball"):
+        if values.get(key):
+            values[key] = str((folder or Path()).joinpath(values[key]).resolve())
+    wanted: Environment | None = values.pop("environment", None)
+    if wanted is not None:
+        if isinstance(wanted.requirements, str):
+            wanted.requirements = str((folder or Path()).joinpath(wanted.requirements).resolve())
+        values["environment"] = msgspec.to_builtins(wanted)
+
+
+def _resolve(uri: str | None, folder: Path | None) -> str:
+    if folder is None or (uri is not None and is_uri(uri)):
+        return uri or ""
+    return str(folder if uri is None else (folder / uri).resolve())

@@ -1,0 +1,52 @@
+"""Reading a settings file: bounded, and refused with its name and the place of the fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError, shorten
+from headrace.protocol.open_inference.json_faults import described, syntax_fault
+from headrace.settings import MIB
+
+LARGEST = 1 * MIB
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is too large, or holds something else.
+    """
+    try:
+        if file.stat().st_size > LARGEST:
+            raise ConfigurationError(f"{file}: larger than {LARGEST} bytes")
+        text = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{file}: {syntax_fault(text)}") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{file}: expected an object")
+    return value
+
+
+def converted(value: Any, hint: Any, origin: str) -> Any:
+    """A value as `hint` says, numbers and lists written as text included.
+
+    Raises:
+        ConfigurationError: it is none; `origin` says where it came from.
+    """
+    try:
+        return msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        got, wanted = shorten(repr(value)), described(hint)
+        kind = "array" if isinstance(value, list) else "object"
+        if isinstance(value, (list, dict)) and kind in wanted:
+            # It is one, and what is in it does not fit.
+            wanted = f"an {kind} of another form"
+        raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error

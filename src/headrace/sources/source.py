@@ -1,0 +1,106 @@
+"""A place that models come from, such as a folder or a URI; each kind is a class of its own."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from headrace.errors import ConfigurationError, LoadFailed, shorten
+from headrace.settings import ModelSettings
+from headrace.sources.model_file import FoundModel
+
+logger = logging.getLogger("headrace.sources")
+
+
+class Source(ABC):
+    """Finds models, once when the server starts and again whenever one is to be loaded.
+
+    `place` is the MODEL argument. `name` overrides the name of a single model. `environ` fills in
+    what files leave out. `packages` are what a single model needs installed besides what it says
+    itself.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        name: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
+        self.place = place
+        self.name = name
+        self.environ = environ or {}
+        self.packages = list(packages)
+
+    @abstractmethod
+    def read(self) -> list[FoundModel]:
+        """All models as they are described now; none when the place exists and holds none.
+
+        Raises:
+            ConfigurationError, OSError: as `found`.
+        """
+
+    def read_those_named(self, name: str) -> list[FoundModel]:
+        """At least the models of that name; what is wrong with others may be passed over."""
+        return self.read()
+
+    def found(self) -> list[FoundModel]:
+        """All models; none when the place exists and holds none.
+
+        Raises:
+            ConfigurationError: the place does not exist or cannot be read, or what describes a
+                model is wrong.
+        """
+        try:
+            models = self.read()
+        except OSError as exc:
+            raise ConfigurationError(f"MODEL '{shorten(self.place)}': {exc.strerror}") from exc
+        return [self._with_packages(models)] if self.packages else models
+
+    def find(self, name: str) -> list[ModelSettings]:
+        """The versions of one model as they are described now.
+
+        Raises:
+            LoadFailed: the model's own settings are wrong.
+        """
+        try:
+            models = self.found() if self.packages else self.read_those_named(name)
+            wanted = [model for model in models if model.settings.name == name]
+            refuse_twins(wanted)
+        except (ConfigurationError, OSError) as exc:
+            logger.error("the settings of a model are wrong: %s", exc, extra={"model": name})
+            raise LoadFailed(
+                f"the settings of model '{name}' cannot be read; the server's log has the details"
+            ) from exc
+        return [model.settings for model in wanted]
+
+    def _with_packages(self, models: list[FoundModel]) -> FoundModel:
+        if len(models) != 1:
+            raise ConfigurationError(
+                f"--packages is for one model, but '{self.place}' holds {len(models)}"
+            )
+        (model,) = models
+        environment = model.settings.environment
+        packages = [*environment.get("packages", ()), *self.packages]
+        settings = replace(model.settings, environment={**environment, "packages": packages})
+        origins = {**model.origins, "environment": "--packages"}
+        return replace(model, settings=settings, origins=origins)
+
+
+def refuse_twins(models: list[FoundModel]) -> None:
+    """Refuse two models that have one name and one version.
+
+    Raises:
+        ConfigurationError: names both places.
+    """
+    seen: dict[tuple[str, str | None], str] = {}
+    for model in models:
+        settings = model.settings
+        other = seen.setdefault((settings.name, settings.version), settings.folder)
+        if other is not settings.folder:
+            version = f"version {settings.version}" if settings.version else "without a version"
+            raise ConfigurationError(
+                f"{settings.folder}: model '{settings.name}' {version} is also in {other}"
+            )

@@ -1,0 +1,58 @@
+"""Observers see the requests about the server as they see those of models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from headrace import Model, server
+from headrace.dataplane import Call
+from headrace.dataplane.observers.observer import Observer
+from headrace.errors import Forbidden
+from headrace.testing import TestClient
+
+
+class Double(Model):
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x * 2
+
+
+class Guard(Observer):
+    """Lets nobody in, unless they know the word."""
+
+    def admit(self, call: Call) -> None:
+        if call.caller.headers.get(b"x-word") != b"please":
+            raise Forbidden("say the word")
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(server, "observers", lambda settings: (Guard(),))
+    with TestClient(Double) as client:
+        yield client
+
+
+def test_one_observer_guards_every_route_there_is(guarded: TestClient) -> None:
+    document = guarded.get("/openapi.json", headers={"X-Word": "please"}).json()
+    routes = [
+        (method, re.sub("{.*?}", "Double", path))
+        for path, item in document["paths"].items()
+        for method in item
+        if method in ("get", "post")
+    ]
+    routes += [("get", "/"), ("get", "/docs"), ("get", "/openapi.json"), ("get", "/api/swagger")]
+    answers = {route: guarded.request(route[0].upper(), route[1]) for route in routes}
+
+    assert len(routes) > 20
+    assert {answer.status_code for answer in answers.values()} == {403}
+    assert all("say the word" in answer.text for answer in answers.values())
+
+
+def test_whoever_is_admitted_meets_the_route(guarded: TestClient) -> None:
+    answer = guarded.get("/v2/models/Double", headers={"X-Word": "please", "X-Request-Id": "mine"})
+
+    assert (answer.status_code, answer.json()["name"]) == (200, "Double")
+    assert answer.headers["x-request-id"] == "mine"
