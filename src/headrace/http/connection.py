@@ -452,7 +452,7 @@ class Connection(HttpToolsProtocol):
             self._close_with(refusal)
 
     def _render(self, path: str, error: HeadraceError) -> bytes:
-        received = self.scope["headers"] if self._receiving else []
+        received = list(self.scope["headers"]) if self._receiving else []
         status, fields, body = self._refusal_of(path, self.client, received, error)
         common = (*self.server_state.default_headers, *fields)
         lines = [b"%b: %b\r\n" % field for field in common if field[0] != b"connection"]
