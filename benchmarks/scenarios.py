@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.wine import WINE
 
 CONNECTIONS = (1, 32, 128)
+INFER = "/v2/models/wine/infer"
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,19 @@ class WrongAnswer(Exception):
     """A server did not answer what the model predicts."""
 
 
+def tensor_body() -> bytes:
+    """One wine as one FP64 tensor."""
+    return _json({"inputs": [_input("input-0", [1, len(WINE)], WINE)]})
+
+
 def scenarios(columns: list[str]) -> list[Scenario]:
     """All scenarios of a run; `columns` are the names of the wine's features."""
-    tensor = _json(
-        {"inputs": [_input("input-0", [1, len(WINE)], WINE)]},
-    )
+    tensor = tensor_body()
     named = _json(
         {"inputs": [_input(name, [1], [value]) for name, value in zip(columns, WINE, strict=True)]}
     )
     split = _json({"dataframe_split": {"columns": columns, "data": [WINE]}})
-    infer = "/v2/models/wine/infer"
+    infer = INFER
     return [
         Scenario("uvicorn-echo", "bare uvicorn, echo", "uvicorn", infer, tensor, None),
         Scenario(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,8 +75,12 @@ class Server:
 
 
 @contextmanager
-def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
+def running(
+    name: str, argument: Path, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """The server `name`, ready: `argument` is its model, or the answer of the echo.
+
+    `environ` is added to the environment.
 
     Raises:
         NotStarted: it ended or was not ready in time; `log` has what it said.
@@ -85,6 +89,7 @@ def running(name: str, argument: Path, log: Path) -> Iterator[Server]:
     # `mlflow models serve` looks for uvicorn on the path.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", echo.ANSWER: str(argument)}
+    env.update(environ or {})
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(

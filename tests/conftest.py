@@ -1,4 +1,4 @@
-"""What every test gets; data and models are defined in the tests themselves."""
+"""Fixtures for every test; data and models are defined in the tests themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of the data sets too large for this repository; skips where there is none."""
+    """The folder of data sets too large for this repository; skips if there is none."""
     folder = os.environ.get("HEADRACE_TEST_DATA")
     if not folder:
         pytest.skip("HEADRACE_TEST_DATA is not set")

@@ -1,4 +1,4 @@
-"""The locks say what `pyproject.toml` asks for, no more and no less; `make lock` writes them."""
+"""The locks hold what `pyproject.toml` asks for, no more and no less; `make lock` writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# The extras in each lock, as the Makefile has them, and what a lock leaves out.
+# The extras in each lock, as in the Makefile, and what a lock leaves out.
 LOCKS = {
     "check": ["check", "bench"],
     "demo": ["mlflow", "sklearn"],
@@ -22,12 +22,12 @@ LOCKS = {
 }
 LEFT_OUT = {"runtimes": {"torch"}}
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", re.MULTILINE)
-# A pin, the lines of its hashes, and those of who asks for it.
+# A pin, the lines of its hashes, and those of what requires it.
 BLOCK = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==.*\n((?:    .*\n)*)", re.MULTILINE)
 
 
-def asked(extras: list[str]) -> Iterator[Requirement]:
-    """All that we ask for ourselves, extras of extras included."""
+def required(extras: list[str]) -> Iterator[Requirement]:
+    """All that we require ourselves, extras of extras included."""
     optional = PROJECT["project"]["optional-dependencies"]
     texts = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["build"]]
     for extra in extras:
@@ -35,17 +35,17 @@ def asked(extras: list[str]) -> Iterator[Requirement]:
     for text in texts:
         requirement = Requirement(text)
         if requirement.name == "headrace":
-            yield from asked(sorted(requirement.extras))
+            yield from required(sorted(requirement.extras))
         else:
             yield requirement
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_has_a_version_that_is_asked_for_of_everything_that_is(name: str) -> None:
+def test_a_lock_has_a_fitting_version_of_everything_that_is_required(name: str) -> None:
     pins: dict[str, set[str]] = {}
     for package, version in PIN.findall((ROOT / f"locks/{name}.txt").read_text()):
         pins.setdefault(canonicalize_name(package), set()).add(version)
-    for requirement in asked(LOCKS[name]):
+    for requirement in required(LOCKS[name]):
         package = canonicalize_name(requirement.name)
         if package in LEFT_OUT.get(name, ()):
             continue
@@ -55,10 +55,10 @@ def test_a_lock_has_a_version_that_is_asked_for_of_everything_that_is(name: str)
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_holds_nothing_for_us_that_is_no_longer_asked_for(name: str) -> None:
+def test_a_lock_holds_nothing_for_us_that_is_no_longer_required(name: str) -> None:
     blocks = BLOCK.findall((ROOT / f"locks/{name}.txt").read_text())
     ours = {canonicalize_name(package) for package, lines in blocks if "headrace" in lines}
-    wanted = {canonicalize_name(requirement.name) for requirement in asked(LOCKS[name])}
+    wanted = {canonicalize_name(requirement.name) for requirement in required(LOCKS[name])}
 
     assert ours - wanted == {"headrace"} & ours
     assert wanted - ours == LEFT_OUT.get(name, set())
@@ -76,7 +76,7 @@ def test_the_lock_of_a_client_has_what_its_file_asks_for(lock: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("locks/**/*.txt")), ids=lambda path: path.stem)
-def test_every_pin_has_a_hash_and_no_lock_names_a_place(lock: Path) -> None:
+def test_every_pin_has_a_hash_and_no_lock_names_a_url(lock: Path) -> None:
     text = lock.read_text()
     bare = [package for package, lines in BLOCK.findall(text) if "--hash=sha256:" not in lines]
 

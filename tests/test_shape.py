@@ -94,7 +94,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of ours that a file imports, inside functions too, but not for types only."""
+    """Our modules that a file imports, also inside functions, but not only for types."""
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
@@ -136,7 +136,7 @@ def test_no_hand_written_file_is_over_five_hundred_lines():
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST} == {}
 
 
-def test_no_wish_is_left_in_a_comment():
+def test_no_comment_marks_unfinished_work():
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in hand_written()
@@ -157,7 +157,7 @@ def test_a_file_name_has_one_meaning():
     assert {name: paths for name, paths in seen.items() if len(paths) > 1} == {}
 
 
-def test_no_import_goes_in_a_circle():
+def test_no_imports_are_circular():
     known = modules()
     graph = {name: set(imported(path, known)) - {name} for name, path in known.items()}
 
@@ -213,7 +213,7 @@ def test_a_worker_entry_point_starts_where_only_numpy_is_installed():
 
 @pytest.fixture(scope="module")
 def python39(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python 3.9 with numpy and nothing else; skips where none can be made."""
+    """A Python 3.9 with numpy and nothing else; skips if none can be made."""
     found = [shutil.which("python3.9") or "", "/usr/bin/python3.9"]
     found += map(str, Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
     base = next((path for path in found if path and is_usable(path)), None)

@@ -1,8 +1,8 @@
-"""Ask both models about all 10,000 test images, each in one request of JSON and one of bytes.
+"""Classify all 10,000 test images with both models, in one JSON and one binary request each.
 
     python examples/fashion-mnist/ask_models.py [--url http://127.0.0.1:8080]
 
-Needs the standard library and numpy only. Prints `model form accuracy` lines.
+Needs only the standard library and numpy. Prints `model form accuracy` lines.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def as_binary(images: Pixels) -> tuple[bytes, dict[str, str]]:
 
 
 def ask(url: str, model: str, request: tuple[bytes, dict[str, str]]) -> Any:
-    """The labels the model answers."""
+    """The labels that the model predicts."""
     body, headers = request
-    asked = urllib.request.Request(f"{url}/v2/models/{model}/infer", body, headers)
-    with urllib.request.urlopen(asked, timeout=300) as response:
+    post = urllib.request.Request(f"{url}/v2/models/{model}/infer", body, headers)
+    with urllib.request.urlopen(post, timeout=300) as response:
         return np.array(json.loads(response.read())["outputs"][0]["data"])
 
 
 def main() -> None:
     """Print the accuracy of each model in each form."""
-    parser = argparse.ArgumentParser(description="ask the served Fashion-MNIST models")
+    parser = argparse.ArgumentParser(description="call the served Fashion-MNIST models")
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     options = parser.parse_args()
     images, labels = read(Path(os.environ["HEADRACE_TEST_DATA"]) / "fashion-mnist", "t10k")

@@ -2,8 +2,8 @@
 
     python examples/fashion-mnist/train_models.py [--rows 3000] [--into FOLDER]
 
-Reads the official idx files under $HEADRACE_TEST_DATA/fashion-mnist. Writes the models, and the
-settings beside this file, into FOLDER (this folder unless told otherwise).
+Reads the official idx files under $HEADRACE_TEST_DATA/fashion-mnist. Writes the models, and copies
+of the settings files, to FOLDER, which is this folder by default.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read(data: Path, part: str) -> tuple[Pixels, Pixels]:
 
 
 def main() -> None:
-    """Train on the first rows of the training set and save where the settings look."""
+    """Train on the first rows of the training set and save where the settings expect the models."""
     parser = argparse.ArgumentParser(description="train two models on Fashion-MNIST")
     parser.add_argument("--rows", type=int, default=3000, help="training images")
     parser.add_argument("--into", type=Path, default=HERE, help="folder to write to")

@@ -1,4 +1,4 @@
-"""Ask the sentiment model about texts, over REST or gRPC.
+"""Classify texts with the sentiment model, over REST or gRPC.
 
     python examples/sentiment/ask.py --url grpc://127.0.0.1:8081 TEXT...
 
@@ -16,7 +16,7 @@ from headrace.client import Client
 
 def main() -> None:
     """Send all texts in one request."""
-    parser = argparse.ArgumentParser(description="ask the sentiment model")
+    parser = argparse.ArgumentParser(description="call the sentiment model")
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("texts", nargs="+", metavar="TEXT")
     options = parser.parse_args()

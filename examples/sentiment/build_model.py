@@ -1,6 +1,6 @@
-"""Make a tiny DistilBERT that tells good moods from bad, without downloading anything.
+"""Train a tiny DistilBERT that distinguishes good moods from bad, without downloading anything.
 
-It knows the words of its own examples only: it stands for a real model of the same kind.
+It knows only the words of its own examples; it stands in for a real model of the same kind.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def tokenizer(folder: Path) -> DistilBertTokenizerFast:
 
 
 def build(folder: Path) -> None:
-    """Train the model, always the same one, and save it with its tokenizer."""
+    """Train the model, always with the same result, and save it with its tokenizer."""
     torch.manual_seed(7)
     words = tokenizer(folder)
     config = DistilBertConfig(
@@ -74,7 +74,7 @@ def build(folder: Path) -> None:
 
 
 def main() -> None:
-    """Build the model and print where it lies."""
+    """Build the model and print its folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to save the model")
     folder = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""A custom runtime as MLServer's users write it. Nothing in here knows of Headrace."""
+"""A custom runtime as MLServer's users write it. Nothing here refers to Headrace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import pipeline
 
 
 class SentimentModel(MLModel):
-    """Labels each text of the first input and says how sure it is."""
+    """Labels each text of the first input, with a confidence score."""
 
     async def load(self) -> bool:
         """Load the pipeline from the folder that the settings name."""
@@ -20,7 +20,7 @@ class SentimentModel(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer one label and one score for each text."""
+        """Return one label and one score for each text."""
         texts = self.decode(payload.inputs[0], default_codec=StringCodec)
         moods = self._pipeline(texts)
         scores = np.array([mood["score"] for mood in moods], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Train the wine model, serve it, ask it over both protocols, and show the answers side by side."""
+"""Train the wine model, serve it, call it over both protocols, and compare the answers."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ ANSWER_TIMEOUT = 30.0
 
 
 def main() -> int:
-    """Run the demo; returns the exit status."""
+    """Run the demo and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="port to serve on (default 8080)")
     parser.add_argument(
-        "--check", action="store_true", help="compare the answers, stop, fail if they differ"
+        "--check", action="store_true", help="compare the answers, stop, and fail if they differ"
     )
     options = parser.parse_args()
     port = 0 if options.check else options.port
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def demo(port: int, check: bool) -> int:
-    """Train, serve and ask; then compare and stop, or wait for Ctrl-C."""
+    """Train, serve and score; then compare and stop, or wait for Ctrl-C."""
     folder, direct = trained()
     print(f"serving it as {NAME}")
     with serving(folder, port) as (server, address):
@@ -72,9 +72,9 @@ def demo(port: int, check: bool) -> int:
             "POST /invocations": ask_invocations(address),
             f"POST /v2/models/{NAME}/infer": ask_open_inference(address),
         }
-        print("\nquality of the wine, says")
-        for who, answer in answers.items():
-            print(f"  {who:<36} {answer:.4f}")
+        print("\nquality of the wine, according to")
+        for source, answer in answers.items():
+            print(f"  {source:<36} {answer:.4f}")
         agree = all(abs(answer - direct) < 1e-9 for answer in answers.values())
         if not check:
             print(f"\nserving at {address} until Ctrl-C", flush=True)
@@ -85,8 +85,8 @@ def demo(port: int, check: bool) -> int:
 
 
 def trained() -> tuple[Path, float]:
-    """Train and log the model; returns its folder and what it says of the wine itself."""
-    print("training the ElasticNet of MLflow's tutorial", flush=True)
+    """Train and log the model; returns its folder and its direct prediction for the wine."""
+    print("training the ElasticNet from MLflow's tutorial", flush=True)
     import pandas as pd
     import train
 
@@ -99,12 +99,12 @@ def trained() -> tuple[Path, float]:
 
 @contextlib.contextmanager
 def serving(folder: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `headrace serve` as a child; yields it with its address, and stops it at the end."""
+    """Run `headrace serve` as a child; yields it and its address, and stops it at the end."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "headrace", "serve", str(folder), "--name", NAME]
     command += ["--http-port", str(port), "--grpc-port", "0", "--metrics-port", "0"]
     command += ["--ready-fd", str(writer)]
-    # Its own group: Ctrl-C reaches the demo alone, which then stops the server.
+    # A session of its own, so that Ctrl-C reaches only the demo, which then stops the server.
     server = subprocess.Popen(command, pass_fds=[writer], start_new_session=True)
     os.close(writer)
     try:
@@ -123,13 +123,13 @@ def ready_address(reader: int) -> str:
             raise RuntimeError(f"the server was not ready within {START_TIMEOUT:.0f} s")
         chunk = os.read(reader, 4096)
         if not chunk:
-            raise RuntimeError("the server ended before it was ready; its log is above")
+            raise RuntimeError("the server exited before it was ready; its log is above")
         line += chunk
     return str(json.loads(line)["http"])
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Ask the server to finish and leave; kill it when it does not."""
+    """Ask the server to finish and exit; kill it if it does not."""
     if server.poll() is None:
         server.send_signal(signal.SIGTERM)
     try:
@@ -141,17 +141,17 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_ctrl_c(server: subprocess.Popen[bytes]) -> None:
-    """Return at Ctrl-C or SIGTERM; a server that ends by itself is an error."""
+    """Return on Ctrl-C or SIGTERM; it is an error if the server exits on its own."""
     try:
         server.wait()
     except KeyboardInterrupt:
         print("\nstopping", flush=True)
         return
-    raise RuntimeError(f"the server ended by itself, with status {server.returncode}")
+    raise RuntimeError(f"the server exited on its own, with status {server.returncode}")
 
 
 def ask_open_inference(address: str) -> float:
-    """Ask with the Open Inference Protocol, one tensor a column."""
+    """Score with the Open Inference Protocol, one tensor per column."""
     inputs = [
         {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
         for name, value in WINE.items()
@@ -161,17 +161,17 @@ def ask_open_inference(address: str) -> float:
 
 
 def ask_invocations(address: str) -> float:
-    """Ask with MLflow's scoring protocol."""
+    """Score with MLflow's scoring protocol."""
     table = {"columns": list(WINE), "data": [list(WINE.values())]}
     answer = post(f"{address}/invocations", {"dataframe_split": table})
     return float(answer["predictions"][0])
 
 
 def post(url: str, payload: dict[str, Any]) -> Any:
-    """Send JSON and return the JSON of the answer; an error answer is raised with its text."""
+    """Send JSON and return the answer's JSON; an error response is raised with its text."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(payload).encode(), headers)
-    # The server is on this machine: no proxy of the environment is asked.
+    # The server is on this machine, so ignore proxies from the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
@@ -181,7 +181,7 @@ def post(url: str, payload: dict[str, Any]) -> Any:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether the port can be bound now; 0 always can."""
+    """Whether the port can be bound now; 0 always can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

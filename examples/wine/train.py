@@ -1,4 +1,4 @@
-"""Train the ElasticNet of MLflow's tutorial on the red wines and log it, with its signature."""
+"""Train the ElasticNet from MLflow's tutorial on the red wines and log it with its signature."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train() -> tuple[ElasticNet, pd.DataFrame]:
 
 
 def log(model: ElasticNet, features: pd.DataFrame, store: Path) -> Path:
-    """Log the model to the MLflow store in this folder; returns the folder of the logged model."""
+    """Log the model to the MLflow store in `store`; returns the folder of the logged model."""
     mlflow.set_tracking_uri(store.resolve().as_uri())
     mlflow.set_experiment("wine-quality")
     with mlflow.start_run():
@@ -42,7 +42,7 @@ def log(model: ElasticNet, features: pd.DataFrame, store: Path) -> Path:
 
 
 def main() -> None:
-    """Train, log, and print where the model lies."""
+    """Train, log, and print the folder of the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("mlruns"), help="folder of the store")
     print(log(*train(), parser.parse_args().store))

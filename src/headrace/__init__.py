@@ -1,7 +1,7 @@
 """Headrace serves the models you logged.
 
-What is named here is what most users need; importing it loads no server. The rest of the public
-names is on the page `docs/reference/python.md`.
+These are the names most users need; importing them does not load the server. All public names
+are listed in `docs/reference/python.md`.
 """
 
 from __future__ import annotations

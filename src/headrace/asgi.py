@@ -33,8 +33,8 @@ def create_app(
 ) -> AsgiApp:
     """An application that serves what `headrace serve MODEL` would.
 
-    `model` is a folder, a URI, or a class of the caller's own, which then runs in this process.
-    `settings` are fields of `ServerSettings`; variables and `settings.json` count as well.
+    `model` is a folder, a URI, or a class, which then runs in this process. `settings` are fields
+    of `ServerSettings`; environment variables and `settings.json` count as well.
 
     Raises:
         ConfigurationError: a setting or a model's file is wrong.
@@ -51,13 +51,13 @@ def create_app(
     return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
 
 
-# Classes that were handed over, by made-up names: one from inside of a function has no other.
+# Classes passed to `create_app`, under unique names: those defined in a function have no path.
 CLASSES = SimpleNamespace()
 _numbers = count(1)
 
 
 def _named(model: type[Model]) -> str:
-    """An implementation that names a class of this process, wherever it was defined."""
+    """The `implementation` that names a class of this process, wherever it is defined."""
     name = f"{model.__name__}_{next(_numbers)}"
     setattr(CLASSES, name, model)
     return f"{__name__}:CLASSES.{name}"
@@ -66,8 +66,8 @@ def _named(model: type[Model]) -> str:
 class AsgiApp:
     """Loads its models when its host starts it, and stops its workers when the host stops.
 
-    A host that sends no lifespan events, such as one that mounts it below a path, calls `start`
-    and `stop` itself.
+    A host that sends no lifespan events, such as one that mounts it below a path, must call
+    `start` and `stop` itself.
     """
 
     def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
@@ -78,16 +78,16 @@ class AsgiApp:
         """Load the models.
 
         Raises:
-            LoadFailed: there are some, and none could be loaded.
+            LoadFailed: there are models, and none could be loaded.
         """
         if self._application is not None:
-            raise RuntimeError("the application is started already")
+            raise RuntimeError("the application is already started")
         application = self._application = Application(*self._arguments)
         if not await application.load():
-            reasons = application.dataplane.not_ready()
+            failed = application.dataplane.not_ready()
             await self.stop()
-            told = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
-            raise LoadFailed(f"no model could be loaded: {told}")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
+            raise LoadFailed(f"no model could be loaded: {reasons}")
 
     async def stop(self) -> None:
         """Stop the workers. Requests that are still running fail."""

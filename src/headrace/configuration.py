@@ -17,7 +17,7 @@ from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.settings import CorsSettings, ServerSettings
 from headrace.sources.settings_file import converted, read_object
 
-# Values of a file, each with the words that tell where it stands.
+# Values from a file, each with a description of where it comes from.
 Given = Mapping[str, tuple[Any, str]]
 NONE: Given = {}
 
@@ -26,9 +26,9 @@ SETTINGS_FILE = "settings.json"
 ROOT = "model_repository_root"
 DEFAULT = "default"
 
-# MLServer's switches, as values of ours; a value given under our own key comes first.
+# MLServer's switches, as values of our settings; a value given under our own key comes first.
 SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_format", "json")}
-# Keys of MLServer that are read by nobody; docs/reference/mlserver.md says why.
+# Keys of MLServer that have no effect; docs/reference/mlserver.md says why.
 IGNORED = (
     "parallel_workers_timeout", "model_repository_implementation",
     "model_repository_implementation_args", "grpc_max_message_length",
@@ -50,14 +50,15 @@ class Resolved:
 def resolve(
     flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None, conf: Given = NONE
 ) -> Resolved:
-    """Combine all sources, and keep which of them each value came from.
+    """Combine all sources, and record where each value came from.
 
-    `flags` holds only what was given on the command line, and `conf` what the file of `--conf`
-    gives, which comes before `settings.json`. Unknown keys of the file are ignored,
-    as MLServer does.
+    `flags` holds only what was given on the command line, and `conf` the values of the `--conf`
+    file, which take precedence over `settings.json`. Unknown keys in `settings.json` are ignored,
+    as in MLServer.
 
     Raises:
-        ConfigurationError: a value is of the wrong type or out of range; says where it came from.
+        ConfigurationError: a value is of the wrong type or out of range; the message says where
+            it came from.
     """
     from_file = {**_read_file(folder), **conf}
     hints = get_type_hints(ServerSettings)
@@ -73,7 +74,7 @@ def resolve(
             values[name], origins[name] = value, origin
     _check(values, origins)
     if values.get("http_port") == 0:
-        # Whoever asks for a free port must not collide on the other listeners.
+        # Where a free port is asked for, the other listeners must not collide either.
         for name in origins:
             if name.endswith("_port") and name not in values:
                 values[name], origins[name] = 0, "http_port 0"
@@ -86,7 +87,7 @@ def resolve(
 
 
 def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
-    """The MODEL to serve: the argument, else `model_repository_root`, else this folder."""
+    """The MODEL to serve: the argument, else `model_repository_root`, else the current folder."""
     if given is not None:
         return given
     root, origin = _given(ROOT, {}, environ, _read_file(Path()))
@@ -125,7 +126,7 @@ def _convert(value: Any, hint: Any, origin: str) -> Any:
 
 
 def _listed(text: str, origin: str) -> Any:
-    """A list as MLServer writes it in a variable, which is JSON, or separated by commas."""
+    """A list from a variable: JSON, as MLServer writes it, or separated by commas."""
     if text.lstrip().startswith("["):
         return _json(text, origin)
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -150,9 +151,9 @@ def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
             _check_origins(value.allow_origin_regex or "", origin)
         if choices and value not in choices and not _is_log_pattern(field.name, value):
             raise ConfigurationError(f"{origin}: expected one of {', '.join(choices)}")
-        # NaN is neither above 0 nor below.
+        # Written this way, NaN is refused as well.
         if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigurationError(f"{origin}: expected a number from 0 up, got {value}")
+            raise ConfigurationError(f"{origin}: expected 0 or more, got {value}")
         if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
             raise ConfigurationError(f"{origin}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:

@@ -2,12 +2,12 @@
 
 HeadraceError
 ├── InvalidInput          the caller's request breaks the contract
-├── UnsupportedMedia      a content type or encoding nobody here decodes
+├── UnsupportedMedia      a content type or encoding that is not supported
 ├── TooLarge              a body or tensor over its cap
 ├── HeadersTooLarge       the request head over its cap
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
-├── Forbidden             a setting switches this operation off
+├── Forbidden             a setting disables this operation
 ├── ModelNotReady         known, but loading, failed, unloaded or restarting
 ├── Conflict              a load is already under way
 ├── Overloaded            a queue is full
@@ -16,12 +16,12 @@ HeadraceError
 ├── Cancelled             the caller left
 ├── ModelFailed           user code raised
 ├── BadModelOutput        the model answered something that cannot be delivered
-├── WorkerCrashed         the worker died and the retry is spent
+├── WorkerCrashed         the worker died and no retry is left
 ├── Poisoned              the request killed a worker that held nothing else
-├── Unimplemented         the feature is off or not built
-├── ShuttingDown          the server drains
-├── LoadFailed            a model could not be loaded; the next try may
-│   └── InvalidModel      nor will it be before somebody changes it
+├── Unimplemented         the feature is off or not implemented
+├── ShuttingDown          the server is draining
+├── LoadFailed            a model could not be loaded; a retry may succeed
+│   └── InvalidModel      its settings or files are wrong; a retry cannot succeed
 │       └── MissingDependency   a framework is not installed
 └── ConfigurationError    a flag, environment variable or file is wrong
 
@@ -46,13 +46,13 @@ class HeadraceError(Exception):
 
 
 class InvalidInput(HeadraceError):
-    """The request breaks the contract; the message names the input and the expectation."""
+    """The request breaks the contract; the message names the input and what was expected."""
 
     kind = "invalid_argument"
 
 
 class UnsupportedMedia(HeadraceError):
-    """The content type or encoding is not one this route decodes."""
+    """The route does not support the content type or encoding."""
 
     kind = "unsupported_media"
 
@@ -82,7 +82,7 @@ class MethodNotAllowed(HeadraceError):
 
 
 class Forbidden(HeadraceError):
-    """A setting switches this operation off; the message names it."""
+    """A setting disables this operation; the message names it."""
 
     kind = "forbidden"
 
@@ -142,19 +142,19 @@ class WorkerCrashed(HeadraceError):
 
 
 class Poisoned(HeadraceError):
-    """The request killed a worker that held nothing else, and is not tried again."""
+    """The request killed a worker that held nothing else, and is not retried."""
 
     kind = "poisoned"
 
 
 class Unimplemented(HeadraceError):
-    """The feature is switched off or not built."""
+    """The feature is switched off or not implemented."""
 
     kind = "unimplemented"
 
 
 class ShuttingDown(HeadraceError):
-    """The server drains and takes no new work."""
+    """The server is draining and takes no new work."""
 
     kind = "shutting_down"
 
@@ -162,14 +162,14 @@ class ShuttingDown(HeadraceError):
 class LoadFailed(HeadraceError):
     """A model could not be loaded; the message is the reason shown in the index.
 
-    The server tries again: a network, a disk or a worker may have failed for the moment.
+    The server retries: a network, a disk or a worker may have failed temporarily.
     """
 
     kind = "load_failed"
 
 
 class InvalidModel(LoadFailed):
-    """The model's settings or files are wrong, which another try would not change."""
+    """The model's settings or files are wrong, which a retry would not change."""
 
     kind = "invalid_model"
 

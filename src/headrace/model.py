@@ -1,4 +1,4 @@
-"""The `Model` a user subclasses, and that every runtime is."""
+"""`Model`, the base class of user models and of every runtime."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from headrace.settings import ModelSettings
 
 
 class Model:
-    """A loaded thing that can predict.
+    """A model that can predict once it is loaded.
 
-    Subclass it and write `predict`: the types in its signature choose how request tensors
-    become arguments, and the type of what it returns chooses how the answer is encoded.
-    `load` and `predict` may be plain functions or coroutines. All run in a worker process.
+    Subclass it and write `predict`: the type hints in its signature decide how request tensors
+    become arguments, and the type of the return value decides how the answer is encoded.
+    `load` and `predict` may be plain functions or coroutines. All of it runs in a worker process.
 
-    Set `row_independent = True` when each row of the answer depends on the same row of the
-    input alone; requests are then merged into batches. `decodes_scoring` is for runtimes that
+    Set `row_independent = True` if each row of the answer depends only on the same row of the
+    input; requests are then merged into batches. `decodes_scoring` is for runtimes that
     decode raw bodies of MLflow's scoring protocol themselves.
     """
 
@@ -40,7 +40,7 @@ class Model:
 
     @property
     def _can_stream(self) -> bool:
-        """Whether answers can be streamed; asked once, after `load`."""
+        """Whether answers can be streamed; read once, after `load`."""
         own = type(self)
         return (
             own.predict_stream is not Model.predict_stream
@@ -48,7 +48,7 @@ class Model:
         )
 
     def load(self) -> Any:
-        """Make the model able to predict. Runs once, before the model is ready."""
+        """Prepare the model for predictions. Runs once, before the model is ready."""
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Answer one request or one merged batch."""
@@ -57,7 +57,8 @@ class Model:
     def predict_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Answer one request in pieces, as a generator or asynchronous generator.
 
-        Takes its arguments as `predict` does. May run beside `predict` and other streams.
+        Takes its arguments as `predict` does. May run at the same time as `predict` and other
+        streams.
 
         Raises:
             Unimplemented: unless overridden.
@@ -65,16 +66,16 @@ class Model:
         raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
 
     def unload(self) -> Any:
-        """Free what `load` took. Runs once, after the last request."""
+        """Release what `load` acquired. Runs once, after the last request."""
 
     def metadata(self) -> ModelMetadata:
         """Describe the loaded model; called once, after `load`.
 
-        Inputs and outputs are those of `model-settings.json`, else what the types in the
-        signature of `predict` tell.
+        Inputs and outputs are those of `model-settings.json`, or else are derived from the type
+        hints of `predict`.
 
         Raises:
-            LoadFailed: a type in the signature of `predict` is none that a codec makes.
+            LoadFailed: no codec supports a type in the signature of `predict`.
         """
         inputs = self._arguments.metadata()
         parameters = {}
@@ -92,8 +93,8 @@ class Model:
         """Answer a request of tensors with an `InferenceResponse` (or an awaitable of one).
 
         Raises:
-            InvalidInput: an input is missing, unknown, or not what its parameter's type takes;
-                or a wanted output is none of the model's.
+            InvalidInput: an input is missing, unknown, or does not fit the type of its parameter;
+                or a requested output does not exist.
             BadModelOutput: what `predict` returned cannot be sent.
         """
         answer = self.predict(**self._arguments.bind(request))
@@ -103,10 +104,10 @@ class Model:
         return self._encode(answer, wanted)
 
     def infer_stream(self, request: InferenceRequest) -> Any:
-        """The pieces of a streamed answer: a generator, plain or asynchronous.
+        """The pieces of a streamed answer, as a plain or asynchronous generator.
 
         Raises:
-            InvalidInput: an input is missing, unknown, or not what its parameter's type takes.
+            InvalidInput: an input is missing, unknown, or does not fit the type of its parameter.
             Unimplemented: the model has no `predict_stream`.
         """
         if type(self).predict_stream is Model.predict_stream:
@@ -139,7 +140,7 @@ async def _each_later(
 
 
 def declared(rows: list[dict[str, Any]]) -> list[TensorMetadata]:
-    """Inputs or outputs as `model-settings.json` declares them, as metadata."""
+    """The metadata of inputs or outputs that `model-settings.json` declares."""
     return [
         TensorMetadata(
             row["name"],

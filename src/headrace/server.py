@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete classes and sets the order of things.
+"""The composition root: the only file that names concrete classes and orders start and stop.
 
 Start: bind every port, answer live, load, be ready. Stop: not ready, finish what is in flight,
 close the listeners, stop the workers.
@@ -46,25 +46,25 @@ from headrace.sources import artifacts
 
 logger = logging.getLogger("headrace")
 
-# The protocols that are served over HTTP; of two that declare a path, the first answers it.
+# The protocols served over HTTP; if two declare the same path, the first one answers it.
 PROTOCOLS = (OpenInference(), MLflowScoring(), Raw(), PredictV1())
-# Seconds in which loads that fail are tried again before a server with nothing to serve gives up.
+# Seconds for which failed loads are retried before a server with nothing to serve gives up.
 START_PATIENCE = 10.0
 # Exit status when requests were still running at the end of the drain.
 INCOMPLETE_DRAIN = 3
-# Seconds that refusing what is left then may take.
+# Seconds that refusing those requests may then take.
 LAST_ANSWERS = 1.0
 
 
 def observers(settings: ServerSettings) -> tuple[Observer, ...]:
-    """Those that are on, in the order in which they see each call."""
+    """The observers that are enabled, in the order in which they see each call."""
     return (MetricsObserver(), AccessLog() if settings.access_log else RefusalLog())
 
 
 class Application:
-    """Everything but listeners and signals: the models, and the ASGI application that asks them.
+    """Everything but listeners and signals: the models, and the ASGI application that calls them.
 
-    `find` reads the settings of a model from disk again, when it is to be loaded again.
+    `find` reads a model's settings from disk again, before the model is loaded again.
     """
 
     def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
@@ -87,14 +87,14 @@ class Application:
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
 
     async def load(self) -> bool:
-        """Load all models; False when there were some and none could be loaded."""
+        """Load all models; False if there are some and none could be loaded."""
         artifacts.sweep()
         if self._settings.load_models_at_startup:
             await self.repository.load_all(self._models)
         else:
             self.repository.add_unloaded(self._models)
         self.dataplane.loaded = True
-        # By state, not readiness: another model that died may just have taken the worker along.
+        # By state, not readiness: another model may just have taken the worker down with it.
         missing = self.dataplane.not_ready()
         return not missing or await self.repository.any_ready(START_PATIENCE)
 
@@ -161,10 +161,10 @@ class Server:
         logger.info("listening on %s", self._addresses["http"])
 
     async def _load(self) -> bool:
-        """Load all models; False when there were some and none could be loaded."""
+        """Load all models; False if there are some and none could be loaded."""
         if not await self._application.load():
             return False
-        # What lives now lives on: the collector need not walk it again for every request's garbage.
+        # What is alive now stays alive: the collector need not walk it for every request's garbage.
         gc.collect()
         gc.freeze()
         if missing := self._application.dataplane.not_ready():
@@ -173,14 +173,14 @@ class Server:
         return True
 
     def _announce(self) -> None:
-        """Tell people and scripts the addresses."""
+        """Announce the addresses, to people and to scripts."""
         addresses = self._addresses
         metrics = f", metrics at {addresses['metrics']}" if "metrics" in addresses else ""
         line = f"headrace serves at {addresses['http']}, gRPC at {addresses['grpc']}{metrics}"
         try:
             print(line, flush=True)
         except OSError as exc:
-            # Which harms no caller. What stays in the buffer must not fail again at the end.
+            # This harms no caller. What is left in the buffer must not fail again at exit.
             logger.warning("standard output: %s", exc.strerror)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if self._settings.ready_fd is not None:
@@ -215,8 +215,8 @@ class Server:
         return INCOMPLETE_DRAIN if left else 0
 
     async def _abandon(self) -> None:
-        """Tell the callers who still wait that they wait in vain."""
-        error = ShuttingDown("the server stops, and --drain-timeout is over")
+        """Refuse the requests that are still in flight."""
+        error = ShuttingDown("the server is stopping, and --drain-timeout is over")
         for model in self._application.repository.models():
             model.abandon(error)
         await _finish(self._listeners, asyncio.get_running_loop().time() + LAST_ANSWERS)
@@ -233,7 +233,7 @@ class Server:
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            # Asked twice: leave at once; the kernel ends the workers with this process.
+            # Asked twice: exit at once; the kernel ends the workers with this process.
             os._exit(1)
         self._stop.set()
 
@@ -241,7 +241,7 @@ class Server:
 async def _finish(listeners: list[Listener | GrpcListener], deadline: float) -> int:
     """Wait until no request is in flight; returns how many are left at the deadline.
 
-    A request may go on as another task than it began, so they are counted again each time.
+    A request may continue as another task than it began, so they are counted again each time.
     """
     loop = asyncio.get_running_loop()
     while tasks := [task for listener in listeners for task in listener.in_flight()]:
@@ -253,7 +253,7 @@ async def _finish(listeners: list[Listener | GrpcListener], deadline: float) -> 
 
 
 async def _flush(listeners: list[Listener | GrpcListener], deadline: float) -> int:
-    """Wait until every answer has left; returns how many have not at the deadline."""
+    """Wait until every answer has been sent; returns how many are left at the deadline."""
     return sum([await listener.flush(deadline) for listener in listeners])
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 MIB = 1024 * 1024
 
-# The batch size of models whose rows are independent and that do not say otherwise.
+# The batch size of models whose rows are independent, unless they set one.
 DEFAULT_MAX_BATCH_SIZE = 256
 
 
 def setting(default: Any, help: str, *, unit: str = "", unset: str = "", **extra: Any) -> Any:
-    """A field that says what it means, for `--help` and for docs/reference/settings.md.
+    """A field with its meaning, for `--help` and for docs/reference/settings.md.
 
-    `unit` is what a number counts. `unset` says what holds when nothing is set, where the default
-    cannot say it.
+    `unit` is what a number counts. `unset` describes the effect of not setting it, for fields whose
+    default does not show that.
     """
     return field(default=default, metadata={"help": help, "unit": unit, "unset": unset, **extra})
 
@@ -58,8 +58,8 @@ class ServerSettings:
     grpc_port: int = setting(8081, "port for gRPC; 0 takes a free one")
     native_grpc: bool = setting(
         False,
-        "serve gRPC with the native core: faster, but it holds a message in memory before it "
-        "checks its size",
+        "serve gRPC with the native core: faster, but it holds a message in memory before checking "
+        "its size",
     )
     metrics_port: int = setting(8082, "port for metrics; 0 takes a free one")
     ready_fd: int | None = setting(
@@ -155,7 +155,7 @@ class ServerSettings:
         30.0, "after SIGTERM, how long requests in flight may take to finish", unit="seconds"
     )
     access_log: bool = setting(
-        False, "log a line for each request: what was asked, what came of it, and how long it took"
+        False, "log a line for each request: what was requested, its outcome, and how long it took"
     )
     log_level: str = setting(
         "info",
@@ -173,13 +173,13 @@ class ServerSettings:
 class ModelSettings:
     """One version of one model: what to load, with which runtime, and how to run it.
 
-    `implementation` is an import path, one of our runtimes or a user's class. `uri` is the
-    local folder or file to load. `folder` is where `model-settings.json` lies; a user's class is
+    `implementation` names one of our runtimes or is the import path of a user's class. `uri` is the
+    local folder or file to load. `folder` is where `model-settings.json` is; a user's class is
     imported from there.
 
     `environment` says what the model needs installed: `requirements` (a file, or the lines of
-    one) replaces what the model itself asks for, `packages` (lines) is added to it, `python` is
-    a version such as "3.11". `environment_path` is an environment that exists already,
+    one) replaces the model's own requirements, `packages` (lines) is added to them, `python` is
+    a version such as "3.11". `environment_path` is an existing environment,
     `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
     worker.
     """
@@ -209,7 +209,7 @@ class ModelSettings:
 
 
 def home_folder() -> Path:
-    """Where everything this program keeps between runs lies: `HEADRACE_HOME` or `~/headrace`."""
+    """The folder for everything that is kept between runs: `HEADRACE_HOME` or `~/headrace`."""
     home = os.path.expanduser("~")
-    # A user whom the system does not know has no home, and in containers that of `/`.
+    # A user unknown to the system has no home folder; in containers it is often `/`.
     return Path(os.environ.get("HEADRACE_HOME") or Path("/" if home == "~" else home, "headrace"))

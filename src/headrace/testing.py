@@ -14,7 +14,7 @@ from headrace.model import Model
 
 
 class TestClient:
-    """Asks a model, or a folder of models, in this process.
+    """Serves a model, or a folder of models, in this process and sends requests to it.
 
     ```python
     with TestClient(Sentiment) as client:
@@ -22,16 +22,16 @@ class TestClient:
         assert answer.json()["outputs"][0]["data"] == ["good"]
     ```
 
-    Takes what `create_app` takes. Models run in threads of this process, so that a debugger stops
-    in them; `parallel_workers=1` gives them processes, as in production. Answers are those of
-    httpx.
+    Takes the arguments of `create_app`. Models run in threads of this process, so that a debugger
+    stops in them; `parallel_workers=1` gives them a worker process, as in production. Answers are
+    httpx responses.
 
     Raises:
         MissingDependency: httpx is not installed.
-        ConfigurationError, LoadFailed: as `create_app`, and when the block begins.
+        ConfigurationError, LoadFailed: as `create_app`, and on entering the block.
     """
 
-    # Its name must not make it a test of pytest's.
+    # Keeps pytest from taking it for a test because of its name.
     __test__ = False
 
     def __init__(self, model: str | os.PathLike[str] | type[Model] = ".", **settings: Any) -> None:
@@ -49,7 +49,7 @@ class TestClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        # A host that is no real one, for relative paths.
+        # Not a real host; it lets paths be relative.
         self._client = self._httpx.AsyncClient(
             transport=self._httpx.ASGITransport(self.app), base_url="http://headrace"
         )
@@ -70,7 +70,7 @@ class TestClient:
         """Send a request and return the answer, an `httpx.Response`; arguments are httpx's.
 
         Raises:
-            RuntimeError: outside of the `with` block.
+            RuntimeError: called outside the `with` block.
         """
         if self._loop is None:
             raise RuntimeError("use the client in a `with` block: it starts and stops the models")

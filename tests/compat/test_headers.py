@@ -75,8 +75,8 @@ class Runtime(MLModel):
         x = self.decode(payload.inputs[0], default_codec=NumpyCodec)
         headers = payload.parameters.headers
         time.sleep(0.1)
-        told = len(x) * 100 + ("x-mine" in headers) * 10 + ("x-same" in headers)
-        return self.encode_response(x * 0 + told)
+        found = len(x) * 100 + ("x-mine" in headers) * 10 + ("x-same" in headers)
+        return self.encode_response(x * 0 + found)
 """
 
 
@@ -114,7 +114,7 @@ def test_headers_that_a_client_writes_into_its_body_are_replaced(server):
     assert answer.headers["x-seen"] == "-"
 
 
-def test_headers_come_with_a_body_of_mlflows_form(server):
+def test_headers_come_with_a_body_in_mlflows_form(server):
     path = "/v2/models/echo/invocations"
 
     answer = ask(server.http, "POST", path, {"inputs": [1.0]}, {"X-Mine": "a"})
@@ -147,7 +147,7 @@ def test_requests_that_differ_in_headers_share_batches_but_no_header(server):
     with ThreadPoolExecutor(12) as threads:
         answers = [answer.json["outputs"][0]["data"][0] for answer in threads.map(one, range(12))]
 
-    assert 111 in answers  # A request that went alone has both.
+    assert 111 in answers  # A request that ran alone has both.
     assert max(answers) > 200  # Others were merged,
     assert all(found == 111 or found % 100 == 1 for found in answers)  # with the equal one only.
 

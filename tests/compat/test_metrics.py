@@ -85,7 +85,7 @@ def test_values_are_counted_in_the_buckets_of_prometheus(named):
     assert found["in_buckets_sum", None] == pytest.approx(1e9 + 0.301)
 
 
-def test_the_labels_are_the_model_at_work(named):
+def test_the_labels_are_the_running_model(named):
     with model_context(named):
         metrics.log(labelled=1)
 
@@ -105,7 +105,7 @@ def test_labels_are_those_two_only():
 
 
 def scraped(url):
-    """Values by sample name and labels; the text must be what a Prometheus server reads."""
+    """Values by sample name and labels; the text must be one that a Prometheus server reads."""
     answer = ask(url, "GET", "/metrics")
     assert answer.status == 200, answer.body
     return {

@@ -1,4 +1,4 @@
-"""`custom_handler`: what a handler is given, and what becomes of what it returns."""
+"""`custom_handler`: what a handler is given, and how its result is answered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Served:
 
 @pytest.fixture
 def serve(tmp_path):
-    """Loads a runtime with one handler: its signature after `self`, its body, what precedes it."""
+    """Loads a runtime with one handler, given its signature after `self` and its body."""
     host = ModelHost()
 
     def loaded(signature, body, before="", path="/mine", method="POST"):
@@ -66,7 +66,7 @@ def serve(tmp_path):
     host.unload("m")
 
 
-def test_the_metadata_name_the_routes_and_survive_the_way_to_the_server(serve):
+def test_the_metadata_names_the_routes_and_survives_the_way_to_the_server(serve):
     metadata = serve("", "'''Says one.'''; return 1", path="/v1/{a}", method="get").metadata
 
     (route,) = ModelMetadata.from_dict(metadata.to_dict()).routes
@@ -134,7 +134,7 @@ def test_requests_and_answers_of_the_protocol(serve):
     }
 
 
-def test_a_body_beside_query_parameters(serve):
+def test_a_body_alongside_query_parameters(serve):
     served = serve(
         ", payload: dict, kind: str, count: int = 3, deep: bool = False",
         "return [payload, kind, count, deep]",
@@ -237,7 +237,7 @@ def test_pydantic_models_come_and_go(serve):
         served.call({})
 
 
-def test_an_answer_of_a_declared_type_has_what_was_set_only(serve):
+def test_an_answer_of_a_declared_type_has_only_what_was_set(serve):
     pytest.importorskip("pydantic")
     served = serve(", item: Item) -> (Item", "return item", before=PYDANTIC)
 
@@ -257,7 +257,7 @@ def test_what_plain_python_does_not_know_is_left_to_pydantic(serve):
         served.call([{"name": "x"}], query="kind=a&n=1")
 
 
-def test_the_words_of_fastapi_say_where_a_value_is(serve):
+def test_the_markers_of_fastapi_say_where_a_value_is(serve):
     pytest.importorskip("fastapi")
     served = serve(
         ", x_a: str = Header(), n: int = Query(4, alias='m'), many: List[int] = Query([]), "
@@ -291,10 +291,10 @@ def test_the_bounds_of_fastapi_hold(serve, parameter):
         pytest.param(", a: Response", "parameter 'a': Response is not supported", id="Response"),
         pytest.param(", a: 'Nowhere'", "the types in its signature cannot be read", id="unknown"),
         pytest.param(", *a", "'a' takes any number of arguments", id="star"),
-        pytest.param(", a: Odd", "its type is none that a request can be read as", id="no type"),
+        pytest.param(", a: Odd", "its type cannot be read from a request", id="no type"),
     ],
 )
-def test_a_handler_that_asks_for_what_is_not_here_is_left_out_with_a_warning(
+def test_a_handler_that_asks_for_what_is_not_supported_is_left_out_with_a_warning(
     serve, caplog, signature, why
 ):
     pytest.importorskip("fastapi")
@@ -372,7 +372,7 @@ def test_an_error_with_a_status_is_answered_with_it(serve, raised, status, body)
     assert (answer.status, answer.body) == (status, body)
 
 
-def test_any_other_error_is_told_to_the_log_only(serve):
+def test_the_details_of_any_other_error_are_only_in_the_log(serve):
     with pytest.raises(ModelFailed, match="the server's log has the details") as caught:
         serve("", "raise ValueError('secret')").call()
     assert "secret" not in str(caught.value)
@@ -395,7 +395,7 @@ def test_a_route_that_a_reload_took_away_is_not_found(serve):
         served.call()
 
 
-def test_a_handler_that_is_no_coroutine_is_called_too(tmp_path):
+def test_a_handler_that_is_not_a_coroutine_is_called_too(tmp_path):
     source = HEAD + (
         "class Runtime(MLModel):\n"
         "    @custom_handler(rest_path='/mine')\n"

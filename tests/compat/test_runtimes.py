@@ -24,7 +24,7 @@ def texts(name, *values, **parameters):
 
 @pytest.fixture
 def load(tmp_path):
-    """Loads a source; gives its metadata and a function that asks it."""
+    """Loads a source; returns its metadata and a function that calls it."""
     host = ModelHost()
 
     def loaded(source, **settings):
@@ -88,7 +88,7 @@ def test_decode_args_takes_exactly_its_inputs(load, inputs, message):
         infer(*(texts(name, "a") for name in inputs))
 
 
-def test_an_artefact_is_found_beside_the_settings(load, tmp_path):
+def test_an_artefact_is_found_next_to_the_settings(load, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.dat").write_text(json.dumps({"good": 0.5}))
     _, infer = load(sources.TEXT_FILE)
@@ -114,7 +114,7 @@ def test_json_in_and_out(load):
     assert json.loads(array_of(output)[0]) == {"request": {"q": {"a": "ü"}}, "answer": 42}
 
 
-def test_raw_data_are_a_list_of_numbers(load):
+def test_raw_data_is_a_list_of_numbers(load):
     _, infer = load(sources.RAW)
 
     response = infer(tensor_of("x", np.array([1, 2])))
@@ -192,7 +192,7 @@ def test_a_codec_of_the_user_is_found_by_its_content_type(load):
         pytest.param("CodecError('bad')", InvalidInput, "payload: bad", id="CodecError"),
     ],
 )
-def test_the_status_of_an_error_decides_what_the_caller_is_told(load, raised, error, message):
+def test_the_status_of_an_error_decides_how_the_caller_is_answered(load, raised, error, message):
     _, infer = load(predict(f"raise {raised}"))
 
     with pytest.raises(error, match=message) as caught:
@@ -244,7 +244,7 @@ def test_a_lone_text_shaped_by_its_length_is_one_element(load, shape, data):
     assert (sent.shape, array_of(sent).tolist()) == ([1], ["grün!"])
 
 
-def test_an_answer_that_is_none_names_the_type_expected(load):
+def test_an_answer_of_another_type_names_the_expected_one(load):
     _, infer = load(predict("return {'a': 1}"))
 
     with pytest.raises(BadModelOutput, match="returned dict, expected mlserver.types"):
@@ -270,7 +270,7 @@ def test_data_may_be_given_as_mlserver_takes_it(load, data, datatype, expected):
 
 
 @pytest.mark.parametrize("dtype", ["object", "S3"])
-def test_an_array_of_bytes_goes_out_as_it_is(load, dtype):
+def test_an_array_of_bytes_is_sent_as_it_is(load, dtype):
     array = f"__import__('numpy').array([b'\\xff\\x00a', b'b'], dtype='{dtype}')"
     _, infer = load(answer(f"[NumpyCodec.encode_output('y', {array})]"))
 

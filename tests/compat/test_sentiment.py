@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.runtimes, pytest.mark.timeout(300)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
-# Asks the model without a server, as a script of its user would.
+# Calls the model without a server, as a user's script would.
 CALL = """
 import sys
 from transformers import pipeline

@@ -69,7 +69,7 @@ def test_text_over_json(client):
     assert answer.json["outputs"][0]["data"] == ["A", "É"]
 
 
-def test_an_unknown_input_is_a_400_that_names_those_there_are(client):
+def test_an_unknown_input_is_a_400_that_names_the_known_ones(client):
     answer = infer(client, "upper", request(tensor("texts", "BYTES", [1], ["a"])))
 
     assert answer.status == 400

@@ -156,7 +156,7 @@ def test_an_array_of_text_survives_its_codec():
     assert NumpyCodec.decode_output(NumpyCodec.encode_output("x", value)).tolist() == [["a", "bc"]]
 
 
-def test_changed_data_count_and_the_tensor_does_not():
+def test_changed_data_replaces_the_tensor():
     item = NumpyCodec.encode_input("x", np.array([1.0, 2.0]))
     item.data.root[0] = 9.0
 

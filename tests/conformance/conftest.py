@@ -1,4 +1,4 @@
-"""One server for all doors; each test that takes `door` runs through every one of them."""
+"""One server for all transports; each test that takes `transport` runs over every one of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from conformance.doors import DOORS
+from conformance.transports import TRANSPORTS
 from support.custom import write_model
 from support.plugins import write_plugin
 from support.serving import serving
@@ -34,7 +34,7 @@ DESCRIBED = {
 }
 
 
-# A connection is idle while other doors are asked, on a slow machine for minutes.
+# A connection is idle while other transports are tested, on a slow machine for minutes.
 PATIENT = ("--keep-alive-timeout", 3600)
 
 
@@ -53,36 +53,36 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def announced(models):
-    """The addresses of a server of these models."""
+    """The addresses of a server with these models."""
     with serving(models, "--no-native-grpc", *PATIENT) as server:
         yield server.announced
 
 
 @pytest.fixture(scope="package")
 def announced_natively(models):
-    """Those of another one, whose gRPC runs on the native core."""
+    """The addresses of another server, whose gRPC runs on the native core."""
     with serving(models, "--native-grpc", *PATIENT) as server:
         yield server.announced
 
 
 @pytest.fixture(scope="package")
-def doors(announced, announced_natively):
-    """Every door, by name."""
-    doors = {
-        name: door(announced_natively if name.startswith("native") else announced)
-        for name, door in DOORS.items()
+def transports(announced, announced_natively):
+    """Every transport, by name."""
+    transports = {
+        name: transport(announced_natively if name.startswith("native") else announced)
+        for name, transport in TRANSPORTS.items()
     }
-    yield doors
-    for door in doors.values():
-        door.close()
+    yield transports
+    for transport in transports.values():
+        transport.close()
 
 
-@pytest.fixture(scope="package", params=list(DOORS))
-def door(request, doors):
-    return doors[request.param]
+@pytest.fixture(scope="package", params=list(TRANSPORTS))
+def transport(request, transports):
+    return transports[request.param]
 
 
 @pytest.fixture(scope="package")
-def reference(doors):
-    """The door that the others are compared with."""
-    return doors["REST JSON"]
+def reference(transports):
+    """The transport to compare the others with."""
+    return transports["REST JSON"]

@@ -1,4 +1,4 @@
-"""A server's models for the table of errors, one for each state, and how to bring it about."""
+"""Models for the table of errors, one for each state, and how to bring the states about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conformance.telling import Doors, path
+from conformance.refusals import Transports, path
 from support.asking import ask, numbers
 from support.custom import write_model
 from support.serving import Server, until
@@ -49,7 +49,7 @@ class Dies(Model):
 
 
 def write_models(root: Path) -> None:
-    """One model for each state; those that end their worker have one of their own."""
+    """One model for each state; those that kill their worker have one of their own."""
     apart: dict[str, Any] = {"autogenerate_inference_pool_gid": True}
     write_model(root, name="fine", parameters={"version": "3"})
     write_model(root, "raise RuntimeError('4711')", name="raises")
@@ -94,7 +94,7 @@ def in_flight(server: Server, model: str) -> int:
 
 @contextmanager
 def held(server: Server, folder: Path, count: int) -> Iterator[None]:
-    """`count` requests of the model `gated` wait or run inside, and are answered afterwards."""
+    """`count` requests of the model `gated` wait or run in the block, and are answered after it."""
     (folder / "go").unlink(missing_ok=True)
     (folder / "seen").unlink(missing_ok=True)
     before = in_flight(server, "gated")
@@ -113,14 +113,14 @@ def held(server: Server, folder: Path, count: int) -> Iterator[None]:
 
 
 @contextmanager
-def loading(doors: Doors, models: Path) -> Iterator[None]:
-    """The model `heavy` is being loaded inside, and has not been ready before."""
+def loading(transports: Transports, models: Path) -> Iterator[None]:
+    """The model `heavy` is being loaded in the block, and was not ready before it."""
     where = "/v2/repository/models/heavy/"
-    assert ask(doors.http, "POST", where + "unload").status == 200
+    assert ask(transports.http, "POST", where + "unload").status == 200
     for name in ("go", "seen"):
         (models / "heavy" / name).unlink(missing_ok=True)
     with ThreadPoolExecutor() as threads:
-        load = threads.submit(ask, doors.http, "POST", where + "load")
+        load = threads.submit(ask, transports.http, "POST", where + "load")
         try:
             until((models / "heavy/seen").exists, 60, "the load has begun")
             yield

@@ -1,4 +1,4 @@
-"""Our client gets through every transport what a plain door gets."""
+"""Our client gets the same answers over every transport as plain requests do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.doors import NUMPY, Refused, Tensor
 from conformance.test_answers import EXTREMES, SHAPES
+from conformance.transports import NUMPY, Refused, Tensor
 from headrace.client import Client, ClientError
 
 pytestmark = pytest.mark.e2e
@@ -70,13 +70,15 @@ def test_text_comes_back_the_same(ours: OurClient) -> None:
 
 
 @pytest.mark.parametrize("model", ["echo", "double", "plugin"])
-def test_metadata_is_that_of_the_reference(model: str, ours: OurClient, reference: Any) -> None:
+def test_metadata_is_the_same_as_that_of_the_reference(
+    model: str, ours: OurClient, reference: Any
+) -> None:
     assert ours.client.model_metadata(model) == reference.metadata(model)
     assert ours.client.metadata() == reference.server_metadata()
 
 
 @pytest.mark.parametrize("model", ["nobody", "fails"])
-def test_a_refusal_has_the_same_words(model: str, ours: OurClient, reference: Any) -> None:
+def test_a_refusal_has_the_same_message(model: str, ours: OurClient, reference: Any) -> None:
     with pytest.raises(Refused) as plain:
         reference.infer(model, [Tensor("x", "FP64", [1], [1.0])])
     with pytest.raises(ClientError) as refused:

@@ -1,4 +1,4 @@
-"""Every row of the table of errors, brought about for real, and told through every door."""
+"""Every row of the table of errors, brought about for real over every transport."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from typing import Any
 import grpc
 import pytest
 
+from conformance.refusals import (
+    Refusal,
+    Transports,
+    grpc_refusal,
+    http_refusal,
+    message,
+    path,
+    require,
+    require_same_message,
+)
 from conformance.states import (
     GATED,
     HELD,
@@ -24,18 +34,8 @@ from conformance.states import (
     logged,
     write_models,
 )
-from conformance.telling import (
-    Doors,
-    Told,
-    message,
-    path,
-    require,
-    require_same_words,
-    told_by_grpc,
-    told_by_http,
-)
 from headrace.protocol.open_inference import inference_pb2 as pb
-from support.asking import ask, connect, exchange, numbers, request, tensor
+from support.asking import ask, connect, numbers, request, send_raw, tensor
 from support.custom import write_model
 from support.serving import Server, serving, until
 
@@ -56,43 +56,43 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(models: Path) -> Iterator[Server]:
     limits = ("--max-body-size", CAP, "--max-queue-size", QUEUE)
     slow = ("--header-timeout", 1, "--body-timeout", 1)
-    # The native core tells one row otherwise, which tests/e2e/test_grpc.py names.
+    # The native core differs in one row, which tests/e2e/test_grpc.py covers.
     core = "--no-native-grpc"
     with serving(models, core, *limits, *slow, "--log-level", "debug") as running:
         yield running
 
 
 @pytest.fixture
-def doors(server: Server) -> Iterator[Doors]:
-    """The doors of a server that still answers well when the test is over."""
-    doors = Doors(server.announced)
-    yield doors
+def transports(server: Server) -> Iterator[Transports]:
+    """The transports of a server, which must still answer well when the test is over."""
+    transports = Transports(server.announced)
+    yield transports
     answer = ask(server.http, "POST", path("fine"), numbers(1, 2))
     assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
-    told = doors.method("ModelInfer")(message("fine", 1, 2), timeout=30)
-    assert list(told.outputs[0].contents.fp64_contents) == [2.0, 4.0]
-    doors.channel.close()
+    response = transports.method("ModelInfer")(message("fine", 1, 2), timeout=30)
+    assert list(response.outputs[0].contents.fp64_contents) == [2.0, 4.0]
+    transports.channel.close()
 
 
-def post(doors: Doors, where: str, body: Any, **headers: str) -> Told:
+def post(transports: Transports, where: str, body: Any, **headers: str) -> Refusal:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return told_by_http(ask(doors.http, "POST", where, body, named))
+    return http_refusal(ask(transports.http, "POST", where, body, named))
 
 
-def infer(doors: Doors, sent: Any, **more: Any) -> Told:
-    return told_by_grpc(doors.method("ModelInfer"), sent, **more)
+def infer(transports: Transports, sent: Any, **more: Any) -> Refusal:
+    return grpc_refusal(transports.method("ModelInfer"), sent, **more)
 
 
 # What the caller did wrong.
 
 
-def test_a_malformed_body(doors: Doors) -> None:
+def test_a_malformed_body(transports: Transports) -> None:
     json_type = {"Content_Type": "application/json"}
     require(
         "invalid_argument",
-        post(doors, path("fine"), b"{", **json_type),
-        post(doors, path("fine", verb="invocations"), b"{", **json_type),
-        infer(doors, b"\xff\xff\xff"),
+        post(transports, path("fine"), b"{", **json_type),
+        post(transports, path("fine", verb="invocations"), b"{", **json_type),
+        infer(transports, b"\xff\xff\xff"),
     )
 
 
@@ -101,218 +101,226 @@ def test_a_malformed_body(doors: Doors) -> None:
     [([-1], [1.0]), ([1] * 33, [1.0]), ([2**31], []), ([2, 2], [1.0, 2.0]), ([1], [1.0, 2.0])],
     ids=["negative", "too deep", "too long", "too few elements", "too many elements"],
 )
-def test_a_bad_shape_or_size(doors: Doors, shape: list[int], values: list[float]) -> None:
+def test_a_bad_shape_or_size(transports: Transports, shape: list[int], values: list[float]) -> None:
     sent = pb.ModelInferRequest(model_name="fine")
     added = sent.inputs.add(name="x", datatype="FP64", shape=shape)
     added.contents.fp64_contents.extend(values)
-    told = [
-        post(doors, path("fine"), request(tensor("x", "FP64", shape, values))),
-        infer(doors, sent),
+    refusals = [
+        post(transports, path("fine"), request(tensor("x", "FP64", shape, values))),
+        infer(transports, sent),
     ]
 
-    require("invalid_argument", *told)
-    require_same_words(*told)
+    require("invalid_argument", *refusals)
+    require_same_message(*refusals)
 
 
-def test_a_ragged_table(doors: Doors) -> None:
+def test_a_ragged_table(transports: Transports) -> None:
     body = {"dataframe_split": {"columns": ["x"], "data": [[1.0], [1.0, 2.0]]}}
-    require("invalid_argument", post(doors, path("fine", verb="invocations"), body))
+    require("invalid_argument", post(transports, path("fine", verb="invocations"), body))
 
 
-def test_a_raw_size_that_is_not_that_of_the_shape(doors: Doors) -> None:
+def test_a_raw_size_that_is_not_that_of_the_shape(transports: Transports) -> None:
     sent = pb.ModelInferRequest(model_name="fine", raw_input_contents=[bytes(12)])
     sent.inputs.add(name="x", datatype="FP64", shape=[2])
     described = {"name": "x", "datatype": "FP64", "shape": [2]}
     head = request({**described, "parameters": {"binary_data_size": 12}})
     body = json.dumps(head).encode()
-    told = [
+    refusals = [
         post(
-            doors,
+            transports,
             path("fine"),
             body + bytes(12),
             Content_Type="application/octet-stream",
             Inference_Header_Content_Length=str(len(body)),
         ),
-        infer(doors, sent),
+        infer(transports, sent),
     ]
 
-    require("invalid_argument", *told)
-    require_same_words(*told)
+    require("invalid_argument", *refusals)
+    require_same_message(*refusals)
 
 
-def test_an_input_of_another_name(doors: Doors) -> None:
+def test_an_input_of_another_name(transports: Transports) -> None:
     sent = message("fine", 1)
     sent.inputs[0].name = "y"
-    told = [
-        post(doors, path("fine"), numbers(1, name="y")),
-        infer(doors, sent),
-        post(doors, path("fine", verb="invocations"), {"inputs": {"y": [1.0]}}),
+    refusals = [
+        post(transports, path("fine"), numbers(1, name="y")),
+        infer(transports, sent),
+        post(transports, path("fine", verb="invocations"), {"inputs": {"y": [1.0]}}),
     ]
 
-    require("invalid_argument", *told)
-    require_same_words(*told)
+    require("invalid_argument", *refusals)
+    require_same_message(*refusals)
 
 
-def test_an_unknown_output(doors: Doors) -> None:
+def test_an_unknown_output(transports: Transports) -> None:
     sent = message("fine", 1)
     sent.outputs.add(name="colour")
-    told = [
-        post(doors, path("fine"), {**numbers(1), "outputs": [{"name": "colour"}]}),
-        infer(doors, sent),
+    refusals = [
+        post(transports, path("fine"), {**numbers(1), "outputs": [{"name": "colour"}]}),
+        infer(transports, sent),
     ]
 
-    require("invalid_argument", *told)
-    require_same_words(*told)
+    require("invalid_argument", *refusals)
+    require_same_message(*refusals)
 
 
-def test_a_media_type_or_encoding_nobody_decodes(doors: Doors) -> None:
+def test_an_unsupported_media_type_or_encoding(transports: Transports) -> None:
     for where in (path("fine"), path("fine", verb="invocations")):
-        require("unsupported_media", post(doors, where, b"{}", Content_Type="text/html"))
-        require("unsupported_media", post(doors, where, b"{}", Content_Encoding="br"))
+        require("unsupported_media", post(transports, where, b"{}", Content_Type="text/html"))
+        require("unsupported_media", post(transports, where, b"{}", Content_Encoding="br"))
 
 
-def test_a_body_over_the_cap(doors: Doors) -> None:
+def test_a_body_over_the_cap(transports: Transports) -> None:
     many = [0.123456] * (CAP // 8)
     inflated = gzip.compress(bytes(CAP + 1))
-    require("too_large", *doors.everywhere("fine", *many))
+    require("too_large", *transports.everywhere("fine", *many))
     for where in (path("fine"), path("fine", verb="invocations")):
-        require("too_large", post(doors, where, inflated, Content_Encoding="gzip"))
+        require("too_large", post(transports, where, inflated, Content_Encoding="gzip"))
 
 
-def test_headers_over_the_cap(doors: Doors) -> None:
+def test_headers_over_the_cap(transports: Transports) -> None:
     long = "x" * 20_000
     require(
         "headers_too_large",
-        doors.rest("fine", 1, headers={"X-Long": long}),
-        doors.rpc("fine", 1, metadata=[("x-long", long)]),
-        doors.scoring("fine", 1, headers={"X-Long": long}),
+        transports.rest("fine", 1, headers={"X-Long": long}),
+        transports.rpc("fine", 1, metadata=[("x-long", long)]),
+        transports.scoring("fine", 1, headers={"X-Long": long}),
     )
 
 
 @pytest.mark.parametrize("late", ["body", "head"])
-def test_a_request_that_arrives_too_slowly(doors: Doors, late: str) -> None:
+def test_a_request_that_arrives_too_slowly(transports: Transports, late: str) -> None:
     lines = ["Host: x", "Content-Length: 9", "Content-Type: application/json"]
 
-    def begun(where: str) -> Told:
+    def begun(where: str) -> Refusal:
         head = "\r\n".join([f"POST {where} HTTP/1.1", *lines, ""])
         end = "\r\n{" if late == "body" else ""
-        return told_by_http(exchange(doors.http, (head + end).encode()))
+        return http_refusal(send_raw(transports.http, (head + end).encode()))
 
     wheres = (path("fine"), path("fine", verb="invocations"))
-    told = at_once(*(lambda where=where: begun(where) for where in wheres))
+    refusals = at_once(*(lambda where=where: begun(where) for where in wheres))
 
-    require("request_timeout", *told)
-    assert [one.kind for one in told] == ["request_timeout", ""]
-    assert late in told[0].message
-
-
-# What is not there, or may not be asked.
+    require("request_timeout", *refusals)
+    assert [one.kind for one in refusals] == ["request_timeout", ""]
+    assert late in refusals[0].message
 
 
-def test_an_unknown_model_or_version(doors: Doors) -> None:
+# What does not exist, or is not allowed.
+
+
+def test_an_unknown_model_or_version(transports: Transports) -> None:
     for model, version in (("nobody", ""), ("fine", "9")):
-        told = doors.everywhere(model, 1, version=version)
+        refusals = transports.everywhere(model, 1, version=version)
 
-        require("not_found", *told)
-        require_same_words(*told)
+        require("not_found", *refusals)
+        require_same_message(*refusals)
 
 
-def test_an_unknown_route_or_method(doors: Doors) -> None:
-    require("not_found", post(doors, "/v2/cellar", {}), post(doors, "/v2/cellar/invocations", {}))
+def test_an_unknown_route_or_method(transports: Transports) -> None:
+    require(
+        "not_found",
+        post(transports, "/v2/cellar", {}),
+        post(transports, "/v2/cellar/invocations", {}),
+    )
     require(
         "method_not_allowed",
-        told_by_http(ask(doors.http, "GET", path("fine"))),
-        told_by_http(ask(doors.http, "GET", "/invocations")),
+        http_refusal(ask(transports.http, "GET", path("fine"))),
+        http_refusal(ask(transports.http, "GET", "/invocations")),
     )
     for name in ("ModelConfig", "/inference.Cellar/Taste"):
-        assert told_by_grpc(doors.method(name), b"").code == "UNIMPLEMENTED"
+        assert grpc_refusal(transports.method(name), b"").code == "UNIMPLEMENTED"
 
 
 def test_loading_from_afar(tmp_path: Path) -> None:
     with serving(write_model(tmp_path), "--host", "0.0.0.0", "--parallel-workers", 0) as afar:
-        doors = Doors(afar.announced)
+        transports = Transports(afar.announced)
         for verb in ("load", "unload"):
-            told = doors.repository(verb, "m")
+            refusals = transports.repository(verb, "m")
 
-            require("forbidden", *told)
-            require_same_words(*told)
-            assert "--allow-repository-api" in told[0].message
-        doors.channel.close()
+            require("forbidden", *refusals)
+            require_same_message(*refusals)
+            assert "--allow-repository-api" in refusals[0].message
+        transports.channel.close()
 
 
-def test_a_stream_of_a_model_that_does_not_stream(doors: Doors) -> None:
+def test_a_stream_of_a_model_that_does_not_stream(transports: Transports) -> None:
     where = path("fine", verb="infer_stream")
-    told = post(doors, where, numbers(1))
+    refusal = post(transports, where, numbers(1))
 
-    require("unimplemented", told)
-    assert "'fine' does not stream" in told.message
+    require("unimplemented", refusal)
+    assert "'fine' does not stream" in refusal.message
 
 
-def test_what_is_not_built(doors: Doors) -> None:
-    told = doors.repository("load", "fine", {"config": "{}"})
-    require("unimplemented", *told)
-    require_same_words(*told)
+def test_what_is_not_implemented(transports: Transports) -> None:
+    refusals = transports.repository("load", "fine", {"config": "{}"})
+    require("unimplemented", *refusals)
+    require_same_message(*refusals)
 
     head = f"POST {path('fine', verb='invocations')} HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n"
-    require("unimplemented", told_by_http(exchange(doors.http, head.encode())))
+    require("unimplemented", http_refusal(send_raw(transports.http, head.encode())))
 
 
 # What state the model is in.
 
 
-def test_a_model_that_did_not_load(doors: Doors) -> None:
-    told = doors.everywhere("broken", 1)
+def test_a_model_that_did_not_load(transports: Transports) -> None:
+    refusals = transports.everywhere("broken", 1)
 
-    require("model_not_ready", *told)
-    require_same_words(*told)
-    assert "no such vintage" in told[0].message
-
-
-def test_a_load_that_fails(doors: Doors) -> None:
-    told = doors.repository("load", "broken")
-
-    require("load_failed", *told)
-    require_same_words(*told)
+    require("model_not_ready", *refusals)
+    require_same_message(*refusals)
+    assert "no such vintage" in refusals[0].message
 
 
-def test_a_model_that_was_unloaded(doors: Doors) -> None:
-    assert ask(doors.http, "POST", "/v2/repository/models/gone/unload").status == 200
-    told = doors.everywhere("gone", 1)
+def test_a_load_that_fails(transports: Transports) -> None:
+    refusals = transports.repository("load", "broken")
 
-    require("model_not_ready", *told)
-    require_same_words(*told)
-    assert "unloaded" in told[0].message
+    require("load_failed", *refusals)
+    require_same_message(*refusals)
 
 
-def test_a_model_that_loads(doors: Doors, models: Path) -> None:
-    with loading(doors, models):
-        told = doors.everywhere("heavy", 1)
+def test_a_model_that_was_unloaded(transports: Transports) -> None:
+    assert ask(transports.http, "POST", "/v2/repository/models/gone/unload").status == 200
+    refusals = transports.everywhere("gone", 1)
 
-    require("model_not_ready", *told)
-    require_same_words(*told)
-
-
-def test_two_loads_of_one_model(doors: Doors, models: Path) -> None:
-    with loading(doors, models):
-        told = doors.repository("load", "heavy")
-
-    require("conflict", *told)
-    require_same_words(*told)
+    require("model_not_ready", *refusals)
+    require_same_message(*refusals)
+    assert "unloaded" in refusals[0].message
 
 
-def test_a_model_that_does_not_come_back_with_its_worker(doors: Doors, models: Path) -> None:
+def test_a_model_that_loads(transports: Transports, models: Path) -> None:
+    with loading(transports, models):
+        refusals = transports.everywhere("heavy", 1)
+
+    require("model_not_ready", *refusals)
+    require_same_message(*refusals)
+
+
+def test_two_loads_of_one_model(transports: Transports, models: Path) -> None:
+    with loading(transports, models):
+        refusals = transports.repository("load", "heavy")
+
+    require("conflict", *refusals)
+    require_same_message(*refusals)
+
+
+def test_a_model_that_does_not_come_back_with_its_worker(
+    transports: Transports, models: Path
+) -> None:
     (models / "fickle/spoilt").touch()
-    first = doors.rest("fickle", 1)
-    told = doors.everywhere("fickle", 1)
+    first = transports.rest("fickle", 1)
+    refusals = transports.everywhere("fickle", 1)
 
-    require("model_not_ready", first, *told)
-    require_same_words(first, *told)
+    require("model_not_ready", first, *refusals)
+    require_same_message(first, *refusals)
     assert "spoilt since" in first.message
 
 
-def test_requests_wait_for_a_worker_that_starts_again(doors: Doors, server: Server) -> None:
+def test_requests_wait_for_a_worker_that_starts_again(
+    transports: Transports, server: Server
+) -> None:
     with ThreadPoolExecutor() as threads:
-        killer = threads.submit(doors.rest, "returns", -1)
+        killer = threads.submit(transports.rest, "returns", -1)
         ready = path("returns", verb="ready")
         answer = until(
             lambda: (asked := ask(server.http, "GET", ready)).status == 503 and asked,
@@ -320,55 +328,58 @@ def test_requests_wait_for_a_worker_that_starts_again(doors: Doors, server: Serv
             "the worker is down",
         )
         kind = pb.ModelReadyResponse
-        told = doors.method("ModelReady", kind)(pb.ModelReadyRequest(name="returns"), timeout=30)
+        named = pb.ModelReadyRequest(name="returns")
+        response = transports.method("ModelReady", kind)(named, timeout=30)
         waiting = ask(server.http, "POST", path("returns"), numbers(1))
 
         assert int(answer.headers["retry-after"]) > 0
-        assert told.ready is False
+        assert response.ready is False
         assert waiting.json["outputs"][0]["data"] == [1.0]
         require("poisoned", killer.result(30))
 
 
-# Too much, too late, and nobody there.
+# Too much, too late, and no one left to answer.
 
 
-def test_a_full_queue(doors: Doors, server: Server, models: Path) -> None:
+def test_a_full_queue(transports: Transports, server: Server, models: Path) -> None:
     with held(server, models / "gated", HELD):
-        told = doors.everywhere("gated", 9)
+        refusals = transports.everywhere("gated", 9)
 
-    require("overloaded", *told)
-    require_same_words(*told)
-    assert "--max-queue-size" in told[0].message
+    require("overloaded", *refusals)
+    require_same_message(*refusals)
+    assert "--max-queue-size" in refusals[0].message
 
 
-def test_a_deadline_that_passes_in_the_queue(doors: Doors, server: Server, models: Path) -> None:
+def test_a_deadline_that_passes_in_the_queue(
+    transports: Transports, server: Server, models: Path
+) -> None:
     with held(server, models / "gated", 2):
-        told = [
-            doors.rest("gated", 91, headers={"X-Request-Timeout": "0.2"}),
-            doors.rpc("gated", 92, timeout=0.2),
-            doors.scoring("gated", 93, headers={"X-Request-Timeout": "0.2"}),
+        refusals = [
+            transports.rest("gated", 91, headers={"X-Request-Timeout": "0.2"}),
+            transports.rpc("gated", 92, timeout=0.2),
+            transports.scoring("gated", 93, headers={"X-Request-Timeout": "0.2"}),
         ]
 
-    # The deadline of a gRPC client is kept by the client as well, which is the first to tell it.
-    require("deadline_exceeded", *told)
+    # A gRPC client keeps its deadline as well, and is the first to report it.
+    require("deadline_exceeded", *refusals)
     assert ask(server.http, "POST", path("gated"), numbers(94)).status == 200
     seen = (models / "gated/seen").read_text().split()
     assert seen[-1] == "94"
     assert not {"91", "92", "93"} & set(seen)
 
 
-def test_a_model_that_runs_for_too_long(doors: Doors, server: Server) -> None:
-    told = []
-    for door in doors.all:
+def test_a_model_that_runs_for_too_long(transports: Transports, server: Server) -> None:
+    refusals = []
+    for transport in transports.all:
         ready = path("hangs", verb="ready")
         until(lambda ready=ready: ask(server.http, "GET", ready).status == 200, 20, "a worker")
-        told.append(door("hangs", 1))
+        refusals.append(transport("hangs", 1))
 
-    require("deadline_exceeded", *told)
-    require_same_words(*told)
+    require("deadline_exceeded", *refusals)
+    require_same_message(*refusals)
 
 
-def test_a_caller_who_leaves(doors: Doors, server: Server, models: Path) -> None:
+def test_a_caller_who_leaves(transports: Transports, server: Server, models: Path) -> None:
     body = json.dumps(numbers(7)).encode()
     lines = [f"POST {path('gated')} HTTP/1.1", "X-Request-Id: left", f"Content-Length: {len(body)}"]
     with held(server, models / "gated", 1):
@@ -378,7 +389,7 @@ def test_a_caller_who_leaves(doors: Doors, server: Server, models: Path) -> None
         until(lambda: '"status": 499' in logged(server, "left"), 60, "the log has it")
 
         before = in_flight(server, "gated")
-        call = doors.method("ModelInfer").future(
+        call = transports.method("ModelInfer").future(
             message("gated", 8), metadata=[("x-request-id", "gone")], timeout=30
         )
         until(lambda: in_flight(server, "gated") > before, 60, "the call is in flight")
@@ -390,53 +401,53 @@ def test_a_caller_who_leaves(doors: Doors, server: Server, models: Path) -> None
 # What the model did.
 
 
-def test_a_model_that_raises(doors: Doors) -> None:
-    told = doors.everywhere("raises", 1)
+def test_a_model_that_raises(transports: Transports) -> None:
+    refusals = transports.everywhere("raises", 1)
 
-    require("model_error", *told)
-    require_same_words(*told)
-    assert "4711" not in told[0].message
-
-
-def test_a_model_that_refuses_its_input(doors: Doors) -> None:
-    told = doors.everywhere("refuses", 1)
-
-    require("invalid_argument", *told)
-    require_same_words(*told)
-    assert told[0].message == "x: expected a vintage after 1900"
+    require("model_error", *refusals)
+    require_same_message(*refusals)
+    assert "4711" not in refusals[0].message
 
 
-def test_an_answer_that_nothing_can_hold(doors: Doors) -> None:
-    told = doors.everywhere("speechless", 1)
+def test_a_model_that_refuses_its_input(transports: Transports) -> None:
+    refusals = transports.everywhere("refuses", 1)
 
-    require("bad_model_output", *told)
-    require_same_words(*told)
-
-
-def test_an_answer_with_too_few_rows_for_its_callers(doors: Doors) -> None:
-    # A raw scoring body is never merged, so MLflow's door has no second caller here.
-    told = at_once(lambda: doors.rest("short", 1), lambda: doors.rest("short", 1))
-    told += at_once(lambda: doors.rpc("short", 1), lambda: doors.rpc("short", 1))
-
-    require("bad_model_output", *told)
-    require_same_words(*told)
+    require("invalid_argument", *refusals)
+    require_same_message(*refusals)
+    assert refusals[0].message == "x: expected a vintage after 1900"
 
 
-def test_a_request_that_ends_its_worker_twice(doors: Doors) -> None:
-    told = doors.everywhere("poison", 1)
+def test_an_answer_that_nothing_can_hold(transports: Transports) -> None:
+    refusals = transports.everywhere("speechless", 1)
 
-    require("poisoned", *told)
-    require_same_words(*told)
+    require("bad_model_output", *refusals)
+    require_same_message(*refusals)
 
 
-def test_a_stream_whose_worker_dies(doors: Doors, server: Server) -> None:
-    rest = post(doors, path("dies", verb="infer_stream"), numbers(1))
+def test_an_answer_with_too_few_rows_for_its_callers(transports: Transports) -> None:
+    # A raw scoring body is never merged, so MLflow's routes have no second caller here.
+    refusals = at_once(lambda: transports.rest("short", 1), lambda: transports.rest("short", 1))
+    refusals += at_once(lambda: transports.rpc("short", 1), lambda: transports.rpc("short", 1))
+
+    require("bad_model_output", *refusals)
+    require_same_message(*refusals)
+
+
+def test_a_request_that_ends_its_worker_twice(transports: Transports) -> None:
+    refusals = transports.everywhere("poison", 1)
+
+    require("poisoned", *refusals)
+    require_same_message(*refusals)
+
+
+def test_a_stream_whose_worker_dies(transports: Transports, server: Server) -> None:
+    rest = post(transports, path("dies", verb="infer_stream"), numbers(1))
     ready = path("dies", verb="ready")
     until(lambda: ask(server.http, "GET", ready).status == 200, 20, "another worker")
-    told = [rest, doors.stream("dies", 1)]
+    refusals = [rest, transports.stream("dies", 1)]
 
-    require("worker_crashed", *told)
-    require_same_words(*told)
+    require("worker_crashed", *refusals)
+    require_same_message(*refusals)
 
 
 # What the server does.
@@ -445,18 +456,18 @@ def test_a_stream_whose_worker_dies(doors: Doors, server: Server) -> None:
 def test_the_end_of_a_drain(tmp_path: Path) -> None:
     folder = write_model(tmp_path, GATED, name="last")
     with serving(folder, "--drain-timeout", 1, exit_code=3) as draining:
-        doors = Doors(draining.announced, alone="last")
+        transports = Transports(draining.announced, alone="last")
         with ThreadPoolExecutor(3) as threads:
-            calls = [threads.submit(door, "last", 1) for door in doors.all]
+            calls = [threads.submit(transport, "last", 1) for transport in transports.all]
             until(lambda: in_flight(draining, "last") == 3, 20, "three requests are in flight")
             draining.signal(signal.SIGTERM)
             ready = "/v2/health/ready"
             until(lambda: ask(draining.http, "GET", ready).status == 503, 20, "it drains")
-            require("shutting_down", *(late := doors.repository("load", "last")))
-            require_same_words(*late)
-            told = [call.result(30) for call in calls]
-        doors.channel.close()
+            require("shutting_down", *(late := transports.repository("load", "last")))
+            require_same_message(*late)
+            refusals = [call.result(30) for call in calls]
+        transports.channel.close()
 
-    require("shutting_down", *told)
-    require_same_words(*told)
-    assert "--drain-timeout" in told[0].message
+    require("shutting_down", *refusals)
+    require_same_message(*refusals)
+    assert "--drain-timeout" in refusals[0].message

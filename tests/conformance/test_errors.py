@@ -1,11 +1,11 @@
-"""What is refused, and how it is told, is the same through every door."""
+"""What is refused, and with which kind and message, is the same over every transport."""
 
 from __future__ import annotations
 
 import grpc
 import pytest
 
-from conformance.doors import Refused, Tensor
+from conformance.transports import Refused, Tensor
 from headrace.adapters.error_bodies import TABLE as HTTP_TABLE
 from headrace.errors import BY_KIND
 from headrace.grpc.status_codes import TABLE as GRPC_TABLE
@@ -36,7 +36,7 @@ OF_RAW = {
     "a lie about BYTES": Tensor("x", "BYTES", [3], [b"mill"]),
 }
 
-# The statuses that mean the same; one HTTP status may be told apart by gRPC, but not the reverse.
+# The statuses that mean the same; gRPC may split one HTTP status, but not the reverse.
 TWINS = {
     400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 405: "UNIMPLEMENTED",
     408: "DEADLINE_EXCEEDED", 409: "ABORTED", 413: "RESOURCE_EXHAUSTED", 415: "INVALID_ARGUMENT",
@@ -46,18 +46,18 @@ TWINS = {
 }  # fmt: skip
 
 
-def refusal(door, model, tensors, **more):
+def refusal(transport, model, tensors, **more):
     with pytest.raises(Refused) as refused:
-        door.infer(model, tensors, **more)
+        transport.infer(model, tensors, **more)
     return refused.value
 
 
 @pytest.mark.parametrize("kind", sorted(BY_KIND))
-def test_every_kind_of_error_is_told_alike_by_both_tables(kind):
-    told = GRPC_TABLE[kind].code
+def test_every_kind_of_error_has_matching_rows_in_both_tables(kind):
+    code = GRPC_TABLE[kind].code
 
-    assert isinstance(told, grpc.StatusCode)
-    assert told.name == TWINS[HTTP_TABLE[kind].status]
+    assert isinstance(code, grpc.StatusCode)
+    assert code.name == TWINS[HTTP_TABLE[kind].status]
     assert GRPC_TABLE[kind].retry_after == HTTP_TABLE[kind].retry_after
 
 
@@ -67,10 +67,10 @@ def test_the_tables_have_no_other_kinds():
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_refused_has_the_same_kind(case, door):
+def test_what_is_refused_has_the_same_kind(case, transport):
     kind, model, tensors, more = CASES[case]
 
-    refused = refusal(door, model, tensors, **more)
+    refused = refusal(transport, model, tensors, **more)
 
     assert refused.kind == kind
     assert kind in refused.kinds
@@ -79,12 +79,12 @@ def test_what_is_refused_has_the_same_kind(case, door):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("case", [case for case in CASES if "elements" not in case])
-def test_what_is_refused_is_told_in_the_same_words(case, door, reference):
+def test_what_is_refused_has_the_same_message(case, transport, reference):
     _, model, tensors, more = CASES[case]
 
-    told = refusal(door, model, tensors, **more)
+    refused = refusal(transport, model, tensors, **more)
 
-    assert told.message == refusal(reference, model, tensors, **more).message
+    assert refused.message == refusal(reference, model, tensors, **more).message
 
 
 @pytest.mark.e2e
@@ -95,13 +95,13 @@ def test_what_is_refused_is_told_in_the_same_words(case, door, reference):
         *[pytest.param("REST binary", "gRPC raw", t, id=name) for name, t in OF_RAW.items()],
     ],
 )
-def test_data_that_does_not_fit_is_told_in_the_same_words(one, other, tensor, doors):
-    told = [refusal(doors[name], "echo", [tensor]).message for name in (one, other)]
+def test_data_that_does_not_fit_has_the_same_message(one, other, tensor, transports):
+    messages = [refusal(transports[name], "echo", [tensor]).message for name in (one, other)]
 
-    assert told[0] == told[1]
-    assert told[0].startswith("input 'x': ")
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("input 'x': ")
 
 
 @pytest.mark.e2e
-def test_a_refusal_carries_the_callers_request_id(door):
-    assert refusal(door, "nobody", [ONE], request_id="trace-9").request_id == "trace-9"
+def test_a_refusal_carries_the_callers_request_id(transport):
+    assert refusal(transport, "nobody", [ONE], request_id="trace-9").request_id == "trace-9"

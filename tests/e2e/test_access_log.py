@@ -1,4 +1,4 @@
-"""`--access-log`: one line for each request, whatever the protocol and whatever comes of it."""
+"""`--access-log`: one line for each request, whatever the protocol and the outcome."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from headrace.protocol.open_inference import inference_pb2 as pb
-from support.asking import ask, exchange, numbers
+from support.asking import ask, numbers, send_raw
 from support.custom import write_model
 from support.serving import Server, serving, until
 
@@ -44,15 +44,15 @@ def line(server: Server, request_id: str) -> dict:
 def test_an_answer_has_a_line_with_its_times(server: Server) -> None:
     body = json.dumps(numbers(1, 2)).encode()
     answer = ask(server.http, "POST", INFER, body, {"X-Request-Id": "one"})
-    told = line(server, "one")
+    logged = line(server, "one")
 
-    assert told.keys() >= FIELDS
-    assert (told["protocol"], told["route"]) == ("open_inference", "/v2/models/{name}/infer")
-    assert (told["status"], told["model"]) == (200, "m")
-    assert (told["bytes_in"], told["bytes_out"]) == (len(body), len(answer.body))
-    assert told["level"] == "info"
-    assert told["caller"].startswith("127.0.0.1:")
-    assert 0 <= told["compute_ms"] <= told["total_ms"]
+    assert logged.keys() >= FIELDS
+    assert (logged["protocol"], logged["route"]) == ("open_inference", "/v2/models/{name}/infer")
+    assert (logged["status"], logged["model"]) == (200, "m")
+    assert (logged["bytes_in"], logged["bytes_out"]) == (len(body), len(answer.body))
+    assert logged["level"] == "info"
+    assert logged["caller"].startswith("127.0.0.1:")
+    assert 0 <= logged["compute_ms"] <= logged["total_ms"]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_an_answer_has_a_line_with_its_times(server: Server) -> None:
 )
 def test_a_refusal_has_one_line_with_its_kind(server: Server, path, body, status, kind) -> None:
     ask(server.http, "POST", path, body, {"X-Request-Id": f"no-{path}-{status}"})
-    told = line(server, f"no-{path}-{status}")
+    logged = line(server, f"no-{path}-{status}")
 
-    assert (told["status"], told["kind"]) == (status, kind)
-    assert told["total_ms"] >= 0
+    assert (logged["status"], logged["kind"]) == (status, kind)
+    assert logged["total_ms"] >= 0
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_a_request_about_the_server_has_a_line_too(
 ) -> None:
     id = f"{method}{path}"
     answer = ask(server.http, method, path, b"" if method == "POST" else None, {"X-Request-Id": id})
-    told = line(server, id)
+    logged = line(server, id)
 
     assert answer.headers["x-request-id"] == id
-    assert (answer.status, told["status"], told["protocol"]) == (status, status, protocol)
+    assert (answer.status, logged["status"], logged["protocol"]) == (status, status, protocol)
 
 
 def test_the_listener_for_metrics_has_lines_as_well(server: Server) -> None:
@@ -119,7 +119,7 @@ def test_what_is_refused_while_it_is_received_has_one_line(tmp_path: Path, head,
     with serving(
         write_model(tmp_path), "--access-log", "--log-format", "json", "--body-timeout", "1"
     ) as server:
-        answer = exchange(server.http, head % b"cut", timeout=60)
+        answer = send_raw(server.http, head % b"cut", timeout=60)
 
         assert answer is not None
         assert answer.status == status
@@ -137,11 +137,11 @@ def test_a_call_over_grpc_has_the_same_line(server: Server) -> None:
             pb.ModelInferResponse.FromString,
         )
         method(message, metadata=[("x-request-id", "two")], timeout=60)
-    told = line(server, "two")
+    logged = line(server, "two")
 
-    assert told.keys() >= FIELDS
-    assert (told["protocol"], told["route"]) == ("open_inference_grpc", "ModelInfer")
-    assert (told["status"], told["bytes_in"]) == ("OK", message.ByteSize())
+    assert logged.keys() >= FIELDS
+    assert (logged["protocol"], logged["route"]) == ("open_inference_grpc", "ModelInfer")
+    assert (logged["status"], logged["bytes_in"]) == ("OK", message.ByteSize())
 
 
 def test_without_the_switch_only_refusals_are_logged(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Requests that are wrong: each is refused by name, gives nothing away, and harms nobody."""
+"""Wrong requests: each is refused by name, gives nothing away, and harms no other request."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ SCORING = [
         ("data",),
     ),
     Case(
-        "records that are none",
+        "records that are not objects",
         TABLE_SCORING,
         {"dataframe_records": [CANARY]},
         400,
@@ -303,7 +303,7 @@ def server(models: Path) -> Iterator[Server]:
 
 
 def require_well(server: Server) -> None:
-    """The server is alive, and both models answer right."""
+    """The server is alive, and both models answer correctly."""
     assert ask(server.http, "GET", "/v2/health/live").status == 200
     for path, body in ((ARRAY, GOOD_ARRAY), (TABLE, GOOD_TABLE)):
         answer = ask(server.http, "POST", path, body)
@@ -314,7 +314,7 @@ def require_well(server: Server) -> None:
 
 
 def require_discreet(answer: Answer, models: Path) -> None:
-    """Nothing of the server's inside, and nothing of the payload, is in the answer."""
+    """The answer shows nothing of the server's internals and nothing of the payload."""
     text = (answer.body.decode() + str(answer.headers)).lower()
     inside = (str(models), "traceback", ".py", "site-packages", "<class", "object at 0x", "error(")
     for word in (*inside, CANARY, "7731"):
@@ -331,7 +331,7 @@ def refused(server: Server, models: Path, case: Case) -> Answer:
 
 
 @pytest.mark.parametrize("case", V2, ids=[case.id for case in V2])
-def test_the_open_inference_door_refuses(server: Server, models: Path, case: Case) -> None:
+def test_the_open_inference_routes_refuse(server: Server, models: Path, case: Case) -> None:
     answer = refused(server, models, case)
 
     assert isinstance(answer.json["error"], str)
@@ -340,7 +340,7 @@ def test_the_open_inference_door_refuses(server: Server, models: Path, case: Cas
 
 
 @pytest.mark.parametrize("case", SCORING, ids=[case.id for case in SCORING])
-def test_the_scoring_door_refuses(server: Server, models: Path, case: Case) -> None:
+def test_the_scoring_route_refuses(server: Server, models: Path, case: Case) -> None:
     answer = refused(server, models, case)
 
     assert answer.json["error_code"]
@@ -348,7 +348,9 @@ def test_the_scoring_door_refuses(server: Server, models: Path, case: Case) -> N
 
 
 @pytest.mark.parametrize("case", VERBS, ids=[case.id for case in VERBS])
-def test_a_wrong_verb_is_told_the_right_one(server: Server, models: Path, case: Case) -> None:
+def test_a_wrong_verb_is_answered_with_the_right_ones(
+    server: Server, models: Path, case: Case
+) -> None:
     answer = refused(server, models, case)
 
     allowed = {verb.strip() for verb in answer.headers["allow"].split(",")}
@@ -356,7 +358,7 @@ def test_a_wrong_verb_is_told_the_right_one(server: Server, models: Path, case: 
     assert allowed & {"GET", "POST"}
 
 
-def test_nothing_of_all_this_is_a_bug_in_the_log(server: Server) -> None:
+def test_none_of_this_is_logged_as_a_bug(server: Server) -> None:
     ask(server.http, "POST", ARRAY, of([1, 3], [NUMBER] * 3))
 
     assert "this is a bug" not in server.log()

@@ -1,4 +1,4 @@
-"""`headrace.client` against a whole server: values, errors and retries as users meet them."""
+"""`headrace.client` against a whole server: values, errors and retries as users see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from headrace.client import AsyncClient, Client, InvalidRequest, NotFound, ServerError, TimedOut
+from headrace.client import AsyncClient, Client, InvalidRequest, NotServed, ServerError, TimedOut
 from support.custom import write_model
 from support.serving import Server, serving, starting
 from support.wine import save_mlflow, trained, wines
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(params=["http", "grpc"])
 def url(request: pytest.FixtureRequest, server: Server) -> str:
-    """The address of either door."""
+    """The address of each transport."""
     return server.http if request.param == "http" else f"grpc://{server.announced['grpc']}"
 
 
@@ -59,7 +59,7 @@ def test_an_array_is_answered_exactly(url, binary):
         )
 
 
-def test_health_and_metadata_are_told(url):
+def test_health_and_metadata_are_returned(url):
     with Client(url) as client:
         assert client.live()
         assert client.ready()
@@ -70,7 +70,7 @@ def test_health_and_metadata_are_told(url):
 
 def test_errors_carry_status_code_and_message(server):
     with Client(server.http) as client:
-        with pytest.raises(NotFound) as unknown:
+        with pytest.raises(NotServed) as unknown:
             client.infer("nobody", {"x": [1.0]})
         with pytest.raises(InvalidRequest) as misnamed:
             client.infer("m", {"why": [1.0]})
@@ -85,7 +85,7 @@ def test_errors_carry_status_code_and_message(server):
 
 def test_errors_are_the_same_over_grpc(server):
     with Client(f"grpc://{server.announced['grpc']}") as client:
-        with pytest.raises(NotFound) as unknown:
+        with pytest.raises(NotServed) as unknown:
             client.infer("nobody", {"x": [1.0]})
         with pytest.raises(InvalidRequest) as misnamed:
             client.infer("m", {"why": [1.0]})
@@ -121,7 +121,7 @@ def test_threads_may_share_a_client(url):
     assert answers == [value * 2 for value in values]
 
 
-def test_tasks_may_share_an_awaited_client(url):
+def test_tasks_may_share_an_async_client(url):
     async def ask() -> list[float]:
         async with AsyncClient(url) as client:
             asking = [client.predict("m", {"x": [float(v)]}) for v in range(10, 40)]
@@ -130,7 +130,7 @@ def test_tasks_may_share_an_awaited_client(url):
     assert asyncio.run(ask()) == [value * 2 for value in range(10, 40)]
 
 
-def test_a_model_that_still_loads_is_waited_for(tmp_path):
+def test_a_model_that_is_still_loading_is_waited_for(tmp_path):
     folder = write_model(tmp_path, load="time.sleep(1)")
 
     with starting(folder) as running:

@@ -1,4 +1,4 @@
-"""Clients that others wrote: Triton's, and the one that MLflow brings."""
+"""Clients that others wrote: Triton's, and the one that comes with MLflow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 FORMS = [f"{a} to {b}" for a in ("json", "binary") for b in ("json", "binary")]
-# For bytes that are no text: a model that takes the request as it is gets its tensors untouched.
+# For bytes that are not text: a model that takes the request itself gets its tensors untouched.
 BLOBS = """
 from headrace.model import InferenceRequest, InferenceResponse, Model
 
@@ -81,8 +81,8 @@ def test_triton_reads_the_servers_metadata(triton):
 def test_triton_reads_a_models_metadata(triton):
     metadata = triton["metadata"]
     assert (metadata["name"], metadata["platform"]) == ("wine", "mlflow")
-    assert [told["name"] for told in metadata["inputs"]] == list(wines())
-    assert {told["datatype"] for told in metadata["inputs"]} == {"FP64"}
+    assert [each["name"] for each in metadata["inputs"]] == list(wines())
+    assert {each["datatype"] for each in metadata["inputs"]} == {"FP64"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -91,7 +91,7 @@ def test_tensors_of_triton_come_back_the_same(datatype, form, triton):
     assert triton["echoes"][f"{datatype} {form}"] is True
 
 
-def test_bytes_that_are_no_text_pass_in_binary_form(triton):
+def test_bytes_that_are_not_text_pass_in_binary_form(triton):
     assert triton["raw_bytes"] is True
 
 
@@ -108,7 +108,7 @@ def test_triton_gets_the_wine_models_answer(triton, models):
     assert (asked["id"], asked["model_name"]) == ("abc", "wine")
 
 
-def test_triton_asks_several_things_at_once(triton):
+def test_triton_sends_several_requests_at_once(triton):
     assert triton["later"] == [[n, n + 1.0, n + 2.0] for n in range(4)]
 
 
@@ -121,10 +121,10 @@ def test_triton_asks_several_things_at_once(triton):
         pytest.param(
             "metadata of an unknown model", "GET", "nobody", None, id="metadata of unknown model"
         ),
-        pytest.param("statistics", "GET", "wine/stats", None, id="an extension that is not there"),
+        pytest.param("statistics", "GET", "wine/stats", None, id="a missing extension"),
     ],
 )
-def test_the_error_that_triton_raises_has_our_words(case, method, path, body, triton, server):
+def test_the_error_that_triton_raises_has_our_message(case, method, path, body, triton, server):
     ours = ask(server.http, method, f"/v2/models/{path}", body)
     assert ours.status in (400, 404)
     assert triton["errors"][case] == {"message": ours.json["error"], "status": str(ours.status)}
@@ -135,7 +135,7 @@ def test_the_error_names_what_is_missing(triton):
     assert "fixed acidity" in message
 
 
-# MLflow's client waits for an answer without end.
+# MLflow's client waits for an answer indefinitely.
 answers_soon = pytest.mark.timeout(60)
 
 
@@ -150,7 +150,7 @@ def predictions(response):
 
 @pytest.fixture(scope="module")
 def scoring(models):
-    """MLflow's client, and the model it asks, behind a server of that model alone."""
+    """MLflow's client of a server with one model only, and that model."""
     with serving(models / "wine", "--name", "wine") as server:
         yield mlflow_client(server), mlflow.pyfunc.load_model(str(models / "wine"))
 
@@ -201,7 +201,7 @@ def test_mlflows_client_sends_arrays(tmp_path):
     ],
 )
 @answers_soon
-def test_mlflows_client_shows_our_words_when_columns_do_not_fit(table, words, scoring):
+def test_mlflows_client_shows_our_message_when_columns_do_not_fit(table, words, scoring):
     client, _ = scoring
     with pytest.raises(Exception, match=f"error code 400.*{words}"):
         client.invoke(table)

@@ -1,4 +1,4 @@
-"""One server, models whose requirements exclude each other. Every package comes from the index."""
+"""One server, models whose requirements conflict. Every package comes from the index."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_model_answers_as_in_its_own_interpreter(world: World, name: str) -> N
     assert answer.json["outputs"][0]["data"] == own["answers"]
 
 
-def test_the_versions_exclude_each_other(world: World) -> None:
+def test_the_versions_conflict(world: World) -> None:
     assert world.own["old"]["versions"] == ["1.3.2", "1.26.4"]
     assert world.own["new"]["versions"] > ["1.4", "2"]
 

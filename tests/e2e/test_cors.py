@@ -1,4 +1,4 @@
-"""`cors_settings`: what a browser is told about pages of other origins."""
+"""`cors_settings`: the headers that a browser gets for pages of other origins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 PAGE = {"Origin": "http://page"}
 
 
-def test_a_page_may_ask_what_the_settings_allow(tmp_path):
+def test_a_page_may_request_what_the_settings_allow(tmp_path):
     write_model(tmp_path)
     cors = {"allow_origins": ["http://page"], "allow_methods": ["POST"], "expose_headers": ["X-A"]}
     (tmp_path / "settings.json").write_text(json.dumps({"cors_settings": cors}))
@@ -36,7 +36,7 @@ def test_a_page_may_ask_what_the_settings_allow(tmp_path):
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_without_settings_no_page_is_told_anything(tmp_path):
+def test_without_settings_there_are_no_such_headers(tmp_path):
     with serving(write_model(tmp_path)) as server:
         answer = ask(server.http, "POST", "/v2/models/m/infer", numbers(1), PAGE)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import headrace
 from headrace.codecs.arguments import Arguments
 from headrace.model import InferenceRequest
-from support.pages import ADDRESS, Exchange, blocks, exchanges, files
+from support.pages import ADDRESS, CurlExample, blocks, curl_examples, files
 from support.serving import Server, serving
 
 pytestmark = pytest.mark.e2e
@@ -68,25 +68,26 @@ def server(folder: Path) -> Iterator[Server]:
         yield server
 
 
-def title(exchange: Exchange) -> str:
-    model, _, route = exchange.command.partition("/v2/models/")[2].split()[0].partition("/")
+def title(example: CurlExample) -> str:
+    model, _, route = example.command.partition("/v2/models/")[2].split()[0].partition("/")
     return f"{model} {route or 'metadata'}"
 
 
-@pytest.mark.parametrize("exchange", exchanges(PAGE), ids=title)
-def test_a_command_of_the_page_is_answered_as_shown(exchange: Exchange, server: Server) -> None:
+@pytest.mark.parametrize("example", curl_examples(PAGE), ids=title)
+def test_a_command_of_the_page_is_answered_as_shown(example: CurlExample, server: Server) -> None:
     done = subprocess.run(
-        ["bash", "-ec", exchange.command.replace(ADDRESS, urlsplit(server.http).netloc)],
+        ["bash", "-ec", example.command.replace(ADDRESS, urlsplit(server.http).netloc)],
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
 
-    assert said(done.stdout, exchange.language) == said(exchange.answer, exchange.language)
+    shown = without_ids(example.answer, example.language)
+    assert without_ids(done.stdout, example.language) == shown
 
 
-def said(answer: str, language: str) -> Any:
+def without_ids(answer: str, language: str) -> Any:
     """The answer without the ids of requests, which are never the same."""
     if language == "json":
         found = json.loads(answer)
@@ -109,12 +110,12 @@ def test_the_test_on_the_page_passes(folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_no_block_of_the_page_goes_untried() -> None:
+def test_no_block_of_the_page_is_left_untested() -> None:
     shown = [text for _, text in blocks(PAGE)]
-    asked = [text for each in exchanges(PAGE) for text in (each.command, each.answer)]
-    tried = [*files(PAGE).values(), *asked, SERVE]
+    asked = [text for each in curl_examples(PAGE) for text in (each.command, each.answer)]
+    tested = [*files(PAGE).values(), *asked, SERVE]
 
-    assert [text for text in shown if text not in tried and not text.startswith(TREE)] == []
+    assert [text for text in shown if text not in tested and not text.startswith(TREE)] == []
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -122,16 +123,16 @@ def test_the_table_of_types_says_what_a_type_means(name: str) -> None:
     def predict(x): ...
 
     predict.__annotations__["x"] = TYPES[name]
-    told = [
+    described = [
         (each.datatype, each.parameters.get("content_type", ""))
         for each in Arguments(predict).metadata()
     ]
 
     datatype, content_type = table()[name]
-    assert told == ([(datatype, content_type)] if datatype else [])
+    assert described == ([(datatype, content_type)] if datatype else [])
 
 
-def test_the_table_of_types_has_no_other() -> None:
+def test_the_table_of_types_has_no_others() -> None:
     assert sorted(table()) == sorted(TYPES)
 
 

@@ -1,4 +1,4 @@
-"""The page at `/docs`, in a browser where there is one."""
+"""The page at `/docs`, in a browser if there is one."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.asking import exchange
+from support.asking import send_raw
 from support.custom import write_model
 from support.serving import serving
 from support.wine import save_mlflow, trained, wines
@@ -73,8 +73,8 @@ def test_both_drivers_give_the_same_status_headers_and_body(url, case):
     known = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     close = b"Connection: close\r\n"
 
-    direct = exchange(url, head.encode() + close + known)
-    asgi = exchange(url, head.encode() + close + chunked)
+    direct = send_raw(url, head.encode() + close + known)
+    asgi = send_raw(url, head.encode() + close + chunked)
 
     assert direct is not None
     assert asgi is not None

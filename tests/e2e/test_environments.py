@@ -71,7 +71,7 @@ def test_models_with_conflicting_requirements_are_served_side_by_side(
         assert "Installed" in server.log()
 
 
-def test_a_model_whose_environment_cannot_be_had_does_not_hold_up_the_others(
+def test_a_model_whose_environment_cannot_be_built_does_not_hold_up_the_others(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     root = tmp_path / "models"
@@ -80,7 +80,7 @@ def test_a_model_whose_environment_cannot_be_had_does_not_hold_up_the_others(
 
     with serving(root, env=env) as server:
         assert answer(server, "good") == [20]
-        # While it is tried again, the reason is what is being done.
+        # While it is retried, the reason is the step in progress.
         until(lambda: "nosuch" in reasons(server)["bad"], 60, "the failure is the reason")
         assert str(tmp_path) not in reasons(server)["bad"]
 

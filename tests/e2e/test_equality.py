@@ -1,4 +1,4 @@
-"""Answers to the last bit: what is served is what the model says when called directly."""
+"""Answers to the last bit: what is served is what the model returns when called directly."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def unnamed():
 
 
 def row_major(table):
-    """The array that the protocol's order means; in a table's order sums may round otherwise."""
+    """The array in the protocol's order; in a table's order, sums may round differently."""
     return np.ascontiguousarray(table.to_numpy())
 
 
@@ -132,7 +132,7 @@ def one_by_one(load):
     return np.concatenate([predict(row) for row in single_wines()])
 
 
-DOORS = [
+FORMS = [
     pytest.param(ask_columns, named, id="v2 JSON columns"),
     pytest.param(ask_columns_binary, named, id="v2 binary columns"),
     pytest.param(ask_scoring, named, id="dataframe_split"),
@@ -141,14 +141,14 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "load"), DOORS)
+@pytest.mark.parametrize(("ask", "load"), FORMS)
 def test_all_wines_in_one_request_equal_the_model(ask, load, client):
     table = wines()
     assert len(table) == 1599
     assert ask(client, table).tobytes() == load()(table).tobytes()
 
 
-@pytest.mark.parametrize(("ask", "load"), DOORS)
+@pytest.mark.parametrize(("ask", "load"), FORMS)
 def test_the_wines_one_by_one_equal_the_model(ask, load, client):
     answers = np.concatenate([ask(client, row) for row in single_wines()])
     assert answers.tobytes() == one_by_one(load).tobytes()

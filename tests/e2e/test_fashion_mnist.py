@@ -1,4 +1,4 @@
-"""The Fashion-MNIST example: train, serve one folder with two models, ask about 10,000 images."""
+"""The Fashion-MNIST example: train, serve one folder with two models, classify 10,000 images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_served_accuracy_is_that_of_the_models_called_directly(
 
 
 def example(name: str) -> Any:
-    """A module of the example, which is no package."""
+    """A module of the example, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"fashion_{name}", EXAMPLE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

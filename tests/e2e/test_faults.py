@@ -1,4 +1,4 @@
-"""Workers that die, models that hang or raise, callers who leave: what everybody else notices."""
+"""Workers that die, models that hang or raise, callers who leave: what the others notice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY = "time.sleep(0.005)\nreturn x * 2"
 
 
 class Load:
-    """Clients that ask without pause and check every answer against their question."""
+    """Clients that send requests without a pause and check every answer against its request."""
 
     def __init__(self, url: str, clients: int) -> None:
         self.counts = [0] * clients
@@ -49,7 +49,7 @@ class Load:
         assert not any(thread.is_alive() for thread in self._threads), "a request hangs"
 
     def wait_progress(self) -> None:
-        """Return when every client has had two more answers, the first asked before this."""
+        """Wait until every client has two more answers; the first may be to an earlier request."""
         before = list(self.counts)
         until(
             lambda: (
@@ -57,7 +57,7 @@ class Load:
                 or all(now >= then + 2 for now, then in zip(self.counts, before, strict=True))
             ),
             30,
-            "every client goes on",
+            "every client continues",
         )
 
     def _run(self, index: int) -> None:
@@ -76,8 +76,8 @@ class Load:
 
 
 def kill_worker(server: Server) -> int:
-    """Kill the one worker, once it is there; returns its process id."""
-    (pid,) = until(server.workers, 60, "a worker is there")
+    """Kill the only worker once it exists; returns its process id."""
+    (pid,) = until(server.workers, 60, "a worker exists")
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return pid
@@ -87,7 +87,7 @@ def test_killed_workers_cost_no_caller_an_answer(tmp_path: Path) -> None:
     folder = write_model(tmp_path, BUSY, row_independent=True)
     with serving(folder) as server, Load(server.http, 16) as load:
         for _ in range(5):
-            # A request at hand at two deaths is refused on purpose, so all get past the first.
+            # A request in flight at two deaths is refused on purpose, so all get past the first.
             load.wait_progress()
             time.sleep(random.uniform(0.1, 1.0))
             kill_worker(server)
@@ -187,7 +187,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def moody(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model that obeys: 1 sleeps, 2 raises, 3 prints 50 MB, 4 exits, all else is doubled."""
+    """A model that 1 makes sleep, 2 raise, 3 print 50 MB and 4 exit; anything else is doubled."""
     predict = """
         mood = x[0]
         if mood == 1:
@@ -232,7 +232,7 @@ def test_a_model_that_hangs_is_ended_at_the_infer_timeout(moody: Server) -> None
 
 
 def test_the_callers_own_deadline_is_kept(moody: Server) -> None:
-    # In the server's time it would be answered.
+    # Within the server's own timeout it would be answered.
     answer = infer(moody, 1, 1, X_Request_Timeout="0.3")
 
     assert answer.status == 504
@@ -248,14 +248,14 @@ def test_an_impatient_caller_does_not_end_the_worker(moody: Server) -> None:
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "inf", "1e99"])
-def test_a_deadline_that_is_no_time_is_refused(moody: Server, given: str) -> None:
+def test_a_deadline_that_is_not_a_time_is_refused(moody: Server, given: str) -> None:
     answer = infer(moody, 0, 0, X_Request_Timeout=given)
 
     assert answer.status == 400
     assert "X-Request-Timeout" in answer.json["error"]
 
 
-def test_a_model_that_raises_tells_the_caller_nothing_and_the_log_everything(
+def test_the_details_of_a_model_that_raises_are_only_in_the_log(
     moody: Server,
 ) -> None:
     answer = infer(moody, 2, 0, X_Request_Id="trace-me-1")

@@ -1,4 +1,4 @@
-"""The gRPC door as a client sees it, beyond what all doors share."""
+"""The gRPC transport as a client sees it, beyond what all transports share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.serving import serving, starting, until
 pytestmark = pytest.mark.e2e
 
 SERVICE = "/inference.GRPCInferenceService/"
-# Tells that it runs, then waits until it may go on.
+# Records that it runs, then waits until it may continue.
 GATED = """
 import time
 open(os.path.join(HERE, "runs"), "a").write("x")
@@ -65,7 +65,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["--no-native-grpc", "--native-grpc"])
 def core(request):
-    """Which implementation of HTTP/2 carries the door; all tests run with both."""
+    """Which implementation of HTTP/2 serves gRPC; all tests run with both."""
     if request.param == "--native-grpc":
         pytest.importorskip("pygrpc_native")
     return request.param
@@ -135,19 +135,19 @@ def in_flight(server, model):
 
 
 def peak_memory(server):
-    """Bytes that the front process held at most."""
+    """The most bytes that the front process has held."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def test_a_message_that_is_none_is_an_invalid_argument(channel):
+def test_a_malformed_message_is_an_invalid_argument(channel):
     refused = refusal(channel.unary_unary(SERVICE + "ModelInfer"), b"\xff\xff\xff")
 
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.details() == "the request is not a valid ModelInferRequest message"
 
 
-def test_a_method_nobody_has_is_unimplemented(channel):
+def test_an_unknown_method_is_unimplemented(channel):
     refused = refusal(channel.unary_unary(SERVICE + "ModelConfig"), b"")
 
     assert refused.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -161,7 +161,7 @@ def test_a_message_over_the_body_limit_is_refused(channel):
 
 def test_a_message_over_the_body_limit_is_not_unpacked(server, core, request):
     if core == "--native-grpc":
-        # It looks at the size of a message that it holds whole, so nobody has it by default.
+        # It checks the size once it holds the whole message, which is why it is not the default.
         unbounded = pytest.mark.xfail(reason="unpacks all, then refuses", strict=True)
         request.applymarker(unbounded)
     before = peak_memory(server)
@@ -181,7 +181,7 @@ def test_metadata_over_the_head_limit_is_refused(channel, core):
     refused = refusal(infer(channel), request(1.0), metadata=[("x-long", "x" * 40_000)])
 
     if core == "--native-grpc":
-        # It answers as HTTP/2 servers do, and clients make this of it.
+        # It answers as HTTP/2 servers do, which clients report like this.
         assert refused.details() == "Received http2 header with status: 431"
     else:
         assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -190,9 +190,9 @@ def test_metadata_over_the_head_limit_is_refused(channel, core):
 def test_a_compressed_request_is_understood(channel):
     values = [1.0] * 1000
 
-    told = infer(channel)(request(*values), compression=grpc.Compression.Gzip)
+    answer = infer(channel)(request(*values), compression=grpc.Compression.Gzip)
 
-    assert answer_of(told) == values
+    assert answer_of(answer) == values
 
 
 def test_more_requests_than_streams_are_all_answered(channel):
@@ -204,34 +204,34 @@ def test_more_requests_than_streams_are_all_answered(channel):
 
 
 def test_each_message_of_a_stream_is_answered_in_order(channel):
-    told = stream(channel)(iter([request(float(n)) for n in range(5)]), timeout=30)
+    answers = stream(channel)(iter([request(float(n)) for n in range(5)]), timeout=30)
 
-    assert [answer_of(message) for message in told] == [[float(n)] for n in range(5)]
+    assert [answer_of(message) for message in answers] == [[float(n)] for n in range(5)]
 
 
 def test_a_model_that_streams_answers_each_message_in_pieces(channel):
     asked = [request(3.0, model="counter"), request(1.0), request(2.0, model="counter")]
 
-    told = stream(channel)(iter(asked), timeout=30)
+    pieces = stream(channel)(iter(asked), timeout=30)
 
-    assert [answer_of(piece) for piece in told] == [[0.0], [1.0], [2.0], [1.0], [0.0], [1.0]]
+    assert [answer_of(piece) for piece in pieces] == [[0.0], [1.0], [2.0], [1.0], [0.0], [1.0]]
 
 
 def test_a_caller_who_leaves_a_stream_ends_it_at_the_model(channel, models):
-    told = stream(channel)(iter([request(-1.0, model="counter")]), timeout=60)
-    assert answer_of(next(told)) == [0.0]
+    pieces = stream(channel)(iter([request(-1.0, model="counter")]), timeout=60)
+    assert answer_of(next(pieces)) == [0.0]
 
-    told.cancel()
+    pieces.cancel()
 
     until((models / "counter/left").exists, 30, "the model's generator is closed")
 
 
 def test_a_bad_message_of_a_stream_ends_it_with_its_status(channel):
-    told = stream(channel)(iter([request(1.0), request(1.0, model="nobody")]), timeout=30)
+    answers = stream(channel)(iter([request(1.0), request(1.0, model="nobody")]), timeout=30)
 
-    assert answer_of(next(told)) == [1.0]
+    assert answer_of(next(answers)) == [1.0]
     with pytest.raises(grpc.RpcError) as refused:
-        next(told)
+        next(answers)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert refused.value.details() == "model 'nobody' not found"
 
@@ -244,18 +244,18 @@ def test_health_says_that_the_server_serves(service, channel):
         health_pb2.HealthCheckResponse.FromString,
     )
 
-    told = check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+    health = check(health_pb2.HealthCheckRequest(service=service), timeout=30)
 
-    assert told.status == health_pb2.HealthCheckResponse.SERVING
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
     refused = refusal(check, health_pb2.HealthCheckRequest(service="nobody"))
     assert refused.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_health_can_be_watched(channel):
-    told = watch(channel)
+    states = watch(channel)
 
-    assert next(told).status == health_pb2.HealthCheckResponse.SERVING
-    told.cancel()
+    assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+    states.cancel()
 
 
 def test_reflection_lists_the_services_and_shows_ours(channel):
@@ -300,13 +300,13 @@ def test_the_repository_can_be_listed_and_changed(tmp_path, core):
         unload(pb.RepositoryModelUnloadRequest(model_name="a"), timeout=30)
         assert states() == {"a": "UNAVAILABLE", "b": "READY"}
         assert states(ready=True) == {"b": "READY"}
-        told = refusal(infer(channel), request(1.0, model="a"))
-        assert told.code() is grpc.StatusCode.UNAVAILABLE
+        refused = refusal(infer(channel), request(1.0, model="a"))
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
         if core == "--no-native-grpc":
-            assert ("grpc-retry-pushback-ms", "1000") in told.trailing_metadata()
-        # KServe's client writes the name into the first field, which others call repository.
-        told = load(pb.RepositoryModelLoadRequest(repository_name="a"), timeout=30)
-        assert (told.model_name, told.isLoaded) == ("a", True)
+            assert ("grpc-retry-pushback-ms", "1000") in refused.trailing_metadata()
+        # KServe's client writes the name into the first field, which is for the repository's.
+        loaded = load(pb.RepositoryModelLoadRequest(repository_name="a"), timeout=30)
+        assert (loaded.model_name, loaded.isLoaded) == ("a", True)
         assert states() == {"a": "READY", "b": "READY"}
         refused = refusal(load, pb.RepositoryModelLoadRequest(model_name="nobody"))
         assert refused.code() is grpc.StatusCode.NOT_FOUND
@@ -366,14 +366,14 @@ def test_an_idle_stream_does_not_hold_up_a_drain(tmp_path, core):
             yield request(1.0)
             closed.wait(60)
 
-        told = stream(channel)(one_and_then_nothing(), timeout=60)
-        assert answer_of(next(told)) == [1.0]
+        answers = stream(channel)(one_and_then_nothing(), timeout=60)
+        assert answer_of(next(answers)) == [1.0]
 
         server.signal()
 
         assert server.wait(60) == 0
         with pytest.raises(grpc.RpcError) as refused:
-            next(told)
+            next(answers)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         closed.set()
 
@@ -383,8 +383,8 @@ def test_a_watched_health_does_not_hold_up_a_drain(models, core):
         serving(models, core) as server,
         grpc.insecure_channel(server.announced["grpc"]) as channel,
     ):
-        told = watch(channel)
-        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+        states = watch(channel)
+        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
 
         server.signal()
 
@@ -413,7 +413,7 @@ def test_the_native_core_without_a_place_for_its_socket_names_the_variable(model
         assert list(folder.iterdir()) == []
 
 
-def test_the_native_core_that_is_not_there_names_what_to_install(models, tmp_path):
+def test_a_missing_native_core_names_what_to_install(models, tmp_path):
     blocked = tmp_path / "pygrpc_native"
     blocked.mkdir()
     (tmp_path / "sitecustomize.py").write_text(

@@ -1,4 +1,4 @@
-"""Clients of gRPC that others wrote: Triton's and KServe's."""
+"""gRPC clients that others wrote: Triton's and KServe's."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_triton_sees_a_live_and_ready_server(triton):
 
 def test_triton_reads_the_metadata(triton):
     assert triton["server"]["name"] == "headrace"
-    assert [told["name"] for told in triton["metadata"]["inputs"]] == list(wines())
+    assert [each["name"] for each in triton["metadata"]["inputs"]] == list(wines())
 
 
 def test_triton_lists_and_reloads_the_models(triton):
@@ -121,13 +121,13 @@ def test_triton_gets_the_wine_models_answer(triton, models):
         pytest.param("unknown model", "NOT_FOUND", "nobody", UNKNOWN, id="unknown model"),
     ],
 )
-def test_triton_is_told_what_was_wrong_as_over_rest(case, status, model, body, triton, server):
-    told = triton["errors"][case]
-    assert told["status"] == f"StatusCode.{status}"
-    assert told["message"] == over_rest(server, model, body)
+def test_triton_gets_the_same_message_as_over_rest(case, status, model, body, triton, server):
+    error = triton["errors"][case]
+    assert error["status"] == f"StatusCode.{status}"
+    assert error["message"] == over_rest(server, model, body)
 
 
-def test_triton_is_told_what_is_not_there(triton):
+def test_triton_gets_an_error_for_what_does_not_exist(triton):
     errors = triton["errors"]
     assert errors["metadata of an unknown model"]["status"] == "StatusCode.NOT_FOUND"
     assert errors["statistics"]["status"] == "StatusCode.UNIMPLEMENTED"
@@ -154,6 +154,6 @@ def test_kserve_gets_its_id_and_the_models_name(kserve):
         pytest.param("unknown model", "NOT_FOUND", "nobody", UNKNOWN, id="unknown model"),
     ],
 )
-def test_kserve_is_told_what_was_wrong_as_over_rest(case, code, model, body, kserve, server):
+def test_kserve_gets_the_same_message_as_over_rest(case, code, model, body, kserve, server):
     assert kserve[case]["code"] == code
     assert kserve[case]["message"] == over_rest(server, model, body)

@@ -1,4 +1,4 @@
-"""`headrace infer` against a whole server: order, failures, tables, and going on."""
+"""`headrace infer` against a whole server: order, failures, tables, and resuming."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_pace_of_the_workers_changes_no_answer(server, tmp_path, pace):
 
 @pytest.mark.parametrize("transport", ["rest", "grpc"])
 @pytest.mark.parametrize("flag", ["", "-v", "-vv"])
-def test_verbose_tells_of_each_request_and_extra_verbose_what_is_in_it(
+def test_verbose_logs_each_request_and_extra_verbose_its_contents(
     server, tmp_path, flag, transport
 ):
     input = write_lines(tmp_path / "in.jsonl", numbers(31.25), numbers(-1.0))
@@ -141,17 +141,17 @@ def test_verbose_tells_of_each_request_and_extra_verbose_what_is_in_it(
     arguments = command(server, input, tmp_path / "out.jsonl", "-t", transport)
     more = ["-u", address, "-H", "Authorization: secret-77", *filter(None, [flag])]
 
-    # In a process of its own, for the flags change the logging of all of it.
+    # In a process of its own, because the flags change its logging.
     process = subprocess.run([*COMMAND, *arguments, *more], capture_output=True, text=True)
 
     assert process.returncode == 1, process.stderr
-    told = process.stderr
-    assert ("entries 0 to 0: answered" in told) is (flag != "")
-    assert ("entries 1 to 1: model 'm' failed" in told) is (flag != "")
+    log = process.stderr
+    assert ("entries 0 to 0: answered" in log) is (flag != "")
+    assert ("entries 1 to 1: model 'm' failed" in log) is (flag != "")
     # gRPC carries the numbers as raw bytes.
     sent, received = {"rest": ("31.25", "62.5"), "grpc": ("raw_input", "raw_output")}[transport]
-    assert (sent in told) is (received in told) is (flag == "-vv")
-    assert "secret-77" not in told
+    assert (sent in log) is (received in log) is (flag == "-vv")
+    assert "secret-77" not in log
 
 
 def test_lines_are_scored_over_grpc(server, tmp_path):
@@ -206,7 +206,7 @@ def test_a_missing_column_fails_every_row_with_few_requests(server, tmp_path):
     assert pd.read_csv(output)["error"].str.contains("'why'").tolist() == [True] * 5000
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_run_resumes_where_it_stopped(server, tmp_path):
     requests = [numbers(7.0, float(n)) for n in range(60)]
     input = write_lines(tmp_path / "in.jsonl", *requests)
     output, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
@@ -220,10 +220,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(server, tmp_path):
     )
     until(lambda: part.exists() and part.read_bytes().count(b"\n") >= 2, 20, "some are answered")
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=20)
 
-    assert process.returncode == 130, told
-    assert "run the same command to go on" in told
+    assert process.returncode == 130, log
+    assert "run the same command to resume" in log
     assert not output.exists()
     answered = part.read_bytes()
     part.write_bytes(answered + b'{"model_name":"m","half a li')
@@ -233,7 +233,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(server, tmp_path):
     assert [data(line) for line in read_lines(output)] == [[14.0, n * 2.0] for n in range(60)]
 
 
-def test_a_table_goes_on_within_a_batch(server, tmp_path):
+def test_a_table_resumes_within_a_batch(server, tmp_path):
     frame = pd.DataFrame({"x": [float(n) for n in range(100, 130)]})
     frame.to_csv(tmp_path / "in.csv", index=False)
     output = tmp_path / "out.jsonl"
@@ -259,10 +259,10 @@ def test_the_part_of_another_run_is_not_continued(server, tmp_path, capsys):
     write_lines(input, numbers(1.0), numbers(2.0))
 
     assert main(arguments) == 2
-    assert "is of another run" in capsys.readouterr().err
+    assert "belongs to another run" in capsys.readouterr().err
 
 
-def test_a_run_that_answered_nothing_is_in_nobodys_way(server, tmp_path):
+def test_a_run_that_answered_nothing_does_not_block_another(server, tmp_path):
     input = write_lines(tmp_path / "in.jsonl", numbers(1.0))
     output = tmp_path / "out.jsonl"
     assert main(command(server, input, output, model="mistyped")) == 1
@@ -271,7 +271,7 @@ def test_a_run_that_answered_nothing_is_in_nobodys_way(server, tmp_path):
     assert data(read_lines(output)[0]) == [2.0]
 
 
-def test_a_run_that_was_killed_before_it_began_is_in_nobodys_way(server, tmp_path):
+def test_a_run_that_was_killed_before_it_began_does_not_block_another(server, tmp_path):
     input = write_lines(tmp_path / "in.jsonl", numbers(1.0))
     for left in ("out.jsonl.part", "out.jsonl.part.run"):
         (tmp_path / left).touch()
@@ -289,10 +289,10 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         until(lambda: part.exists() and part.stat().st_size > 1000, 20, "some are answered")
         running.signal(signal.SIGKILL)
         running.wait(60)
-    _, told = process.communicate(timeout=30)
+    _, log = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert "cannot be reached" in told
+    assert "cannot be reached" in log
     assert 0 < len(read_lines(part)) < 500
     assert not [line for line in read_lines(part) if "error" in line]
 

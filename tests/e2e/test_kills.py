@@ -1,4 +1,4 @@
-"""Workers killed from outside, at every moment: the model answers again by itself."""
+"""Workers killed from outside, at any moment: the model recovers on its own."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_model_answers_again_after_its_workers_were_killed_at_every_moment(
             server.wait_ready()
         started = time.monotonic()
         for moment in (0.25, 0.7, 1.9):
-            # What is tested is a moment: nothing else is to be waited for.
+            # The test is about this moment, so there is nothing else to wait for.
             time.sleep(max(0.0, started + moment - time.monotonic()))
             kill_workers(server)
         while time.monotonic() < started + SECONDS:
             time.sleep(dice.uniform(0, 1))
             kill_workers(server)
-        until(lambda: answers(server), LONGEST_PAUSE + 60, "the model answers by itself")
+        until(lambda: answers(server), LONGEST_PAUSE + 60, "the model answers again")
 
         assert ask(server.http, "GET", "/v2/health/ready").status == 200
         if from_the_start:

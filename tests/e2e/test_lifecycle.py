@@ -20,9 +20,9 @@ pytestmark = pytest.mark.e2e
 
 INFER = "/v2/models/m/infer"
 READY = "/v2/health/ready"
-# Sleeps for as many seconds as the first number says.
 # Longer than a test waits for anything.
 PATIENT = ("--infer-timeout", 600, "--drain-timeout", 600)
+# Sleeps for as many seconds as the first number says.
 SLEEPER = "time.sleep(abs(float(x.flat[0])))\nreturn x * 2"
 
 
@@ -137,7 +137,7 @@ def test_a_model_that_hangs_inside_the_server_does_not_keep_it_alive(
         server.signal()
 
         assert server.wait(60) == (3 if busy == "infer" else 0)
-        assert "a model still runs" in server.log()
+        assert "a model is still running" in server.log()
 
 
 def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
@@ -156,11 +156,11 @@ def test_the_drain_delay_keeps_serving_while_not_ready(tmp_path: Path) -> None:
     "busy",
     [
         pytest.param(SLEEPER, id="sleeping"),
-        # It holds the interpreter's lock: nothing else of the worker runs.
+        # It holds the interpreter's lock: nothing else in the worker runs.
         pytest.param("__import__('ctypes').PyDLL(None).sleep(600)\nreturn x", id="in native code"),
     ],
 )
-def test_a_killed_server_takes_its_workers_along(tmp_path: Path, busy: str) -> None:
+def test_a_killed_server_takes_its_workers_with_it(tmp_path: Path, busy: str) -> None:
     folder = write_model(tmp_path, busy)
     arguments = (folder, "--parallel-workers", 2)
     with ThreadPoolExecutor() as threads, serving(*arguments, exit_code=-9) as server:
@@ -174,7 +174,7 @@ def test_a_killed_server_takes_its_workers_along(tmp_path: Path, busy: str) -> N
         assert isinstance(call.exception(5), (http.client.HTTPException, OSError))
 
 
-def test_a_worker_that_stands_still_does_not_keep_the_server(tmp_path: Path) -> None:
+def test_a_stopped_worker_does_not_keep_the_server_alive(tmp_path: Path) -> None:
     with serving(write_model(tmp_path)) as server:
         (worker,) = server.workers()
         os.kill(worker, signal.SIGSTOP)

@@ -231,6 +231,6 @@ def test_version_is_bare_text(server):
 
 @pytest.mark.parametrize("name", ["skops", "python", "mixed"])
 def test_metadata_lists_the_columns_of_the_signature(name, server, root):
-    told = ask(server.http, "GET", f"/v2/models/{name}").json
+    metadata = ask(server.http, "GET", f"/v2/models/{name}").json
     schema = load(root / name).metadata.get_input_schema()
-    assert [row["name"] for row in told["inputs"]] == schema.input_names()
+    assert [row["name"] for row in metadata["inputs"]] == schema.input_names()

@@ -1,4 +1,4 @@
-"""MLflow's scoring route, streamed where the body asks for it."""
+"""MLflow's scoring route, streamed if the body asks for it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_body_that_does_not_is_answered_whole(url, more):
     assert score(url, "counting", 2, **more).json == {"predictions": ["all at once"]}
 
 
-def test_an_error_after_the_first_event_is_an_event_and_tells_no_secret(url):
+def test_an_error_after_the_first_event_is_an_event_without_secrets(url):
     answer = score(url, "counting", 9, stream=True)
 
     assert answer.status == 200
@@ -95,7 +95,7 @@ def test_a_model_that_does_not_stream_says_so(url):
     assert "does not stream" in answer.json["message"]
 
 
-def test_the_same_pieces_come_by_the_stream_of_the_open_inference_protocol(url):
+def test_the_same_pieces_come_over_the_stream_of_the_open_inference_protocol(url):
     tensor = {"name": "limit", "shape": [1], "datatype": "INT64", "data": [2]}
     answer = ask(
         url,

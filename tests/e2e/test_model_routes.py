@@ -131,12 +131,12 @@ def test_an_answer_that_is_compressed_already_is_not_compressed_again(client):
     assert gzip.decompress(answer.body) == bytes(5000)
 
 
-def test_a_method_that_the_server_has_not_there(client):
+def test_a_method_that_the_servers_own_route_lacks(client):
     assert client.ask("POST", "/", b"abc").json == 3
     assert client.ask("GET", "/").headers["content-type"].startswith("text/plain")
 
 
-def test_another_method_is_a_405_that_names_those_there_are(client):
+def test_another_method_is_a_405_that_names_the_allowed_ones(client):
     answer = client.ask("PUT", "/explain", [1])
 
     assert (answer.status, answer.headers["allow"]) == (405, "DELETE, POST")
@@ -154,7 +154,7 @@ def test_another_method_is_a_405_that_names_those_there_are(client):
         pytest.param("/nowhere", [1], 404, "nothing is served at /nowhere", id="no route"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_told_by_the_table(client, path, body, status, message):
+def test_a_wrong_request_is_refused_by_the_table_of_errors(client, path, body, status, message):
     answer = client.ask("POST", path, body)
 
     assert answer.status == status
@@ -224,7 +224,7 @@ def test_a_handler_inside_the_server(tmp_path):
         assert ask(server.http, "POST", "/explain", [1, 2]).json == {"total": 3}
 
 
-def test_of_two_models_the_first_has_it_and_the_other_follows(tmp_path):
+def test_a_route_of_two_models_goes_to_the_first_and_then_to_the_other(tmp_path):
     sources.write(tmp_path / "a", ONE.format(answer="a"))
     sources.write(tmp_path / "b", ONE.format(answer="b"))
 
@@ -242,7 +242,7 @@ def test_a_reload_switches_the_routes_with_the_model(tmp_path):
 
     with serving(tmp_path) as server:
         assert ask(server.http, "GET", "/which").json == "old"
-        # Written in the same second, Python would take the compiled old one for it.
+        # Renamed because, within the same second, Python would use the old compiled file.
         source = ONE.format(answer="newer").replace("/which", "/other")
         sources.write(tmp_path / "m", source)
         (tmp_path / "m" / "runtime_m.py").rename(tmp_path / "m" / "runtime_new.py")

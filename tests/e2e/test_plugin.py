@@ -1,4 +1,4 @@
-"""Plugins behind a real server: the raw routes, what they take and answer, and their neighbours."""
+"""Plugins behind a real server: the raw routes, what they accept and return, other models."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def image(width: int = 3, height: int = 2, form: str = "PNG") -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Plugins `size`, `flip`, `batch` and `json`, and a model `m` that is none."""
+    """Plugins `size`, `flip`, `batch` and `json`, and a model `m` that is not a plugin."""
     root = tmp_path_factory.mktemp("plugins")
     write_plugin(root, SIZE, "image/png", name="size")
     write_plugin(root, FLIP, "image/*", name="flip", parameters={"version": "2"})
@@ -141,7 +141,7 @@ def test_what_is_refused_says_why(
     assert words in answer.json["error"]
 
 
-def test_with_several_plugins_the_short_route_says_where_to_ask(server: Server) -> None:
+def test_with_several_plugins_the_short_route_names_the_route_to_use(server: Server) -> None:
     answer = post(server, "/api/predict", image(), "image/png")
 
     assert answer.status == 400
@@ -173,17 +173,17 @@ def test_concurrent_payloads_become_batches_and_a_bad_one_fails_alone(server: Se
     assert others[0].status == 400
     assert others[0].json["error"] == "a bad payload"
     assert [answer.status for answer in others[1:]] == [200] * 9
-    # The bad one made its batch run again one by one, so now there is one without it.
+    # The bad one made its batch run again one by one, so now there is a batch without it.
     with ThreadPoolExecutor(12) as threads:
         sizes = list(threads.map(score, [b"wait", b"wait", *[b"good"] * 9]))
     assert max(answer.json for answer in sizes) > 1
 
 
 def test_the_status_has_the_keys_that_scripts_read(server: Server) -> None:
-    told = ask(server.http, "GET", "/api/status").json
+    status = ask(server.http, "GET", "/api/status").json
 
-    assert set(told) == {"system", "models"}
-    system = told["system"]
+    assert set(status) == {"system", "models"}
+    system = status["system"]
     assert set(system) == {
         "pid",
         "current_dir",
@@ -194,11 +194,11 @@ def test_the_status_has_the_keys_that_scripts_read(server: Server) -> None:
     assert system["pid"] == server.process.pid
     assert system["request"] == {"url_root": server.http + "/", "remote_addr": "127.0.0.1"}
     assert system["current_logging_level"] == "INFO"
-    assert [model["name"] for model in told["models"]] == ["batch", "flip", "json", "m", "size"]
-    assert {model["state"] for model in told["models"]} == {"READY"}
+    assert [model["name"] for model in status["models"]] == ["batch", "flip", "json", "m", "size"]
+    assert {model["state"] for model in status["models"]} == {"READY"}
 
 
-def test_the_openapi_document_tells_the_real_media_types(server: Server) -> None:
+def test_the_openapi_document_has_the_real_media_types(server: Server) -> None:
     document = ask(server.http, "GET", "/openapi.json").json
 
     for alias in ("/api/swagger", "/swagger.json"):
@@ -221,7 +221,7 @@ def test_the_first_page_leads_to_the_others(server: Server) -> None:
             assert client.ask("GET", path.replace("MODEL", "size")).status == 200
 
 
-def test_plugins_of_one_file_name_keep_the_modules_that_lie_beside_them(tmp_path: Any) -> None:
+def test_plugins_with_the_same_file_name_keep_the_modules_next_to_them(tmp_path: Any) -> None:
     late = "import helper, pickle\nreturn pickle.loads(pickle.dumps(helper.Name())).name"
     for name in ("a", "b"):
         folder = write_plugin(tmp_path, late, name=name)
@@ -232,13 +232,13 @@ def test_plugins_of_one_file_name_keep_the_modules_that_lie_beside_them(tmp_path
     assert answers == [b"a", b"b", b"a"]
 
 
-def test_a_neighbour_that_is_no_plugin_is_served_as_ever(server: Server) -> None:
+def test_a_neighbour_that_is_not_a_plugin_is_served_as_usual(server: Server) -> None:
     answer = ask(server.http, "POST", "/v2/models/m/infer", numbers(4))
 
     assert answer.json["outputs"][0]["data"] == [8.0]
 
 
-def test_the_only_plugin_answers_the_short_route_beside_other_models(tmp_path: Any) -> None:
+def test_the_only_plugin_answers_the_short_route_alongside_other_models(tmp_path: Any) -> None:
     more = "def response_content_type(self):\n    return 'text/csv'"
     write_plugin(tmp_path, more=more)
     write_model(tmp_path)
@@ -247,11 +247,11 @@ def test_the_only_plugin_answers_the_short_route_beside_other_models(tmp_path: A
         document = ask(server.http, "GET", "/openapi.json").json
 
     assert (answer.body, answer.headers["content-type"]) == (b"A,B", "text/csv")
-    told = document["paths"]["/api/predict"]["post"]["responses"]["200"]["content"]
-    assert list(told) == ["text/csv"]
+    content = document["paths"]["/api/predict"]["post"]["responses"]["200"]["content"]
+    assert list(content) == ["text/csv"]
 
 
-def test_the_cap_on_bodies_holds_for_small_ones_too(tmp_path: Any) -> None:
+def test_the_cap_on_bodies_applies_to_small_ones_too(tmp_path: Any) -> None:
     with serving(write_plugin(tmp_path), "--max-body-size", 10) as server:
         assert post(server, "/api/predict", b"x" * 10, "text/plain").status == 200
         answer = post(server, "/api/predict", b"x" * 11, "text/plain")

@@ -1,4 +1,4 @@
-"""The commands that serve a plugin: ours, and that of the MLflow pluggable scoring server."""
+"""The commands that serve a plugin: ours, and the one of the MLflow pluggable scoring server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEXT = {"Content-Type": "text/plain"}
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder as that server's users have it: a plugin, a module of its own, and a model file."""
+    """A folder as users of that server have: a plugin, a module of its own, and a model file."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code/plugin.py").write_text(OLD)
     (tmp_path / "code/helper.py").write_text("WORD = 'helped'")
@@ -125,12 +125,12 @@ def test_a_plugin_is_loaded_again_with_what_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--plugin", "--plugin-file"])
-def test_the_older_command_line_is_taken_word_for_word(flag: str, old: Path) -> None:
+def test_the_older_command_line_is_accepted_word_for_word(flag: str, old: Path) -> None:
     arguments = ["--host", "localhost", "--port", "0", flag, "code/plugin.py"]
     arguments += ["--plugin-class", "plugin.Plugin", "--model-uri", "file:model.txt"]
-    with webserver(old, *arguments) as told:
-        answer = ask(told["http"], "POST", "/api/predict", b"a", TEXT)
-        status = ask(told["http"], "GET", "/api/status").json
+    with webserver(old, *arguments) as announced:
+        answer = ask(announced["http"], "POST", "/api/predict", b"a", TEXT)
+        status = ask(announced["http"], "GET", "/api/status").json
 
     assert answer.json == ["weights", "helped", "a"]
     assert status["system"]["current_dir"] == str(old)
@@ -141,9 +141,9 @@ def test_the_older_file_of_settings_is_read(old: Path) -> None:
         "port: 0\nhost: localhost\nplugin: code/plugin.py\nmodel_uri: file:model.txt\n"
         "logging: {level: WARNING, format: '[%(asctime)s] %(levelname)s: %(message)s'}\n"
     )
-    with webserver(old, "--conf", "conf.yaml") as told:
-        assert ask(told["http"], "POST", "/api/predict", b"a", TEXT).status == 200
-        status = ask(told["http"], "GET", "/api/status").json
+    with webserver(old, "--conf", "conf.yaml") as announced:
+        assert ask(announced["http"], "POST", "/api/predict", b"a", TEXT).status == 200
+        status = ask(announced["http"], "GET", "/api/status").json
 
     assert status["system"]["current_logging_level"] == "WARNING"
 
@@ -158,7 +158,7 @@ def test_the_older_file_of_settings_is_read(old: Path) -> None:
         (["--conf", "nowhere.yaml"], "No such file"),
     ],
 )
-def test_what_is_missing_is_told(
+def test_what_is_missing_is_reported(
     arguments: list[str], words: str, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
     from headrace.plugins.webserver import main

@@ -34,7 +34,7 @@ return data
 
 @pytest.fixture(scope="module", params=["predict", "predict_batch"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A plugin `p` that obeys, with and without batches, in one worker with a model `m`."""
+    """A plugin `p` with many moods, with or without batches, and a model `m` in its worker."""
     root = tmp_path_factory.mktemp("moods")
     more = (
         "def predict_batch(self, model, data):\n    return [self.predict(model, d) for d in data]"
@@ -49,8 +49,8 @@ def score(server: Server, mood: bytes) -> Answer:
     return ask(server.http, "POST", "/api/predict", mood, {"Content-Type": "text/plain"})
 
 
-def score_beside_neighbours(server: Server, mood: bytes) -> Answer:
-    """The plugin's answer; meanwhile the model `m` must answer as ever."""
+def score_alongside_neighbours(server: Server, mood: bytes) -> Answer:
+    """The plugin's answer; until it comes, the model `m` must answer as usual."""
     with ThreadPoolExecutor() as threads:
         scoring = threads.submit(score, server, mood)
         for n in range(20):
@@ -72,7 +72,7 @@ def score_beside_neighbours(server: Server, mood: bytes) -> Answer:
 def test_a_plugin_that_fails_costs_its_caller_one_answer_and_its_neighbour_none(
     mood: bytes, status: int, code: str | None, server: Server
 ) -> None:
-    failed = score_beside_neighbours(server, mood)
+    failed = score_alongside_neighbours(server, mood)
 
     assert failed.status == status
     if code is not None:
@@ -82,7 +82,7 @@ def test_a_plugin_that_fails_costs_its_caller_one_answer_and_its_neighbour_none(
     assert score(server, b"well").body == b"well"
 
 
-def test_what_a_plugin_says_of_a_payload_is_told_to_the_caller(server: Server) -> None:
+def test_the_message_of_a_plugin_that_refuses_reaches_the_caller(server: Server) -> None:
     assert score(server, b"refuse").json["error"] == "only even payloads are scored"
 
 
@@ -92,7 +92,7 @@ def test_a_plugin_that_kills_its_own_worker_costs_a_neighbour_in_another_none(
     write_plugin(tmp_path, MOODS, parameters={"inference_pool_gid": "alone"})
     write_model(tmp_path)
     with serving(tmp_path) as server:
-        died = score_beside_neighbours(server, b"die")
+        died = score_alongside_neighbours(server, b"die")
 
         assert (died.status, died.json["code"]) == (500, "poisoned")
         assert score(server, b"well").body == b"well"

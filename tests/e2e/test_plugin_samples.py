@@ -28,13 +28,13 @@ from support.asking import ask
 from support.pages import ADDRESS, blocks
 from support.tracking import ENVIRONMENT
 
-# Training, serving and calling the plugin each import MLflow and a framework anew.
+# Training, serving and calling the plugin each import MLflow and a framework again.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WINES = ("sklearn_wine", "sklearn_wine_onnx")
 needs_keras = pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
-# Calls the plugin with files, one JSON line each, as a script of its user would.
+# Calls the plugin with files and prints one JSON line each, as a user's script would.
 CALL = """
 import json, sys
 from pathlib import Path
@@ -61,7 +61,7 @@ class Sample(NamedTuple):
         return [(self._curl(self.page[n][1]), json.loads(self.page[n + 1][1])) for n in asking]
 
     def called(self, *files: str) -> list[Any]:
-        """What the plugin answers to each file when it is called without a server."""
+        """What the plugin returns for each file when it is called without a server."""
         command = [sys.executable, "-c", CALL, *files]
         done = subprocess.run(
             command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=120
@@ -83,7 +83,7 @@ class Sample(NamedTuple):
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours, with this interpreter's `python` and `headrace`, and MLflow's store as by default."""
+    """Our own, with this interpreter's `python` and `headrace`, and MLflow's default store."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "MLFLOW_"))}
     programs = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", "")])
     source = str(Path(headrace.__file__).parents[1])
@@ -105,7 +105,7 @@ def served(name: str, root: Path, **variables: str) -> Iterator[Sample]:
     assert install.startswith("pip install '.[")
     assert enter == f"cd examples/plugins/{name}"
     reading, writing = os.pipe()
-    ports = {f"HEADRACE_{door}_PORT": "0" for door in ("HTTP", "GRPC", "METRICS")}
+    ports = {f"HEADRACE_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
     ready = {"HEADRACE_READY_FD": str(writing), "HEADRACE_HOME": str(root / "home")}
     with (root / "log").open("wb") as log:
         shell = subprocess.Popen(
@@ -122,9 +122,9 @@ def served(name: str, root: Path, **variables: str) -> Iterator[Sample]:
     os.close(writing)
     try:
         with os.fdopen(reading) as line:
-            told = line.readline()
-        assert told, (root / "log").read_text()
-        yield Sample(folder, page, json.loads(told)["http"])
+            announced = line.readline()
+        assert announced, (root / "log").read_text()
+        yield Sample(folder, page, json.loads(announced)["http"])
         os.killpg(shell.pid, signal.SIGINT)
         assert shell.wait(60) == 0, (root / "log").read_text()
     finally:
@@ -144,8 +144,8 @@ def test_a_table_is_answered_as_the_page_shows_and_as_the_plugin_says(
     assert guesses == expected
     assert guesses == pytest.approx(shown, rel=1e-4)
     assert errors
-    for told, page in errors:
-        assert told == page
+    for answer, page in errors:
+        assert answer == page
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def test_a_picture_is_answered_as_the_plugin_says_and_read_as_the_page_does(
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-7)
     assert np.argmax(probabilities) == np.argmax(shown) == 3
     assert errors
-    for told, page in errors:
-        assert told == page
+    for answer, page in errors:
+        assert answer == page
 
 
 @needs_keras
@@ -191,7 +191,7 @@ def test_pictures_that_arrive_together_are_scored_together_and_each_gets_its_own
 
 @needs_keras
 @pytest.mark.runtimes
-def test_where_mnist_is_at_hand_the_network_learns_from_it(test_data: Path, tmp_path: Path) -> None:
+def test_the_network_learns_from_mnist_if_it_is_available(test_data: Path, tmp_path: Path) -> None:
     data = str(test_data.resolve())
     with served("keras_mnist", tmp_path, HEADRACE_TEST_DATA=data) as sample:
         images, labels = (
@@ -213,7 +213,7 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 def score(sample: Sample, picture: bytes) -> Any:
-    """The probabilities that the server answers."""
+    """The probabilities that the server returns."""
     answer = ask(sample.http, "POST", "/api/predict", picture, {"Content-Type": "image/png"})
     assert answer.status == 200, answer.body
     return answer.json

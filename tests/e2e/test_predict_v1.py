@@ -65,7 +65,7 @@ def test_a_custom_model_answers_rows(tmp_path: Path):
         (b"{", "not valid JSON: it ends too early"),
     ],
 )
-def test_a_body_that_is_none_is_refused_with_its_reason(url, body, words):
+def test_a_malformed_body_is_refused_with_its_reason(url, body, words):
     answer = ask(url, "POST", PREDICT, body)
 
     assert answer.status == 400

@@ -47,7 +47,7 @@ def examples(program: str) -> list[Example]:
 
 
 def _commands(block: str) -> list[list[str]]:
-    """The words of each command; one goes on where a quote is open or a backslash ends a line."""
+    """The words of each command; a line ending in a backslash or an open quote continues it."""
     found, begun = [], ""
     for line in block.splitlines():
         begun += line
@@ -83,7 +83,7 @@ def server(tmp_path_factory):
         yield server
 
 
-def test_the_page_asks_through_both_protocols():
+def test_the_page_uses_both_protocols():
     commands = " ".join(" ".join(example.words) for example in examples("curl"))
     assert "/infer" in commands
     assert "/invocations" in commands

@@ -16,7 +16,7 @@ from support.serving import COMMAND, serving, starting, until
 
 pytestmark = pytest.mark.e2e
 
-# Longer than any test waits for something else.
+# Longer than any test waits for anything else.
 LONG_LOAD = "time.sleep(600)"
 LIVE = "/v2/health/live"
 READY = "/v2/health/ready"
@@ -31,13 +31,13 @@ def test_an_output_that_nobody_reads_does_not_end_the_server(tmp_path: Path) -> 
         server = subprocess.Popen([*COMMAND, "serve", folder, *flags], stdout=write, stderr=log)
         try:
             os.close(write)
-            said = (tmp_path / "log").read_text
-            until(lambda: "--ready-fd" in said(), 30, "the addresses are told")
+            read_log = (tmp_path / "log").read_text
+            until(lambda: "--ready-fd" in read_log(), 30, "the addresses are announced")
             server.terminate()
 
             assert server.wait(20) == 0
-            assert "standard output: Broken pipe" in said()
-            assert "Traceback" not in said()
+            assert "standard output: Broken pipe" in read_log()
+            assert "Traceback" not in read_log()
         finally:
             server.kill()
 
@@ -222,6 +222,6 @@ def test_a_model_that_crashes_while_loading_ends_the_worker_of_its_neighbours_on
 
     with serving(tmp_path) as server:
         before, seen = worker(), tries()
-        until(lambda: tries() >= seen + 3, 120, "it was tried again and again")
+        until(lambda: tries() >= seen + 3, 120, "it was retried several times")
 
         assert worker() == before

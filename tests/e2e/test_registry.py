@@ -1,4 +1,4 @@
-"""Models from MLflow's registry, as a real MLflow server holds it."""
+"""Models from the registry of a real MLflow server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 # Importing MLflow alone takes most of a minute on a machine that is busy.
 STARTED = 400
 
-# Python runs this in every process that can find it: it writes down who imports MLflow.
+# Python runs this in every process that can find it: it records which ones import MLflow.
 WATCH = """
 import os, sys
 
@@ -55,7 +55,7 @@ def predictions(server, name):
 
 @pytest.fixture(scope="module")
 def champion(registry, tmp_path_factory):
-    """A server of the alias, and the ids of the processes of it that imported MLflow."""
+    """A server of the alias, and the ids of its processes that imported MLflow."""
     env, _ = registry
     folder = tmp_path_factory.mktemp("watch")
     (folder / "sitecustomize.py").write_text(WATCH)

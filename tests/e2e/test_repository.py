@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 INDEX = "/v2/repository/index"
 READY = "/v2/health/ready"
 
-# The answer tells which load gave it: the file is read while loading.
+# The answer shows which load gave it: the file is read while loading.
 LOAD = "self.factor = float(open(os.path.join(HERE, 'factor')).read())"
 PREDICT = "return x * self.factor"
 
@@ -50,7 +50,7 @@ def value(answer: Answer) -> float:
 
 
 class Crowd:
-    """Clients that ask without a pause, each on its own connection."""
+    """Clients that send requests without a pause, each on its own connection."""
 
     def __init__(self, url: str, clients: int) -> None:
         self.latest = 0.0
@@ -90,9 +90,9 @@ def test_thirty_reloads_under_thirty_two_clients_fail_no_request(tmp_path: Path)
             write(tmp_path, factor)
             before = crowd.answered
             assert load(server.http).status == 200
-            # Whatever is asked from now on is answered by the new load.
+            # Every request from now on is answered by the new load.
             crowd.latest = float(factor)
-            until(lambda before=before: crowd.answered > before + 32, 20, "the crowd asks on")
+            until(lambda before=before: crowd.answered > before + 32, 20, "the crowd continues")
 
         assert crowd.failed == []
         assert crowd.stale == []
@@ -107,7 +107,7 @@ def test_load_and_unload_under_clients_answer_well_or_not_ready(tmp_path: Path) 
             assert infer(server.http).status == 503
             assert load(server.http).status == 200
             assert infer(server.http).status == 200
-            until(lambda before=before: crowd.answered > before + 32, 20, "the crowd asks on")
+            until(lambda before=before: crowd.answered > before + 32, 20, "the crowd continues")
 
         assert {(answer.status, answer.json["code"]) for answer in crowd.failed} <= {
             (503, "model_not_ready")
@@ -130,7 +130,7 @@ def test_the_index_follows_a_model_through_its_states(tmp_path: Path) -> None:
         assert value(infer(server.http)) == 1
 
 
-def test_a_failed_load_tells_why_and_the_old_one_serves(tmp_path: Path) -> None:
+def test_a_failed_load_says_why_and_the_old_one_still_serves(tmp_path: Path) -> None:
     write(tmp_path, 1)
     with serving(tmp_path) as server:
         write(tmp_path, "no number")
@@ -157,7 +157,7 @@ def test_settings_that_turned_wrong_name_no_path_to_clients(tmp_path: Path) -> N
         assert value(infer(server.http)) == 1
 
 
-def test_settings_are_read_anew(tmp_path: Path) -> None:
+def test_settings_are_read_again(tmp_path: Path) -> None:
     folder = write(tmp_path, 1)
     with serving(tmp_path) as server:
         settings = json.loads((folder / "model-settings.json").read_text())
@@ -217,7 +217,7 @@ def test_two_loads_of_one_model_at_once_conflict(tmp_path: Path) -> None:
         assert value(infer(server.http)) == 2
 
 
-def test_models_wait_to_be_loaded_when_told_so(tmp_path: Path) -> None:
+def test_models_are_not_loaded_at_startup_if_a_flag_says_so(tmp_path: Path) -> None:
     write(tmp_path, 1)
     with serving(tmp_path, "--no-load-models-at-startup") as server:
         assert ask(server.http, "GET", READY).status == 200
@@ -248,7 +248,7 @@ def test_who_may_load_and_unload(tmp_path: Path, flags: list[str], status: int) 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory):
-    """A server nobody reloads."""
+    """A server whose model is not reloaded."""
     folder = tmp_path_factory.mktemp("models")
     write(folder, 1)
     with serving(folder) as server:

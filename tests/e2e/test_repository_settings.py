@@ -1,4 +1,4 @@
-"""Servers set up as MLServer's users do it: files, variables, and a folder to start in."""
+"""Servers set up the way MLServer's users do: files, variables, and a folder to start in."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from support.wine import save_mlflow, trained
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(TEST_TIMEOUT)]
 
-# MLflow's bare newline and version text go by the name of JSON, and so do ours.
+# MLflow labels its bare newline and version text as JSON, and so do we.
 NOT_JSON = ("/ping", "/health", "/version")
 CHECKS = (
     "not_a_server_error",

@@ -1,4 +1,4 @@
-"""A folder of models starts every time: what loads in one worker never meets another's imports."""
+"""A folder of models starts every time: models in one worker do not break each other's imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of the HTTP door of a whole server: lengths that lie, compression, HEAD."""
+"""The bytes that a whole server exchanges over HTTP: wrong lengths, compression, HEAD."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.asking import Answer, Client, ask, connect, exchange, numbers
+from support.asking import Answer, Client, ask, connect, numbers, send_raw
 from support.custom import write_model
 from support.serving import Server, serving
 
@@ -64,7 +64,7 @@ def chunk(body: bytes) -> bytes:
 
 def test_a_chunked_body_is_read(server: Server) -> None:
     body = b"".join(chunk(GOOD[i : i + 7]) for i in range(0, len(GOOD), 7)) + b"0\r\n\r\n"
-    answer = exchange(server.http, head("Transfer-Encoding: chunked") + body)
+    answer = send_raw(server.http, head("Transfer-Encoding: chunked") + body)
 
     assert answer is not None
     assert doubled(answer) == [2.0, 4.0]
@@ -72,7 +72,7 @@ def test_a_chunked_body_is_read(server: Server) -> None:
 
 def test_a_chunked_body_beyond_the_cap_is_refused_before_its_end(server: Server) -> None:
     body = chunk(b" " * 65_536) * 4
-    answer = exchange(server.http, head("Transfer-Encoding: chunked") + body)
+    answer = send_raw(server.http, head("Transfer-Encoding: chunked") + body)
 
     assert answer is not None
     assert answer.status == 413
@@ -81,7 +81,7 @@ def test_a_chunked_body_beyond_the_cap_is_refused_before_its_end(server: Server)
 
 
 def test_a_declared_length_beyond_the_cap_is_refused_before_the_body(server: Server) -> None:
-    answer = exchange(server.http, head("Content-Length: 999999999999"))
+    answer = send_raw(server.http, head("Content-Length: 999999999999"))
 
     assert answer is not None
     assert answer.status == 413
@@ -91,7 +91,7 @@ def test_a_declared_length_beyond_the_cap_is_refused_before_the_body(server: Ser
 
 @pytest.mark.parametrize("half_close", [False, True], ids=["client waits", "client half-closes"])
 def test_a_length_longer_than_the_body_ends_in_time(server: Server, half_close: bool) -> None:
-    answer = exchange(
+    answer = send_raw(
         server.http, head(f"Content-Length: {len(GOOD) + 10}") + GOOD, half_close=half_close
     )
 
@@ -128,7 +128,7 @@ def test_a_length_shorter_than_the_body_is_refused_after_the_cut_request(server:
     ids=repr,
 )
 def test_an_ambiguous_head_is_refused(server: Server, fields: tuple[str, ...]) -> None:
-    answer = exchange(server.http, head(*fields) + b"01234")
+    answer = send_raw(server.http, head(*fields) + b"01234")
 
     assert answer is not None
     assert answer.status in (400, 413, 501), answer
@@ -138,7 +138,7 @@ def test_an_ambiguous_head_is_refused(server: Server, fields: tuple[str, ...]) -
 
 
 def test_a_head_beyond_the_cap_is_refused(server: Server) -> None:
-    answer = exchange(server.http, head("X: " + "y" * 20_000))
+    answer = send_raw(server.http, head("X: " + "y" * 20_000))
 
     assert answer is not None
     assert answer.status == 431
@@ -146,8 +146,8 @@ def test_a_head_beyond_the_cap_is_refused(server: Server) -> None:
     require_well(server)
 
 
-def test_errors_of_the_scoring_door_have_its_form_even_before_the_body(server: Server) -> None:
-    answer = exchange(server.http, head("Content-Length: 999999999999", path="/invocations"))
+def test_errors_of_the_scoring_route_have_its_form_even_before_the_body(server: Server) -> None:
+    answer = send_raw(server.http, head("Content-Length: 999999999999", path="/invocations"))
 
     assert answer is not None
     assert answer.status == 413
@@ -164,7 +164,7 @@ def test_a_compressed_body_is_read(server: Server, encoding: str, pack: object) 
     assert doubled(ask(server.http, "POST", INFER, pack(GOOD), headers)) == [2.0, 4.0]
 
 
-def test_a_large_answer_is_compressed_for_who_asks(server: Server) -> None:
+def test_a_large_answer_is_compressed_for_clients_that_ask(server: Server) -> None:
     values = [float(n) for n in range(10_000)]
     packed = ask(server.http, "POST", INFER, numbers(*values), {"Accept-Encoding": "gzip"})
     plain = ask(server.http, "POST", INFER, numbers(*values))

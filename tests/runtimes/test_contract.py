@@ -1,4 +1,4 @@
-"""What every runtime promises, asked of each of them by the same tests."""
+"""What every runtime promises, checked for each of them by the same tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headrace.runtimes import create
 from headrace.settings import ModelSettings
 from support.contract import HEAVY, LIGHT, Case, X, Y, rows
 
-# What the frameworks of the heavy ones say of themselves.
+# Warnings of the heavy frameworks about their own code.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pyspark"),
     pytest.mark.filterwarnings("ignore::FutureWarning:pyspark"),
@@ -86,7 +86,7 @@ def test_unloading_frees_the_model(case):
         return sum(type(value) is case.kind for value in gc.get_objects())
 
     case.model.unload()
-    # Other tests of this process may keep models.
+    # Other tests in this process may keep models.
     others = alive()
     case.model.load()
     answers(case, X)

@@ -27,7 +27,7 @@ def texts(name, *values):
     return Tensor(name, "BYTES", [len(values)], pack_bytes([v.encode() for v in values]))
 
 
-def test_an_array_of_a_type_is_asked_for_as_numpy_writes_it():
+def test_an_array_of_a_type_is_annotated_as_in_numpy():
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         return x
 
@@ -112,7 +112,7 @@ def halves(self, x: np.ndarray):
     return {"first": x[:1], "last": x[1:]}
 
 
-def test_only_the_wanted_outputs_are_answered_in_their_order():
+def test_only_the_wanted_outputs_are_returned_in_their_order():
     x = tensor_of("x", np.array([1.0, 2.0]))
 
     for wanted in (["last"], ["last", "first"]):
@@ -120,7 +120,7 @@ def test_only_the_wanted_outputs_are_answered_in_their_order():
         assert [tensor.name for tensor in response.outputs] == wanted
 
 
-def test_an_output_the_model_has_not_is_refused_by_name():
+def test_an_output_that_the_model_lacks_is_refused_by_name():
     request = InferenceRequest([tensor_of("x", np.zeros(2))], outputs=["middle"])
 
     with pytest.raises(InvalidInput, match="'middle' is not available.* has 'first', 'last'"):
@@ -171,7 +171,7 @@ def test_declared_outputs_name_the_answer():
 
 
 def test_a_type_without_a_codec_fails_the_load():
-    with pytest.raises(LoadFailed, match="parameter 'x' has a type that no codec makes"):
+    with pytest.raises(LoadFailed, match="parameter 'x' has a type that no codec supports"):
         takes(object.__class__).metadata()
 
 

@@ -100,7 +100,7 @@ def one_by_one(runtime, *values):
 
 
 def nearly(rows):
-    """The rows with numbers rounded to what float32 in another order of adding keeps."""
+    """The rows, with numbers rounded to the digits that no order of adding in float32 changes."""
     return json.loads(json.dumps(rows), parse_float=lambda text: round(float(text), 4))
 
 
@@ -148,7 +148,7 @@ def test_generation_pads_on_the_left_and_takes_options(tmp_path):
         pytest.param("args", 4, 1, id="requests may be merged"),
     ],
 )
-def test_under_mlservers_name_what_is_listed_for_a_lone_row_is_an_element_each(
+def test_under_mlservers_name_each_item_listed_for_a_lone_row_is_an_element(
     name, size, rows, tmp_path
 ):
     save_bert(tmp_path, "SequenceClassification", num_labels=3)
@@ -217,10 +217,10 @@ def test_images_come_as_files_and_in_json(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["http://127.0.0.1:9/x.png", "/etc/passwd", "file:///etc/passwd"])
-def test_addresses_and_files_of_the_server_are_not_fetched(name, tmp_path):
+def test_urls_and_files_of_the_server_are_not_fetched(name, tmp_path):
     save_vit(tmp_path)
     runtime = load(tmp_path, "image-classification")
-    with pytest.raises(InvalidInput, match="'args'.*expected the data itself, got an address"):
+    with pytest.raises(InvalidInput, match="'args'.*expected the data itself, got a URL"):
         ask(runtime, texts("args", name))
 
 
@@ -244,7 +244,7 @@ def test_a_text_without_its_mask_is_the_callers_fault(tmp_path):
 def test_the_pipeline_is_made_once(tmp_path, monkeypatch):
     save_bert(tmp_path, "SequenceClassification")
     made = []
-    # Transformers puts another module in its place while it is imported.
+    # While it is imported, Transformers replaces itself with another module.
     module = sys.modules["transformers"]
     make = module.pipeline
     monkeypatch.setattr(

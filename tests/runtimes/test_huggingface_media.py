@@ -94,12 +94,12 @@ def ask(model, *tensors, **parameters):
         pytest.param(rows_of_json(SOUND.tolist()), id="list"),
     ],
 )
-def test_a_sound_comes_in_any_of_these_forms(sound, tmp_path):
+def test_a_sound_may_be_sent_in_any_of_these_forms(sound, tmp_path):
     model = load(tmp_path, tiny.wav2vec2, "automatic-speech-recognition")
     assert ask(model, sound) == [model._pipeline(SOUND)]
 
 
-def test_a_sound_may_tell_its_rate_in_an_option(tmp_path):
+def test_the_rate_of_a_sound_may_be_an_option(tmp_path):
     model = load(tmp_path, tiny.wav2vec2, "automatic-speech-recognition")
     assert ask(model, array(SOUND), sampling_rate=16000) == [model._pipeline(SOUND)]
 
@@ -115,7 +115,7 @@ def test_a_sound_may_tell_its_rate_in_an_option(tmp_path):
 def test_another_rate_is_refused_without_torchaudio(sound, options, tmp_path):
     model = load(tmp_path, tiny.wav2vec2, "automatic-speech-recognition")
     with pytest.raises(
-        InvalidInput, match=r"expected 16000 samples a second, got 8000.*torchaudio"
+        InvalidInput, match=r"expected 16000 samples per second, got 8000.*torchaudio"
     ):
         ask(model, sound, **options)
 
@@ -131,7 +131,7 @@ def test_another_rate_is_refused_without_torchaudio(sound, options, tmp_path):
         pytest.param(rows_of_json([]), r"one channel, got shape \[0\]", id="empty"),
     ],
 )
-def test_what_is_no_sound_is_refused(sound, complaint, tmp_path):
+def test_an_input_that_is_not_a_sound_is_refused(sound, complaint, tmp_path):
     model = load(tmp_path, tiny.wav2vec2, "automatic-speech-recognition")
     with pytest.raises(InvalidInput, match=f"^input '.*{complaint}"):
         ask(model, sound)
@@ -194,9 +194,9 @@ CHAT = {"role": "user", "content": [{"type": "image", "url": PAGE}, {"type": "te
         ),
     ],
 )
-def test_addresses_anywhere_in_a_row_are_refused(save, task, tensors, tmp_path):
+def test_urls_anywhere_in_a_row_are_refused(save, task, tensors, tmp_path):
     model = load(tmp_path, save, task)
-    with pytest.raises(InvalidInput, match="expected the data itself, got an address"):
+    with pytest.raises(InvalidInput, match="expected the data itself, got a URL"):
         ask(model, *tensors)
 
 
@@ -210,7 +210,7 @@ def test_a_chat_holds_its_image(tmp_path):
     assert row[0]["generated_text"][-1] == expected[0]["generated_text"][-1]
 
 
-def test_a_message_alone_could_join_the_chat_of_another(tmp_path):
+def test_a_message_outside_a_chat_is_refused(tmp_path):
     model = load(tmp_path, tiny.llama, "text-generation")
     with pytest.raises(InvalidInput, match="expected a chat, the list of its messages"):
         ask(model, rows_of_json({"role": "user", "content": "good"}))
@@ -283,7 +283,7 @@ def test_one_image_serves_several_questions(tmp_path):
             tiny.clip,
             "zero-shot-image-classification",
             [packed(image.to_text(RED).encode(), kind="pillow_image")],
-            "the task 'zero-shot-image-classification' misses an input",
+            "the task 'zero-shot-image-classification' lacks an input",
             id="no labels",
         ),
     ],
@@ -311,7 +311,7 @@ def test_labels_may_be_one_text(tmp_path):
     assert sorted(found["label"] for found in row) == ["bad", "good"]
 
 
-def test_a_video_is_a_file_of_a_kind_that_names_no_others(tmp_path):
+def test_a_video_is_a_file_of_a_type_that_names_no_others(tmp_path):
     pytest.importorskip("av")
     model = load(tmp_path, tiny.videomae, "video-classification")
     playlist = base64.b64encode(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")

@@ -1,4 +1,4 @@
-"""Every task of Transformers: the runtime answers as the pipeline called directly does."""
+"""Every task of Transformers: the runtime answers like the pipeline called directly."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ CASES = [
             {"max_new_tokens": 3},
         ),
     ),
-    # With torchvision there, Transformers reads videos by torchcodec alone.
+    # If torchvision is installed, Transformers reads videos only with torchcodec.
     needing(
         "torchcodec" if find_spec("torchvision") else "av",
         Case("video-classification", tiny.videomae, ["red", "blue"]),
@@ -201,7 +201,7 @@ def ask(model, case, start=0, stop=2):
 
 
 def rows_in(output):
-    """The rows of an answer, numbers rounded to what float32 in another order of adding keeps."""
+    """The rows, with numbers rounded to the digits that no order of adding in float32 changes."""
     return [
         json.loads(text, parse_float=lambda number: round(float(number), 4))
         for text in unpack_bytes(output.data, output.shape[0], "output")
@@ -218,7 +218,7 @@ def directly(case, folder):
             (folder / color).write_bytes(film(color))
         rows = [str(folder / color) for color in rows]
     if case.task == "text-classification":
-        # A lone text is answered with a list of one.
+        # The answer to a lone text is a list of one.
         return rows_in(encode_rows(pipeline(rows), "output"))
     found = [pipeline(row, **case.options) for row in rows]
     if case.task == "mask-generation":
@@ -233,7 +233,7 @@ def test_every_task_of_this_version_is_in_the_table():
 
 
 @every_task
-def test_a_task_answers_as_its_pipeline_called_directly(case, tmp_path):
+def test_a_task_answers_like_its_pipeline_called_directly(case, tmp_path):
     model = load(case, tmp_path)
     answers = ask(model, case)
     assert all(answers)
@@ -247,7 +247,7 @@ def test_rows_together_answer_as_each_alone(case, tmp_path):
 
 
 @every_task
-def test_metadata_tells_the_inputs_of_the_task(case, tmp_path):
+def test_metadata_names_the_inputs_of_the_task(case, tmp_path):
     metadata = load(case, tmp_path).metadata()
     names = list(case.rows) if isinstance(case.rows, dict) else ["args", "array_inputs"]
     assert metadata.inputs[0].name in names

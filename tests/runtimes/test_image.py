@@ -40,11 +40,11 @@ def elements(content_type, *values):
     [
         pytest.param(base64.b64encode(png()), id="base64"),
         pytest.param(png(), id="file"),
-        pytest.param(to_text(RED).encode(), id="data address"),
+        pytest.param(to_text(RED).encode(), id="data URL"),
     ],
 )
 @pytest.mark.parametrize("content_type", ["pillow_image", "image"])
-def test_an_image_comes_as_base64_as_a_file_or_as_an_address_of_data(content_type, element):
+def test_an_image_is_sent_as_base64_as_a_file_or_as_a_data_url(content_type, element):
     (image,) = decode_input(elements(content_type, element))
     assert (image.size, image.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
 
@@ -55,7 +55,7 @@ def test_a_request_may_say_that_its_input_is_images():
     assert image.size == (3, 2)
 
 
-def test_what_is_no_image_is_refused_by_its_index():
+def test_an_element_that_is_not_an_image_is_refused_by_its_index():
     tensor = elements("image", png(), b"GIF89a broken")
     with pytest.raises(InvalidInput, match="input 'x': element 1 is not an image"):
         decode_input(tensor)
@@ -78,7 +78,7 @@ def test_postscript_is_not_run():
         decode_input(elements("image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"))
 
 
-def test_numbers_are_no_images():
+def test_numbers_are_not_images():
     tensor = tensor_of("x", np.zeros(3))
     tensor.parameters = {"content_type": "image"}
     with pytest.raises(InvalidInput, match="input 'x': expected datatype BYTES, got FP64"):
@@ -99,7 +99,7 @@ def test_images_inside_json_are_found_and_survive_both_ways():
     assert found[0]["pictures"][0].tobytes() == RED.tobytes()
 
 
-def test_json_comes_alone_or_as_a_list():
+def test_json_is_sent_alone_or_as_a_list():
     assert decode_input(elements("hg_json", b'{"a":1}')) == {"a": 1}
     assert decode_input(elements("hg_jsonlist", b'{"a":1}', b"[2]")) == [{"a": 1}, [2]]
     with pytest.raises(InvalidInput, match="'hg_json' takes one element, got 2"):

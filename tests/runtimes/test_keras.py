@@ -19,7 +19,7 @@ keras = pytest.importorskip("keras")
 
 pytestmark = [
     pytest.mark.runtimes,
-    # Keras saves PyTorch's tensors through an interface that numpy 2 has changed.
+    # Keras saves PyTorch's tensors through an interface that numpy 2 changed.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 

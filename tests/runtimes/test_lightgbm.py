@@ -108,7 +108,7 @@ def test_predict_fn_changes_the_default(tmp_path):
     assert ask(serve(train("binary"), tmp_path / "model.bst", extra=extra))[0].shape == (60, 2)
 
 
-def test_metadata_tells_the_features(tmp_path):
+def test_metadata_names_the_features(tmp_path):
     metadata = serve(train("regression"), tmp_path / "model.bst").metadata()
     assert metadata.inputs[0].shape == [-1, 2]
     assert metadata.inputs[0].parameters["feature_names"] == ["sour_salt", "b"]
@@ -158,14 +158,14 @@ def test_a_category_that_training_found_useless_is_still_one(tmp_path):
     np.testing.assert_array_equal(answer, model.predict(table))
 
 
-def test_columns_that_may_be_categories_or_not_fail_the_load(tmp_path):
+def test_columns_that_may_or_may_not_be_categories_fail_the_load(tmp_path):
     table = TEXTS.assign(c=pd.Categorical(["x"] * 59 + ["y"]), d=0.0)
     with pytest.raises(LoadFailed, match="which of its columns are pandas categories"):
         serve(train("binary", table=table, min_data_in_leaf=20), tmp_path / "model.bst")
 
 
 def test_large_whole_numbers_keep_their_digits(tmp_path):
-    # A tree that splits between neighbours which float32 cannot tell apart.
+    # A tree that splits between neighbours that float32 cannot distinguish.
     numbers = np.array([2**24, 2**24 + 1] * 30)
     model = train("regression", numbers % 2, numbers[:, None].astype(float), min_data_in_bin=1)
     (answer,) = ask(serve(model, tmp_path / "model.bst"), inputs=[tensor_of("x", numbers[:, None])])

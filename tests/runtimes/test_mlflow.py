@@ -74,7 +74,7 @@ def test_wine_answers_are_pyfuncs_to_the_bit(form, signed, elastic, wine, tmp_pa
     assert answer.tobytes() == elastic.predict(wine).tobytes()
 
 
-def test_an_output_the_model_has_not_is_refused_by_name(elastic, wine, tmp_path):
+def test_an_output_that_the_model_lacks_is_refused_by_name(elastic, wine, tmp_path):
     runtime = serve(save(tmp_path / "m", elastic, wine))
     inputs = [tensor_of(name, wine[name].to_numpy()) for name in wine]
 

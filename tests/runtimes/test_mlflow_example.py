@@ -38,14 +38,14 @@ def centred() -> object:
     return make_pipeline(FunctionTransformer(lambda x: x - x.mean(axis=0)), LinearRegression())
 
 
-def test_rows_that_stand_for_themselves_are_merged(tmp_path: Path) -> None:
+def test_independent_rows_are_merged(tmp_path: Path) -> None:
     settings = saved(tmp_path, LinearRegression().fit(X, Y), X[:5])
 
     assert loaded(settings).metadata().row_independent
 
 
 @pytest.mark.parametrize("rows", [2, 5])
-def test_rows_that_change_with_their_neighbours_are_not(
+def test_rows_that_change_with_their_neighbours_are_not_merged(
     tmp_path: Path, rows: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = saved(tmp_path, centred().fit(X, Y), X[:rows])  # type: ignore[attr-defined]
@@ -60,12 +60,12 @@ def test_rows_that_change_with_their_neighbours_are_not(
 def test_the_example_is_scored_before_the_model_is_ready(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
 
-    def note(x: object) -> object:
+    def record(x: object) -> object:
         seen.write_text("scored")
         return x
 
     settings = saved(
-        tmp_path, make_pipeline(FunctionTransformer(note), LinearRegression()).fit(X, Y), X[:1]
+        tmp_path, make_pipeline(FunctionTransformer(record), LinearRegression()).fit(X, Y), X[:1]
     )
     seen.unlink()
     loaded(settings)
@@ -73,7 +73,7 @@ def test_the_example_is_scored_before_the_model_is_ready(tmp_path: Path) -> None
     assert seen.exists()
 
 
-def test_an_example_the_model_refuses_stops_nothing(
+def test_an_example_that_the_model_refuses_is_only_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = saved(tmp_path, LinearRegression().fit(X, Y), X[:2])

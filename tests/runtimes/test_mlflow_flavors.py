@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.runtimes, pytest.mark.e2e, pytest.mark.timeout(600)]
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1"}
 
 
-def is_there(flavor):
+def is_installed(flavor):
     package = {"spark": "pyspark", "pyfunc": "mlflow"}.get(flavor.split("_")[0])
     package = package or flavor.split("_")[0]
     return find_spec(package) is not None and (flavor != "spark" or shutil.which("java"))
 
 
 FLAVORS = [
-    pytest.param(name, marks=pytest.mark.skipif(not is_there(name), reason="not installed"))
+    pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason="not installed"))
     for name in mlflow_flavors.FLAVORS
 ]
 
@@ -36,7 +36,7 @@ FLAVORS = [
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("flavors")
-    names = [name for name in mlflow_flavors.FLAVORS if is_there(name)]
+    names = [name for name in mlflow_flavors.FLAVORS if is_installed(name)]
     program = [sys.executable, mlflow_flavors.__file__, str(root), *names]
     subprocess.run(program, check=True, env={**os.environ, **ENVIRONMENT}, timeout=300)
     return root

@@ -1,4 +1,4 @@
-"""What MLflow models get for missing times, Python objects and params, and may answer."""
+"""What MLflow models get for missing times, Python objects and params, and what they may answer."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def predictions(runtime, body, media=JSON):
     """What `/invocations` answers to the body."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     raw = runtime.metadata().signature
-    asked = scoring.decode(body, media, Signature.parse(raw) if raw else None)
-    answer = json.loads(scoring.encode(runtime.infer(asked.request), asked.wrapped))
-    return answer["predictions"] if asked.wrapped else answer
+    decoded = scoring.decode(body, media, Signature.parse(raw) if raw else None)
+    answer = json.loads(scoring.encode(runtime.infer(decoded.request), decoded.wrapped))
+    return answer["predictions"] if decoded.wrapped else answer
 
 
 TIME = pd.DataFrame({"t": pd.to_datetime(["2020-01-02"])})
@@ -84,7 +84,7 @@ def test_a_missing_time_is_nat_among_times(body, media, tmp_path):
     assert predictions(serve(tmp_path, Times(), TIME), body, media) == SEEN
 
 
-def test_a_number_is_no_time_beside_a_missing_one(tmp_path):
+def test_a_number_is_not_a_time_next_to_a_missing_one(tmp_path):
     runtime = serve(tmp_path, Times(), TIME)
     cells = Tensor("t", "BYTES", [2], pack_bytes([b"5", b"null"]), {"content_type": "pd_json"})
     with pytest.raises(InvalidInput, match="'t': an element is not an ISO 8601 time"):
@@ -114,7 +114,7 @@ def test_an_array_of_objects_holds_text_and_numbers(body, encoder):
     assert predictions(encoder, body) == ["first", "second", "third"]
 
 
-def test_numbers_alone_stay_objects_for_such_a_model(tmp_path):
+def test_numbers_stay_objects_for_such_a_model(tmp_path):
     class Shown(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
             return f"{model_input.dtype} {model_input.tolist()}"
@@ -150,7 +150,7 @@ def test_a_model_without_params_sees_what_mlflow_gives(body, seen, tmp_path):
     assert answer == seen
 
 
-def test_what_is_no_list_is_the_callers_fault_for_a_type_hint(tmp_path):
+def test_a_value_that_is_not_a_list_is_the_callers_fault_for_a_type_hint(tmp_path):
     runtime = serve(tmp_path, Hinted())
     with pytest.raises(InvalidInput, match="Expected list, but got dict"):
         predictions(runtime, {"inputs": {"a": 1}})
@@ -166,7 +166,7 @@ def test_a_scalar_for_an_object_names_the_column(tmp_path):
         predictions(runtime, {"dataframe_records": [{"who": 5}]})
 
 
-def test_a_missing_flag_in_csv_is_called_missing(tmp_path):
+def test_a_missing_boolean_in_csv_is_reported_as_missing(tmp_path):
     runtime = serve(tmp_path, Params(), pd.DataFrame({"f": [True], "n": [1.0]}))
     with pytest.raises(InvalidInput, match="column 'f': expected BOOL, got missing"):
         predictions(runtime, b"f,n\nTrue,1\n,2\n", CSV)

@@ -46,7 +46,7 @@ def ask(runtime, *outputs, **inputs):
     return {tensor.name: array_of(tensor) for tensor in answer.outputs}
 
 
-def test_inputs_and_outputs_go_by_the_names_of_the_graph(tmp_path):
+def test_inputs_and_outputs_have_the_names_of_the_graph(tmp_path):
     answer = ask(serve(TWO_INPUTS, tmp_path), name=NAMES, x=X)
     assert answer["y"].tolist() == (X @ [[2.0], [-1.0]]).tolist()
     assert answer["same"].tolist() == NAMES.tolist()
@@ -55,7 +55,7 @@ def test_inputs_and_outputs_go_by_the_names_of_the_graph(tmp_path):
 @pytest.mark.parametrize(
     "outputs", [["same"], ["predict"], ["same", "predict", "y"]], ids=["one", "predict", "all"]
 )
-def test_the_outputs_asked_for_come_in_their_order(outputs, tmp_path):
+def test_the_requested_outputs_come_in_their_order(outputs, tmp_path):
     assert list(ask(serve(TWO_INPUTS, tmp_path), *outputs, x=X, name=NAMES)) == outputs
 
 
@@ -134,7 +134,7 @@ def test_wrong_input_is_refused_by_name(inputs, complaint, tmp_path):
         ask(serve(TWO_INPUTS, tmp_path), **inputs)
 
 
-def test_an_unknown_output_lists_those_there_are(tmp_path):
+def test_an_unknown_output_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InvalidInput, match="'z' is not available, this model has 'y', 'same'"):
         ask(serve(TWO_INPUTS, tmp_path), "z", x=X, name=NAMES)
 
@@ -222,9 +222,9 @@ def test_the_environment_names_providers(variable, tmp_path, monkeypatch):
         serve(MATRIX, tmp_path)
 
 
-def test_an_input_that_is_no_tensor_fails_the_load(tmp_path):
+def test_an_input_that_is_not_a_tensor_fails_the_load(tmp_path):
     graph = "g (seq(float[N]) x) => (int64 y) { y = SequenceLength(x) }"
-    with pytest.raises(LoadFailed, match="input 'x' is no tensor that can be sent"):
+    with pytest.raises(LoadFailed, match="input 'x' is not a tensor that can be sent"):
         serve(graph, tmp_path)
 
 

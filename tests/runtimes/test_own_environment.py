@@ -1,4 +1,4 @@
-"""An MLflow model in the environment that MLflow wrote down, built from the machine's index."""
+"""An MLflow model in the environment that MLflow recorded, built from the machine's index."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from support.serving import serving
 pytestmark = [pytest.mark.runtimes, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_an_mlflow_model_answers_the_same_in_an_environment_of_its_own(tmp_path: Path) -> None:
+def test_an_mlflow_model_gives_the_same_answers_in_its_own_environment(tmp_path: Path) -> None:
     pins = [f"{name}=={metadata.version(name)}" for name in ("scikit-learn", "skops", "numpy")]
-    # What the server's environment has not, so that one is built.
+    # A package that the server's environment lacks, so that one is built.
     folder = wine.save_mlflow(tmp_path / "wine", pip_requirements=[*pins, "text-unidecode==1.2"])
     table = wine.wines()[:5]
     body = {"inputs": wine.columns(table)}

@@ -1,4 +1,4 @@
-"""Plugins as models: what they are given, and what their answers become."""
+"""Plugins as models: what they get, and what their answers become."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def loaded(plugin, tmp_path):
     return model
 
 
-def asked(*payloads, outputs=None, **parameters):
+def request(*payloads, outputs=None, **parameters):
     tensor = Tensor("any", "BYTES", [len(payloads)], pack_bytes(payloads), parameters)
     return InferenceRequest([tensor], outputs=outputs)
 
@@ -59,7 +59,7 @@ def rows(response):
 
 
 def answering(answer, media_type=None):
-    """A plugin that gives that answer to whatever it is asked."""
+    """A plugin that gives this answer to every request."""
     members = {"predict": lambda self, model, data: answer}
     if media_type is not None:
         members["response_content_type"] = lambda self: media_type
@@ -67,7 +67,7 @@ def answering(answer, media_type=None):
 
 
 def answer_of(plugin, tmp_path):
-    [row] = rows(loaded(plugin, tmp_path).infer(asked(b"x")))
+    [row] = rows(loaded(plugin, tmp_path).infer(request(b"x")))
     return row
 
 
@@ -103,7 +103,7 @@ def answer_of(plugin, tmp_path):
         ),
     ],
 )
-def test_the_type_of_an_answer_tells_how_it_is_sent(answer, body, media_type, tmp_path):
+def test_the_type_of_an_answer_decides_how_it_is_sent(answer, body, media_type, tmp_path):
     assert answer_of(answering(answer), tmp_path) == (body, media_type)
 
 
@@ -119,10 +119,10 @@ def test_the_type_a_plugin_declares_is_sent_with_what_it_returns(answer, tmp_pat
     [(None, b"\x89PNG"), ("image/png", b"\x89PNG"), ("image/jpeg", b"\xff\xd8\xff")],
 )
 def test_an_image_is_written_as_what_is_declared_or_as_png(media_type, begins, tmp_path):
-    body, told = answer_of(answering(Image.new("RGB", (2, 2)), media_type), tmp_path)
+    body, sent = answer_of(answering(Image.new("RGB", (2, 2)), media_type), tmp_path)
 
     assert body.startswith(begins)
-    assert told == (media_type or "image/png")
+    assert sent == (media_type or "image/png")
 
 
 @pytest.mark.parametrize(
@@ -139,19 +139,19 @@ def test_an_image_is_written_as_what_is_declared_or_as_png(media_type, begins, t
         pytest.param(Image.new("RGBA", (1, 1)), "image/jpeg", "mode RGBA", id="image mode"),
     ],
 )
-def test_an_answer_that_cannot_be_sent_is_told_by_its_type(answer, media_type, words, tmp_path):
+def test_an_answer_that_cannot_be_sent_is_named_by_its_type(answer, media_type, words, tmp_path):
     with pytest.raises(BadModelOutput, match=words):
         answer_of(answering(answer, media_type), tmp_path)
 
 
 def test_each_payload_of_a_request_gets_its_answer(tmp_path):
-    response = loaded(Upper, tmp_path).infer(asked(b"a", b"b"))
+    response = loaded(Upper, tmp_path).infer(request(b"a", b"b"))
 
     assert [answer for answer, _ in rows(response)] == [b"A", b"B"]
 
 
-def test_only_the_outputs_asked_for_come_back(tmp_path):
-    response = loaded(Upper, tmp_path).infer(asked(b"a", outputs=["answer"]))
+def test_only_the_requested_outputs_are_returned(tmp_path):
+    response = loaded(Upper, tmp_path).infer(request(b"a", outputs=["answer"]))
 
     assert [tensor.name for tensor in response.outputs] == ["answer"]
 
@@ -165,7 +165,7 @@ def test_coroutines_are_awaited(tmp_path):
             await asyncio.sleep(0)
             return data + model.encode()
 
-    response = asyncio.run(loaded(Later, tmp_path).infer(asked(b"a", b"b")))
+    response = asyncio.run(loaded(Later, tmp_path).infer(request(b"a", b"b")))
 
     assert [answer for answer, _ in rows(response)] == [b"a!", b"b!"]
 
@@ -179,7 +179,10 @@ def test_a_plugin_that_declares_batches_gets_them(tmp_path):
     model = loaded(Batching, tmp_path)
 
     assert model.metadata().row_independent
-    assert [answer for answer, _ in rows(model.infer(asked(b"a", b"b")))] == [b"a of 2", b"b of 2"]
+    assert [answer for answer, _ in rows(model.infer(request(b"a", b"b")))] == [
+        b"a of 2",
+        b"b of 2",
+    ]
 
 
 def test_a_plugin_without_batches_is_not_batched(tmp_path):
@@ -196,20 +199,20 @@ def test_a_plugin_without_batches_is_not_batched(tmp_path):
         (np.array(3), "returned ndarray, expected a list"),
     ],
 )
-def test_a_batch_that_is_no_list_of_the_same_length_is_bad(answers, words, tmp_path):
+def test_a_batch_that_is_not_a_list_of_the_same_length_is_bad_output(answers, words, tmp_path):
     plugin = type("Bad", (Upper,), {"predict_batch": lambda self, model, data: answers})
 
     with pytest.raises(BadModelOutput, match=words):
-        loaded(plugin, tmp_path).infer(asked(b"a", b"b"))
+        loaded(plugin, tmp_path).infer(request(b"a", b"b"))
 
 
-def test_a_plugin_that_empties_its_batch_is_answered_for_all_the_same(tmp_path):
+def test_a_plugin_may_empty_its_batch(tmp_path):
     def predict_batch(self, model, data):
         return [data.pop(0) for _ in range(2)]
 
     plugin = type("Taking", (Upper,), {"predict_batch": predict_batch})
 
-    answers = rows(loaded(plugin, tmp_path).infer(asked(b"a", b"b")))
+    answers = rows(loaded(plugin, tmp_path).infer(request(b"a", b"b")))
     assert [answer for answer, _ in answers] == [b"a", b"b"]
 
 
@@ -224,7 +227,7 @@ def test_one_bad_answer_of_several_fails_the_batch_so_that_it_runs_again_one_by_
     plugin = type("Bad", (Upper,), {"predict_batch": lambda self, model, data: ["a", None]})
 
     with pytest.raises(ModelFailed, match="returned None"):
-        loaded(plugin, tmp_path).infer(asked(b"a", b"b"))
+        loaded(plugin, tmp_path).infer(request(b"a", b"b"))
 
 
 @pytest.mark.parametrize(
@@ -236,13 +239,11 @@ def test_one_bad_answer_of_several_fails_the_batch_so_that_it_runs_again_one_by_
         (lambda self, model, data: Image.open(io.BytesIO(data)), b"GIF?", "not an image"),
     ],
 )
-def test_a_payload_that_is_not_what_the_plugin_reads_is_the_callers_fault(
-    predict, data, words, tmp_path
-):
+def test_a_payload_that_the_plugin_cannot_read_is_the_callers_fault(predict, data, words, tmp_path):
     plugin = type("Reading", (Upper,), {"predict": predict})
 
     with pytest.raises(InvalidInput, match=words):
-        loaded(plugin, tmp_path).infer(asked(data))
+        loaded(plugin, tmp_path).infer(request(data))
 
 
 @pytest.mark.parametrize("payload", [b"{", b"\xff", b"[" * 100_000])
@@ -254,9 +255,9 @@ def test_a_payload_that_is_not_the_json_a_plugin_takes_is_the_callers_fault(payl
     model = loaded(type("Pandas", (Upper,), members), tmp_path)
 
     with pytest.raises(InvalidInput, match="not JSON|not UTF-8"):
-        model.infer(asked(payload))
+        model.infer(request(payload))
     with pytest.raises((AttributeError, TypeError)):
-        model.infer(asked(b"[1]"))
+        model.infer(request(b"[1]"))
 
 
 def test_an_image_that_was_cut_short_is_the_callers_fault(tmp_path):
@@ -266,9 +267,11 @@ def test_an_image_that_was_cut_short_is_the_callers_fault(tmp_path):
     reading = {"predict": lambda self, model, data: Image.open(io.BytesIO(data)).convert("L")}
 
     with pytest.raises(InvalidInput, match="not a whole image"):
-        loaded(type("Reading", (Upper,), reading), tmp_path).infer(asked(picture.getvalue()[:900]))
+        loaded(type("Reading", (Upper,), reading), tmp_path).infer(
+            request(picture.getvalue()[:900])
+        )
     with pytest.raises(ZeroDivisionError):
-        loaded(type("Failing", (Upper,), predict), tmp_path).infer(asked(picture.getvalue()))
+        loaded(type("Failing", (Upper,), predict), tmp_path).infer(request(picture.getvalue()))
 
 
 def picture(form, width=50, height=50):
@@ -286,54 +289,54 @@ def picture(form, width=50, height=50):
         pytest.param(picture("PNG", 20_000, 20_000), id="more pixels than Pillow reads"),
     ],
 )
-def test_an_image_with_a_damaged_head_is_the_callers_fault(payload, tmp_path):
+def test_an_image_with_a_damaged_header_is_the_callers_fault(payload, tmp_path):
     reading = {"predict": lambda self, model, data: Image.open(io.BytesIO(data)).convert("L")}
 
     with pytest.raises(InvalidInput, match="not a whole image"):
-        loaded(type("Reading", (Upper,), reading), tmp_path).infer(asked(payload))
+        loaded(type("Reading", (Upper,), reading), tmp_path).infer(request(payload))
 
 
-def test_what_a_plugin_says_of_a_payload_comes_before_what_is_guessed(tmp_path):
+def test_what_a_plugin_says_about_a_payload_takes_precedence(tmp_path):
     def predict(self, model, data):
         raise InvalidInput("its own words")
 
     members = {"request_content_type": lambda self: "application/json", "predict": predict}
 
     with pytest.raises(InvalidInput, match="its own words"):
-        loaded(type("Saying", (Upper,), members), tmp_path).infer(asked(b"{"))
+        loaded(type("Saying", (Upper,), members), tmp_path).infer(request(b"{"))
 
 
 def test_other_json_that_a_plugin_fails_to_read_is_its_own_fault(tmp_path):
     plugin = type("Own", (Upper,), {"predict": lambda self, model, data: json.loads("{")})
 
     with pytest.raises(json.JSONDecodeError):
-        loaded(plugin, tmp_path).infer(asked(b"[1]"))
+        loaded(plugin, tmp_path).infer(request(b"[1]"))
 
 
 def test_base64_is_decoded_when_the_input_says_so(tmp_path):
-    [(answer, _)] = rows(loaded(Upper, tmp_path).infer(asked(b"YQ==", content_type="base64")))
+    [(answer, _)] = rows(loaded(Upper, tmp_path).infer(request(b"YQ==", content_type="base64")))
 
     assert answer == b"A"
 
 
 @pytest.mark.parametrize(
-    ("request_", "error", "words"),
+    ("sent", "error", "words"),
     [
         pytest.param(
-            asked(b"a", content_type="image/png"), UnsupportedMedia, "text/plain", id="type"
+            request(b"a", content_type="image/png"), UnsupportedMedia, "text/plain", id="type"
         ),
-        pytest.param(asked(b"a", b""), InvalidInput, "payload 1 is empty", id="empty payload"),
-        pytest.param(asked(), InvalidInput, "at least one payload", id="no payload"),
-        pytest.param(asked(b"a", outputs=["x"]), InvalidInput, "output 'x'", id="output"),
+        pytest.param(request(b"a", b""), InvalidInput, "payload 1 is empty", id="empty payload"),
+        pytest.param(request(), InvalidInput, "at least one payload", id="no payload"),
+        pytest.param(request(b"a", outputs=["x"]), InvalidInput, "output 'x'", id="output"),
         pytest.param(InferenceRequest([]), InvalidInput, "one BYTES input", id="no input"),
         pytest.param(
             InferenceRequest([Tensor("x", "FP64", [1], bytes(8))]), InvalidInput, "BYTES", id="FP64"
         ),
     ],
 )
-def test_a_request_that_holds_no_payloads_is_refused(request_, error, words, tmp_path):
+def test_a_request_without_valid_payloads_is_refused(sent, error, words, tmp_path):
     with pytest.raises(error, match=words):
-        loaded(Upper, tmp_path).infer(request_)
+        loaded(Upper, tmp_path).infer(sent)
 
 
 def test_every_missing_method_is_named(tmp_path):
@@ -350,23 +353,23 @@ def test_every_missing_method_of_a_class_that_extends_nothing_is_named(tmp_path)
         create(ModelSettings("m", "plugin.Plugin", folder=str(tmp_path)))
 
 
-@pytest.mark.parametrize("told", ["json", None, "a/b\r\nx: y"])
-def test_a_media_type_that_is_none_fails_the_load(told, tmp_path):
-    plugin = type("Odd", (Upper,), {"request_content_type": lambda self: told})
+@pytest.mark.parametrize("media_type", ["json", None, "a/b\r\nx: y"])
+def test_an_invalid_media_type_fails_the_load(media_type, tmp_path):
+    plugin = type("Odd", (Upper,), {"request_content_type": lambda self: media_type})
 
     with pytest.raises(LoadFailed, match=r"request_content_type\(\) of the plugin returned"):
         loaded(plugin, tmp_path)
 
 
-def test_a_media_type_that_is_no_method_fails_the_load(tmp_path):
+def test_a_media_type_that_is_not_a_method_fails_the_load(tmp_path):
     plugin = type("Plain", (Upper,), {"response_content_type": "text/csv"})
 
     with pytest.raises(LoadFailed, match="response_content_type of the plugin is str"):
         loaded(plugin, tmp_path)
 
 
-def test_a_model_that_is_not_there_fails_the_load(tmp_path):
-    with pytest.raises(LoadFailed, match="nothing is at its uri"):
+def test_a_missing_model_fails_the_load(tmp_path):
+    with pytest.raises(LoadFailed, match="there is nothing at its uri"):
         loaded(Upper, tmp_path / "nowhere")
 
 
@@ -382,10 +385,10 @@ def test_a_plugin_is_named_by_module_or_by_file(implementation, tmp_path):
     made = create(ModelSettings("m", implementation, folder=str(tmp_path), uri=str(tmp_path)))
 
     made.load()
-    assert rows(made.infer(asked(b"a")))[0][0] == b"A"
+    assert rows(made.infer(request(b"a")))[0][0] == b"A"
 
 
-def test_a_file_that_is_not_there_fails_the_load(tmp_path):
+def test_a_missing_file_fails_the_load(tmp_path):
     with pytest.raises(LoadFailed, match="there is no such file"):
         create(ModelSettings("m", "mine.py:Plugin", folder=str(tmp_path)))
 
@@ -433,6 +436,6 @@ def test_a_plugin_of_the_older_server_is_served_unedited(installed, tmp_path, mo
     made = create(ModelSettings("m", "plugin.Plugin", folder=str(tmp_path), uri=str(tmp_path)))
 
     made.load()
-    assert rows(made.infer(asked(b"a")))[0][0] == b"old"
+    assert rows(made.infer(request(b"a")))[0][0] == b"old"
     for name in [name for name in sys.modules if name.startswith("mlflow_pluggable")]:
         monkeypatch.delitem(sys.modules, name)

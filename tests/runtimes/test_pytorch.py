@@ -74,7 +74,7 @@ SAVERS = [save_pickle, save_script, save_trace, save_export]
 
 
 @pytest.mark.parametrize("save", SAVERS, ids=lambda save: save.__name__[5:])
-def test_every_form_answers_as_the_module_does_in_evaluation_mode(save, tmp_path):
+def test_every_form_answers_like_the_module_in_evaluation_mode(save, tmp_path):
     model = linear()
     save(model, tmp_path)
     (answer,) = ask(load(tmp_path), tensor_of("input", X))
@@ -198,7 +198,7 @@ def test_an_optional_input_may_be_sent(two_inputs):
     np.testing.assert_array_equal(ask(two_inputs, *tensors)[0], X * 4)
 
 
-def test_only_the_wanted_outputs_come_back(two_inputs):
+def test_only_the_wanted_outputs_are_returned(two_inputs):
     answers = ask(two_inputs, tensor_of("a", X), tensor_of("b", X), outputs=["difference"])
     assert len(answers) == 1
 
@@ -228,7 +228,7 @@ def test_metadata_names_inputs_and_device(two_inputs):
     assert metadata.from_dict(metadata.to_dict()) == metadata
 
 
-def test_a_gpu_that_is_not_there_fails_the_load(tmp_path):
+def test_a_missing_gpu_fails_the_load(tmp_path):
     save_pickle(linear(), tmp_path)
     with pytest.raises(LoadFailed, match="device 'cuda:99': PyTorch sees"):
         load(tmp_path, extra={"device": "cuda:99"})

@@ -29,8 +29,8 @@ def test_a_module_is_served_through_both_protocols(tmp_path):
     rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     expected = model(torch.tensor(rows)).detach().numpy()
     with serving(tmp_path, timeout=120) as server, Client(server.http) as client:
-        asked = request(tensor("input", "FP32", [2, 3], rows))
-        answer = client.ask("POST", "/v2/models/net/infer", asked)
+        body = request(tensor("input", "FP32", [2, 3], rows))
+        answer = client.ask("POST", "/v2/models/net/infer", body)
         found = np.array(answer.json["outputs"][0]["data"]).reshape(2, 1)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
         scored = client.ask("POST", "/invocations", {"inputs": rows})

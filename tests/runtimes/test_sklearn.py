@@ -49,7 +49,7 @@ def test_an_output_is_the_method_of_its_name(output, tmp_path):
     np.testing.assert_array_equal(array_of(answer), getattr(model, output)(X))
 
 
-def test_several_outputs_come_in_the_order_asked(tmp_path):
+def test_several_outputs_come_in_the_requested_order(tmp_path):
     runtime = serve(LogisticRegression().fit(X, Y), tmp_path)
     answer = ask(runtime, "predict_proba", "predict")
     assert [tensor.name for tensor in answer.outputs] == ["predict_proba", "predict"]
@@ -67,7 +67,7 @@ def test_a_transformer_transforms(tmp_path):
     np.testing.assert_array_equal(array_of(answer), scaler.transform(X))
 
 
-def test_an_unknown_output_lists_those_there_are(tmp_path):
+def test_an_unknown_output_is_refused_with_the_known_ones(tmp_path):
     runtime = serve(StandardScaler().fit(X), tmp_path)
     with pytest.raises(InvalidInput, match="'score' is not available, this model has 'transform'"):
         ask(runtime, "score")
@@ -138,7 +138,7 @@ def test_a_skops_file_loads_when_its_types_are_trusted(tmp_path):
     assert ask(runtime).outputs[0].shape == [20]
 
 
-def test_metadata_tells_features_and_classes(tmp_path):
+def test_metadata_describes_features_and_classes(tmp_path):
     model = LogisticRegression().fit(pd.DataFrame(X, columns=list("abc")), Y)
     metadata = serve(model, tmp_path).metadata()
     assert metadata.inputs[0].shape == [-1, 3]

@@ -87,7 +87,7 @@ def test_metadata_names_the_columns_that_the_pipeline_reads(pipeline):
     assert [tensor.name for tensor in load(pipeline).metadata().inputs] == ["a", "b"]
 
 
-def test_any_column_of_the_answer_may_be_asked_for(pipeline):
+def test_any_column_of_the_answer_may_be_requested(pipeline):
     request = InferenceRequest(columns(X), None, ["features"])
     (answer,) = load(pipeline).infer(request).outputs
     np.testing.assert_array_equal(array_of(answer), X)
@@ -99,7 +99,7 @@ def test_a_lone_stage_takes_vectors(pipeline):
     np.testing.assert_allclose(array_of(answer), Y, atol=1e-6)
 
 
-def test_an_rdd_model_is_known_by_its_metadata(session, tmp_path):
+def test_an_rdd_model_is_recognized_by_its_metadata(session, tmp_path):
     from pyspark.mllib.clustering import KMeans
 
     model = KMeans.train(session.sparkContext.parallelize(X.tolist()), 2, seed=0)
@@ -135,7 +135,7 @@ def test_wrong_columns_are_refused_by_name(tensors, complaint, pipeline):
 def test_a_class_that_is_not_mllibs_is_refused(tmp_path):
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "part-00000").write_text('{"class": "os.path"}')
-    with pytest.raises(LoadFailed, match="none of MLlib's"):
+    with pytest.raises(LoadFailed, match="not one of MLlib's"):
         load(tmp_path)
 
 

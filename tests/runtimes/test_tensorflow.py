@@ -71,7 +71,7 @@ def test_a_wrong_shape_is_refused_by_name(tmp_path):
         runtime.infer(InferenceRequest([tensor_of("grapes", X[:, :2].copy()), LABELS]))
 
 
-def test_a_signature_that_is_not_there_fails_the_load(tmp_path):
+def test_a_missing_signature_fails_the_load(tmp_path):
     with pytest.raises(LoadFailed, match="no signature 'other', only 'serving_default'"):
         load(tmp_path, extra={"signature": "other"})
 

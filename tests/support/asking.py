@@ -1,4 +1,4 @@
-"""Plain HTTP for tests: no client library stands between the test and the bytes."""
+"""Plain HTTP for tests: no client library comes between the test and the bytes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def connect(url: str, timeout: float = 10) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout)
 
 
-def exchange(url: str, sent: bytes, half_close: bool = False, timeout: float = 10) -> Answer | None:
+def send_raw(url: str, sent: bytes, half_close: bool = False, timeout: float = 10) -> Answer | None:
     """Send exactly these bytes and read one answer; None when the connection just closes."""
     with connect(url, timeout) as sock:
         sock.sendall(sent)

@@ -25,9 +25,9 @@ TEST_TIMEOUT = BUILD_TIMEOUT + 100
 
 
 def environment(name: str, ours: bool = False) -> Path:
-    """The Python of an environment that holds what a lock lists, built when it is not there yet.
+    """The Python of an environment that holds what a lock lists, built if it does not exist yet.
 
-    The lock is one of `locks/clients`, or of `locks` when our own package is there as well.
+    The lock is one of `locks/clients`, or of `locks` if `ours` adds our own package.
     Fails the test, with the installer's output, when it cannot be built.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -34,7 +34,7 @@ def rows(array: np.ndarray, outputs: list[str] | None = None) -> InferenceReques
 
 
 class Case(NamedTuple):
-    """A model not yet loaded, and what it must say.
+    """A model that is not loaded yet, and what it must answer.
 
     `expected` has one array per output, `inputs` the metadata as (name, datatype, shape).
     Instances of `kind` must be gone after the unload. `request` asks about some rows of `X`.
@@ -61,7 +61,7 @@ def served(name: str, folder: Path, **settings: Any) -> Model:
 
 
 def of_features(name: str, folder: Path, model: Any, expected: Any, datatype: str = "FP64") -> Case:
-    """The case of a model of one table of two features, which answers `expected` or both."""
+    """The case of a model of one table of two features, which returns `expected`, one or both."""
     both = isinstance(expected, list)
     return Case(
         served(name, folder),
@@ -295,7 +295,7 @@ def spark(folder: Path) -> Case:
         named = zip("ab", array.T, strict=True)
         return InferenceRequest([tensor_of(name, column.copy()) for name, column in named])
 
-    # Training takes seconds: once for all tests, in the folder that holds those of all.
+    # Training takes seconds, so it is done once for all tests, next to their folders.
     shared = folder.parent / "spark"
     if not shared.exists():
         train_spark(shared)

@@ -1,7 +1,7 @@
 """MLflow models of the heavy flavors, each with a request and the answer that MLflow gives it.
 
-Run as a program, it fills a folder: the flavors do not bear each other, or what a test has
-imported, in one process with them for long.
+Run as a program, it fills a folder: the flavors do not get along for long in one process, with
+each other or with what a test has imported.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def answer_of_mlflow(folder, request):
     value = infer_and_parse_data(data, model.metadata.get_input_schema())
     found = model.predict(value, params=params)
     if isinstance(found, dict):
-        # Tensors of TensorFlow, of which MLflow's server cannot make JSON.
+        # TensorFlow's tensors, which MLflow's server cannot write as JSON.
         found = {name: np.asarray(tensor) for name, tensor in found.items()}
     text = io.StringIO()
     predictions_to_json(found, text)

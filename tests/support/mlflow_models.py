@@ -1,4 +1,4 @@
-"""MLflow model folders of many kinds, each under the name that the tests know it by."""
+"""MLflow model folders of many kinds, each under the name that the tests use."""
 
 from __future__ import annotations
 

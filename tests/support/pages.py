@@ -9,12 +9,12 @@ from typing import NamedTuple
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*?\n", re.MULTILINE | re.DOTALL)
 # A block that shows a file has the name of the file as a paragraph above it.
 FILE = re.compile(r"^`([\w./-]+)`:\n\n" + FENCE.pattern, re.MULTILINE | re.DOTALL)
-# Where the server of a page listens: the default port of the HTTP door.
+# Where the server of a page listens: the default HTTP port.
 ADDRESS = "127.0.0.1:8080"
 
 
-class Exchange(NamedTuple):
-    """A command of a page that asks a server, and the answer that the next block shows."""
+class CurlExample(NamedTuple):
+    """A curl command of a page, and the answer that the next block shows."""
 
     command: str
     language: str
@@ -31,11 +31,11 @@ def files(page: Path) -> dict[str, str]:
     return {name: text for name, _, text in FILE.findall(page.read_text(encoding="utf-8"))}
 
 
-def exchanges(page: Path) -> list[Exchange]:
+def curl_examples(page: Path) -> list[CurlExample]:
     """Each block with a curl command, and the block after it."""
     found = blocks(page)
     return [
-        Exchange(command, *answer)
+        CurlExample(command, *answer)
         for (_, command), answer in zip(found, found[1:], strict=False)
         if command.startswith("curl ")
     ]

@@ -1,4 +1,4 @@
-"""How often a test of endurance repeats itself, and what makes the machine busy meanwhile."""
+"""How often an endurance test repeats, and what keeps the machine busy during it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = int(os.environ.get("HEADRACE_TEST_ROUNDS", "3"))
 
 @contextmanager
 def busy_machine() -> Iterator[None]:
-    """A process for each core that computes for nothing and gives way to nobody."""
+    """Keep every core busy with a process that computes without a pause."""
     burn = [sys.executable, "-c", "while True: pass"]
     burners = [subprocess.Popen(burn) for _ in range(os.cpu_count() or 1)]
     try:

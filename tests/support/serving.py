@@ -1,4 +1,4 @@
-"""Starts `headrace serve` as a child process and proves that it leaves nothing behind."""
+"""Starts `headrace serve` as a child process and checks that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
 
 
 class Server:
-    """A running server. `http` and `metrics` are the URLs it announced, without a last slash."""
+    """A running server. `http` and `metrics` are its announced URLs, without a trailing slash."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Server:
         return (self._folder / "out").read_text(errors="replace")
 
     def wait_listening(self, timeout: float = 120) -> None:
-        """Wait for the HTTP door to open; models may still be loading."""
+        """Wait for the HTTP port to open; models may still be loading."""
         found: list[str] = []
 
         def listens() -> bool:
@@ -93,14 +93,14 @@ class Server:
         self.metrics = self.announced["metrics"].removesuffix("/metrics")
 
     def wait(self, timeout: float) -> int:
-        """The exit code, which must come in time."""
+        """The exit code; the process must end in time."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still runs after {timeout} s; its log:\n{self.log()}") from None
 
     def workers(self) -> list[int]:
-        """Process ids of everything the server started and that is alive, however deep."""
+        """Process ids of everything alive that the server started, directly or indirectly."""
         marker = f"{MARK}={self._mark}".encode()
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
@@ -144,7 +144,7 @@ class Server:
 def starting(
     *args: object, env: Mapping[str, str] | None = None, python: Path | str = sys.executable
 ) -> Iterator[Server]:
-    """A server that was just started and may not listen yet; the test ends it itself, or not."""
+    """A server that was just started and may not be listening yet; the test may end it itself."""
     server = Server(args, env, python)
     try:
         yield server
@@ -176,7 +176,7 @@ def serving(
 
 
 def until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
-    """The first true value of `condition`, looked at every few milliseconds."""
+    """The first true value of `condition`, which is checked every few milliseconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"

@@ -22,7 +22,7 @@ Rows = Iterator[tuple[str, ...]]
 
 
 def rendered(text: str) -> str:
-    """The page with its tables as the settings are now, and all other text as it is."""
+    """The page with its tables as the settings are now, and all other text unchanged."""
     return TABLE.sub(lambda table: table[1] + "\n" + TABLES[table[2]]() + "\n" + table[3], text)
 
 
@@ -76,7 +76,7 @@ def _model_rows() -> Rows:
                 *variables(key.name, model_file.PREFIXES),
             ),
             _type(HINTS[key.name], key),
-            # What stands for a key that nobody set is the default of the settings made of it.
+            # The default of a key is that of the settings made from it.
             key.metadata["unset"] or _default(used[key.name]),
             key.metadata["help"],
         )

@@ -26,7 +26,7 @@ def tracking_server(folder: Path) -> Iterator[str]:
         port = _free_port()
         process = _start(folder, port)
         try:
-            # Another process may have taken the port meanwhile; then the server ends.
+            # Another process may have taken the port in the meantime; then the server exits.
             if _answers(process, port):
                 yield f"http://127.0.0.1:{port}"
                 return
@@ -49,7 +49,7 @@ def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # A group of its own, for it starts processes of its own.
+            # A group of its own, because it starts processes of its own.
             start_new_session=True,
         )
 

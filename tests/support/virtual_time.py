@@ -19,7 +19,7 @@ class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Waits take no time; `time()` tells how long they would have taken."""
+    """Waits take no time; `time()` returns how long they would have taken."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-# A worker asks of an environment that numpy can be imported; this one can, and no more.
+# A worker needs an environment where numpy can be imported; this one can be, and no more.
 FAKE_NUMPY = "__version__ = '9.9'\n"
 
 
@@ -41,14 +41,14 @@ def repack(folder: Path, name: str) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         for each in found.files or ():
             source = Path(str(found.locate_file(each)))
-            # Scripts lie outside and are made anew.
+            # Scripts are outside and are created again.
             if ".." not in each.parts and source.is_file() and source.suffix != ".pyc":
                 file.write(source, str(each))
     return path
 
 
 def offline(wheels: Path) -> dict[str, str]:
-    """Variables with which uv takes packages from a folder and from nowhere else."""
+    """Variables that make uv take packages from a folder and from nowhere else."""
     return {
         "UV_FIND_LINKS": str(wheels),
         "UV_NO_INDEX": "1",
@@ -58,13 +58,13 @@ def offline(wheels: Path) -> dict[str, str]:
 
 
 def uv_that_waits(folder: Path) -> Path:
-    """A program that does as uv does, once `folder/go` exists; it counts its calls in `calls`."""
+    """A program that runs uv once `folder/go` exists; it lists its calls in `calls`."""
     import uv
 
     program = folder / "uv"
     program.write_text(
         f"#!/bin/sh\necho $1 >> {folder}/calls\n"
-        # Not for ever, should the test fail.
+        # Not forever, in case the test fails.
         f"for turn in $(seq 1200); do [ -e {folder}/go ] && break; sleep 0.05; done\n"
         f'exec {uv.find_uv_bin()} "$@"\n'
     )

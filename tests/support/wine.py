@@ -17,7 +17,7 @@ def wines() -> pd.DataFrame:
 
 
 def trained(named: bool = True) -> Any:
-    """An ElasticNet that guesses the quality, from a table with or without column names."""
+    """An ElasticNet that predicts the quality, from a table with or without column names."""
     model = ElasticNet(alpha=0.5, l1_ratio=0.5, random_state=42)
     table = wines()
     return model.fit(table if named else table.to_numpy(), pd.read_csv(DATA)["quality"])

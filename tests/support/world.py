@@ -1,4 +1,4 @@
-"""A model repository with a fake executor: what it does is seen, and happens when the test says."""
+"""A model repository with a fake executor, whose actions the test observes and controls."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ class FakeExecutor:
 
 
 class FakePlacement:
-    """Puts every model on one executor, once it may."""
+    """Puts every model on one executor, once `may_place` is set."""
 
     def __init__(self, executor: FakeExecutor) -> None:
         self._executor = executor
         self.may_place = asyncio.Event()
         self.may_place.set()
 
-    async def place(self, key: str, settings: ModelSettings, note: Any) -> FakeExecutor:
-        note("half of it is there")
+    async def place(self, key: str, settings: ModelSettings, progress: Any) -> FakeExecutor:
+        progress("half of it is there")
         await self.may_place.wait()
         return self._executor
 

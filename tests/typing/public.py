@@ -1,4 +1,4 @@
-"""What a type checker sees of the public names; `make check` reads it, nothing runs it."""
+"""What a type checker sees of the public names; `make check` checks it, nothing runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that build environments: however they end, nothing of them goes on."""
+"""Programs that build environments: however they end, nothing of them is left running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model whose worker died comes back by itself. Every worker here is a real process."""
+"""A model whose worker died comes back on its own. Every worker here is a real process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_model_that_does_not_come_back_in_time_says_so(tmp_path: Path) -> None
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries that are still there, and do not grow."""
+    """Pauses between tries that are short and do not grow."""
     monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.02)
 
 
@@ -64,7 +64,7 @@ LETHAL = "os.kill(os.getpid(), signal.SIGKILL)"
         pytest.param("raise OSError('no route to host')", 30, id="a load that raises"),
     ],
 )
-def test_a_model_comes_back_by_itself_however_often_its_load_failed(
+def test_a_model_comes_back_on_its_own_however_often_its_load_failed(
     tmp_path: Path,
     load: str,
     timeout: float,
@@ -74,13 +74,13 @@ def test_a_model_comes_back_by_itself_however_often_its_load_failed(
     monkeypatch.setattr(worker_slot, "PATIENT_DEATHS", 2)
 
     async def test(pool: WorkerPool) -> None:
-        seldom = f"""
+        fails = f"""
             os.chdir({str(tmp_path)!r})
             if os.path.exists("fails"):
                 open("tries", "a").write("x")
                 {load}
         """
-        await pool.load("m", write_model(tmp_path, "return x * 2", seldom))
+        await pool.load("m", write_model(tmp_path, "return x * 2", fails))
         slot, tries = pool._slots[0], tmp_path / "tries"
         slot.load_timeout = timeout
         (tmp_path / "fails").touch()

@@ -1,4 +1,4 @@
-"""Environments that cannot be had, for reasons that lie outside of what the model asks for."""
+"""Environments that cannot be provided, for reasons other than what the model asks for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(tmp_path: Path, **wanted: Any) -> str:
-    """Why a model does not get what it wants, on the event loop that servers have."""
+    """Why a model does not get its environment, on the event loop that servers use."""
 
     async def main() -> None:
         environments = Environments(ServerSettings(environments_dir=str(tmp_path / "e")))
@@ -61,7 +61,7 @@ def test_a_python_that_ends_at_once_does_not_run(tmp_path: Path, script: str) ->
         assert message == "model 'm': environment_path 'odd': its Python does not run"
 
 
-def test_uv_that_is_killed_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uv_that_is_killed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = program(tmp_path / "uv", "kill -9 $$")
     monkeypatch.setattr(build.uv, "find_uv_bin", lambda: str(killed))
 
@@ -75,11 +75,11 @@ def test_an_environment_that_may_not_be_run_is_built_once(
 
     message = refusal(tmp_path, environment={"packages": ["small"]})
 
-    assert message == "model 'm': its environment was made, and its Python may not be run"
+    assert message == "model 'm': its environment was made, but its Python may not be run"
     assert list((tmp_path / "e").glob("*/pyvenv.cfg")) == []
 
 
-def test_a_user_without_a_home_gets_another_python_or_is_told(
+def test_a_user_without_a_home_gets_another_python_or_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(_: int) -> None:

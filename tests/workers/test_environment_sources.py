@@ -1,4 +1,4 @@
-"""Where uv is told to take packages from, by the real pip or without one."""
+"""Where uv takes packages from, according to the real pip or without one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_pips_files_reach_uv_with_pip_and_without(tmp_path: Path) -> None:
     )
     dropped = ("UV_", "PIP_", "XDG_", "SSL_")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    # The last file that counts, so that those of this machine do not.
+    # The last file wins, so that those of this machine do not count.
     variables |= {"PIP_CONFIG_FILE": str(file), "PIP_CERT": "/ca.pem"}
 
     found = asyncio.run(pip_settings.as_uv_variables(variables))

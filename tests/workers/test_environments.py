@@ -1,4 +1,4 @@
-"""Environments built by the real uv, of wheels made here, and tarballs unpacked."""
+"""Environments built by the real uv from wheels made here, and unpacked tarballs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_children(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From its call on, whoever starts a program fails."""
+    """Once called, starting a program fails."""
 
     async def run(*_: object) -> None:
         raise AssertionError("a program was started")
@@ -72,12 +72,12 @@ def with_environments(
     asyncio.run(main())
 
 
-def built(chosen: ServerSettings, wanted: ModelSettings, note: Any = lambda _: None) -> str:
+def built(chosen: ServerSettings, wanted: ModelSettings, progress: Any = lambda _: None) -> str:
     """The interpreter for one model, of a server that ends afterwards."""
     found: list[str] = []
 
     async def test(environments: Environments) -> None:
-        found.append(await environments.python_for(wanted, note))
+        found.append(await environments.python_for(wanted, progress))
 
     with_environments(chosen, test)
     return found[0]
@@ -184,14 +184,14 @@ def test_a_local_wheel_and_constraints_are_installed(tmp_path: Path, wheels: Pat
     assert says(python, "(small.value, __import__('local').__name__)") == "(1, 'local')"
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    notes: list[str] = []
+def test_progress_is_reported(tmp_path: Path) -> None:
+    progress: list[str] = []
 
-    built(settings(tmp_path), model("small==1.0"), notes.append)
+    built(settings(tmp_path), model("small==1.0"), progress.append)
 
-    assert notes[0] == "preparing its environment"
-    assert any(note.startswith("Installed 2 packages") for note in notes)
-    assert not any(str(tmp_path) in note for note in notes)
+    assert progress[0] == "preparing its environment"
+    assert any(line.startswith("Installed 2 packages") for line in progress)
+    assert not any(str(tmp_path) in line for line in progress)
 
 
 def test_a_failed_resolution_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_an_index_out_of_reach_is_a_clear_error(
     for name in ("UV_NO_INDEX", "UV_OFFLINE", "UV_FIND_LINKS"):
         monkeypatch.delenv(name)
     with socket.socket() as taken:
-        # Bound and not listening, so that nobody answers there.
+        # Bound but not listening, so that nobody answers there.
         taken.bind(("127.0.0.1", 0))
         index = f"http://127.0.0.1:{taken.getsockname()[1]}/simple"
         monkeypatch.setenv("UV_DEFAULT_INDEX", index)
@@ -281,15 +281,15 @@ def test_the_same_need_twice_at_once_is_built_once(tmp_path: Path, monkeypatch: 
 def test_two_servers_at_once_build_once(tmp_path: Path, monkeypatch: Any) -> None:
     counting = uv_that_waits(tmp_path)
     monkeypatch.setattr(build.uv, "find_uv_bin", lambda: str(counting))
-    notes: list[str] = []
+    progress: list[str] = []
 
     async def test(first: Environments) -> None:
         second = Environments(settings(tmp_path))
         builder = asyncio.create_task(first.python_for(model("small"), print))
         while not (tmp_path / "calls").exists():
             await asyncio.sleep(0.01)
-        waiter = asyncio.create_task(second.python_for(model("small"), notes.append))
-        while "waiting for another process that builds its environment" not in notes:
+        waiter = asyncio.create_task(second.python_for(model("small"), progress.append))
+        while "waiting for another process to build its environment" not in progress:
             await asyncio.sleep(0.01)
         (tmp_path / "go").touch()
 
@@ -300,7 +300,7 @@ def test_two_servers_at_once_build_once(tmp_path: Path, monkeypatch: Any) -> Non
     assert (tmp_path / "calls").read_text().split() == ["venv", "pip"]
 
 
-def test_when_all_who_wait_have_left_the_build_ends(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_build_ends_when_everybody_who_waits_has_left(tmp_path: Path, monkeypatch: Any) -> None:
     slow = uv_that_waits(tmp_path)
     monkeypatch.setattr(build.uv, "find_uv_bin", lambda: str(slow))
 
@@ -337,7 +337,7 @@ print(asyncio.run(environments.python_for(settings, print)))
 """
 
 
-def test_what_a_killed_build_left_is_never_used_and_its_uv_waited_for(
+def test_what_a_killed_build_left_is_never_used_and_its_uv_is_waited_for(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     slow = uv_that_waits(tmp_path)
@@ -345,12 +345,12 @@ def test_what_a_killed_build_left_is_never_used_and_its_uv_waited_for(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         until((tmp_path / "calls").exists, 20, "uv runs")
         server.send_signal(signal.SIGKILL)
-    notes: list[str] = []
+    progress: list[str] = []
 
     async def test(environments: Environments) -> None:
-        load = asyncio.create_task(environments.python_for(model("small"), notes.append))
+        load = asyncio.create_task(environments.python_for(model("small"), progress.append))
         # The orphan still holds the lock.
-        while "waiting for another process that builds its environment" not in notes:
+        while "waiting for another process to build its environment" not in progress:
             await asyncio.sleep(0.01)
         (tmp_path / "go").touch()
         python = await load
@@ -360,7 +360,7 @@ def test_what_a_killed_build_left_is_never_used_and_its_uv_waited_for(
     assert len(folders(tmp_path)) == 1
 
 
-def test_half_of_an_environment_is_built_anew(tmp_path: Path) -> None:
+def test_half_an_environment_is_built_again(tmp_path: Path) -> None:
     python = Path(built(settings(tmp_path), model("small")))
     python.parents[1].with_suffix(".json").unlink()
     shutil.rmtree(next(python.parents[1].glob("lib/python3.*/site-packages/small")))
@@ -432,7 +432,7 @@ pathlib.Path(sys.prefix, "unpacked").write_text(sys.prefix)
 """
 
 
-def test_a_tarball_is_unpacked_once_and_told_where_it_lies(
+def test_a_tarball_is_unpacked_once_and_adapted_to_its_folder(
     tmp_path: Path, no_children: Callable[[], None]
 ) -> None:
     wanted = model(environment_tarball=str(packed(tmp_path / "e", UNPACK)))

@@ -14,7 +14,7 @@ from headrace.executors.output import Output
 
 
 def printed(capfd: pytest.CaptureFixture[str], write: Callable[[int], None]) -> str:
-    """What reaches standard error of what `write` puts into a worker's end of the pipe."""
+    """What reaches standard error when `write` prints to a worker's end of the pipe."""
 
     async def main() -> None:
         reading, writing = Output.pipe()
@@ -61,7 +61,7 @@ def test_the_last_words_of_a_dead_worker_are_heard(capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == "segmentation fault\n"
 
 
-def test_whoever_holds_the_pipe_after_the_worker_is_not_waited_for() -> None:
+def test_a_process_that_holds_the_pipe_after_the_worker_is_not_waited_for() -> None:
     async def main() -> None:
         reading, writing = Output.pipe()
         worker = Output(reading, pid=7)

@@ -26,15 +26,15 @@ import os, sys
 from headrace.model import Model
 
 class Asking(Model):
-    def predict(self, question: str) -> str:
-        return str(eval(question))
+    def predict(self, expression: str) -> str:
+        return str(eval(expression))
 """
 
 
 class Chosen:
     """Gives each model the interpreter that its settings name in `extra`."""
 
-    async def python_for(self, settings: ModelSettings, note: Any) -> str:
+    async def python_for(self, settings: ModelSettings, progress: Any) -> str:
         return str(settings.extra.get("python", sys.executable))
 
     async def close(self) -> None: ...
@@ -49,13 +49,13 @@ def asking(folder: Path, name: str = "asking", **extra: Any) -> ModelSettings:
 
 
 async def load(placement: Placement, settings: ModelSettings) -> Callable[[str], Any]:
-    """Load a model; returns how to ask it."""
+    """Load a model; returns a function that has it evaluate an expression."""
     executor = await placement.place(settings.name, settings, print)
     await executor.load(settings.name, settings)
 
-    async def ask(question: str) -> str:
-        data = len(question).to_bytes(4, "little") + question.encode()
-        request = InferenceRequest([Tensor("question", "BYTES", [1], data)])
+    async def ask(expression: str) -> str:
+        data = len(expression).to_bytes(4, "little") + expression.encode()
+        request = InferenceRequest([Tensor("expression", "BYTES", [1], data)])
         deadline = asyncio.get_running_loop().time() + 30
         response = await executor.infer(settings.name, request, deadline)
         return bytes(response.outputs[0].data)[4:].decode()
@@ -95,7 +95,7 @@ def test_models_of_one_environment_share_a_worker(tmp_path: Path) -> None:
     run(test)
 
 
-def test_models_of_different_groups_share_none(tmp_path: Path) -> None:
+def test_models_of_different_groups_share_no_worker(tmp_path: Path) -> None:
     async def test(placement: Placement) -> None:
         first = await load(placement, asking(tmp_path, "a", gid="1"))
         second = await load(placement, asking(tmp_path, "b", gid="2"))
@@ -105,7 +105,7 @@ def test_models_of_different_groups_share_none(tmp_path: Path) -> None:
     run(test)
 
 
-def test_models_that_bring_different_modules_of_a_name_share_none(tmp_path: Path) -> None:
+def test_models_with_different_modules_of_the_same_name_share_no_worker(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "late.py").write_text(f"NAME = '{name}'")
@@ -123,7 +123,7 @@ def test_models_that_bring_different_modules_of_a_name_share_none(tmp_path: Path
     run(test)
 
 
-def test_a_group_that_is_named_is_shared_whatever_modules_its_models_bring(tmp_path: Path) -> None:
+def test_a_named_group_is_shared_whatever_modules_its_models_bring(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
 
@@ -186,7 +186,7 @@ def test_the_modules_of_a_worker_do_not_answer_imports_of_other_names(tmp_path: 
     run(test)
 
 
-def test_a_child_of_a_model_finds_our_package_too(tmp_path: Path) -> None:
+def test_a_child_of_a_model_finds_headrace_too(tmp_path: Path) -> None:
     python = bare_environment(tmp_path / "bare")
     (tmp_path / "job.py").write_text(
         textwrap.dedent("""
@@ -246,7 +246,7 @@ def test_restarts_never_fall_while_a_pool_stops(tmp_path: Path) -> None:
     run(test)
 
 
-def test_what_a_model_starts_inherits_no_shared_memory(tmp_path: Path) -> None:
+def test_programs_that_a_model_starts_inherit_no_shared_memory(tmp_path: Path) -> None:
     inherited = (
         "[fd for fd in os.listdir('/proc/self/fd') if 'memfd' in "
         "os.path.realpath('/proc/self/fd/' + fd) and os.get_inheritable(int(fd))]"

@@ -81,7 +81,7 @@ def test_shared_memory_of_answers_is_given_back_in_the_worker(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", [2**64, "\ud800"], ids=["number", "text"])
-def test_a_parameter_that_cannot_be_sent_is_refused_and_holds_nothing(
+def test_a_parameter_that_cannot_be_sent_is_refused_and_leaves_nothing(
     tmp_path: Path, value: object
 ) -> None:
     async def test(pool: WorkerPool) -> None:
@@ -118,7 +118,11 @@ def test_a_model_that_raises_is_a_model_error_without_its_text(tmp_path: Path) -
         pytest.param("raise ValueError('no such file')", "no such file", id="raises"),
         pytest.param("return False", "returned False", id="returns False"),
         pytest.param("os._exit(3)", "worker process", id="exits"),
-        pytest.param("os.kill(os.getpid(), 40)", "killed by signal 40", id="has a nameless death"),
+        pytest.param(
+            "os.kill(os.getpid(), 40)",
+            "killed by signal 40",
+            id="is killed by a signal without a name",
+        ),
     ],
 )
 def test_a_model_that_cannot_load_says_why(tmp_path: Path, load: str, reason: str) -> None:
@@ -129,9 +133,9 @@ def test_a_model_that_cannot_load_says_why(tmp_path: Path, load: str, reason: st
     run(test)
 
 
-def test_an_instance_that_fails_leaves_none_behind_where_the_load_goes_on(tmp_path: Path) -> None:
+def test_an_instance_that_fails_leaves_none_behind_where_the_load_continues(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
-        # Whichever comes first fails; the other goes on until it is let.
+        # Whichever comes first fails; the other one loads until it is let go.
         load = f"""
             os.chdir({str(tmp_path)!r})
             try:
@@ -241,7 +245,7 @@ def test_a_request_that_nobody_waits_for_is_not_begun(tmp_path: Path) -> None:
         while not (tmp_path / "begun").exists():
             await asyncio.sleep(0)
         pool.withdraw(left)
-        # The worker reads in order: then it knows.
+        # The worker reads in order, so that it then knows of the withdrawal.
         await pool.load("other", settings)
         (tmp_path / "hold").unlink()
         with pytest.raises(Cancelled):
@@ -423,7 +427,7 @@ def test_a_worker_that_is_stopped_lets_its_models_free_what_they_hold(tmp_path: 
     assert (tmp_path / "freed").exists()
 
 
-def test_a_model_that_raises_what_only_a_death_is_has_failed(tmp_path: Path) -> None:
+def test_a_model_that_raises_worker_crashed_has_failed(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         body = "from headrace.errors import WorkerCrashed\nraise WorkerCrashed('me')"
         await pool.load("m", write_model(tmp_path, body))

@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-# The network was trained on PyTorch; Keras looks at this when it is imported.
+# The network was trained with PyTorch; Keras reads this when it is imported.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import mlflow.keras
@@ -20,7 +20,7 @@ SIDE = 28
 
 
 class Plugin(BasePlugin):
-    """Scores pictures of one white digit on black, of any size and colour."""
+    """Scores pictures of one white digit on black, of any size and colour mode."""
 
     def load_model(self, model_uri: str) -> Any:
         return mlflow.keras.load_model(model_uri)
@@ -33,7 +33,7 @@ class Plugin(BasePlugin):
         return self.predict_batch(model, [data])[0]
 
     def predict_batch(self, model: Any, data: list[bytes]) -> list[Any]:
-        """The same for pictures that arrive together: the network is asked about all at once."""
+        """The same for pictures that arrive together, in one pass through the network."""
         rows = np.stack([pixels(picture) for picture in data])
         return [row[np.newaxis] for row in model.predict_on_batch(rows)]
 

@@ -2,7 +2,7 @@
 
     python train.py
 
-Learns MNIST from the idx files under $HEADRACE_TEST_DATA/mnist, or scikit-learn's digits where
+Trains on MNIST, from the idx files under $HEADRACE_TEST_DATA/mnist, or on scikit-learn's digits if
 the variable is not set. Logs to $MLFLOW_TRACKING_URI, or to a new store in the current folder,
 and writes the URI of the model to model-uri.txt there.
 """
@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# The backend that plugin.py chooses too; Keras looks at this when it is imported.
+# The same backend as in plugin.py; Keras reads this when it is imported.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
@@ -27,7 +27,7 @@ from PIL import Image
 
 SIDE = 28
 URI_FILE = Path("model-uri.txt")
-# What loading the model and the plugin take, for environments that are built for the model.
+# What the model and the plugin need to load, for environments that are built for the model.
 NEEDED = ("keras", "pillow", "torch")
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ def mnist(folder: Path) -> tuple[Array, Array]:
 
 
 def small_digits() -> tuple[Array, Array]:
-    """The 1,797 digits of scikit-learn, enlarged to the size and the margin of MNIST's."""
+    """The 1,797 digits from scikit-learn, enlarged to the size and margin of MNIST's."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -51,7 +51,7 @@ def small_digits() -> tuple[Array, Array]:
 
 
 def enlarged(image: Array) -> Array:
-    """The [784] pixels of a digit of 8x8 with values up to 16."""
+    """The [784] pixels of an 8x8 digit with values up to 16."""
     digit = Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((20, 20))
     framed = Image.new("L", (SIDE, SIDE))
     framed.paste(digit, (4, 4))
@@ -87,12 +87,12 @@ def main() -> None:
             model,
             name="model",
             signature=infer_signature(images[:1], model.predict_on_batch(images[:1])),
-            # A build of PyTorch, such as `+cpu`, is not to be had everywhere.
+            # A local build of PyTorch, such as `+cpu`, is not available everywhere.
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
         )
     uri = f"runs:/{run.info.run_id}/model"
     URI_FILE.write_text(uri + "\n")
-    print(f"accuracy on {held_out.sum()} held out digits: {accuracy:.3f}")
+    print(f"accuracy on {held_out.sum()} held-out digits: {accuracy:.3f}")
     print(f"{uri} (written to {URI_FILE})")
 
 

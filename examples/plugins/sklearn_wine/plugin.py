@@ -1,4 +1,4 @@
-"""Guesses the quality of wines: a table in JSON goes in, a list of numbers comes out."""
+"""Predicts the quality of wines: a table in JSON goes in, a list of numbers comes out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Plugin(BasePlugin):
         return "application/json"
 
     def predict(self, model: Any, data: bytes) -> list[float]:
-        """One guess a row; the column `quality`, which is what is guessed, may be there or not."""
+        """One prediction per row; the column `quality`, which is the target, may be present."""
         wanted = list(model.feature_names_in_)
         try:
             table = pd.read_json(io.BytesIO(data), orient="split")

@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 TABLE = Path(__file__).parents[2] / "data" / "wine-quality-red.csv"
 URI_FILE = Path("model-uri.txt")
 TARGET = "quality"
-# What loading the model and the plugin take, for environments that are built for the model.
+# What the model and the plugin need to load, for environments that are built for the model.
 NEEDED = ("pandas", "scikit-learn", "skops")
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         )
     uri = f"runs:/{run.info.run_id}/model"
     URI_FILE.write_text(uri + "\n")
-    print(f"R² of held out wines: {r2:.2f}")
+    print(f"R² on held-out wines: {r2:.2f}")
     print(f"{uri} (written to {URI_FILE})")
 
 

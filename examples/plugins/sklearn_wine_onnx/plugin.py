@@ -1,4 +1,4 @@
-"""Guesses the quality of wines with an ONNX model: a table in JSON in, a list of numbers out."""
+"""Predicts the quality of wines with an ONNX model: a JSON table in, a list of numbers out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.plugins import BasePlugin
 
 
 class Loaded(NamedTuple):
-    """What is made once: the session, and the columns in the order that the model takes them."""
+    """What is created once: the session, and the columns in the order the model takes them."""
 
     session: Any
     columns: list[str]
@@ -26,7 +26,7 @@ class Plugin(BasePlugin):
     """Scores tables in pandas' split orientation: `columns`, `index` and `data`."""
 
     def load_model(self, model_uri: str) -> Loaded:
-        """The session; the ONNX file does not know the columns' names, but the signature does."""
+        """The session; the column names come from the signature, as the ONNX file has none."""
         model = mlflow.onnx.load_model(model_uri).SerializeToString()
         session = InferenceSession(model, providers=["CPUExecutionProvider"])
         return Loaded(session, get_model_info(model_uri).signature.inputs.input_names())
@@ -35,11 +35,11 @@ class Plugin(BasePlugin):
         return "application/json"
 
     def predict(self, model: Loaded, data: bytes) -> list[float]:
-        """One guess a row; the column `quality`, which is what is guessed, may be there or not."""
+        """One prediction per row; the column `quality`, which is the target, may be present."""
         try:
             table = pd.read_json(io.BytesIO(data), orient="split")[model.columns]
             rows = table.to_numpy(np.float32)
-            # A tree would put what is missing, or too large for float32, on one of its branches.
+            # A tree would send a value that is missing, or too large for float32, down some branch.
             if not np.isfinite(rows).all():
                 raise ValueError("a number is missing or too large")
         except (AttributeError, KeyError, TypeError, ValueError) as error:

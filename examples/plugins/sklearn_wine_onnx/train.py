@@ -23,13 +23,13 @@ from sklearn.tree import DecisionTreeRegressor
 TABLE = Path(__file__).parents[2] / "data" / "wine-quality-red.csv"
 URI_FILE = Path("model-uri.txt")
 TARGET = "quality"
-# What loading the model and the plugin take, for environments that are built for the model.
+# What the model and the plugin need to load, for environments that are built for the model.
 NEEDED = ("onnx", "onnxruntime", "pandas")
 
 
 def main() -> None:
     """Train, convert, log, and print the model's score and URI."""
-    # ONNX computes with float32: thresholds between such numbers fall on the same side there.
+    # ONNX computes in float32: train on float32 too, so that thresholds split the rows the same.
     table = pd.read_csv(TABLE).astype(np.float32)
     rows, held_out = train_test_split(table, random_state=0)
     features = rows.drop(columns=TARGET)
@@ -48,7 +48,7 @@ def main() -> None:
         )
     uri = f"runs:/{run.info.run_id}/model"
     URI_FILE.write_text(uri + "\n")
-    print(f"R² of held out wines: {r2:.2f}")
+    print(f"R² on held-out wines: {r2:.2f}")
     print(f"{uri} (written to {URI_FILE})")
 
 

@@ -62,12 +62,15 @@ class Reply(NamedTuple):
     body: bytes
 
 
-class HttpRequest(NamedTuple):
+class HttpRequest(Protocol):
     """What came over HTTP: header fields by lower-case name, the decoded body, the ASGI scope."""
 
-    headers: Headers
-    body: bytes
-    scope: Mapping[str, Any]
+    @property
+    def headers(self) -> Mapping[bytes, bytes]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def scope(self) -> Mapping[str, Any]: ...
 
 
 class ModelView(Protocol):

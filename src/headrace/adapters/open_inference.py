@@ -32,6 +32,7 @@ MEDIA_TYPES = (
 
 
 @lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _is_accepted(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
 

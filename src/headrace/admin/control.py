@@ -152,11 +152,12 @@ class Control:
         assert isinstance(exc, HeadraceError)
         path = route_path(request.scope)
         if (call := request.scope.get(CALL)) is not None:
-            reply = self._refusals.end(call, path, exc)
+            reply, id = self._refusals.end(call, path, exc), call.request_id
         else:
             fields = request.scope["headers"]
-            reply = self._refusals.refuse(path, request.scope.get("client"), fields, exc)
-        return Response(reply.body, reply.status, _text(reply.headers))
+            reply, id = self._refusals.refuse(path, request.scope.get("client"), fields, exc)
+        headers = _text([*reply.headers, (b"x-request-id", id.encode())])
+        return Response(reply.body, reply.status, headers)
 
     async def on_http_error(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from headrace.dataplane import Call, Calls
+from headrace.http.header_fields import collect, given_id
 from headrace.http.inference import CLIENT_CLOSED_REQUEST, send_reply
-from headrace.http.refusals import Refusals, collect
+from headrace.http.refusals import Refusals
 from headrace.http.router import route_path
 
 PROTOCOL = "admin"
@@ -29,14 +30,12 @@ class Observed:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = collect(scope["headers"])
-        given = headers.get(b"x-request-id")
-        id = None if given is None else given.decode("latin-1")
-        call = self._calls.begin(PROTOCOL, self._route, id, scope.get("client"), headers)
-        scope[CALL] = call
+        id = self._calls.request_id(given_id(headers))
+        call = scope[CALL] = Call(PROTOCOL, self._route, id, scope.get("client"), headers)
         try:
             self._calls.admit(call)
         except Exception as exc:
-            await send_reply(send, self._refusals.end(call, route_path(scope), exc))
+            await send_reply(send, self._refusals.end(call, route_path(scope), exc), id)
             return
         answer = Answer(send, call)
         try:
@@ -53,7 +52,7 @@ class Answer:
 
     def __init__(self, send: Any, call: Call) -> None:
         self._send = send
-        self._id = call.caller.request_id.encode()
+        self._id = call.request_id.encode()
         self.status = 0
         self.sent = 0
 

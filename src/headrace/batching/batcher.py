@@ -1,8 +1,8 @@
 """Adaptive batching by back-pressure, one batcher per served model.
 
-A request goes out as soon as a slot is free; what arrives while all slots are busy waits and
-goes out together. Nothing is polled and a lone request never waits. Every request owns its
-future: a caller who leaves cancels it, and neither the batch nor its neighbours notice.
+A request is dispatched as soon as a slot is free; requests that arrive while all slots are busy
+wait and are dispatched together. Nothing is polled, and a lone request never waits. Every request
+owns its future: a caller who leaves cancels it, and neither the batch nor its neighbours notice.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ logger = logging.getLogger("headrace.batching")
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
 Withdraw = Callable[[InferenceRequest], None]
 
-# How late an expired request may be told so, in seconds.
+# Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """`max_batch_size` counts rows and is inclusive; `max_batch_time` is seconds to hold a batch
-    open; the queue is bounded in requests and in bytes. `infer_timeout` is how many seconds
-    after its arrival a request's execution is ended, however impatient its caller; None ends it
-    at the caller's deadline.
+    """`max_batch_size` counts rows and is inclusive; a batch is held open for `max_batch_time`
+    seconds; the queue is bounded in requests and in bytes. Execution is ended `infer_timeout`
+    seconds after the request arrived, however impatient its caller; None ends it at the caller's
+    deadline.
     """
 
     max_batch_size: int = 1
@@ -64,7 +64,7 @@ class Entry:
         self.deadline = deadline
         self.future = future
         self.deaths = 0
-        # Filled in where somebody wants to know.
+        # Filled in if the caller asked for it.
         self.timing: Timing | None = None
 
 
@@ -119,7 +119,7 @@ class Batcher:
             self._sweep_groups()
             if self.queued >= self._limits.max_queue_size:
                 raise Overloaded(
-                    f"{self.queued} requests wait for this model already (--max-queue-size)"
+                    f"{self.queued} requests are already waiting for this model (--max-queue-size)"
                 )
             if self.queued and self.queued_bytes + size > self._limits.max_queue_bytes:
                 raise Overloaded("the requests waiting for this model fill --max-queue-bytes")
@@ -137,8 +137,8 @@ class Batcher:
         return entry.future
 
     async def drain(self) -> None:
-        """Wait until nothing waits or runs; none may be added meanwhile."""
-        # So no batch is held open for more.
+        """Wait until no request waits or runs; none may be added in the meantime."""
+        # So that no batch is held open for more.
         self._limits = replace(self._limits, max_batch_time=0.0)
         self._wake()
         while self._groups or self._running:
@@ -148,7 +148,7 @@ class Batcher:
                 await asyncio.sleep(0)
 
     def abandon(self, error: HeadraceError) -> None:
-        """Fail every request that waits or runs; what runs is left to run."""
+        """Fail every request that waits or runs; running batches are left to finish."""
         for entries in (*self._groups.values(), self._executing):
             _fail(tuple(entries), error)
 
@@ -163,7 +163,7 @@ class Batcher:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _wake(self) -> None:
-        """Dispatch at the end of this loop turn, when all that has arrived is queued."""
+        """Dispatch at the end of this loop iteration, when everything that arrived is queued."""
         if not self._dispatching and len(self._running) < self._slots:
             self._dispatching = True
             self._loop.call_soon(self._dispatch)
@@ -202,7 +202,7 @@ class Batcher:
             batch.append(entry)
             size += entry.rows
         if waiting:
-            # Behind the other groups: each gets its turn.
+            # Behind the other groups, so that each gets its turn.
             self._groups[group] = waiting
         return batch
 
@@ -216,7 +216,7 @@ class Batcher:
         return None
 
     def _held_until(self, waiting: deque[Entry]) -> float | None:
-        """When a batch held open by `max_batch_time` goes out; None for at once."""
+        """When a batch held open by `max_batch_time` is dispatched; None for at once."""
         if not self._limits.max_batch_time or self._limits.max_batch_size <= 1:
             return None
         until = waiting[0].arrived + self._limits.max_batch_time
@@ -229,7 +229,7 @@ class Batcher:
         if self._timer is None or self._timer_at > when:
             if self._timer is not None:
                 self._timer.cancel()
-            # Kept here: uvloop's handle for a time less than a millisecond away does not know it.
+            # Kept here: uvloop's handle does not know a time less than a millisecond away.
             self._timer_at = when
             self._timer = self._loop.call_at(when, self._on_timer)
 
@@ -251,7 +251,7 @@ class Batcher:
             self._executing.difference_update(batch)
 
     async def _run_batch(self, batch: Sequence[Entry]) -> None:
-        # Two deaths may be a neighbour's doing; what dies where nothing else runs is the cause.
+        # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
         execute = self._execute if batch[0].deaths < 2 else self._execute_alone
         counts = [entry.rows for entry in batch]
         self.batches += 1
@@ -263,27 +263,22 @@ class Batcher:
             response = await execute(request, max(map(self._ended_by, batch)))
         finally:
             self._batches.pop(request, None)
-            self._time(batch, sum(counts), began)
+            # An observer times every request, or none does.
+            if batch[0].timing is not None:
+                _time(batch, sum(counts), began)
         if len(batch) == 1:
             _deliver(batch[0], response)
             return
         for entry, piece in zip(batch, policy.split(response, counts), strict=True):
             _deliver(entry, piece)
 
-    def _time(self, batch: Sequence[Entry], rows: int, began: float) -> None:
-        for entry in batch:
-            if (timing := entry.timing) is not None:
-                timing.batch = max(rows, timing.rows)
-                timing.queued = began - timing.created
-                timing.computed = perf_counter() - began
-
     def _ended_by(self, entry: Entry) -> float:
-        # Ending an execution may end a worker, which is not for an impatient caller to do.
+        # Ending an execution may end a worker, which an impatient caller must not cause.
         timeout = self._limits.infer_timeout
         return entry.deadline if timeout is None else max(entry.deadline, entry.arrived + timeout)
 
     async def _recover(self, batch: Sequence[Entry], error: HeadraceError) -> None:
-        """Run a failed batch again one by one, so that one bad request fails alone."""
+        """Run the requests of a failed batch one by one, so that a bad one fails alone."""
         died = isinstance(error, WorkerCrashed)
         if died and not getattr(error, "blameless", False):
             for entry in batch:
@@ -310,7 +305,7 @@ class Batcher:
                     _fail([entry], exc)
 
     def _sweep(self) -> None:
-        """Tell the callers of expired requests; those still queued are never executed."""
+        """Fail expired requests; those still queued are never executed."""
         self._sweeper = None
         self._sweep_groups()
         now = self._loop.time()
@@ -322,7 +317,7 @@ class Batcher:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _withdraw_abandoned(self) -> None:
-        """A batch whose callers have all left or expired need not run, if it has not begun."""
+        """Withdraw batches that nobody waits for; those that have not begun need not run."""
         for request, batch in list(self._batches.items()):
             if all(entry.future.done() for entry in batch):
                 del self._batches[request]
@@ -363,3 +358,11 @@ def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:
 
 def _expired() -> DeadlineExceeded:
     return DeadlineExceeded("the request's time ran out before the model answered")
+
+
+def _time(batch: Sequence[Entry], rows: int, began: float) -> None:
+    for entry in batch:
+        if (timing := entry.timing) is not None:
+            timing.batch = max(rows, timing.rows)
+            timing.queued = began - timing.created
+            timing.computed = perf_counter() - began

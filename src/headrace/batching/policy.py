@@ -1,8 +1,8 @@
 """Which requests may run together, and how a batch is merged and split. Pure functions.
 
 Two requests may share a batch only when everything but the number of rows is equal: input names,
-datatypes, trailing shapes, parameters of the request and of its tensors, and wanted outputs. Of
-their headers the batch has those that are equal too.
+datatypes, trailing shapes, parameters of the request and of its tensors, and requested outputs.
+Headers may differ: the batch keeps those that all its requests share.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def key(request: InferenceRequest) -> Hashable:
 
 
 def merge(requests: Sequence[InferenceRequest]) -> InferenceRequest:
-    """One request holding the rows of all, in order. The keys of all are equal."""
+    """One request with the rows of all of them, in order. Their keys must be equal."""
     first = requests[0]
     if len(requests) == 1:
         return first
@@ -63,7 +63,7 @@ def merge(requests: Sequence[InferenceRequest]) -> InferenceRequest:
 
 
 def _common_context(requests: Sequence[InferenceRequest]) -> dict[str, Any]:
-    """What all requests have alike, header by header: nobody's reach another's request."""
+    """What all contexts share, header by header: no caller's headers reach another request."""
     contexts = [request.context or {} for request in requests]
     headers = _common([context.get("headers", {}) for context in contexts])
     return {**_common(contexts), "headers": headers}
@@ -79,11 +79,11 @@ def _common(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceResponse]:
-    """Hand each request its rows of the merged answer.
+    """Give each request its rows of the merged answer.
 
     Raises:
-        BadModelOutput: an output has another number of rows than the batch, so nobody can be
-            told which rows are theirs.
+        BadModelOutput: an output does not have as many rows as the batch, so its rows cannot be
+            assigned to requests.
     """
     total = sum(counts)
     columns = []

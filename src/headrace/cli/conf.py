@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from headrace.configuration import Given
 
 LARGEST_FILE = 1 * MIB
-# What is said elsewhere by an argument or a flag, and by which.
+# Keys for arguments that are not settings, and keys that have another name elsewhere.
 TEXTS = ("model", "name", "plugin", "plugin_class")
 RENAMED = {"model_uri": "model", "plugin_file": "plugin", "port": "http_port"}
-# Python's names of levels that have another one here.
+# Python's level names that have another name here.
 LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 _COMPARISONS = "<>=!~"
 
 
 @dataclass(frozen=True)
 class Conf:
-    """`arguments` that are no settings of the server, and `settings`, each with its origin."""
+    """`arguments` that are not server settings, and `settings`, each with its origin."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
     settings: Given = field(default_factory=dict)
 
 
 def read(path: str | None) -> Conf:
-    """The file's values; nothing when there is no `path`.
+    """The file's values; empty if `path` is None.
 
     Raises:
-        ConfigurationError: there is no such file, it is no YAML, or it has an unknown key.
+        ConfigurationError: there is no such file, it is not YAML, or it has an unknown key.
     """
     if path is None:
         return Conf()

@@ -1,4 +1,4 @@
-"""`headrace config show MODEL`: every value the server would run with, and where it is from."""
+"""`headrace config show MODEL`: every value the server would run with, and where it comes from."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add `config show`, which takes what `serve` takes."""
     parser = commands.add_parser("config", help="show settings and where they come from")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    show = verbs.add_parser("show", help="print what `serve` would run with, and start nothing")
+    show = verbs.add_parser("show", help="print what `serve` would run with")
     serve.add_arguments(show)
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the server's settings and the models with theirs."""
+    """Print the settings of the server and of its models."""
     resolved, source = serve.settled(options, conf.read(options.conf))
     models = source.found()
     if options.json:
@@ -82,7 +82,7 @@ def _table(
 ) -> Iterator[str]:
     texts = {name: json.dumps(value) for name, value in settings.items()}
     names = max(map(len, texts))
-    # Long values push their origin to the right, and only theirs.
+    # A long value pushes only its own origin to the right.
     values = min(24, max(map(len, texts.values())))
     for name, text in texts.items():
         yield f"  {name:{names}}  {text:{values}}  {origins.get(name, DEFAULT)}"

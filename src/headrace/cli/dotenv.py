@@ -1,7 +1,7 @@
 """Settings in a `.env` file of the working directory, which MLServer reads too.
 
-Only the statements that set a variable of ours or of MLServer count; the file may hold those of
-other programs, in forms that nobody here reads.
+Only the statements that set a variable of Headrace or MLServer count; the file may hold others
+for other programs, in forms that are not understood here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LARGEST_FILE = 1 * MIB
 PREFIXES = ("HEADRACE_", "MLSERVER_")
 
 _BEGIN = r"^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*="
-# Quoted text may go on over several lines; a comment after plain text begins with a space.
+# Quoted text may span several lines; a comment after plain text begins with a space.
 _STATEMENT = re.compile(
     _BEGIN
     + r"""[ \t]*(?:
@@ -35,7 +35,7 @@ _REFERENCE = re.compile(r"\$\{(?P<name>[^}:]+)(?::-(?P<default>[^}]*))?\}")
 
 
 def environment(folder: Path | None = None) -> Mapping[str, str]:
-    """The variables of this process, and beneath them those of `.env` in the working directory.
+    """The variables of this process, and below them those of `.env` in the working directory.
 
     Raises:
         ConfigurationError: the file cannot be read, or a setting in it is not well-formed.
@@ -59,10 +59,10 @@ def environment(folder: Path | None = None) -> Mapping[str, str]:
 def parse(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The settings among the statements of a `.env` file, by their names in upper case.
 
-    `${NAME}` and `${NAME:-default}` stand for an earlier statement, else for one of `environ`.
+    `${NAME}` and `${NAME:-default}` refer to an earlier statement, else to `environ`.
 
     Raises:
-        ConfigurationError: the value of a setting is not well-formed; says on which line.
+        ConfigurationError: the value of a setting is not well-formed; the message says where.
     """
     found: dict[str, str] = {}
     for begun, statement in _statements(text):
@@ -81,7 +81,7 @@ def parse(text: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _statements(text: str) -> list[tuple[re.Match[str], re.Match[str] | None]]:
-    """Where each statement begins, and all of it unless it is not well-formed."""
+    """The beginning of each statement, and all of it, or None if it is not well-formed."""
     statements = []
     position = 0
     while (begun := _BEGUN.search(text, position)) is not None:

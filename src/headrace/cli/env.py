@@ -23,19 +23,19 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add `env` with its verbs."""
     parser = commands.add_parser("env", help="list or remove the environments built for models")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    listing = verbs.add_parser("list", help="print the environments that are there")
+    listing = verbs.add_parser("list", help="list the environments")
     listing.add_argument("--json", action="store_true", help="print one JSON array")
     listing.set_defaults(run=run_list)
-    prune = verbs.add_parser("prune", help="remove those that no server uses")
+    prune = verbs.add_parser("prune", help="remove environments that no server uses")
     prune.add_argument(
         "--older-than",
         type=_days,
         default=30.0,
         metavar="DAYS",
-        help="remove what was not used for so many days (default 30)",
+        help="remove what was not used for this many days (default 30)",
     )
     prune.add_argument(
-        "--all", action="store_true", help="however recently used, and the cache of packages too"
+        "--all", action="store_true", help="however recently used, and the package cache too"
     )
     prune.set_defaults(run=run_prune)
     for each in (listing, prune):
@@ -57,7 +57,7 @@ def run_list(options: argparse.Namespace) -> int:
 
 
 def run_prune(options: argparse.Namespace) -> int:
-    """Remove environments that nobody uses, and say what that freed."""
+    """Remove environments that are not in use, and print how much that freed."""
     from headrace.errors import LoadFailed
 
     try:
@@ -83,10 +83,10 @@ def _prune(options: argparse.Namespace) -> None:
     if options.all and shelf.cache.exists():
         size += size_of(shelf.cache, shared=False)
         build.clean_cache(shelf.cache)
-        print("removed the cache of packages")
+        print("removed the package cache")
     print(f"{count} environment{'' if count == 1 else 's'} removed, {_size(size)} freed")
     if count and not options.all:
-        print("files that the cache of packages shares are kept there; --all removes it too")
+        print("files shared with the package cache are kept there; --all removes it too")
 
 
 def _shelf(options: argparse.Namespace) -> Shelf:
@@ -98,7 +98,7 @@ def _shelf(options: argparse.Namespace) -> Shelf:
 
 
 def _row(place: Place) -> dict[str, Any]:
-    # In this order: whoever removes an environment begins with its record.
+    # In this order: the removal of an environment begins with its record.
     used, record = place.last_used(), place.record()
     row = {"key": place.key, "folder": str(place.folder), "in_use": place.is_in_use()}
     if record is None:
@@ -122,7 +122,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     cells = [("KEY", "PYTHON", "SIZE", "LAST USED", "REQUIREMENTS")]
     for row in rows:
         if not row["finished"]:
-            state = "being made" if row["in_use"] else "unfinished"
+            state = "being built" if row["in_use"] else "unfinished"
             cells.append((row["key"], "-", "-", "-", state))
             continue
         used = "in use" if row["in_use"] else row["last_used"][:10]
@@ -138,7 +138,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes, for people."""
     size = float(count)
     for unit in ("B", "kB", "MB"):
         if size < 1000:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PREFIXES = ("HEADRACE_INFER_", "MLSERVER_INFER_")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-# Between two looks of a person at the progress.
+# Seconds between two updates of the progress line.
 REDRAW = 0.2
 # A day; more is a mistake.
 LONGEST_INTERVAL = 86_400.0
@@ -27,34 +27,38 @@ Flag = tuple[tuple[str, ...], str, dict[str, Any]]
 
 FLAGS: tuple[Flag, ...] = (
     (("--url", "-u"), "URL", {"default": "localhost:8080", "help": "address of the server"}),
-    (("--model-name", "-m"), "MODEL_NAME", {"help": "model to ask"}),
-    (("--model-version",), "MODEL_VERSION", {"help": "version of it; the server chooses if none"}),
+    (("--model-name", "-m"), "MODEL_NAME", {"help": "name of the model"}),
+    (
+        ("--model-version",),
+        "MODEL_VERSION",
+        {"help": "version of the model; by default the server chooses"},
+    ),
     (
         ("--input-data-path", "-i"),
         "INPUT_DATA_PATH",
-        {"help": "file to score: .jsonl with one v2 inference request a line, .csv or .parquet"},
+        {"help": "file to score: .jsonl with one v2 inference request per line, .csv or .parquet"},
     ),
     (
         ("--output-data-path", "-o"),
         "OUTPUT_DATA_PATH",
-        {"help": "file for the answers, in the order of the input; its ending says its kind"},
+        {"help": "file for the answers, in the order of the input; its ending sets the format"},
     ),
-    (("--workers", "-w"), "WORKERS", {"default": 10, "type": int, "help": "requests at once"}),
+    (("--workers", "-w"), "WORKERS", {"default": 10, "type": int, "help": "concurrent requests"}),
     (
         ("--retries", "-r"),
         "RETRIES",
-        {"default": 3, "type": int, "help": "tries after the first, where the server is away"},
+        {"default": 3, "type": int, "help": "attempts after the first if the server is away"},
     ),
     (
         ("--batch-size", "-s"),
         "BATCH_SIZE",
-        {"type": int, "help": "lines in one request (default 1), or rows of a table (1000)"},
+        {"type": int, "help": "lines per request (default 1), or rows of a table (default 1000)"},
     ),
     (("--binary-data", "-b"), "BINARY_DATA", {"help": "send and receive tensors as raw bytes"}),
     (
         ("--transport", "-t"),
         "TRANSPORT",
-        {"default": "rest", "choices": ("rest", "grpc"), "help": "protocol to speak"},
+        {"default": "rest", "choices": ("rest", "grpc"), "help": "protocol to use"},
     ),
     (
         ("--request-headers", "-H"),
@@ -72,21 +76,21 @@ FLAGS: tuple[Flag, ...] = (
         {
             "default": 0.0,
             "type": float,
-            "help": "least seconds from one request of a worker to its next",
+            "help": "minimum seconds from the start of a worker's request to its next",
         },
     ),
     (
         ("--batch-jitter",),
         "BATCH_JITTER",
-        {"default": 0.0, "type": float, "help": "up to so many seconds more, by chance"},
+        {"default": 0.0, "type": float, "help": "maximum random addition to it, in seconds"},
     ),
-    (("--verbose", "-v"), "VERBOSE", {"help": "tell of each request on standard error"}),
+    (("--verbose", "-v"), "VERBOSE", {"help": "log each request to standard error"}),
     (
         ("--extra-verbose", "-vv"),
         "EXTRA_VERBOSE",
-        {"help": "also print all that is sent and received"},
+        {"help": "also log everything that is sent and received"},
     ),
-    (("--use-ssl",), "USE_SSL", {"help": "speak TLS"}),
+    (("--use-ssl",), "USE_SSL", {"help": "use TLS"}),
     (("--insecure",), "INSECURE", {"help": "accept any certificate"}),
 )
 SWITCHES = ("BINARY_DATA", "VERBOSE", "EXTRA_VERBOSE", "USE_SSL", "INSECURE")
@@ -97,19 +101,19 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add `infer`."""
     parser = commands.add_parser("infer", help="score a file against a running server")
     for names, variable, options in FLAGS:
-        told = {key: value for key, value in options.items() if key != "default"}
+        arguments = {key: value for key, value in options.items() if key != "default"}
         default = options.get("default")
         shown = "" if default is None else f" (default {default})"
-        told["help"] = f"{options['help']}{shown} [{PREFIXES[0]}{variable}]"
+        arguments["help"] = f"{options['help']}{shown} [{PREFIXES[0]}{variable}]"
         if variable in SWITCHES:
-            told["action"] = "store_true"
-        # What was not given must be told from the default: the environment comes between.
-        parser.add_argument(*names, dest=variable, default=None, **told)
+            arguments["action"] = "store_true"
+        # None marks a flag that was not given: the environment comes before the default.
+        parser.add_argument(*names, dest=variable, default=None, **arguments)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Score the file; 1 when an entry failed or the run ended early."""
+    """Score the file; returns 1 if an entry failed or the run ended early."""
     try:
         from headrace.client.client_errors import ClientError
         from headrace.client.file_scoring import score
@@ -120,12 +124,12 @@ def run(options: argparse.Namespace) -> int:
     values = _values(vars(options), os.environ)
     job = _job(values)
     if values["VERBOSE"] or values["EXTRA_VERBOSE"]:
-        _tell(job, bool(values["EXTRA_VERBOSE"]))
+        _log_requests(job, bool(values["EXTRA_VERBOSE"]))
     progress = _Progress()
     try:
         done = asyncio.run(score(job, progress.show))
     except KeyboardInterrupt:
-        progress.end("interrupted", f"run the same command to go on; {job.output}.part has it")
+        progress.end("interrupted", f"run the same command to resume from {job.output}.part")
         return 130
     except ClientError as error:
         progress.end("stopped", error.message)
@@ -135,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _values(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The value of each flag: given, else from the environment, else its default."""
+    """The value of each flag: as given, else from the environment, else its default."""
     values = {}
     for names, variable, options in FLAGS:
         value = flags.get(variable)
@@ -195,14 +199,14 @@ def _job(values: Mapping[str, Any]) -> Job:
     )
 
 
-def _tell(job: Job, wholly: bool) -> None:
-    """Log each request to standard error, and `wholly` what is in it and in its answer."""
+def _log_requests(job: Job, contents: bool) -> None:
+    """Log each request to standard error, with the `contents` of request and answer if asked."""
     import logging
 
     from headrace.observability import logs
 
     logs.configure("debug", "text")
-    if not wholly:
+    if not contents:
         logging.getLogger("headrace.client.wire").setLevel(logging.INFO)
     logging.getLogger("headrace.client").debug(
         "model '%s' at %s: %s to %s by %d workers",
@@ -232,7 +236,7 @@ def _headers(given: list[str] | None) -> dict[str, str]:
 
 
 class _Progress:
-    """One line on a terminal that follows the run, and the counts at its end."""
+    """A progress line if standard error is a terminal, and the counts at the end of the run."""
 
     def __init__(self) -> None:
         self._began = self._shown = time.monotonic()
@@ -241,11 +245,11 @@ class _Progress:
         self._live = sys.stderr.isatty()
 
     def show(self, done: Done) -> None:
-        """Remember where the run is, and draw it now and then."""
+        """Record the progress, and redraw the line now and then."""
         if self._first is None:
             self._first = done.entries
             if self._first:
-                print(f"going on after {self._first} entries", file=sys.stderr)
+                print(f"resuming after {self._first} entries", file=sys.stderr)
         self._entries, self._failed = done.entries, done.failed
         now = time.monotonic()
         if self._live and now - self._shown >= REDRAW:
@@ -253,7 +257,7 @@ class _Progress:
             print(f"\r{self._counts()}", end="", file=sys.stderr, flush=True)
 
     def end(self, how: str, more: str) -> None:
-        """Print the counts, and what there is to say."""
+        """Print the counts, and what else there is to say."""
         start = "\r" if self._live else ""
         print(f"{start}{how}: {self._counts()}; {more}", file=sys.stderr)
 

@@ -39,16 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if exc.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         print(f"headrace: {exc.strerror}", file=sys.stderr)
-        # What stays in the buffer must not fail again at the end.
+        # What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
 
 def _open_standard_files() -> None:
-    """Open those of the three standard files that whoever started this process has closed.
+    """Open those of the three standard files that were closed when this process was started.
 
-    Else a socket gets one of their numbers, and the libraries take it for what it is not.
+    Otherwise a socket would get one of their numbers, and libraries would write to it.
     """
     for descriptor in range(3):
         try:

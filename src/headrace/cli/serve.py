@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace")
 
-# Seconds that threads of models may take to end once the server has ended.
+# Seconds that the threads of models may take to end once the server has ended.
 LAST_THREADS = 1.0
 
 
@@ -37,13 +37,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add MODEL, what belongs to it, and one flag per server setting."""
+    """Add MODEL, the flags that belong to it, and one flag per server setting."""
     parser.add_argument(
         "model",
         metavar="MODEL",
         nargs="?",
         help="an MLflow model folder or URI (runs:/, models:/, s3://...), or a folder with "
-        "model-settings.json in it or below; this folder when left out",
+        "model-settings.json in it or below; the current folder by default",
     )
     parser.add_argument("--name", help="name to serve a single model under")
     parser.add_argument(
@@ -73,30 +73,30 @@ def run(options: argparse.Namespace) -> int:
 
 
 def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]:
-    """The server's settings and the place of the models, from all that was given.
+    """The server's settings and the source of the models, from everything that was given.
 
     Raises:
-        ConfigurationError: something of it is wrong, or lacks its counterpart.
+        ConfigurationError: a value is wrong, or lacks its counterpart.
     """
     from headrace import configuration
     from headrace.sources.discovery import open_source
     from headrace.sources.plugin_argument import plugin_argument
 
-    told = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
+    arguments = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
     plugin = None
-    if "plugin" in told:
-        if "model" not in told:
-            raise ConfigurationError("--plugin needs a MODEL, which is what its load_model gets")
-        plugin = plugin_argument(told["plugin"], told.get("plugin_class"))
-    elif "plugin_class" in told:
-        raise ConfigurationError("--plugin-class names a class of --plugin, which is missing")
-    packages = told.get("packages", ())
+    if "plugin" in arguments:
+        if "model" not in arguments:
+            raise ConfigurationError("--plugin needs a MODEL to pass to its load_model")
+        plugin = plugin_argument(arguments["plugin"], arguments.get("plugin_class"))
+    elif "plugin_class" in arguments:
+        raise ConfigurationError("--plugin-class needs --plugin, which is missing")
+    packages = arguments.get("packages", ())
     packages = conf.packages(packages) if isinstance(packages, str) else packages
     environ = dotenv.environment()
-    model = configuration.model_argument(told.get("model"), environ)
+    model = configuration.model_argument(arguments.get("model"), environ)
     folder = Path(model) if os.path.isdir(model) else None
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
-    return resolved, open_source(model, told.get("name"), environ, plugin, packages)
+    return resolved, open_source(model, arguments.get("name"), environ, plugin, packages)
 
 
 def start(options: argparse.Namespace, given: Conf) -> int:
@@ -104,11 +104,11 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     # Imported here so that `headrace --help` does not pay for the server.
     import asyncio
 
-    from headrace.observability import logs
+    from headrace.observability import json_lines, logs
 
     resolved, source = settled(options, given)
     settings = resolved.settings
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, json_lines.dumps)
     for origin in resolved.ignored:
         logger.warning("%s is accepted and has no effect", origin)
     models = [found.settings for found in source.found()]
@@ -124,14 +124,14 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         status = runner.run(serve())
     if _still_run(before):
-        # A model inside the server hangs, and Python would wait for its thread for ever.
-        logger.error("a model still runs and is left as it is")
+        # A model inside the server hangs, and Python would wait for its thread forever.
+        logger.error("a model is still running and is abandoned")
         os._exit(status)
     return status
 
 
 def _still_run(before: list[threading.Thread]) -> bool:
-    """Whether threads that are not of `before` would keep this process from ending."""
+    """Whether threads that are not in `before` would keep this process from ending."""
     deadline = time.monotonic() + LAST_THREADS
     left = [thread for thread in threading.enumerate() if thread not in before]
     left = [thread for thread in left if not thread.daemon]
@@ -149,7 +149,7 @@ def _loop_factory() -> Any:
 
 
 def _help(field: Field[Any]) -> str:
-    """What a setting means, what it counts, and what holds when it is not set."""
+    """What a setting means, its unit, and what applies when it is not set."""
     meaning: str = field.metadata["help"]
     default = field.metadata["unset"] or field.default
     notes = [note for note in [field.metadata["unit"]] if note]
@@ -159,7 +159,7 @@ def _help(field: Field[Any]) -> str:
 
 
 def _takes(hint: Any, choices: tuple[str, ...] | None) -> dict[str, Any]:
-    """What argparse needs to know of a field: a switch, or a value of a type."""
+    """What argparse needs to know about a field: a switch, or a value of some type."""
     if hint in (bool, bool | None):
         return {"action": argparse.BooleanOptionalAction, "default": None}
     for kind in (int, float):

@@ -5,7 +5,7 @@
     with Client("http://localhost:8080") as client:
         client.predict("wine", table)
 
-Needs `pip install 'headrace[client]'`; pandas only for those who pass or want DataFrames.
+Needs `pip install 'headrace[client]'`; pandas is needed only to pass or receive DataFrames.
 """
 
 from headrace.client.awaiting import AsyncClient
@@ -15,7 +15,7 @@ from headrace.client.client_errors import (
     ClientError,
     ConnectionFailed,
     InvalidRequest,
-    NotFound,
+    NotServed,
     ServerError,
     TimedOut,
     Unavailable,
@@ -30,7 +30,7 @@ __all__ = [
     "ConnectionFailed",
     "InferResult",
     "InvalidRequest",
-    "NotFound",
+    "NotServed",
     "ServerError",
     "TimedOut",
     "Unavailable",

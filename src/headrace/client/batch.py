@@ -1,4 +1,4 @@
-"""Requests that travel as one: joined by rows, answered together, split again."""
+"""Requests that are sent as one: joined by rows, answered together, split again."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from headrace.protocol.tensor import Tensor, split_rows
 
 @dataclass(frozen=True)
 class Batch:
-    """Entries `start`, `start + 1`, ... of a file as one request, `rows` rows of it for each.
+    """Entries `start`, `start + 1`, ... of a file as one request; `rows` counts the rows of each.
 
-    `ids` are those that the entries brought. `fault` says why a lone entry cannot be sent.
+    `ids` are the entries' own ids. `fault` says why a single entry cannot be sent.
     """
 
     start: int
@@ -42,7 +42,7 @@ class Batch:
         """The result of each entry.
 
         Raises:
-            BadAnswer: an output has not one row for each row that was sent.
+            BadAnswer: an output does not have one row for each row that was sent.
         """
         if len(self.rows) == 1:
             return [result]
@@ -69,7 +69,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch, or of a part of it: a result, or the error that all of it met."""
+    """The outcome of a batch, or of a part of it: a result, or the error that all of it met."""
 
     batch: Batch
     result: InferResult | None = None
@@ -100,7 +100,7 @@ def merge(batches: Sequence[Batch]) -> Batch:
 
 
 def key(batch: Batch) -> Any:
-    """What must be equal for two batches to travel as one; None for those that never do."""
+    """What must be equal for two batches to be merged; None for those that never are."""
     request = batch.request
     tensors = request.inputs
     if batch.fault is not None or not all(tensor.shape for tensor in tensors):

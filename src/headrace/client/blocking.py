@@ -21,11 +21,12 @@ LOAD_TIMEOUT = 300.0
 class Client:
     """A client of one server that blocks; threads may share it.
 
-    `url` begins with `http://`, `https://`, `grpc://` or `grpcs://`; without a scheme it is HTTP.
-    `timeout` is seconds for one call with its retries, None for no end; the server is told what
-    is left of it. `retries` counts tries after the first, of failed connections and of answers
-    that ask for another try. `headers` go with every request. `verify` is False for any
-    certificate, or an `ssl.SSLContext`. `transport` replaces the network, by one of httpx.
+    `url` starts with `http://`, `https://`, `grpc://` or `grpcs://`; without a scheme it is HTTP.
+    `timeout` is in seconds for one call including its retries, None for no limit; the server is
+    sent what is left of it. `retries` is the number of attempts after the first, for failed
+    connections and for answers that ask for a retry. `headers` are sent with every request.
+    `verify` is False to accept any certificate, or an `ssl.SSLContext`. `transport` is an httpx
+    transport that replaces the network.
     """
 
     def __init__(
@@ -57,30 +58,30 @@ class Client:
         self._transport.close()
 
     def live(self) -> bool:
-        """Whether the server runs; False when nobody answers."""
+        """Whether the server is running; False when it does not answer."""
         return self._run(self._flows.healthy(ops.Live()))
 
     def ready(self) -> bool:
-        """Whether the server and all its models can answer; False when nobody answers."""
+        """Whether the server and all its models can answer; False when it does not answer."""
         return self._run(self._flows.healthy(ops.Ready()))
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether the model can answer.
 
         Raises:
-            NotFound: the server has no such model.
+            NotServed: the server has no such model.
         """
         return self._run(self._flows.healthy(ops.ModelReady(name, version)))
 
     def metadata(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
-        told: dict[str, Any] = self._call(ops.ServerMetadata())
-        return told
+        metadata: dict[str, Any] = self._call(ops.ServerMetadata())
+        return metadata
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Name, versions, platform, inputs and outputs of the model."""
-        told: dict[str, Any] = self._call(ops.ModelMetadata(name, version))
-        return told
+        metadata: dict[str, Any] = self._call(ops.ModelMetadata(name, version))
+        return metadata
 
     def infer(
         self,
@@ -93,12 +94,12 @@ class Client:
         id: str | None = None,
         binary: bool = True,
     ) -> InferResult:
-        """Ask the model once.
+        """Send one inference request to the model.
 
         `inputs` is a dict of arrays or lists by input name, a DataFrame with one column per
         input, or one array for a model with one input. `outputs` names the wanted outputs, None
-        for all. `binary` sends and receives tensors as raw bytes, exactly; without it they are
-        JSON, for servers that lack the extension.
+        for all. `binary` sends and receives tensors as raw bytes, exactly; False uses JSON, for
+        servers that lack the extension.
 
         Raises:
             ClientError: see `headrace.client.client_errors` for what each subclass means.
@@ -116,27 +117,28 @@ class Client:
         )
 
     def predict(self, name: str, data: Any, **options: Any) -> Any:
-        """Ask the model and answer in the kind of `data`: DataFrame, dict, array or list.
+        """Call the model and return the same type as `data`: DataFrame, dict, array or list.
 
-        A DataFrame keeps its index where the model answers one row for each. `options` are those
-        of `infer`.
+        A DataFrame keeps its index if the model returns one row for each of its rows. `options`
+        are those of `infer`.
 
         Raises:
-            ClientError: as `infer`; `BadAnswer` when an array was given and several outputs came.
+            ClientError: as `infer`; `BadAnswer` if `data` is an array or list and the model does
+                not return exactly one output.
         """
         return self._run(self._flows.predict(name, data, **options))
 
     def index(self, *, ready: bool = False) -> list[dict[str, Any]]:
-        """Name, version, state and reason of the models in the repository, or of ready ones."""
+        """Name, version, state and reason of all models in the repository, or of the ready ones."""
         models: list[dict[str, Any]] = self._call(ops.Index(ready))
         return models
 
     def load(self, name: str, *, timeout: float | None = LOAD_TIMEOUT) -> None:
-        """Load or reload the model; its timeout is longer than that of other calls."""
+        """Load or reload the model; the default timeout is longer than that of other calls."""
         self._run(self._flows.policy.within(timeout).calling(ops.Load(name)))
 
     def unload(self, name: str, *, timeout: float | None = LOAD_TIMEOUT) -> None:
-        """Unload the model, after what it is busy with."""
+        """Unload the model once it has finished its current requests."""
         self._run(self._flows.policy.within(timeout).calling(ops.Unload(name)))
 
     def _call(self, operation: ops.Operation) -> Any:

@@ -1,13 +1,13 @@
-"""What a client raises. Independent of the transport: HTTP and gRPC end in the same tree.
+"""What a client raises, independent of the transport: HTTP and gRPC share one tree.
 
 ClientError
 ├── ConnectionFailed   the server cannot be reached, or the connection broke
 ├── TimedOut           the time given to the call ran out, here or at the server
-├── InvalidRequest     the server refused the request, or this side cannot write it
-├── NotFound           no such model, version or route
-├── Unavailable        overloaded, not ready or draining; safe to try again
+├── InvalidRequest     the server refused the request, or it cannot be encoded
+├── NotServed          what was asked for is not served: no such model, version or route
+├── Unavailable        overloaded, not ready or draining; safe to retry
 ├── ServerError        the model or the server failed
-└── BadAnswer          what came back is not what the protocol says
+└── BadAnswer          the answer does not follow the protocol
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 class ClientError(Exception):
     """Base of every error of a client.
 
-    `status` is the HTTP status, None when there was none; `code` is the server's stable word for
-    the kind of error, or ours; `message` is for people. `retry_after` is how many seconds the
-    server asked to wait before another try, None when it did not invite one.
+    `status` is the HTTP status, None when there was none; `code` is the server's stable code for
+    the kind of error, or the client's own; `message` is for people. `retry_after` is how many
+    seconds the server asked to wait before a retry, None if it did not ask for one.
     """
 
     code = "internal"
@@ -51,13 +51,13 @@ class TimedOut(ClientError):
 
 
 class InvalidRequest(ClientError):
-    """The server refused the request, or the values have no form in the protocol."""
+    """The server refused the request, or the protocol cannot represent the values."""
 
     code = "invalid_argument"
 
 
-class NotFound(ClientError):
-    """No such model, version or route."""
+class NotServed(ClientError):
+    """What was asked for is not served: no such model, version or route."""
 
     code = "not_found"
 
@@ -75,15 +75,15 @@ class ServerError(ClientError):
 
 
 class BadAnswer(ClientError):
-    """The answer is not of the protocol, or not of the kind that was asked for."""
+    """The answer does not follow the protocol, or is not of the kind that was asked for."""
 
     code = "bad_answer"
 
 
 def of_status(status: int) -> type[ClientError]:
-    """The class that stands for an HTTP status of 400 or more."""
+    """The class for an HTTP status of 400 or more."""
     if status in (404, 405, 501):
-        return NotFound
+        return NotServed
     if status in (408, 504):
         return TimedOut
     if status in (429, 502, 503):

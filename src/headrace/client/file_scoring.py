@@ -1,4 +1,4 @@
-"""Scores a file against a server: many requests at once, answers in order, memory bounded."""
+"""Scores a file against a server: concurrent requests, answers in order, bounded memory."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from headrace.errors import ConfigurationError
 
 logger = logging.getLogger("headrace.client")
 
-# Rows of a table that travel as one where nobody said how many.
+# Rows of a table in one request, by default.
 TABLE_ROWS = 1000
-# Faults that one bad row can cause for its whole batch.
+# Errors that one bad row can cause for its whole batch.
 DIVISIBLE = (InvalidRequest, ServerError, BadAnswer)
-# Faults of an entry; all others, such as a server that is gone, end the run.
+# Errors of an entry; all others, such as a server that is gone, end the run.
 OF_AN_ENTRY = (*DIVISIBLE, TimedOut)
 
 Report = Callable[[Done], None]
@@ -43,10 +43,10 @@ Report = Callable[[Done], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What to score and how. `batch_size` counts lines, or rows of a table; None for a default.
+    """What to score and how. `batch_size` counts lines, or rows of a table; None is the default.
 
-    Each of the `workers` begins its next batch `interval` seconds or more after the last one,
-    and up to `jitter` seconds later by chance.
+    Each of the `workers` starts a batch at least `interval` seconds after it started its previous
+    one, plus a random delay of up to `jitter` seconds.
     """
 
     url: str
@@ -64,18 +64,20 @@ class Job:
 
 
 async def score(job: Job, report: Report) -> Done:
-    """Score the whole file and put the output in place; `report` hears of every step.
+    """Score the whole file and put the output in place; `report` is called after every step.
 
-    What is answered is kept when this ends early, for the next run of the same job.
+    If this ends early, the answers so far are kept for the next run of the same job.
 
     Raises:
-        ConfigurationError: the files cannot be read or written so, or are of another run.
+        ConfigurationError: the files cannot be read or written so, or belong to another run.
         ClientError: the server cannot be reached, stays unavailable, or does not know the model.
     """
     kind = sources.kind_of(job.input)
     whole = sources.kind_of(job.output) != "lines"
     if whole and kind == "lines":
-        raise ConfigurationError("a table of answers needs a table as input; end it in .jsonl")
+        raise ConfigurationError(
+            "a table of answers needs a table as input; name an output that ends in .jsonl"
+        )
     if not job.input.is_file():
         raise ConfigurationError(f"{job.input}: there is no such file")
     if job.output.exists() and job.output.samefile(job.input):
@@ -99,12 +101,12 @@ async def score(job: Job, report: Report) -> Done:
 
 
 async def _score_rest(job: Job, part: PartFile, transport: AsyncTransport, report: Report) -> None:
-    asker = _Asker(job, transport)
-    inputs = await asker.model_inputs()
+    scorer = _Scorer(job, transport)
+    inputs = await scorer.model_inputs()
     size = job.batch_size or (1 if sources.kind_of(job.input) == "lines" else TABLE_ROWS)
     report(part.done)
     batches = sources.batches(job.input, part.done.entries, size, inputs)
-    async with aclosing(_in_order(batches, asker, job)) as answered:
+    async with aclosing(_in_order(batches, scorer, job)) as answered:
         async for outcomes in answered:
             for outcome in outcomes:
                 part.add(outcome)
@@ -112,10 +114,10 @@ async def _score_rest(job: Job, part: PartFile, transport: AsyncTransport, repor
 
 
 async def _in_order(
-    batches: Iterator[Batch], asker: _Asker, job: Job
+    batches: Iterator[Batch], scorer: _Scorer, job: Job
 ) -> AsyncGenerator[list[Outcome], None]:
-    """The outcomes of the batches in their order, `job.workers` of them under way at once."""
-    # As many again may be finished and waiting for a slower one before them.
+    """The outcomes of the batches in their order, with `job.workers` of them in flight."""
+    # As many again may be finished and waiting for a slower one ahead of them.
     window = job.workers * 2
     slots = asyncio.Semaphore(job.workers)
     loop = asyncio.get_running_loop()
@@ -125,9 +127,9 @@ async def _in_order(
         await slots.acquire()
         free = loop.time() + job.interval + random.uniform(0, job.jitter)
         try:
-            return await asker.outcomes(batch)
+            return await scorer.outcomes(batch)
         finally:
-            # The answer does not wait for the pause, and nor does the end of the run.
+            # Neither the answer nor the end of the run waits for the pause.
             if loop.time() < free:
                 loop.call_at(free, slots.release)
             else:
@@ -146,15 +148,15 @@ async def _in_order(
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-class _Asker:
-    """Asks one model, and finds out which entries of a failed batch are to blame."""
+class _Scorer:
+    """Sends batches to one model, and finds out which entries of a failed batch are to blame."""
 
     def __init__(self, job: Job, transport: AsyncTransport) -> None:
         self._job = job
         self._transport = transport
 
     async def model_inputs(self) -> list[dict[str, Any]]:
-        """Metadata of the model's inputs; finds out early that there is no such model."""
+        """Metadata of the model's inputs; fails early if there is no such model."""
         operation = ops.ModelMetadata(self._job.model, self._job.version)
         flow = self._job.policy.calling(operation)
         metadata: dict[str, Any] = await drive_async(flow, self._transport)
@@ -162,7 +164,7 @@ class _Asker:
         return [item for item in inputs if "name" in item] if isinstance(inputs, list) else []
 
     async def outcomes(self, batch: Batch) -> list[Outcome]:
-        """What becomes of a batch, in pieces where some of it fails."""
+        """The outcome of a batch, in parts where some of it fails."""
         try:
             return [await self._outcome(batch)]
         except OF_AN_ENTRY as error:
@@ -207,7 +209,7 @@ class _Asker:
 
 
 def _identity(job: Job) -> dict[str, Any]:
-    """What two runs must share for the second to go on where the first ended."""
+    """What two runs must have in common for the second to resume the first."""
     stat = job.input.stat()
     return {
         "input": str(job.input.resolve()),

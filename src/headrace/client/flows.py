@@ -1,7 +1,7 @@
-"""The steps of each call, free of sockets and clocks' waiting: generators that a client drives.
+"""The steps of each client method, as generators without sockets or sleeping.
 
-A flow yields `Call` and `Pause` and is sent the value of each call, or thrown its error. What
-drives it decides whether to block or to await.
+A flow yields `Call` and `Pause`, and is sent the value of each call or thrown its error. The
+client that drives it decides whether to block or to await.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ LONGEST_PAUSE = 10.0
 
 
 class Call(NamedTuple):
-    """Perform the operation within so many seconds; None waits for as long as it takes."""
+    """Perform the operation within `timeout` seconds; None waits for as long as it takes."""
 
     operation: ops.Operation
     timeout: float | None
 
 
 class Pause(NamedTuple):
-    """Wait for so many seconds."""
+    """Wait for `seconds`."""
 
     seconds: float
 
@@ -52,9 +52,9 @@ Flow = Generator[Call | Pause, Any, T]
 
 @dataclass(frozen=True)
 class Policy:
-    """How long a call may take, its retries included, and how many retries it may have.
+    """How long a call may take, including its retries, and how many retries it may have.
 
-    Tried again are failed connections and answers that invite it with `Retry-After`.
+    Retried are failed connections, and answers that ask for it with `Retry-After`.
     """
 
     timeout: float | None = 60.0
@@ -66,7 +66,7 @@ class Policy:
         return replace(self, timeout=timeout)
 
     def calling(self, operation: ops.Operation) -> Flow[Any]:
-        """Perform an operation, again where it failed and may be tried again."""
+        """Perform an operation, retrying it where it failed and may be retried."""
         deadline = None if self.timeout is None else self.clock() + self.timeout
         attempt = 0
         while True:
@@ -81,12 +81,12 @@ class Policy:
                     raise
                 if deadline is not None and self.clock() + pause >= deadline:
                     raise
-                logger.debug("trying again in %.1f s: %s", pause, error.message)
+                logger.debug("retrying in %.1f s: %s", pause, error.message)
             attempt += 1
             yield Pause(pause)
 
     def _pause(self, error: ClientError, attempt: int) -> float | None:
-        """Seconds before the next try, or None when there shall be none."""
+        """Seconds before the next attempt, or None if there is none."""
         if attempt >= self.retries:
             return None
         if isinstance(error, ConnectionFailed):
@@ -104,7 +104,7 @@ class Flows:
         self._names: dict[tuple[str, str | None], str] = {}
 
     def healthy(self, operation: ops.Operation) -> Flow[bool]:
-        """Ask once; a server that does not answer, or cannot yet, is not healthy."""
+        """Ask once; a server that does not answer, or is not available yet, is not healthy."""
         try:
             return bool((yield Call(operation, self.policy.timeout)))
         except (ConnectionFailed, TimedOut, Unavailable):
@@ -121,7 +121,7 @@ class Flows:
         id: str | None = None,
         binary: bool = True,
     ) -> Flow[InferResult]:
-        """Encode the inputs and ask the model."""
+        """Encode the inputs and call the model."""
         input_name = UNNAMED
         if is_unnamed(inputs):
             input_name = yield from self._input_name(name, version)
@@ -132,7 +132,7 @@ class Flows:
         return result
 
     def predict(self, name: str, data: Any, **options: Any) -> Flow[Any]:
-        """Infer, and answer in the kind of the data: DataFrame, dict, array or list."""
+        """Infer, and return the same type as the data: DataFrame, dict, array or list."""
         result = yield from self.infer(name, data, **options)
         if is_frame(data):
             table = result.to_frame()
@@ -144,7 +144,7 @@ class Flows:
         return result.to_numpy().tolist() if isinstance(data, list) else result.to_numpy()
 
     def _input_name(self, name: str, version: str | None) -> Flow[str]:
-        """What the model calls its only input, asked once for each model."""
+        """The name of the model's only input, looked up once for each model."""
         key = name, version
         if key not in self._names:
             metadata = yield from self.policy.calling(ops.ModelMetadata(name, version))
@@ -163,5 +163,5 @@ def _only_input(metadata: dict[str, Any], model: str) -> str:
         return UNNAMED
     found = inputs[0].get("name") if isinstance(inputs[0], dict) else None
     if not isinstance(found, str):
-        raise BadAnswer("the model's metadata is not of the protocol")
+        raise BadAnswer("the model's metadata does not follow the protocol")
     return found

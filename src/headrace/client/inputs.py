@@ -1,4 +1,4 @@
-"""Values to input tensors: dicts of arrays or lists, DataFrames, single arrays."""
+"""Converts values to input tensors: dicts of arrays or lists, DataFrames, single arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.codecs import array, frame
 from headrace.errors import HeadraceError
 from headrace.protocol.tensor import Tensor
 
-# What a lone array is called when the model does not say; such a model takes any name.
+# The name of a lone array when the model does not give one; such a model takes any name.
 UNNAMED = "input-0"
 
 
@@ -30,7 +30,7 @@ def tensors_of(inputs: Any, name: str = UNNAMED) -> list[Tensor]:
     """One tensor per item of a dict or column of a DataFrame; `name` is for a lone array.
 
     Raises:
-        InvalidRequest: a value has no form in the protocol; the message names the input.
+        InvalidRequest: the protocol cannot represent a value; the message names the input.
     """
     try:
         if is_frame(inputs):
@@ -39,7 +39,7 @@ def tensors_of(inputs: Any, name: str = UNNAMED) -> list[Tensor]:
             return [_tensor(str(key), value) for key, value in inputs.items()]
         return [_tensor(name, inputs)]
     except HeadraceError as error:
-        # The codecs were written for a model's answers and say so.
+        # The codecs are written for a model's answers, and their messages say so.
         message = error.message.replace("output ", "input ").replace("the answer", "the table")
         raise InvalidRequest(message) from error
 
@@ -53,7 +53,7 @@ def _tensor(name: str, value: Any) -> Tensor:
         return array.tensor_of(name, array.array_from(value))
     if isinstance(value, (str, bytes, int, float, np.generic)):
         return array.tensor_of(name, array.array_from([value]))
-    # Tensors of other libraries turn into arrays without this module knowing them.
+    # Tensors of other libraries turn into arrays without this module knowing those libraries.
     return array.tensor_of(name, np.asarray(value))
 
 

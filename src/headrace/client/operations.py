@@ -1,4 +1,4 @@
-"""What a client can ask of a server, free of any transport. One value for each question."""
+"""What a client can ask of a server, independent of the transport."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from headrace.protocol.messages import InferenceRequest
 
 @dataclass(frozen=True)
 class Live:
-    """Whether the server's process runs; answers a bool."""
+    """Whether the server's process is running; its value is a bool."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Whether every model of the server can answer; answers a bool."""
+    """Whether every model of the server can answer; its value is a bool."""
 
 
 @dataclass(frozen=True)
 class ModelReady:
-    """Whether one model can answer; answers a bool."""
+    """Whether one model can answer; its value is a bool."""
 
     name: str
     version: str | None = None
@@ -27,12 +27,12 @@ class ModelReady:
 
 @dataclass(frozen=True)
 class ServerMetadata:
-    """Name, version and extensions of the server; answers a dict."""
+    """Name, version and extensions of the server, as a dict."""
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """Name, versions, platform, inputs and outputs of a model; answers a dict."""
+    """Name, versions, platform, inputs and outputs of a model, as a dict."""
 
     name: str
     version: str | None = None
@@ -40,7 +40,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class Infer:
-    """One inference; answers an `InferResult`. `binary` is about tensors in both directions."""
+    """One inference; its value is an `InferResult`. `binary` applies to tensors both ways."""
 
     name: str
     request: InferenceRequest
@@ -50,21 +50,21 @@ class Infer:
 
 @dataclass(frozen=True)
 class Index:
-    """The models of the repository; answers a list of dicts."""
+    """The models of the repository, as a list of dicts."""
 
     ready: bool = False
 
 
 @dataclass(frozen=True)
 class Load:
-    """Load or reload a model; answers None."""
+    """Load or reload a model; its value is None."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Unload:
-    """Unload a model; answers None."""
+    """Unload a model; its value is None."""
 
     name: str
 

@@ -1,6 +1,6 @@
-"""The unfinished output of a run: complete lines in order, and which run they are of.
+"""The unfinished output of a run: complete lines in order, and which run they belong to.
 
-Whoever starts the same run again goes on after the last complete line.
+Starting the same run again resumes after the last complete line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headrace.errors import BadModelOutput, ConfigurationError
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference.rest_json import encode_response
 
-# Lines of results begin so, and those of errors do not.
+# How lines with results begin, unlike those with errors.
 RESULT = b'{"model_name"'
 
 
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 class PartFile:
-    """`OUTPUT.part`, and beside it `OUTPUT.part.run` with what tells this run from others.
+    """`OUTPUT.part`, and alongside it `OUTPUT.part.run`, which identifies the run.
 
     Raises:
         ConfigurationError: on entering, when the files are those of another run, or cannot be
@@ -50,7 +50,7 @@ class PartFile:
         if self._output.is_dir():
             raise ConfigurationError(f"{self._output}: is a folder, expected a file")
         try:
-            if self._goes_on():
+            if self._resumes():
                 self._recover()
             else:
                 self.path.write_bytes(b"")
@@ -69,7 +69,7 @@ class PartFile:
         self._file.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Write what became of the next entries, one line for each of JSON lines."""
+        """Write the outcome of the next entries; for JSON lines, one line for each."""
         entries = len(outcome.batch.rows)
         lines, failed = self._lines(outcome)
         self._file.write(b"".join(lines))
@@ -77,13 +77,13 @@ class PartFile:
         self.done = Done(self.done.entries + entries, self.done.failed + failed)
 
     def publish(self) -> None:
-        """Make the finished lines the output itself, at once."""
+        """Make the finished lines the output itself, atomically."""
         self._file.close()
         os.replace(self.path, self._output)
         self._mark.unlink()
 
     def remove(self) -> None:
-        """Forget the lines, which are in the output in another form."""
+        """Remove the lines, which are in the output in another form."""
         self._file.close()
         self.path.unlink()
         self._mark.unlink()
@@ -102,18 +102,18 @@ class PartFile:
         ]
         return [line for line, _ in written], sum(failed for _, failed in written)
 
-    def _goes_on(self) -> bool:
-        """Whether this run has finished lines; where no run has, any may begin.
+    def _resumes(self) -> bool:
+        """Whether this run has finished lines; if no run has, any may start.
 
         Raises:
-            ConfigurationError: the lines are those of another run.
+            ConfigurationError: the lines belong to another run.
         """
         if not self._mark.exists() or not self.path.exists() or not self.path.stat().st_size:
             return False
         if self._mark.read_bytes() != orjson.dumps(self._run):
             raise ConfigurationError(
-                f"{self.path} is of another run: its input, model or options differ; remove "
-                "it to start afresh"
+                f"{self.path} belongs to another run: its input, model or options differ; remove "
+                "it to start over"
             )
         return True
 
@@ -133,17 +133,17 @@ class PartFile:
 
 
 def _line(outcome: Outcome, place: dict[str, int]) -> tuple[bytes, bool]:
-    """The line of one entry, or of a whole batch, and whether it tells a failure."""
+    """The line of one entry, or of a whole batch, and whether it reports a failure."""
     error = outcome.error
     if outcome.result is not None:
         try:
             return _result_line(outcome.result, place), False
         except BadModelOutput as refused:
-            told = {"status": refused.kind, "msg": refused.message}
-            return orjson.dumps({"parameters": place, "error": told}) + b"\n", True
+            fault = {"status": refused.kind, "msg": refused.message}
+            return orjson.dumps({"parameters": place, "error": fault}) + b"\n", True
     assert error is not None
-    told = {"status": error.code, "msg": error.message}
-    return orjson.dumps({"parameters": place, "error": told}) + b"\n", True
+    fault = {"status": error.code, "msg": error.message}
+    return orjson.dumps({"parameters": place, "error": fault}) + b"\n", True
 
 
 def _result_line(result: InferResult, place: dict[str, int]) -> bytes:

@@ -25,7 +25,7 @@ from headrace.protocol.reserved_parameters import TRANSPORT
 from headrace.protocol.tensor import Tensor, check_size
 
 LENGTH_HEADER = "inference-header-content-length"
-# How much of a foreign error page is shown.
+# How many bytes of a foreign error page are shown.
 MOST_SHOWN = 200
 
 
@@ -61,10 +61,10 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def request_of(operation: ops.Operation, timeout: float | None) -> HttpRequest:
-    """The HTTP request of an operation; `timeout` seconds are told to the server that infers.
+    """The HTTP request of an operation; inference also sends the server `timeout`, in seconds.
 
     Raises:
-        InvalidRequest: the inputs or parameters have no form in the protocol.
+        InvalidRequest: the protocol cannot represent the inputs or parameters.
     """
     match operation:
         case ops.Live():
@@ -91,10 +91,10 @@ def value_of(operation: ops.Operation, status: int, headers: Mapping[str, str], 
     """The value of an operation from its HTTP answer; header names are in lower case.
 
     Raises:
-        ClientError: the answer is an error, or not of the protocol.
+        ClientError: the answer is an error, or does not follow the protocol.
     """
     if isinstance(operation, (ops.Live, ops.Ready, ops.ModelReady)):
-        # 400 and 503 both say "not ready", by server; anything else is another trouble.
+        # "Not ready" is 400 or 503, depending on the server; anything else is another failure.
         if status in (200, 400, 503):
             return status == 200
         raise _failure(status, headers, body)
@@ -110,7 +110,7 @@ def value_of(operation: ops.Operation, status: int, headers: Mapping[str, str], 
         raise client_errors.BadAnswer("the answer is not valid JSON", status=status) from error
     expected = list if isinstance(operation, ops.Index) else dict
     if not isinstance(value, expected):
-        raise client_errors.BadAnswer("the answer is not of the protocol", status=status)
+        raise client_errors.BadAnswer("the answer does not follow the protocol", status=status)
     return value
 
 
@@ -162,7 +162,7 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
     parameters = dict(request.parameters or {})
     if not _is_finite(parameters):
         raise client_errors.InvalidRequest(
-            "a parameter is NaN or infinite, which has no form in JSON"
+            "a parameter is NaN or infinite, which JSON cannot represent"
         )
     if operation.binary:
         parameters["binary_data_output"] = True
@@ -174,11 +174,11 @@ def _infer_body(operation: ops.Infer) -> tuple[bytes, list[Any]]:
     try:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), raw
     except orjson.JSONEncodeError as error:
-        raise client_errors.InvalidRequest("a name or parameter has no form in JSON") from error
+        raise client_errors.InvalidRequest("JSON cannot represent a name or parameter") from error
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a parameter holds no number that would become null."""
+    """Whether no number in a parameter would become null."""
     if isinstance(value, (float, np.floating)):
         return bool(np.isfinite(value))
     if isinstance(value, Mapping):
@@ -213,7 +213,7 @@ def _result(headers: Mapping[str, str], body: bytes) -> InferResult:
         raw.finish()
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise client_errors.BadAnswer(
-            "the answer is not an inference answer of the protocol"
+            "the answer is not an inference response of the protocol"
         ) from error
     except InvalidInput as error:
         raise unreadable(error) from error
@@ -240,7 +240,7 @@ def _tensor(item: _Output, raw: RawTensors) -> Tensor:
     if item.data is _ABSENT:
         raise InvalidInput(f"{where}: data is missing")
     if kind.name in ("FP16", "BF16"):
-        # Answers may write these in JSON, where only a wider type is certain to hold the number.
+        # Answers may have these in JSON, where only a wider type is certain to hold the number.
         kind = DATATYPES["FP32"]
     count = element_count(item.shape, where)
     packed = pack_json(item.data, kind, item.shape, count, item.name)
@@ -248,17 +248,17 @@ def _tensor(item: _Output, raw: RawTensors) -> Tensor:
 
 
 def _failure(status: int, headers: Mapping[str, str], body: bytes) -> client_errors.ClientError:
-    """The error that an answer tells, in whichever server's form."""
-    told: Any = None
+    """The error in an answer, in the form of whichever server sent it."""
+    found: Any = None
     try:
-        told = orjson.loads(body)
+        found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        told = body[:MOST_SHOWN].decode("utf-8", "replace").strip()
+        found = body[:MOST_SHOWN].decode("utf-8", "replace").strip()
     code = None
-    if isinstance(told, dict):
-        code = told.get("code") or told.get("error_code")
-        told = told.get("error") or told.get("message") or told.get("detail")
-    message = told if isinstance(told, str) and told else f"the server answered {status}"
+    if isinstance(found, dict):
+        code = found.get("code") or found.get("error_code")
+        found = found.get("error") or found.get("message") or found.get("detail")
+    message = found if isinstance(found, str) and found else f"the server answered {status}"
     return client_errors.of_status(status)(
         message,
         status=status,
@@ -270,5 +270,5 @@ def _failure(status: int, headers: Mapping[str, str], body: bytes) -> client_err
 def _seconds(retry_after: str | None) -> float | None:
     if retry_after is None:
         return None
-    # A date instead of seconds is rare and needs no more than an honest default.
+    # A date instead of seconds is rare, and a default is good enough for it.
     return float(retry_after) if retry_after.strip().isdigit() else 1.0

@@ -15,7 +15,7 @@ from headrace.protocol.tensor import Parameters, Tensor
 
 
 class InferResult:
-    """What a model answered. `tensors` are the outputs as they travelled, in their order."""
+    """What a model answered. `tensors` are the outputs as received, in order."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class InferResult:
         """The outputs by name; text, bytes, times and JSON values are arrays of objects.
 
         Raises:
-            BadAnswer: an element is not what its content type says.
+            BadAnswer: an element does not match its content type.
         """
         try:
             return {tensor.name: array.array_of(tensor, writable=True) for tensor in self.tensors}
@@ -45,10 +45,10 @@ class InferResult:
             raise unreadable(error) from error
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
-        """The one output.
+        """The only output.
 
         Raises:
-            BadAnswer: the model answered none or several; the message names them.
+            BadAnswer: the model returned none or several; the message names them.
         """
         if len(self.tensors) != 1:
             names = listing([tensor.name for tensor in self.tensors])
@@ -74,5 +74,5 @@ class InferResult:
 
 
 def unreadable(error: InvalidInput) -> BadAnswer:
-    """A decoder's complaint about an output; decoders call every tensor an input."""
+    """The error for an output that cannot be decoded; decoders call every tensor an input."""
     return BadAnswer(f"the answer cannot be read: {error.message.replace('input ', 'output ')}")

@@ -18,7 +18,7 @@ from headrace.protocol.open_inference.grpc_contents import read_contents
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.tensor import Tensor, check_size
 
-# Where the server tells its own word for an error, and when to come back.
+# Where the server sends its own code for an error, and when to retry.
 CODE_KEY = "x-error-code"
 RETRY_KEY = "retry-after"
 
@@ -28,13 +28,13 @@ _ERRORS: dict[str, type[client_errors.ClientError]] = {
     "DEADLINE_EXCEEDED": client_errors.TimedOut,
     "FAILED_PRECONDITION": client_errors.InvalidRequest,
     "INVALID_ARGUMENT": client_errors.InvalidRequest,
-    "NOT_FOUND": client_errors.NotFound,
+    "NOT_FOUND": client_errors.NotServed,
     "OUT_OF_RANGE": client_errors.InvalidRequest,
     "PERMISSION_DENIED": client_errors.InvalidRequest,
     "RESOURCE_EXHAUSTED": client_errors.InvalidRequest,
     "UNAUTHENTICATED": client_errors.InvalidRequest,
     "UNAVAILABLE": client_errors.Unavailable,
-    "UNIMPLEMENTED": client_errors.NotFound,
+    "UNIMPLEMENTED": client_errors.NotServed,
 }
 
 
@@ -42,7 +42,7 @@ def call_of(operation: ops.Operation) -> tuple[str, Any, Any]:
     """The method of an operation, its message, and the class of the answer.
 
     Raises:
-        InvalidRequest: the inputs or parameters have no form in the protocol.
+        InvalidRequest: the protocol cannot represent the inputs or parameters.
     """
     match operation:
         case ops.Live():
@@ -74,7 +74,7 @@ def value_of(operation: ops.Operation, message: Any) -> Any:
     """The value of an operation from the message that answers it.
 
     Raises:
-        BadAnswer: the tensors are not of the protocol.
+        BadAnswer: the tensors do not follow the protocol.
     """
     match operation:
         case ops.Live():
@@ -96,10 +96,10 @@ def value_of(operation: ops.Operation, message: Any) -> Any:
 
 
 def error_of(status: str, message: str, trailing: dict[str, Any]) -> client_errors.ClientError:
-    """The error that a status tells, by its name and the trailing metadata.
+    """The error for a status name and its trailing metadata.
 
     Headrace names its own errors in the metadata; UNAVAILABLE without such a name comes from the
-    channel itself, when nobody listens or the connection broke.
+    channel itself, when nothing is listening or the connection broke.
     """
     code = trailing.get(CODE_KEY)
     kind = _ERRORS.get(status, client_errors.ServerError)
@@ -130,7 +130,7 @@ def _infer_message(operation: ops.Infer) -> Any:
             message.outputs.add(name=name)
     except (TypeError, ValueError) as error:
         raise client_errors.InvalidRequest(
-            "a name or parameter has no form in a message"
+            "gRPC messages cannot represent a name or parameter"
         ) from error
     return message
 
@@ -148,8 +148,8 @@ def _metadata(message: Any) -> dict[str, Any]:
 
 
 def _tensor_metadata(item: Any) -> dict[str, Any]:
-    told = {"name": item.name, "datatype": item.datatype, "shape": list(item.shape)}
-    return {**told, **_with_parameters(item)}
+    described = {"name": item.name, "datatype": item.datatype, "shape": list(item.shape)}
+    return {**described, **_with_parameters(item)}
 
 
 def _with_parameters(message: Any) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _with_parameters(message: Any) -> dict[str, Any]:
 def _result(message: Any) -> InferResult:
     raw = list(message.raw_output_contents)
     if raw and len(raw) != len(message.outputs):
-        raise client_errors.BadAnswer("the answer's raw contents are not one for each output")
+        raise client_errors.BadAnswer("the answer does not have one raw content for each output")
     contents = raw or [None] * len(message.outputs)
     try:
         tensors = [

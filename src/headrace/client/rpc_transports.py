@@ -13,7 +13,7 @@ from headrace.client.client_errors import ClientError
 from headrace.client.transports import Options, wire
 
 SERVICE = "/inference.GRPCInferenceService/"
-# Large tensors are what this is for: the server's cap on a message is the one that holds.
+# Tensors may be large, so only the server's cap on a message applies.
 CHANNEL = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -73,7 +73,7 @@ class AsyncGrpcTransport:
             await self._channel.close()
 
     def _opened(self) -> Any:
-        """The channel, made in the loop that it will run in."""
+        """The channel, created in the loop that it will run in."""
         if self._channel is None:
             self._channel = (
                 grpc.aio.insecure_channel(self._address, CHANNEL)
@@ -101,7 +101,7 @@ def _metadata(options: Options) -> tuple[tuple[str, str], ...]:
 
 
 def _translated(error: Any) -> ClientError:
-    """The one place where exceptions of gRPC become ours."""
+    """The one place where gRPC's exceptions become the client's."""
     wire.debug("received %s: %s", error.code().name, error.details())
     trailing = {str(key): value for key, value in error.trailing_metadata() or ()}
     return rpc.error_of(error.code().name, error.details() or "", trailing)

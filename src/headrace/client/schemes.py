@@ -1,4 +1,4 @@
-"""Which transport a URL asks for."""
+"""Chooses the transport for a URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_transport(url: str, options: Options) -> Transport:
     """The blocking transport for the URL.
 
     Raises:
-        ValueError: the scheme is none we speak, or cannot do what the options ask.
+        ValueError: the scheme is unknown, or does not support what the options ask for.
     """
     scheme, address = _split(url)
     if scheme in HTTP:
@@ -32,7 +32,7 @@ def open_async_transport(url: str, options: Options) -> AsyncTransport:
     """The transport for the URL in an event loop.
 
     Raises:
-        ValueError: the scheme is none we speak, or cannot do what the options ask.
+        ValueError: the scheme is unknown, or does not support what the options ask for.
     """
     scheme, address = _split(url)
     if scheme in HTTP:

@@ -1,4 +1,4 @@
-"""Files of requests, read piece by piece: JSON lines, CSV and Parquet."""
+"""Reads files of requests piece by piece: JSON lines, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kind_of(path: Path) -> str:
     """The kind of file by its ending: `lines`, `csv` or `parquet`.
 
     Raises:
-        ConfigurationError: an ending that nobody here reads.
+        ConfigurationError: the ending is not one of these kinds.
     """
     for kind, endings in (("lines", LINES), ("csv", CSV), ("parquet", PARQUET)):
         if path.suffix.lower() in endings:
@@ -33,9 +33,9 @@ def kind_of(path: Path) -> str:
 
 
 def batches(path: Path, start: int, size: int, inputs: list[dict[str, Any]]) -> Iterator[Batch]:
-    """The entries of a file from `start` on, `size` of them or fewer in a batch.
+    """The entries of a file from `start` on, at most `size` in a batch.
 
-    An entry is a request in JSON lines, and a row in tables. `inputs` is the metadata of the
+    An entry is a request in JSON lines and a row in tables. `inputs` is the metadata of the
     model's inputs, which says what the columns of a CSV file hold.
     """
     kind = kind_of(path)
@@ -93,7 +93,7 @@ def _rows(chunks: Iterator[Any], start: int) -> Iterator[Batch]:
 def _csv_chunks(path: Path, start: int, size: int, inputs: list[dict[str, Any]]) -> Iterator[Any]:
     import pandas as pd
 
-    # What the model takes as text stays as it is written: `007` is no number then.
+    # What the model takes as text stays as written: `007` is not a number then.
     types = {item["name"]: str for item in inputs if item.get("datatype") == "BYTES"}
     try:
         with pd.read_csv(path, chunksize=size, dtype=types) as chunks:

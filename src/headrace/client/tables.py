@@ -1,4 +1,4 @@
-"""Finished lines of a scored table as CSV or Parquet: one row for each row of the input."""
+"""Writes a scored table as CSV or Parquet: one row for each row of the input."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _ANY = Infer("", InferenceRequest([]))
 
 
 def write_table(lines: Path, output: Path) -> None:
-    """Write the table of all lines, in pieces, and put it in place at once.
+    """Write the table of all lines, piece by piece, and put it in place atomically.
 
-    Rows that failed have no values, and the column `error` says why; it is there when any row
-    failed.
+    Rows that failed have no values, and the column `error` says why; it exists if any row failed.
 
     Raises:
-        ConfigurationError: answers differ in their columns, or have not one row for each row.
+        ConfigurationError: answers differ in their types, or do not have one row for each row.
     """
     columns, failed = _columns(lines)
     names = [*columns, *([ERROR] if failed else [])]
@@ -43,9 +42,9 @@ def _columns(lines: Path) -> tuple[list[str], bool]:
     failed = False
     with lines.open("rb") as file:
         for line in file:
-            told = orjson.loads(line)
-            failed = failed or "error" in told
-            for output in told.get("outputs", ()):
+            answer = orjson.loads(line)
+            failed = failed or "error" in answer
+            for output in answer.get("outputs", ()):
                 if output["name"] not in columns:
                     columns.append(output["name"])
     return columns, failed
@@ -56,16 +55,16 @@ def _frames(lines: Path) -> Iterator[Any]:
 
     with lines.open("rb") as file:
         for line in file:
-            told = orjson.loads(line)
-            rows = told["parameters"]["rows"]
-            if "error" in told:
-                message = f"{told['error']['status']}: {told['error']['msg']}"
+            answer = orjson.loads(line)
+            rows = answer["parameters"]["rows"]
+            if "error" in answer:
+                message = f"{answer['error']['status']}: {answer['error']['msg']}"
                 frame = pd.DataFrame({ERROR: [message] * rows})
             else:
                 frame = value_of(_ANY, 200, {}, line).to_frame()
             if len(frame) != rows:
                 raise ConfigurationError(
-                    f"the model answered {len(frame)} rows for {rows}, which no table can hold; "
+                    f"the model returned {len(frame)} rows for {rows}, which a table cannot hold; "
                     "name an output that ends in .jsonl"
                 )
             yield frame
@@ -96,7 +95,7 @@ def _write_parquet(lines: Path, output: Path, names: list[str]) -> None:
 
 
 def _schema(lines: Path, names: list[str]) -> Any:
-    """Types of the columns: the widest that the pieces have, so that every piece fits."""
+    """Types of the columns: the widest of all pieces, so that every piece fits."""
     import pyarrow
 
     widest = pyarrow.schema([])

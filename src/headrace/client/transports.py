@@ -1,4 +1,4 @@
-"""How operations reach a server: HTTP over httpx, blocking or awaited, and what drives a flow."""
+"""How operations reach a server: HTTP over httpx, blocking or async, and what drives a flow."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ except ImportError as _missing:
 
 T = TypeVar("T")
 
-# At DEBUG, all that travels.
+# At DEBUG, everything sent and received.
 wire = logging.getLogger("headrace.client.wire")
 
-# Compressing numbers costs more than sending them; who is far away asks for it in `headers`.
+# Compressing numbers costs more than sending them; over a slow link, ask for it in `headers`.
 HEADERS = {"accept": "application/json, application/octet-stream", "accept-encoding": "identity"}
 IDLE_CONNECTIONS = 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to connect. `verify` is False for any certificate, or a context with your own.
+    """How to connect. `verify` is False to accept any certificate, or an SSL context.
 
-    `transport` replaces the network: an `httpx.ASGITransport` asks an application in the same
+    `transport` replaces the network: an `httpx.ASGITransport` calls an application in the same
     process.
     """
 
@@ -54,20 +54,20 @@ class Options:
 
 
 class Transport(Protocol):
-    """Performs one operation and blocks meanwhile."""
+    """Performs one operation at a time, blocking."""
 
     def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
-        """The value of the operation, or its `ClientError`."""
+        """Return the value of the operation, or raise its `ClientError`."""
 
     def close(self) -> None:
         """Close the connections."""
 
 
 class AsyncTransport(Protocol):
-    """Performs one operation in an event loop."""
+    """Performs operations in an event loop."""
 
     async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
-        """The value of the operation, or its `ClientError`."""
+        """Return the value of the operation, or raise its `ClientError`."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -107,7 +107,7 @@ class AsyncHttpTransport:
         request = rest.request_of(operation, timeout)
         _log_sent(request)
         with _translated():
-            # httpx times each step; this is the sum of them.
+            # httpx limits the time of each step; this limits their sum.
             async with asyncio.timeout(timeout):
                 answer = await self._http.request(
                     request.method,
@@ -174,11 +174,11 @@ def _log_received(answer: httpx.Response) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The one place where exceptions of httpx become ours."""
+    """The one place where httpx's exceptions become the client's."""
     try:
         yield
     except (httpx.TimeoutException, TimeoutError) as error:
         raise TimedOut("the server did not answer in time") from error
     except httpx.RequestError as error:
-        said = str(error) or type(error).__name__
-        raise ConnectionFailed(f"the server cannot be reached: {said}") from error
+        reason = str(error) or type(error).__name__
+        raise ConnectionFailed(f"the server cannot be reached: {reason}") from error

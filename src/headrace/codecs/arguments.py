@@ -1,4 +1,4 @@
-"""The arguments of a user's `predict`, filled from a request by the types in its signature."""
+"""The arguments of a user's `predict`, made from a request by the types in its signature."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHOLE = ("request", "frame", "dict")
 
 
 class Argument(NamedTuple):
-    """One parameter of `predict`: the form its value takes and how a client sees it."""
+    """One parameter of `predict`: the form that its value takes, and how a client sees it."""
 
     name: str
     form: str
@@ -34,12 +34,12 @@ class Argument(NamedTuple):
 
 
 class Arguments:
-    """The parameters of one `predict`, read once; `bind` is what runs for each request.
+    """The parameters of one `predict`, read once; `bind` runs for each request.
 
     A lone parameter of type `InferenceRequest`, DataFrame or dict takes all inputs. Otherwise
-    each parameter is the input of its name: ndarray, list of str, bytes, numbers or times, or
-    a single str, int, float, bool. Parameters with defaults may also come as request
-    parameters.
+    each parameter takes the input of its name: an ndarray, a list of str, bytes, numbers or
+    times, or a single str, bytes, int, float or bool. Parameters with defaults may also come
+    as request parameters.
     """
 
     def __init__(self, predict: Callable[..., Any]) -> None:
@@ -66,7 +66,7 @@ class Arguments:
         """Keyword arguments for `predict`.
 
         Raises:
-            InvalidInput: an input is missing, unknown, or not what its parameter's type takes.
+            InvalidInput: an input is missing, unknown, or does not fit the type of its parameter.
         """
         if self._whole is not None:
             bound = {self._whole.name: _take_all(self._whole.form, request)}
@@ -81,7 +81,7 @@ class Arguments:
         return bound
 
     def metadata(self) -> list[TensorMetadata]:
-        """The inputs as the protocol describes them; none when one parameter takes all."""
+        """The inputs as the protocol describes them; empty if one parameter takes them all."""
         if self._whole is not None:
             return []
         return [
@@ -95,7 +95,7 @@ class Arguments:
         ]
 
     def outputs(self) -> list[TensorMetadata]:
-        """The output that the return type promises; none when it does not say."""
+        """The output that the return type promises; empty if it promises none."""
         hint, _ = _unwrap(self.returns)
         try:
             argument = _argument(OUTPUT, hint, True)
@@ -157,7 +157,7 @@ def _argument(name: str, hint: Any, required: bool) -> Argument:
     if hint is Any or hint is object:
         return Argument(name, "any", required)
     raise InvalidModel(
-        f"predict: parameter '{name}' has a type that no codec makes; use InferenceRequest, "
+        f"predict: parameter '{name}' has a type that no codec supports; use InferenceRequest, "
         "numpy.ndarray, pandas.DataFrame, dict, a list of str, bytes, int, float, bool or "
         "datetime, or a single str, bytes, int, float or bool"
     )

@@ -23,8 +23,8 @@ _EXACT_IN_FLOAT = 2**53
 def array_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
     """The tensor as an array of its shape; BYTES become an object array of cells.
 
-    Numbers are not copied: the array reads the tensor's own bytes, and cannot be written
-    unless those can. `writable` copies in that case.
+    Numbers are not copied: the array is a view of the tensor's own bytes, and read-only if they
+    are. With `writable`, it is a copy in that case.
 
     Raises:
         InvalidInput: a cell does not decode, or the bytes do not fill the shape.
@@ -37,7 +37,7 @@ def array_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
 
 
 def numbers_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
-    """The elements of a tensor of numbers in one dimension; BF16 is widened to float32."""
+    """The elements of a tensor of numbers as a flat array; BF16 is widened to float32."""
     dtype = _DTYPES.get(tensor.datatype)
     if dtype is None:
         datatype(tensor.datatype, f"input '{shorten(tensor.name)}'")
@@ -61,7 +61,7 @@ def tensor_of(name: str, value: np.ndarray[Any, Any]) -> Tensor:
     how each element is written.
 
     Raises:
-        BadModelOutput: an element has no form in the protocol nor in JSON.
+        BadModelOutput: an element has no form in the protocol or in JSON.
     """
     kind = value.dtype.kind
     if kind in "biuf":
@@ -106,7 +106,7 @@ def _numbers(name: str, value: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _narrow(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """Objects that are all numbers of one sort as an array of numbers, else None."""
+    """Objects that are all numbers of one kind as an array of numbers, else None."""
     values = value.ravel().tolist()
     kinds = set(map(type, values))
     if not kinds:
@@ -137,7 +137,7 @@ def _times(name: str, value: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _isoformat(text: str) -> str:
-    """The time with no fraction, six or nine digits of it, as datetime and pandas write."""
+    """The time with a fraction of no, six or nine digits, as datetime and pandas write it."""
     head, _, fraction = text.partition(".")
     fraction = fraction.rstrip("0")
     if not fraction:

@@ -25,7 +25,7 @@ def decode(tensor: Tensor) -> list[dict[str, Any]]:
     The array has shape (samples,) and float32 values from -1 to 1, the mean of the channels.
 
     Raises:
-        InvalidInput: an element is no sound file that can be read here.
+        InvalidInput: an element is not a sound file that can be read here.
         TooLarge: a sound has more than `MAX_SAMPLES` samples.
     """
     where = f"input '{shorten(tensor.name)}'"
@@ -36,10 +36,10 @@ def decode(tensor: Tensor) -> list[dict[str, Any]]:
 
 
 def opened(file: bytes, where: str) -> dict[str, Any]:
-    """The sound in the bytes of a WAV file, or of what `soundfile` reads where it is installed.
+    """The sound in the bytes of a WAV file, or of any that `soundfile` reads if it is installed.
 
     Raises:
-        InvalidInput: it is no such file; the message begins with `where`.
+        InvalidInput: it is not such a file; the message begins with `where`.
         TooLarge: it has more than `MAX_SAMPLES` samples.
     """
     try:
@@ -48,12 +48,12 @@ def opened(file: bytes, where: str) -> dict[str, Any]:
         else:
             samples, rate = _by_soundfile(file, where)
     except (ValueError, struct.error) as error:
-        raise InvalidInput(f"{where} is not a sound file that can be read: WAV") from error
+        raise InvalidInput(f"{where} is not a sound file that can be read, such as WAV") from error
     return {"array": samples.mean(axis=1, dtype=np.float32), "sampling_rate": rate}
 
 
 def _wav(file: bytes, where: str) -> tuple[np.ndarray[Any, Any], int]:
-    """Samples of shape (samples, channels), and how many there are in a second.
+    """Samples of shape (samples, channels), and how many there are per second.
 
     Source: "Multimedia Programming Interface and Data Specifications 1.0", IBM and Microsoft.
     """
@@ -63,7 +63,7 @@ def _wav(file: bytes, where: str) -> tuple[np.ndarray[Any, Any], int]:
         (code,) = struct.unpack_from("<H", chunks[b"fmt "], 24)
     width = bits // 8
     if not channels or not rate or not width:
-        raise ValueError("a head of zeros")
+        raise ValueError("a header of zeros")
     data = chunks[b"data"]
     _check(len(data) // width, where)
     data = data[: len(data) - len(data) % (width * channels)]
@@ -89,7 +89,7 @@ def _values(data: bytes, code: int, width: int) -> np.ndarray[Any, Any]:
         raise ValueError("compressed")
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
-    # 24 bits become the upper ones of 32.
+    # 24 bits become the upper bits of 32.
     padded = np.zeros((len(data) // width, 4), np.uint8)
     padded[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width)
     return padded.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
@@ -100,7 +100,7 @@ def _by_soundfile(file: bytes, where: str) -> tuple[np.ndarray[Any, Any], int]:
         soundfile = importlib.import_module("soundfile")
     except ModuleNotFoundError as error:
         raise InvalidInput(
-            f"{where} is not a WAV file; FLAC, OGG and MP3 are read where the model's environment "
+            f"{where} is not a WAV file; FLAC, OGG and MP3 can be read if the model's environment "
             "has soundfile: pip install soundfile"
         ) from error
     try:

@@ -1,7 +1,7 @@
 """The elements of BYTES tensors: text, base64, times, JSON.
 
-The `content_type` parameter of a tensor says how its elements are written; text in UTF-8
-is what they are without it.
+The `content_type` parameter of a tensor says how its elements are written; by default they
+are UTF-8 text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headrace.protocol.tensor import Tensor, unpack_bytes
 
 
 def raw(tensor: Tensor) -> list[bytes]:
-    """The elements as they travelled, undecoded.
+    """The elements as received, undecoded.
 
     Raises:
         InvalidInput: the tensor is not BYTES, or its bytes do not fill its shape.
@@ -31,7 +31,7 @@ def raw(tensor: Tensor) -> list[bytes]:
 
 
 def file_of(element: bytes) -> bytes:
-    """The file that an element holds: what its base64 stands for, or the element as it is."""
+    """The file that an element holds, as base64, also in a data URL, or as it is."""
     if element.startswith(b"data:"):
         element = element.partition(b",")[2]
     try:
@@ -41,10 +41,10 @@ def file_of(element: bytes) -> bytes:
 
 
 def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
-    """The elements as Python values, row-major; `content_type` fills in for the tensor's own.
+    """The elements as Python values, row-major; `content_type` applies if the tensor has none.
 
     Raises:
-        InvalidInput: an element is not what its content type says; the message has its index.
+        InvalidInput: an element does not fit its content type; the message has its index.
     """
     elements = raw(tensor)
     kind = tensor.content_type or content_type or "str"
@@ -67,7 +67,7 @@ def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
 
 
 def encode(values: list[Any], where: str) -> tuple[str, list[bytes]]:
-    """Elements for a BYTES tensor and the content type that tells how they are written.
+    """Elements for a BYTES tensor and the content type that says how they are written.
 
     Raises:
         BadModelOutput: a value has no JSON form; the message begins with `where`.
@@ -94,7 +94,7 @@ def _nat() -> Any:
 
 
 def parse_time(text: str) -> dt.datetime:
-    """An ISO 8601 time; fractions beyond microseconds are cut, `Z` is UTC.
+    """An ISO 8601 time; fractions beyond microseconds are cut off, `Z` is UTC.
 
     Raises:
         ValueError: the text is not such a time.
@@ -102,7 +102,7 @@ def parse_time(text: str) -> dt.datetime:
     try:
         return dt.datetime.fromisoformat(text)
     except ValueError:
-        # Python before 3.11 reads neither `Z` nor other than three or six digits of fraction.
+        # Before 3.11, Python reads neither `Z` nor fractions of other than three or six digits.
         head, dot, tail = text.replace("Z", "+00:00").partition(".")
         if not dot:
             return dt.datetime.fromisoformat(head)

@@ -20,7 +20,7 @@ def frame_of(
 ) -> Any:
     """A DataFrame with one column per tensor of shape [N] or [N, 1].
 
-    `kinds` gives the content type of columns whose tensor does not say; JSON cells in a column
+    `kinds` gives the content type of columns whose tensor has none; JSON cells in a column
     of kind `datetime` are times or null. A tensor of more dimensions becomes a column of
     arrays. `columns` is a pandas Index to use for the names.
 
@@ -33,7 +33,7 @@ def frame_of(
     if columns is None:
         columns = _index(tuple(tensor.name for tensor in tensors))
         if not columns.is_unique:
-            raise InvalidInput("two inputs have the same name, a table's columns must differ")
+            raise InvalidInput("two inputs have the same name; a table's columns must differ")
     block = _block(tensors, rows)
     if block is not None:
         return pd.DataFrame(block, columns=columns, copy=False)
@@ -62,8 +62,8 @@ def tensors_of(frame: Any) -> list[Tensor]:
 def tensor_of_series(name: str, series: Any) -> Tensor:
     """The Series as a tensor of shape [N].
 
-    Missing values in whole numbers, texts, flags or times make it a column of JSON cells
-    with nulls; whole numbers that float64 holds exactly become FP64 with NaN instead.
+    Missing values among integers, text, booleans or times make it a column of JSON cells
+    with nulls; integers that float64 holds exactly become FP64 with NaN instead.
     """
     values = _values(series)
     if values.dtype.kind == "O":
@@ -93,10 +93,10 @@ def _index(names: tuple[str, ...]) -> Any:
 
 
 def _block(tensors: Sequence[Tensor], rows: int) -> np.ndarray[Any, Any] | None:
-    """All columns as one array whose transpose is the frame, when they share a datatype.
+    """All columns as one array whose transpose is the frame, if they share a datatype.
 
-    One block laid out by column is what a frame read from a file has, and what the frame
-    would be copied into; BLAS rounds differently for other layouts.
+    A frame read from a file has one block, laid out by column, and this one would be copied
+    into such a block; BLAS rounds differently for other layouts.
     """
     if not tensors or not rows:
         return None
@@ -161,7 +161,7 @@ def _values(series: Any) -> np.ndarray[Any, Any]:
         values: np.ndarray[Any, Any] = series.to_numpy()
         return values
     if dtype.kind == "M":
-        # to_numpy of a zoned Series gives the moment in UTC; the zone must travel as text.
+        # to_numpy of a Series with a time zone gives UTC; the zone has to be sent as text.
         return np.array([None if item is None else item for item in series.astype(object)])
     missing = bool(series.isna().any())
     if dtype.kind in "biuf" and dtype.name != "category":

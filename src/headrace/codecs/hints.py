@@ -1,4 +1,4 @@
-"""Type hints as they are read wherever a model's signature decides something."""
+"""How the type hints in the signatures of models are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def expanded(hint: Any) -> Any:
     numpy's `NDArray[numpy.float64]` is such an alias in some versions.
     """
     origin = typing.get_origin(hint) or hint
-    # By name: Python has the class since 3.12, and typing_extensions has it for older ones.
+    # By name: Python has had the class since 3.12, and typing_extensions has it for older ones.
     if type(origin).__name__ != "TypeAliasType":
         return hint
     arguments = typing.get_args(hint)

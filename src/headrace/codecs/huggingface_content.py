@@ -6,7 +6,7 @@
 | `pillow_image` `image` | a list of images |
 | `audio` | a list of sounds, each a dict of its `array` and `sampling_rate` |
 | `nplist` | a list of arrays, one per row |
-| `raw` | the only element: a number, a truth value or text |
+| `raw` | the only element: a number, a boolean or text |
 
 In JSON a text that begins with `data:image/` stands for an image.
 """
@@ -21,7 +21,7 @@ from headrace.protocol.tensor import Tensor, pack_bytes
 
 
 def json_value(tensor: Tensor) -> Any:
-    """The JSON value of the only element, images in place of their texts.
+    """The JSON value of the only element, with images in place of their texts.
 
     Raises:
         InvalidInput: there is not one element, or it is not JSON.
@@ -36,7 +36,7 @@ def json_value(tensor: Tensor) -> Any:
 
 
 def json_list(tensor: Tensor) -> list[Any]:
-    """The JSON values of the elements, images in place of their texts."""
+    """The JSON values of the elements, with images in place of their texts."""
     plain = Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data)
     values = bytes_elements.decode(plain, "pd_json")
     where = f"input '{shorten(tensor.name)}'"
@@ -44,7 +44,7 @@ def json_list(tensor: Tensor) -> list[Any]:
 
 
 def encode_rows(values: list[Any], name: str) -> Tensor:
-    """A `hg_jsonlist` tensor of one JSON text per value; images become texts.
+    """An `hg_jsonlist` tensor of one JSON text per value; images become texts.
 
     Raises:
         BadModelOutput: a value has no JSON form.
@@ -56,7 +56,7 @@ def encode_rows(values: list[Any], name: str) -> Tensor:
 
 def _rows(tensor: Tensor) -> list[Any]:
     if not tensor.shape:
-        raise InvalidInput(f"input '{shorten(tensor.name)}': 'nplist' takes a first dimension")
+        raise InvalidInput(f"input '{shorten(tensor.name)}': 'nplist' needs a first dimension")
     plain = Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data)
     return list(array.array_of(plain, writable=True))
 

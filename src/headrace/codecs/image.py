@@ -15,7 +15,7 @@ KINDS = ("pillow_image", "image")
 PREFIX = "data:image/"
 MAX_PIXELS = 50_000_000
 
-# Formats whose readers start no other program.
+# Formats that Pillow reads without starting another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -23,7 +23,7 @@ def decode(tensor: Tensor) -> list[Any]:
     """The elements as Pillow images.
 
     Raises:
-        InvalidInput: an element is no image of a format taken here.
+        InvalidInput: an element is not an image in one of `FORMATS`.
         TooLarge: an image has more than `MAX_PIXELS` pixels.
         UnsupportedMedia: Pillow is not installed where the model runs.
     """
@@ -38,13 +38,13 @@ def from_text(text: str, where: str) -> Any:
     """The image of a `data:image/...;base64,` text.
 
     Raises:
-        InvalidInput: it is no such image; the message begins with `where`.
+        InvalidInput: it is not such an image; the message begins with `where`.
     """
     data = text.partition(",")[2]
     try:
         return opened(base64.b64decode(data, validate=True), where)
     except binascii.Error as error:
-        raise InvalidInput(f"{where} is not base64 of an image file") from error
+        raise InvalidInput(f"{where} is not the base64 of an image file") from error
 
 
 def to_text(image: Any) -> str:
@@ -58,7 +58,7 @@ def to_text(image: Any) -> str:
 
 
 def is_image(value: Any) -> bool:
-    """Whether the value is a Pillow image; true only where somebody has imported Pillow."""
+    """Whether the value is a Pillow image; does not import Pillow."""
     return any(cls.__module__ == "PIL.Image" for cls in type(value).__mro__)
 
 
@@ -72,7 +72,7 @@ def opened(file: bytes, where: str) -> Any:
         ) from error
     try:
         image = Image.open(io.BytesIO(file), formats=FORMATS)
-        # The size stands in the head of the file, the pixels are read later.
+        # The size is in the header of the file; the pixels are read later.
         if image.width * image.height > MAX_PIXELS:
             raise TooLarge(f"{where}: {image.width} x {image.height} is over {MAX_PIXELS} pixels")
         image.load()

@@ -1,4 +1,4 @@
-"""JSON text of what models return, always valid JSON."""
+"""What models return as JSON text, which is always valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.errors import BadModelOutput, shorten
 
 
 class _NoForm(TypeError):
-    """Its text names what has no JSON form, and holds nothing of the value."""
+    """Its message names the type that has no JSON form, and quotes nothing of the value."""
 
 
 def dumps(value: Any, where: str) -> bytes:
@@ -48,7 +48,7 @@ def _strict(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """One step towards what `json` knows; called for what it does not."""
+    """One step towards a type that `json` knows; called for those that it does not."""
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         # NaT is a datetime too, and the only one unequal to itself.
         return value.isoformat() if value == value else None
@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
             texts = np.datetime_as_string(value).astype(object)
             texts[np.isnat(value)] = None
             return texts.tolist()
-        # Arrays of nanoseconds would become integers, those of other units durations.
+        # Durations in nanoseconds would become integers, those in other units timedeltas.
         return _numbers(value).tolist()
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else str(value)
@@ -91,7 +91,7 @@ def _from_library(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """A numpy array or scalar with durations in seconds and no numbers that Python lacks."""
+    """A numpy array or scalar with durations in seconds, and no number type that Python lacks."""
     if value.dtype.kind == "m":
         return value / np.timedelta64(1, "s")
     return value.astype(np.float64) if value.dtype.char == "g" else value

@@ -1,4 +1,4 @@
-"""The content types: which Python value a request becomes, which tensors a value becomes.
+"""The content types: which Python value a request becomes, and which tensors a value becomes.
 
 | content type | the request becomes | inputs |
 |---|---|---|
@@ -9,7 +9,7 @@
 | `json` | the JSON value of its only element | exactly one |
 | those of `huggingface` | images, JSON values, arrays by row | exactly one |
 
-The content type of a tensor says how its elements are written and wins over the request's.
+The content type of a tensor says how its elements are written, and overrides the request's.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _CELLS = ("str", "base64", "datetime", "pd_json")
 def decode_input(tensor: Tensor, content_type: str | None = None) -> Any:
     """One input as an array, or as the list or JSON value that its content type asks for.
 
-    `content_type` fills in for the tensor's own.
+    `content_type` applies if the tensor has none.
 
     Raises:
-        InvalidInput: the content type is unknown, or an element is not what it says.
+        InvalidInput: the content type is unknown, or an element does not fit it.
     """
     kind = tensor.content_type or content_type or "np"
     if kind in _CELLS:
@@ -53,7 +53,7 @@ def decode_request(request: InferenceRequest, content_type: str | None) -> Any:
     """All inputs as the one value that the request's content type names (`np` if None).
 
     Raises:
-        InvalidInput: the content type is unknown or takes a single input and got several.
+        InvalidInput: the content type is unknown, or it takes a single input but got several.
     """
     kind = content_type or "np"
     decode = _REQUESTS.get(kind)
@@ -68,10 +68,10 @@ def encode_response(
     """The answer that stands for `value`; its type chooses the tensors and content type.
 
     A single output is called `names[0]` if given, else `name_default`; a tuple of arrays
-    becomes one output each, called by `names` or `output-1`, `output-2`.
+    becomes one output each, named by `names` or else `output-1`, `output-2`.
 
     Raises:
-        BadModelOutput: no tensor and no JSON can hold the value.
+        BadModelOutput: neither a tensor nor JSON can hold the value.
     """
     name = names[0] if names else name_default
     if isinstance(value, InferenceResponse):
@@ -97,10 +97,10 @@ def encode_response(
 
 
 def chosen(response: InferenceResponse, wanted: Sequence[str] | None) -> InferenceResponse:
-    """The response with the wanted outputs alone, in their order; all where none is named.
+    """The response with only the wanted outputs, in their order; all of them if none is named.
 
     Raises:
-        InvalidInput: a wanted output is none of the response's.
+        InvalidInput: a wanted output is not in the response.
     """
     if not wanted:
         return response

@@ -1,1 +1,1 @@
-"""Source written for other servers, run as it is."""
+"""Runs source code written for other servers, unchanged."""

@@ -1,4 +1,4 @@
-"""Lets `import mlserver` and its like find our own packages where theirs are not installed."""
+"""Lets `import mlserver` and the like find our packages where the originals are not installed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PACKAGE = "headrace.compat"
 
 
 def offer() -> None:
-    """Answer imports of `ALIASES` that nothing else on the module search path answers."""
+    """Answer imports of `ALIASES` that nothing else on the module search path provides."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # Last of all finders, so that an installed package of that name is found before.
+        # Last of all finders, so that an installed package of that name is found first.
         sys.meta_path.append(_Finder())
 
 
@@ -30,7 +30,7 @@ class _Finder(MetaPathFinder):
 
 class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
-        """Put our modules in place under both names: every class must exist only once."""
+        """Register our modules under both names: every class must exist only once."""
         alias = module.__name__
         target = f"{PACKAGE}.{alias}"
         package = importlib.import_module(target)

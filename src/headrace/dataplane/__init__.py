@@ -5,7 +5,7 @@ carries a request to it and the answer back, and `observers` see every call.
 """
 
 from headrace.dataplane.call import Call, Calls, as_error
-from headrace.dataplane.caller import Caller, seconds_given
+from headrace.dataplane.caller import seconds_given
 from headrace.dataplane.plane import DataPlane
 
-__all__ = ["Call", "Caller", "Calls", "DataPlane", "as_error", "seconds_given"]
+__all__ = ["Call", "Calls", "DataPlane", "as_error", "seconds_given"]

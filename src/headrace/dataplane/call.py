@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
-from headrace.dataplane.caller import Caller, RequestIds
+from headrace.dataplane.caller import RequestIds
 from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import HeadraceError
 from headrace.observability.timing import Timing
@@ -18,34 +19,41 @@ from headrace.serving.served_model import ServedModel
 
 logger = logging.getLogger("headrace.dataplane")
 
+NO_HEADERS: Mapping[Any, Any] = MappingProxyType({})
+
 
 class Call:
-    """What is known of one request so far; observers read it.
+    """One request of one caller, as far as it has come; observers read it.
 
-    `received` and `sent` are bytes of the bodies, `status` is that of the answer in its transport's
-    terms.
-    `timing` is filled in where an observer wants to know.
+    `protocol` and `route` are what was asked for, `request_id` is in the log and in the answer,
+    `peer` is the caller's address as the transport knows it, and `headers` are HTTP's, or gRPC's
+    metadata. `received` and `sent` are the bytes of the bodies. `status` is that of the answer in
+    the transport's terms. An observer that wants to know where the time went sets `timing` for
+    the batcher to fill in.
     """
 
-    __slots__ = (
-        "caller",
-        "ended",
-        "model",
-        "received",
-        "sent",
-        "started",
-        "status",
-        "timing",
-    )
+    # Defaults of the class: setting each of them anew would be paid for by every request.
+    model: ServedModel | None = None
+    timing: Timing | None = None
+    status: int | str = 0
+    received = 0
+    sent = 0
+    ended = False
 
-    def __init__(self, caller: Caller) -> None:
-        self.caller = caller
+    def __init__(
+        self,
+        protocol: str,
+        route: str,
+        request_id: str,
+        peer: Any = None,
+        headers: Mapping[Any, Any] = NO_HEADERS,
+    ) -> None:
+        self.protocol = protocol
+        self.route = route
+        self.request_id = request_id
+        self.peer = peer
+        self.headers = headers
         self.started = perf_counter()
-        self.model: ServedModel | None = None
-        self.timing: Timing | None = None
-        self.status: int | str = 0
-        self.received = self.sent = 0
-        self.ended = False
 
     @property
     def seconds(self) -> float:
@@ -54,24 +62,19 @@ class Call:
 
 
 class Calls:
-    """Begins calls, and lets the observers know how each of them ends.
+    """Carries calls to their models, and lets the observers know how each of them ends.
 
-    A transport begins a call, has it admitted, finds its model, decodes the request, and then
+    A transport makes a `Call`, has it admitted, finds its model, decodes the request, and then
     `submit`s or `stream`s it. In the end it calls exactly one of `answered`, `refused` and `left`.
     """
 
     def __init__(self, observers: tuple[Observer, ...] = ()) -> None:
         self._observers = Observers(observers)
-        self._ids = RequestIds()
-
-    def begin(
-        self, protocol: str, route: str, given_id: str | None, peer: Any, headers: Mapping[Any, Any]
-    ) -> Call:
-        """A call that has just come in. `given_id` is the request id that its caller chose. Hot."""
-        return Call(Caller(protocol, route, self._ids.of(given_id), peer, headers))
+        # The id for a request, given the one that its caller chose, if any.
+        self.request_id = RequestIds().of
 
     def admit(self, call: Call) -> None:
-        """Let observers look at a call before its body is.
+        """Let observers look at a call before its body is read.
 
         Raises:
             HeadraceError: one of them refuses it.
@@ -87,7 +90,9 @@ class Calls:
         Raises:
             ModelNotReady, InvalidInput, Overloaded: see `ServedModel.submit`.
         """
-        self._decoded(call, model)
+        call.model = model
+        for decoded in self._observers.decoded:
+            decoded(call)
         return model.submit(request, timeout, call.timing)
 
     async def stream(
@@ -98,41 +103,53 @@ class Calls:
         Raises:
             HeadraceError: see `ServedModel.stream`; also in the middle, when the model fails.
         """
-        self._decoded(call, model)
+        call.model = model
+        for decoded in self._observers.decoded:
+            decoded(call)
         async with aclosing(model.stream(request, timeout)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    def _decoded(self, call: Call, model: ServedModel) -> None:
-        call.model = model
-        for decoded in self._observers.decoded:
-            decoded(call)
-
     def answered(self, call: Call, status: int | str, sent: int) -> None:
-        """The answer is about to be sent, whole or to its end. Hot."""
-        call.status, call.sent = status, sent
-        self._end(self._observers.answered, call)
-
-    def refused(self, call: Call, error: HeadraceError, status: int | str, sent: int) -> None:
-        """The caller is told an error, in place of an answer or in the middle of one."""
-        call.status, call.sent = status, sent
-        self._end(self._observers.refused, call, error)
-
-    def left(self, call: Call, status: int | str) -> None:
-        """The caller has gone before its answer, which is no failure."""
-        call.status = status
-        self._end(self._observers.left, call)
-
-    def _end(self, hooks: tuple[Callable[..., None], ...], call: Call, *more: Any) -> None:
-        """A call ends once, and no observer stands in the way of the next one, or of the answer."""
+        """The answer is about to be sent, or its last piece is. Hot."""
         if call.ended:
             return
         call.ended = True
-        for hook in hooks:
+        call.status, call.sent = status, sent
+        for hook in self._observers.answered:
             try:
-                hook(call, *more)
+                hook(call)
             except Exception:
-                logger.exception("an observer failed; this is a bug")
+                _log_bug()
+
+    def refused(self, call: Call, error: HeadraceError, status: int | str, sent: int) -> None:
+        """The caller gets an error, in place of an answer or in the middle of one."""
+        if call.ended:
+            return
+        call.ended = True
+        call.status, call.sent = status, sent
+        for hook in self._observers.refused:
+            try:
+                hook(call, error)
+            except Exception:
+                _log_bug()
+
+    def left(self, call: Call, status: int | str) -> None:
+        """The caller has gone before its answer, which is not a failure."""
+        if call.ended:
+            return
+        call.ended = True
+        call.status = status
+        for hook in self._observers.left:
+            try:
+                hook(call)
+            except Exception:
+                _log_bug()
+
+
+def _log_bug() -> None:
+    """An observer stands in the way neither of the others nor of the answer."""
+    logger.exception("an observer failed; this is a bug")
 
 
 def as_error(exc: BaseException, request_id: str) -> HeadraceError:

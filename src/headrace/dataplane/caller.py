@@ -1,34 +1,18 @@
-"""The caller of a request, and its metadata."""
+"""What a caller says about a request: its id, and the time it has."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import count
 from secrets import token_hex
-from typing import Any, NamedTuple
 
 from headrace.errors import InvalidInput
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
 
 
-class Caller(NamedTuple):
-    """One caller of one request.
-
-    `protocol` and `route` are what was asked; `request_id` is in the log and in the answer;
-    `peer` is the address, as the transport knows it; `headers` are HTTP's, or gRPC's metadata.
-    """
-
-    protocol: str
-    route: str
-    request_id: str
-    peer: Any = None
-    headers: Mapping[Any, Any] = {}
-
-
 class RequestIds:
-    """The id of each request: the caller's own where it gives a usable one, else one made up."""
+    """The id of each request: the caller's own if it is usable, otherwise a generated one."""
 
     def __init__(self) -> None:
         self._prefix = token_hex(4)
@@ -42,10 +26,10 @@ class RequestIds:
 
 
 def seconds_given(text: str) -> float:
-    """The time that a caller gives a request, as the header `X-Request-Timeout` says it.
+    """The time that a caller gives a request, as the header `X-Request-Timeout` states it.
 
     Raises:
-        InvalidInput: it is no number of seconds above 0.
+        InvalidInput: it is not a number of seconds above 0.
     """
     try:
         seconds = float(text)

@@ -1,7 +1,7 @@
-"""Tar archives of strangers: every member is checked before the first byte is written.
+"""Untrusted tar archives: every member is checked before the first byte is written.
 
-Both passes, the one that checks and the one that writes, read through the same checks, so that
-an archive that changes in between gains nothing.
+Both passes, the one that checks and the one that writes, apply the same checks, so that an
+archive that changes in between gains nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from headrace.environments.members import SPARSE, Tree, parts_of
 from headrace.errors import InvalidModel, LoadFailed
 from headrace.settings import MIB
 
-# Extended headers hold names and numbers. They are read into memory whole, and global ones kept.
+# Extended headers hold names and numbers. They are read whole, and global ones are kept.
 LARGEST_HEADER = 128 * 1024
 MOST_GLOBALS = 100
 MOST_BYTES = 20 * 1024 * MIB
-# Environments are compressed to a quarter or so.
+# Environments compress to about a quarter of their size.
 MOST_RATIO = 100
 ALWAYS_ALLOWED = 256 * MIB
 
@@ -38,10 +38,10 @@ Visit = Callable[[tarfile.TarInfo, "IO[bytes] | None"], None]
 
 
 class Archive:
-    """One archive, opened; it may be read several times.
+    """One open archive, which may be read several times.
 
-    Raises, all of it:
-        InvalidModel: it is damaged, or a member is not one an environment has.
+    Raises, in every method:
+        InvalidModel: it is damaged, or has a member that no environment has.
         Abandoned: `stop` was set.
     """
 
@@ -57,7 +57,7 @@ class Archive:
             raise InvalidModel(f"it has no {wanted} at its top")
 
     def extract(self, folder: Path) -> None:
-        """Write everything into a folder that is empty."""
+        """Write everything into an empty folder."""
         self._walk(lambda member, content: _write(member, content, folder))
 
     def _walk(self, visit: Visit) -> Tree:
@@ -66,13 +66,13 @@ class Archive:
         try:
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Member) as tar:
                 while (member := tar.next()) is not None:
-                    # What is promised is refused before it is read.
+                    # A size that is too large is refused before the content is read.
                     stream.expect(member.size)
                     tree.add(member)
                     visit(member, tar.extractfile(member) if member.isreg() else None)
                     # tarfile would keep all of them.
                     tar.members.clear()  # type: ignore[attr-defined]
-            # To the end of the file, where its checksum is.
+            # Read to the end of the file, where its checksum is.
             while stream.read(CHUNK):
                 pass
         except (InvalidModel, Abandoned):
@@ -97,7 +97,7 @@ class _Bounded:
         return data
 
     def expect(self, size: int) -> None:
-        """Refuse unless so many bytes may still come."""
+        """Refuse if `size` more bytes would exceed the bound."""
         if size < 0:
             raise InvalidModel("it is damaged: a size in it is negative")
         if size > self._left:
@@ -108,7 +108,7 @@ class _Bounded:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose headers are refused before they cost memory, or are taken for the end."""
+    """A member whose bad headers are refused before they cost memory or pass for the end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -153,12 +153,12 @@ def _write(member: tarfile.TarInfo, content: IO[bytes] | None, folder: Path) -> 
 
 
 def _write_file(member: tarfile.TarInfo, content: IO[bytes], path: Path) -> None:
-    # Without the bits that change who a program runs as, and never unreadable to its owner.
+    # Without the bits that change who a program runs as, and always readable by its owner.
     mode = member.mode & 0o755 | 0o600
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, mode), "wb") as file:
         while data := content.read(CHUNK):
             file.write(data)
     path.chmod(mode)
-    # Compiled modules are valid for the times of their sources.
+    # Compiled modules are valid only if their sources keep their times.
     os.utime(path, (member.mtime, member.mtime))

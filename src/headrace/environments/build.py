@@ -20,22 +20,22 @@ from headrace.environments.need import RUNNING, Need
 from headrace.environments.shelf import Place, Record
 from headrace.errors import LoadFailed, MissingDependency
 
-# Of the resolver's message, which explains itself at the beginning and repeats itself at the end.
+# The resolver's message explains itself at the beginning and repeats itself at the end.
 LONGEST_MESSAGE = 800
 MOST_REQUIREMENTS = 20
 CLEAN_TIMEOUT = 300.0
 
 _PROGRESS = re.compile(r"(Resolved|Prepared|Installed|Downloading|Downloaded|Building|Built) .*")
 _NOISE = re.compile(r"(Using |Creating |Activate |warning: |(Resolved|Prepared|Installed) \d)")
-# A path of the server's machine, up to its last part; URLs of an index are not paths.
+# A path on the server's machine, up to its last part; URLs of an index are not paths.
 _PATH = re.compile(r"(?:file://|(?<![\w:/.]))(?:/[^\s/'\"`,;()]+)*/(?=[^\s/'\"`,;()])")
 _SECRET = re.compile(r"(?<=://)[^\s/@'\"`]+@")
-# They would make uv install somewhere else, or choose the interpreter.
-_ASTRAY = ("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "CONDA_PREFIX")
+# These would make uv install somewhere else, or choose the interpreter.
+_REDIRECTING = ("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "CONDA_PREFIX")
 
 
 class Step(NamedTuple):
-    """What to say when a step fails, and which settings make a difference."""
+    """What to report when a step fails, and which settings help."""
 
     failure: str
     knob: str
@@ -53,7 +53,7 @@ KNOB = (
 
 @dataclass(frozen=True)
 class _Uv:
-    """uv with all that one build gives it."""
+    """uv, with everything that one build passes to it."""
 
     program: str
     variables: Mapping[str, str]
@@ -61,7 +61,7 @@ class _Uv:
     lock: int
     timeout: float
     deadline: float
-    note: Callable[[str], None]
+    progress: Callable[[str], None]
 
     async def run(self, step: Step, arguments: Sequence[str], stdin: str = "") -> None:
         """Run one of its commands to its end.
@@ -90,13 +90,18 @@ class _Uv:
 
     def _on_line(self, line: str) -> None:
         if _PROGRESS.fullmatch(line.strip()):
-            self.note(scrubbed(line.strip()))
+            self.progress(scrubbed(line.strip()))
 
 
 async def build(
-    need: Need, place: Place, cache: Path, lock: int, timeout: float, note: Callable[[str], None]
+    need: Need,
+    place: Place,
+    cache: Path,
+    lock: int,
+    timeout: float,
+    progress: Callable[[str], None],
 ) -> Record:
-    """Make the environment, without its record. `lock` is a descriptor that uv is to hold too.
+    """Make the environment, without its record. uv holds the descriptor `lock` too.
 
     Raises:
         LoadFailed: with what uv said, or because `timeout` seconds were not enough.
@@ -104,7 +109,7 @@ async def build(
     started = time.time()
     deadline = time.monotonic() + timeout
     variables = await _variables(cache)
-    installer = _Uv(_program(), variables, place.folder.parent, lock, timeout, deadline, note)
+    installer = _Uv(_program(), variables, place.folder.parent, lock, timeout, deadline, progress)
     wanted = need.python or RUNNING
     venv = ["venv", "--no-project", "--python", _interpreter(wanted), str(place.folder)]
     install = ["pip", "install", "--python", str(place.python), "--requirement", "-"]
@@ -113,7 +118,7 @@ async def build(
     await installer.run(
         Step("its requirements could not be installed", KNOB), install, requirements
     )
-    note("checking its environment")
+    progress("checking its environment")
     version = await probe.version_of(place.python, "its environment")
     named = [line.requirement for line in need.lines if line.requirement is not None]
     shown = [f"{each.name}{each.specifier}" for each in named[:MOST_REQUIREMENTS]]
@@ -145,18 +150,18 @@ def _program() -> str:
 
 
 async def _variables(cache: Path) -> dict[str, str]:
-    kept = {name: value for name, value in probe.variables().items() if name not in _ASTRAY}
+    kept = {name: value for name, value in probe.variables().items() if name not in _REDIRECTING}
     variables = {"UV_CACHE_DIR": str(cache), **kept, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
     return {**variables, **await pip_settings.as_uv_variables(variables)}
 
 
 def _interpreter(wanted: str) -> str:
-    """What uv is to make the environment of: the server's Python, pyenv's, or one it finds."""
+    """What uv makes the environment from: the server's Python, pyenv's, or one it finds."""
     if wanted == RUNNING:
         return sys.executable
-    # `Path.home` fails for users whom the system does not know.
+    # `Path.home` fails for users that the system does not know.
     root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
-    # uv knows pyenv by its shims only, which work for the versions that are switched on.
+    # uv only knows pyenv's shims, which work only for activated versions.
     found = [
         path for path in root.glob(f"versions/{wanted}.*/bin/python") if os.access(path, os.X_OK)
     ]
@@ -178,6 +183,6 @@ def explanation(output: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """Without folders of this machine, credentials in URLs and control characters."""
+    """The text without folders of this machine, credentials in URLs and control characters."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return _PATH.sub("", _SECRET.sub("", plain))

@@ -1,4 +1,4 @@
-"""A program run to its end: with a deadline, its output bounded, its whole group killed."""
+"""Runs a program to its end, with a deadline and bounded output, and kills its whole group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What is kept of the output, from its end; and of one line of it.
+# How much is kept of the end of the output, and of each line, in bytes.
 KEPT = 8 * 1024
 CHUNK = 64 * 1024
 
@@ -43,7 +43,7 @@ async def run(
 ) -> Outcome:
     """Run the program; `on_line` gets each line of its output as it comes.
 
-    However this ends, nothing of the program's process group goes on running.
+    However this ends, nothing in the program's process group is left running.
 
     Raises:
         Overdue: it did not end within `timeout` seconds.
@@ -75,7 +75,7 @@ async def _finish(
 ) -> Outcome:
     assert process.stdin is not None, "it is a pipe"
     assert process.stdout is not None, "it is a pipe"
-    # RuntimeError is what uvloop says when the program has ended already.
+    # uvloop raises RuntimeError when the program has already ended.
     with contextlib.suppress(ConnectionError, RuntimeError):
         process.stdin.write(stdin)
         await process.stdin.drain()

@@ -1,4 +1,4 @@
-"""The bytes in a compressed file, with bounds that the standard readers do not have."""
+"""Reads compressed files, with bounds that the standard readers do not have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.errors import InvalidModel
 from headrace.settings import MIB
 
 CHUNK = 1 * MIB
-# `xz -9` needs 65 MiB to be read again, and the format allows 4 GiB.
+# Reading what `xz -9` wrote takes 65 MiB, and the format allows 4 GiB.
 MOST_XZ_MEMORY = 256 * MIB
 
 _REFUSED = (
@@ -22,7 +22,7 @@ _REFUSED = (
 
 
 class Stop(Protocol):
-    """Says that the work is no longer wanted; a `threading.Event` is one."""
+    """Says whether the work is no longer wanted; a `threading.Event` is one."""
 
     def is_set(self) -> bool: ...
 
@@ -32,10 +32,10 @@ class Abandoned(Exception):
 
 
 def opened(file: IO[bytes], stop: Stop) -> IO[bytes]:
-    """Read what is in a file, from its start; reading raises `Abandoned` once `stop` is set.
+    """The content of a file, from its start; reading raises `Abandoned` once `stop` is set.
 
     Raises:
-        InvalidModel: it is in a format that is known and not read.
+        InvalidModel: it is in a known format that is not supported.
     """
     file.seek(0)
     start = file.read(8)
@@ -51,7 +51,7 @@ def opened(file: IO[bytes], stop: Stop) -> IO[bytes]:
 
 
 class _Watched:
-    """The file as it lies there. Much of it can go into one read of what comes out: nothing."""
+    """The compressed file. `stop` is checked here, because reading much of it may yield nothing."""
 
     def __init__(self, file: IO[bytes], stop: Stop) -> None:
         self._file = file
@@ -64,7 +64,7 @@ class _Watched:
 
 
 class _Xz:
-    """As `lzma.open`, with a bound on the memory that a stream may ask for."""
+    """Like `lzma.open`, with a bound on the memory that a stream may ask for."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -96,7 +96,7 @@ class _Xz:
             ) from None
 
     def _next_stream(self) -> bytes:
-        """The beginning of the next stream, after what streams are padded with; or nothing."""
+        """The beginning of the next stream, after any padding; empty at the end."""
         given = self._stream.unused_data if self._stream is not None else b""
         while not (given := given.lstrip(b"\0")):
             given = self._file.read(CHUNK)

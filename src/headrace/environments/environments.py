@@ -1,4 +1,4 @@
-"""Finds each model its interpreter, and builds or unpacks what is not there yet, once."""
+"""Finds an interpreter for each model, and builds or unpacks its environment once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from headrace.settings import ModelSettings, ServerSettings
 
 logger = logging.getLogger("headrace.environments")
 
-Note = Callable[[str], None]
-# Makes the environment at a place, holding the lock of a descriptor; without the record.
-Make = Callable[[Place, int, Note], Awaitable[Record]]
+Progress = Callable[[str], None]
+# Makes the environment at a place, without the record. The number is the lock's descriptor.
+Make = Callable[[Place, int, Progress], Awaitable[Record]]
 
 MOST_NAMED = 5
 POLL = 0.1
@@ -42,21 +42,21 @@ class Environments:
         self._probed: set[Path] = set()
         self._archives: dict[tuple[str, int, int], str] = {}
 
-    async def python_for(self, settings: ModelSettings, note: Note) -> str:
+    async def python_for(self, settings: ModelSettings, progress: Progress) -> str:
         """The interpreter for a model whose `uri` is a local path: `sys.executable`, or another.
 
-        Builds or unpacks its environment first where needed; `note` gets a short line whenever
-        there is progress. Cancelled by everybody who waits for it, a build leaves nothing.
+        Builds or unpacks its environment first if needed; `progress` gets a short line for each
+        step. A build that is cancelled by everybody who waits for it leaves nothing behind.
 
         Raises:
-            LoadFailed: it cannot be had, with uv's reason and the setting that changes it.
+            LoadFailed: there is none, with uv's reason and the setting that changes it.
         """
         try:
             if settings.environment_path:
                 return await self._existing(Path(settings.environment_path))
             if settings.environment_tarball:
-                return await self._unpacked(Path(settings.environment_tarball), note)
-            return await self._built(settings, note)
+                return await self._unpacked(Path(settings.environment_tarball), progress)
+            return await self._built(settings, progress)
         except LoadFailed as error:
             raise type(error)(f"model '{settings.name}': {error.message}") from None
         except OSError as error:
@@ -66,7 +66,7 @@ class Environments:
             ) from None
 
     async def close(self) -> None:
-        """End what is being made, and let go of the environments in use."""
+        """Stop builds, and release the environments in use."""
         for making in list(self._making.values()):
             await making.end()
         self._making.clear()
@@ -87,29 +87,29 @@ class Environments:
             self._probed.add(python)
         return str(python)
 
-    async def _unpacked(self, file: Path, note: Note) -> str:
+    async def _unpacked(self, file: Path, progress: Progress) -> str:
         try:
             status = file.stat()
         except OSError as error:
             what = f"environment_tarball '{shorten(file.name)}'"
             raise LoadFailed(f"{what} cannot be read: {error.strerror}") from None
-        # Large archives take seconds to read, at every start.
+        # Reading a large archive would take seconds at every start.
         archive = (str(file), status.st_size, status.st_mtime_ns)
         key = self._archives.get(archive) or await asyncio.to_thread(
             self._shelf.unpacked_from, archive
         )
         if key is None:
-            note("reading its environment's archive")
+            progress("reading its environment's archive")
             key = await tarball.key_of(file)
         self._archives[archive] = key
 
-        async def make(place: Place, lock: int, tell: Note) -> Record:
-            record = await tarball.unpack(file, place, lock, self._timeout, tell)
+        async def make(place: Place, lock: int, report: Progress) -> Record:
+            record = await tarball.unpack(file, place, lock, self._timeout, report)
             return replace(record, archive=archive)
 
-        return await self._ready(key, make, note)
+        return await self._ready(key, make, progress)
 
-    async def _built(self, settings: ModelSettings, note: Note) -> str:
+    async def _built(self, settings: ModelSettings, progress: Progress) -> str:
         wanted = await asyncio.to_thread(need.of_model, settings)
         if not wanted.is_stated:
             return sys.executable
@@ -127,43 +127,43 @@ class Environments:
         if wanted.conda_only:
             logger.warning(
                 "packages that only conda installs are left out: %s; environment.packages can "
-                "name what pip knows them by",
+                "list them by their names for pip",
                 listing(wanted.conda_only, MOST_NAMED),
                 extra={"model": settings.name},
             )
-        return await self._ready(wanted.key(), self._builder(wanted), note)
+        return await self._ready(wanted.key(), self._builder(wanted), progress)
 
     def _builder(self, wanted: Need) -> Make:
-        async def make(place: Place, lock: int, tell: Note) -> Record:
-            return await build.build(wanted, place, self._shelf.cache, lock, self._timeout, tell)
+        async def make(place: Place, lock: int, report: Progress) -> Record:
+            return await build.build(wanted, place, self._shelf.cache, lock, self._timeout, report)
 
         return make
 
-    async def _ready(self, key: str, make: Make, note: Note) -> str:
+    async def _ready(self, key: str, make: Make, progress: Progress) -> str:
         """The interpreter of the environment, once it is there and locked."""
         place = self._shelf.place(key)
         if key in self._held and place.record() is None:
             # Somebody removed it by hand.
             self._held.pop(key).close()
         if key not in self._held:
-            await self._join(place, make, note)
+            await self._join(place, make, progress)
         place.mark_used()
         return str(place.python)
 
-    async def _join(self, place: Place, make: Make, note: Note) -> None:
-        """Wait for the environment together with all others who want it now."""
+    async def _join(self, place: Place, make: Make, progress: Progress) -> None:
+        """Wait for the environment together with everybody else who needs it now."""
         making = self._making.get(place.key)
         if making is None or making.is_over:
             making = self._making[place.key] = _Making(place.key)
-            making.start(self._obtain(place, make, making.tell))
+            making.start(self._obtain(place, make, making.report))
         try:
-            await making.wait(note)
+            await making.wait(progress)
         finally:
             if making.is_over and self._making.get(place.key) is making:
                 del self._making[place.key]
 
-    async def _obtain(self, place: Place, make: Make, tell: Note) -> None:
-        """Have the environment and its lock, made by us or by another process."""
+    async def _obtain(self, place: Place, make: Make, report: Progress) -> None:
+        """Get the environment and its lock, made here or by another process."""
         self._shelf.make()
         try:
             lock = place.lock()
@@ -173,13 +173,13 @@ class Environments:
             waited_until = time.monotonic() + self._timeout
             while not self._take(place, lock):
                 if lock.take(shared=False):
-                    await self._make(place, make, lock, tell)
+                    await self._make(place, make, lock, report)
                     continue
-                tell("waiting for another process that builds its environment")
+                report("waiting for another process to build its environment")
                 if time.monotonic() > waited_until:
                     raise LoadFailed(
                         f"another process has not built its environment within {self._timeout:g} "
-                        "s, or goes on using one that was removed by hand; --environment-timeout "
+                        "s, or is still using one that was removed by hand; --environment-timeout "
                         "allows more"
                     )
                 await asyncio.sleep(POLL)
@@ -194,24 +194,24 @@ class Environments:
         if place.record() is None:
             return False
         if lock.take(shared=True):
-            # Looked at again: it may have been removed before the lock was ours.
+            # Checked again: it may have been removed before the lock was taken.
             if place.record() is not None:
                 return True
             lock.release()
         return False
 
-    async def _make(self, place: Place, make: Make, lock: Lock, tell: Note) -> None:
+    async def _make(self, place: Place, make: Make, lock: Lock, report: Progress) -> None:
         """Make the environment; needs the exclusive lock."""
         if place.record() is not None:
             return
         logger.info("environment %s: being made", place.key)
         try:
             await asyncio.to_thread(self._prepare, place)
-            record = await make(place, lock.fd, tell)
+            record = await make(place, lock.fd, report)
             size = await asyncio.to_thread(size_of, place.folder)
             place.finish(replace(record, size=size))
             if place.record() is None:
-                raise LoadFailed("its environment was made, and its Python may not be run")
+                raise LoadFailed("its environment was made, but its Python may not be run")
         except BaseException as error:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(place.wipe)
@@ -227,11 +227,11 @@ class Environments:
 
 
 class _Making:
-    """An environment on its way, and those who wait for it."""
+    """An environment that is being made, and those who wait for it."""
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._notes: list[Note] = []
+        self._waiting: list[Progress] = []
         self._last = ""
 
     def start(self, work: Awaitable[None]) -> None:
@@ -240,24 +240,24 @@ class _Making:
     @property
     def is_over(self) -> bool:
         """Whether the next caller has to start over."""
-        return self._task.done() or not self._notes
+        return self._task.done() or not self._waiting
 
-    def tell(self, progress: str) -> None:
-        if progress != self._last:
-            self._last = progress
-            logger.info("environment %s: %s", self._key, progress)
-            for note in self._notes:
-                note(progress)
+    def report(self, line: str) -> None:
+        if line != self._last:
+            self._last = line
+            logger.info("environment %s: %s", self._key, line)
+            for progress in self._waiting:
+                progress(line)
 
-    async def wait(self, note: Note) -> None:
-        """Wait for the end. When the last one who waits is cancelled, the work is."""
-        self._notes.append(note)
-        note(self._last or "preparing its environment")
+    async def wait(self, progress: Progress) -> None:
+        """Wait for the end. When the last one who waits is cancelled, so is the work."""
+        self._waiting.append(progress)
+        progress(self._last or "preparing its environment")
         try:
             await asyncio.wait([self._task])
         finally:
-            self._notes.remove(note)
-            if not self._notes:
+            self._waiting.remove(progress)
+            if not self._waiting:
                 await self.end()
         if self._task.cancelled():
             raise LoadFailed("the server is stopping")
@@ -267,7 +267,7 @@ class _Making:
         self._task.cancel()
         await asyncio.wait([self._task])
         if not self._task.cancelled():
-            # Looked at, or asyncio reports that nobody did.
+            # Retrieved, or asyncio reports that nobody did so.
             self._task.exception()
 
 

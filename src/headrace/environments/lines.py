@@ -20,7 +20,7 @@ from headrace.settings import MIB
 LARGEST_FILE = 1 * MIB
 MOST_FILES = 64
 MOST_LINES = 10_000
-# Of a project's folder; beyond that, changes of its files go unnoticed.
+# Of a project's folder; changes to further files go unnoticed.
 MOST_PROJECT_FILES = 10_000
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
@@ -41,8 +41,8 @@ class Line:
     """One line after all includes are resolved.
 
     `text` is the line as written, `install` the same with absolute paths. `requirement` is None
-    for options and for whatever names no package. `content` tells apart the contents of a file
-    that the line names. `is_option` lines install nothing themselves.
+    for options and for whatever names no package. `content` differs if the content of a file
+    that the line names does. `is_option` lines install nothing themselves.
     """
 
     text: str
@@ -53,10 +53,10 @@ class Line:
 
 
 def parse(lines: Iterable[str], folder: Path) -> list[Line]:
-    """The lines with those of included files in their place; paths are relative to `folder`.
+    """The lines, with included files in place; paths are relative to `folder`.
 
     Raises:
-        InvalidModel: an included file cannot be read, or there is too much of it.
+        InvalidModel: an included file cannot be read, or there are too many files or lines.
     """
     return _Reader().parse(lines, folder)
 
@@ -100,7 +100,7 @@ class _Reader:
         self._count = 0
 
     def include(self, file: Path) -> list[Line]:
-        # Twice the same is harmless, and so a circle is.
+        # Including a file twice is harmless, and so is a cycle.
         if file.resolve() in self._seen:
             return []
         self._seen.add(file.resolve())
@@ -114,7 +114,7 @@ class _Reader:
             self._count += 1
             if self._count > MOST_LINES:
                 raise InvalidModel(f"its requirements have more than {MOST_LINES} lines")
-            # A file may be any that the server can read: of its lines, nothing is shown.
+            # It may be any file that the server can read, so its lines are not shown.
             shown = f"line {number} of '{file}'" if file else f"'{shorten(text)}'"
             if not text.isprintable():
                 raise InvalidModel(f"{shown} has characters that no requirement has")
@@ -127,7 +127,7 @@ class _Reader:
 
 
 def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Without comments and empty lines, continued lines joined; each with where it ends."""
+    """Lines without comments, continued ones joined; each with the number of its last line."""
     held = ""
     number = 0
     for number, line in enumerate(lines, 1):
@@ -154,7 +154,7 @@ def _line(text: str, option: str, value: str, folder: Path, shown: str) -> Line:
         return Line(text, f"{option} {path}", None, _offer(option, path, value), True)
     if option in _EDITABLE and not _URL.match(value):
         path = folder / value.partition("[")[0]
-        # The environment will point to where the project lies.
+        # The environment will point to the project's folder.
         return Line(text, f"{option} {folder / value}", None, f"{_digest(path)} {path}")
     if option:
         return Line(text, text, None, "", option not in _INCLUDE + _EDITABLE)
@@ -162,10 +162,10 @@ def _line(text: str, option: str, value: str, folder: Path, shown: str) -> Line:
 
 
 def _offer(option: str, path: Path, value: str) -> str:
-    """What tells apart two files of constraints, or two folders that packages come from."""
+    """What distinguishes two files of constraints, or two folders that packages come from."""
     if option in _CONSTRAIN:
         return _digest(path)
-    # Like an index, a folder is known by where it is; beside the model, that is anywhere.
+    # Like an index, a folder is known by its path, unless that is relative to the model.
     if Path(value).is_absolute() or not path.is_dir():
         return ""
     with os.scandir(path) as entries:
@@ -186,11 +186,11 @@ def _requirement(text: str, folder: Path, shown: str) -> Line:
         return Line(text, text, requirement, _digest(path))
     if url:
         return Line(text, text, requirement)
-    # Of what parses as a name, only archives are looked for: a folder may be called `numpy`.
+    # If the text parses as a name, only an archive counts: a folder may be called `numpy`.
     path = folder / text.partition(" ;")[0].partition("[")[0].strip()
     if requirement is None or (text.endswith(_ARCHIVES) and path.is_file()):
         if not path.exists():
-            raise InvalidModel(f"{shown} is neither a requirement as pip takes it nor a file")
+            raise InvalidModel(f"{shown} is neither a valid requirement nor a file")
         return Line(text, str(folder / text), None, _digest(path))
     return Line(text, text, requirement)
 

@@ -1,4 +1,4 @@
-"""The rules for members of an archive: nothing lies, leads or points out of its folder."""
+"""The rules for members of an archive: nothing is, leads or points outside its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_MEMBERS = 1_000_000
 LONGEST_NAME = 4096
 LONGEST_PART = 255
 DEEPEST = 128
-# Seconds from 1970; what the system takes ends far beyond, and before infinity.
+# Seconds since 1970; the system accepts far later times, but not infinity.
 LATEST = 2**40
 # All names and the folders above them, which are kept while an archive is read.
 MOST_NAME_BYTES = 256 * MIB
@@ -20,7 +20,7 @@ SPARSE = "it has sparse files"
 
 
 class Tree:
-    """What the members so far are, and whether another may join them."""
+    """The members so far, and whether another may join them."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, ...], bytes] = {(): tarfile.DIRTYPE}
@@ -36,7 +36,7 @@ class Tree:
         kind = self._kind(member, parts)
         known = self._kinds.get(parts)
         if known is not None and not known == kind == tarfile.DIRTYPE:
-            raise _refusal(member, "is there twice")
+            raise _refusal(member, "appears twice")
         self._remember(parts, kind)
 
     def has(self, name: str) -> bool:
@@ -49,7 +49,7 @@ class Tree:
             if known is None:
                 self._remember(parts[:end], tarfile.DIRTYPE)
             elif known != tarfile.DIRTYPE:
-                raise _refusal(member, "lies below something that is no folder")
+                raise _refusal(member, "is below something that is not a folder")
 
     def _remember(self, parts: tuple[str, ...], kind: bytes) -> None:
         if parts not in self._kinds:
@@ -65,7 +65,7 @@ class Tree:
             return tarfile.DIRTYPE
         if not parts:
             raise _refusal(member, "has no name")
-        # Comparing with NaN says no.
+        # A comparison with NaN is false.
         if not abs(member.mtime) <= LATEST:
             raise _refusal(member, "has a time that no file can have")
         if member.isreg():
@@ -75,13 +75,13 @@ class Tree:
             return tarfile.SYMTYPE
         if member.islnk():
             if self._kinds.get(parts_of(member.linkname)) != tarfile.REGTYPE:
-                raise _refusal(member, "is a link to what is no file before it")
+                raise _refusal(member, "is a link to something that is not an earlier file")
             return tarfile.REGTYPE
-        raise _refusal(member, "is neither file, folder nor link")
+        raise _refusal(member, "is neither a file, a folder nor a link")
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """A name as the parts of a path below the folder.
+    """The parts of a name, as a path below the folder.
 
     Raises:
         InvalidModel: it leads elsewhere, or no file can have it.
@@ -98,20 +98,20 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _check_link(member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
-    """Let a link go up first and down then, and not out.
+    """Allow a link to go up first and then down, but not out.
 
-    It lies in a real folder, so that going up is what it seems. What it passes going down may
-    be links, which were held to the same.
+    It is in a real folder, so that going up is what it seems. What it passes on the way down may
+    be links, to which the same rule was applied.
     """
     target = member.linkname
     if not target or "\0" in target or len(os.fsencode(target)) > LONGEST_NAME:
         raise _refusal(member, "is a link to nowhere")
     if target.startswith("/"):
-        raise _refusal(member, "is a link to an absolute path, of which conda-pack makes none")
+        raise _refusal(member, "is a link to an absolute path, which conda-pack never makes")
     steps = [step for step in target.split("/") if step not in ("", ".")]
     up = next((n for n, step in enumerate(steps) if step != ".."), len(steps))
     if up >= len(parts) or ".." in steps[up:]:
-        raise _refusal(member, "is a link that leads out of the archive, or may")
+        raise _refusal(member, "is a link that leads, or may lead, out of the archive")
 
 
 def _refusal(member: tarfile.TarInfo, reason: str) -> InvalidModel:

@@ -1,4 +1,4 @@
-"""What MLflow wrote down about the environment that a model was trained in."""
+"""What MLflow recorded about the environment that a model was trained in."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CONDA_NAME = re.compile(r"(?:[\w.-]+::)?([\w.-]+)")
 
 @dataclass(frozen=True)
 class Saved:
-    """The first of `python_env.yaml`, `conda.yaml` and `requirements.txt` that is there.
+    """The first of `python_env.yaml`, `conda.yaml` and `requirements.txt` that exists.
 
-    `python` is as written and may be empty. `requirements` are lines of pip's, relative to
+    `python` is as written and may be empty. `requirements` are lines for pip, relative to
     `folder`. `conda_only` are packages that only conda would install. `loader` is the module
     that MLflow loads the model with, and `is_configured` says whether it gets a configuration.
     """
@@ -38,7 +38,7 @@ def read(uri: str) -> Saved | None:
     """What is saved with the model at a local path; None where there is no MLflow model.
 
     Raises:
-        InvalidModel: a file cannot be read, or has not the shape it should.
+        InvalidModel: a file cannot be read, or does not have the expected shape.
     """
     folder = Path(uri).parent if Path(uri).name == "MLmodel" else Path(uri)
     if not uri or not (folder / "MLmodel").is_file():
@@ -52,14 +52,14 @@ def read(uri: str) -> Saved | None:
         tuple(requirements),
         tuple(conda_only),
         str(pyfunc.get("loader_module") or ""),
-        # Nothing and an empty mapping, in the ways that YAML has to write them.
+        # The ways to write nothing or an empty mapping in YAML.
         pyfunc.get("config") not in (None, "", "null", "~", {}),
     )
 
 
 def _environment(folder: Path, env: Any) -> tuple[str, list[str], list[str]]:
-    """Python, requirements and packages of conda alone."""
-    # MLflow 1 wrote the name of conda's file, later ones a mapping of both.
+    """Python, requirements, and packages that only conda installs."""
+    # MLflow 1 wrote the name of conda's file, later versions a mapping of both files.
     names = {"conda": env} if isinstance(env, str) and env else _mapping(env)
     if file := _file(folder, names.get("virtualenv") or "python_env.yaml"):
         content = yaml_file.read(file)
@@ -90,7 +90,7 @@ def _of_conda(file: Path) -> tuple[str, list[str], list[str]]:
 
 
 def _file(folder: Path, name: Any) -> Path | None:
-    """A file of the model's folder, or None; never one outside."""
+    """A file in the model's folder, or None; never one outside it."""
     file = folder / str(name)
     if not file.is_file():
         return None

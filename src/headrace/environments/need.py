@@ -1,4 +1,4 @@
-"""What a model asks to have installed: by its settings, or by the files MLflow saved with it."""
+"""What a model needs installed, by its settings or by the files MLflow saved with it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from headrace.runtimes import catalog
 from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 
-# Part of every key: raise it when the same need is to be built differently.
+# Part of every key: raise it when the same need must be built differently.
 SCHEMA = 1
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# What a folder with an `MLmodel` file gets without a settings file is the class itself.
+# A folder with an `MLmodel` file but no settings file gets the class itself.
 MLFLOW_RUNTIMES = (*MLFLOW.names, MLFLOW.class_path)
 
 _VERSION = re.compile(r"={0,2}\s*(\d+)\.(\d+)(\.[\w*]+)*$")
@@ -35,11 +35,11 @@ _VERSION = re.compile(r"={0,2}\s*(\d+)\.(\d+)(\.[\w*]+)*$")
 
 @dataclass(frozen=True)
 class Need:
-    """What must be there for a model to load.
+    """What must be installed for a model to load.
 
-    `python` is a minor version such as "3.11", or None where the server's will do. Models that
-    are `mlflow` need what reads their `MLmodel`; `native` ones load without MLflow itself.
-    `conda_only` are packages that are listed for conda alone and that nobody installs.
+    `python` is a minor version such as "3.11", or None if the server's will do. Models that are
+    `mlflow` need what reads their `MLmodel`; `native` ones load without MLflow itself.
+    `conda_only` are packages that are listed for conda alone, and are not installed.
     """
 
     python: str | None = None
@@ -66,14 +66,14 @@ class Need:
 
     def _additions(self) -> list[str]:
         found = [line.requirement for line in self.lines if line.requirement is not None]
-        # What is asked for under a condition may be left out.
+        # A requirement with a condition may be left out.
         named = {canonicalize_name(each.name) for each in found if each.marker is None}
         wanted = ["numpy", *(MLFLOW.requirements if self.mlflow else ())]
         return [name for name in wanted if name not in named]
 
 
 def of_model(settings: ModelSettings) -> Need:
-    """The need of a model whose `uri` is a local path.
+    """What a model needs; its `uri` is a local path.
 
     Raises:
         InvalidModel: a file cannot be read or understood, or the Python asked for is too old.
@@ -124,7 +124,7 @@ def _python(environment: Mapping[str, Any], saved: Saved) -> str | None:
 
 
 def _check_range(wanted: str) -> None:
-    """Accept a range of versions of Python that the server's own is in."""
+    """Accept a range of Python versions that includes the server's."""
     try:
         if "{}.{}.{}".format(*sys.version_info) in SpecifierSet(wanted):
             return
@@ -132,5 +132,5 @@ def _check_range(wanted: str) -> None:
         pass
     raise InvalidModel(
         f"it asks for Python '{shorten(wanted)}', which is neither one minor version, such as "
-        f"'3.11', nor a range with the server's {RUNNING} in it; environment.python chooses one"
+        f"'3.11', nor a range that includes the server's {RUNNING}; environment.python chooses one"
     )

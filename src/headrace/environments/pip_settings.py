@@ -1,6 +1,6 @@
-"""pip's configuration as variables of uv, which does not read it.
+"""Passes pip's configuration on to uv, which does not read it, as variables.
 
-Whoever can install packages with pip expects the environments of models to come from the same
+Users who can install packages with pip expect the environments of models to come from the same
 places.
 """
 
@@ -18,8 +18,8 @@ from headrace.environments import child
 
 TIMEOUT = 30.0
 
-# With any of these set, uv has been told where packages come from.
-_TOLD = (
+# With any of these set, uv already knows where packages come from.
+_CONFIGURED = (
     "UV_CONFIG_FILE",
     "UV_DEFAULT_INDEX",
     "UV_EXTRA_INDEX_URL",
@@ -39,13 +39,13 @@ _OPTIONS = (
     ("cert", "SSL_CERT_FILE", None),
     ("proxy", "ALL_PROXY", None),
 )
-# pip's own order: what comes later counts.
+# In pip's own order: the last value wins.
 _SECTIONS = ("global", "install", ":env:")
 
 
 async def as_uv_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """What to add to `variables`, the environment of uv; nothing that is set there is changed."""
-    if any(variables.get(name) for name in _TOLD):
+    """What to add to `variables`, the environment of uv; what is set there is kept."""
+    if any(variables.get(name) for name in _CONFIGURED):
         return {}
     program = child.Program(
         [sys.executable, "-m", "pip", "config", "list"], variables, Path(sys.prefix)
@@ -57,13 +57,13 @@ async def as_uv_variables(variables: Mapping[str, str]) -> dict[str, str]:
     options = parse(outcome.output.splitlines()) if outcome.code == 0 else without_pip(variables)
     found = {name: value for name, value in translate(options).items() if not variables.get(name)}
     if "UV_INDEX" in found:
-        # pip takes the best version of all indexes, and uv one of the first that has any.
+        # pip takes the best version from all indexes, uv one from the first that has any.
         found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return found
 
 
 def parse(lines: Iterable[str]) -> dict[str, str]:
-    """The options that `pip install` would use, of the lines of `pip config list`."""
+    """The options that `pip install` would use, from the lines of `pip config list`."""
     sections: dict[str, dict[str, str]] = {}
     for line in lines:
         name, separator, value = line.partition("=")
@@ -77,7 +77,7 @@ def parse(lines: Iterable[str]) -> dict[str, str]:
 
 
 def translate(options: Mapping[str, str]) -> dict[str, str]:
-    """Options of pip as variables of uv."""
+    """pip's options as uv's variables."""
     found = {}
     for option, variable, separator in _OPTIONS:
         value = options.get(option, "").strip()
@@ -87,7 +87,7 @@ def translate(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_pip(variables: Mapping[str, str]) -> dict[str, str]:
-    """The same where there is no pip to ask: what its files and its variables say."""
+    """The same options without pip, from its files and its variables."""
     found: dict[str, dict[str, str]] = {}
     for file in _files(variables):
         parser = configparser.RawConfigParser()
@@ -102,7 +102,7 @@ def without_pip(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _files(variables: Mapping[str, str]) -> Iterator[Path]:
-    """Where pip looks for its configuration; what comes later counts."""
+    """Where pip looks for its configuration; the last value wins."""
     chosen = variables.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return

@@ -1,4 +1,4 @@
-"""Whether an interpreter can run a worker: asked of the interpreter itself."""
+"""Asks an interpreter itself whether it can run a worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.errors import InvalidModel, LoadFailed
 
 OLDEST = (3, 9)
 TIMEOUT = 120.0
-_QUESTION = """
+_SCRIPT = """
 import json, sys
 try:
     import numpy
@@ -20,12 +20,12 @@ except BaseException as error:
     numpy = None
 print(json.dumps({"python": list(sys.version_info[:3]), "numpy": numpy}))
 """
-# These would bring packages of the server's, or of its user, into the environment.
+# These would bring the server's packages, or its user's, into the environment.
 _LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
 
 
 def variables() -> dict[str, str]:
-    """The server's environment variables without those that lead Python astray."""
+    """The server's environment variables, without those that would mislead Python."""
     kept = {name: value for name, value in os.environ.items() if name not in _LEAKS}
     return {**kept, "PYTHONNOUSERSITE": "1"}
 
@@ -37,7 +37,7 @@ async def version_of(python: Path, what: str) -> str:
         LoadFailed: it does not run.
         InvalidModel: it is too old or has no numpy; `what` names it to the user.
     """
-    program = child.Program([str(python), "-c", _QUESTION], variables(), python.parent)
+    program = child.Program([str(python), "-c", _SCRIPT], variables(), python.parent)
     try:
         outcome = await child.run(program, TIMEOUT)
         answer = json.loads(outcome.output.strip().splitlines()[-1])

@@ -22,10 +22,10 @@ STAND_INS = {
 
 
 def unmet(need: Need) -> list[str]:
-    """What the running interpreter lacks; empty when the model can be loaded by it.
+    """What the running interpreter lacks; empty if it can load the model.
 
-    Versions are compared, extras of packages are not looked into. What names no version that
-    could be compared (URLs, paths) counts as lacking.
+    Versions are compared, extras of packages are ignored. A requirement without a version to
+    compare (a URL or a path) counts as lacking.
     """
     lacking = []
     if need.python not in (None, RUNNING):
@@ -50,7 +50,7 @@ def _is_met(line: Line, need: Need) -> bool:
 
 
 def _applies(requirement: Requirement) -> bool:
-    assert requirement.marker is not None, "the caller looked"
+    assert requirement.marker is not None, "the caller checked"
     try:
         return requirement.marker.evaluate()
     except (UndefinedComparison, UndefinedEnvironmentName):

@@ -1,6 +1,6 @@
-"""The folder of finished environments: one folder each, its lock, and the record that ends it.
+"""The folder of finished environments: for each a folder, a lock, and a record written last.
 
-An environment without its record is half-built, by whomever, and is never used.
+An environment without a record is half-built, whoever built it, and is never used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Record:
 
 
 class Lock:
-    """An open file descriptor with a lock of the kernel, which ends with its last holder.
+    """An open file descriptor with a kernel lock, which ends with its last holder.
 
     A child that inherits the descriptor holds the lock too, even when its parent is gone.
     """
@@ -53,7 +53,7 @@ class Lock:
         return cls(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def take(self, *, shared: bool) -> bool:
-        """Take or change the lock now; False when somebody else's stands in the way."""
+        """Take or change the lock now; False if somebody else's is in the way."""
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
             fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
@@ -74,7 +74,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the environment of one key lies, whether or not it is there."""
+    """Where the environment of one key is, whether or not it exists."""
 
     folder: Path
 
@@ -88,28 +88,28 @@ class Place:
 
     @property
     def record_file(self) -> Path:
-        """Beside the folder, where nothing that is installed or unpacked can put it."""
+        """Next to the folder, where nothing that is installed or unpacked can put it."""
         return self.folder.with_name(f"{self.key}.json")
 
     def lock(self) -> Lock:
         """The lock of the environment: shared by those who use it, exclusive for its builder.
 
-        Its file stays when the environment goes: whoever holds a lock on a removed file would
-        keep nobody out.
+        Its file stays when the environment is removed: a lock on a removed file would keep
+        nobody out.
         """
         return Lock.open(self.folder.with_name(f"{self.key}.lock"))
 
     def record(self) -> Record | None:
-        """What is there; None unless it is finished and its Python still exists."""
+        """Its record; None unless it is finished and its Python still exists."""
         try:
-            # Others may share the folder and know more of their records than we do.
+            # Another version may share the folder, and its records may have more fields.
             record = msgspec.json.decode(self.record_file.read_bytes(), type=Record)
         except (OSError, ValueError, msgspec.DecodeError):
             return None
         return record if os.access(self.python, os.X_OK) else None
 
     def finish(self, record: Record) -> None:
-        """Write the record: from now on the environment is there. Survives a crash."""
+        """Write the record, from which on the environment exists. Survives a crash."""
         draft = self.record_file.with_suffix(".draft")
         with draft.open("w") as file:
             json.dump(asdict(record), file)
@@ -118,7 +118,7 @@ class Place:
         draft.replace(self.record_file)
 
     def wipe(self) -> None:
-        """Remove what is there, finished or not; the record first. Needs the exclusive lock."""
+        """Remove it, finished or not; the record first. Needs the exclusive lock."""
         self.record_file.unlink(missing_ok=True)
         if self.folder.exists():
             shutil.rmtree(self.folder)
@@ -132,12 +132,12 @@ class Place:
             lock.close()
 
     def mark_used(self) -> None:
-        """Keep the time of the last use, as that of the record's file."""
+        """Store the time of the last use, as that of the record's file."""
         with contextlib.suppress(OSError):
             os.utime(self.record_file)
 
     def last_used(self) -> float:
-        """When it was used last, in seconds since 1970; 0 for what is not there."""
+        """When it was used last, in seconds since 1970; 0 if it does not exist."""
         try:
             return self.record_file.stat().st_mtime
         except FileNotFoundError:
@@ -150,7 +150,7 @@ class Shelf:
     def __init__(self, settings: ServerSettings) -> None:
         chosen = settings.environments_dir
         self.folder = (Path(chosen) if chosen else home_folder() / "environments").absolute()
-        # Beside the environments, so that files can be shared by links instead of copies.
+        # Next to the environments, so that files can be shared by links instead of copies.
         self.cache = self.folder / "cache"
 
     def make(self) -> None:
@@ -163,7 +163,7 @@ class Shelf:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LoadFailed(
-                f"the folder of environments cannot be made: {error.strerror}; "
+                f"the folder of environments cannot be created: {error.strerror}; "
                 "--environments-dir chooses another"
             ) from None
 
@@ -171,7 +171,7 @@ class Shelf:
         return Place(self.folder / key)
 
     def places(self) -> Iterator[Place]:
-        """Every environment that is there, finished or not, by key."""
+        """Every existing environment, finished or not, by key."""
         with contextlib.suppress(FileNotFoundError):
             for file in sorted(self.folder.glob("*.lock")):
                 if file.with_suffix("").is_dir():
@@ -188,7 +188,7 @@ class Shelf:
     def prune(self, place: Place, before: float) -> int | None:
         """Remove an environment that nobody uses, unless it was used after `before`.
 
-        Returns the bytes this freed, or None where it stays. What is unfinished always goes.
+        Returns the bytes this freed, or None if it stays. Unfinished ones are always removed.
         """
         lock = place.lock()
         try:
@@ -204,7 +204,7 @@ class Shelf:
 
 
 def size_of(folder: Path, *, shared: bool = True) -> int:
-    """Bytes of all files in a folder, with or without those that others share by links."""
+    """Bytes of all files in a folder, with or without those that are shared by links."""
     sizes = (file.lstat() for file in _files(folder))
     return sum(each.st_size for each in sizes if shared or each.st_nlink == 1)
 

@@ -1,4 +1,4 @@
-"""A packed environment, as conda-pack makes them, unpacked in place."""
+"""Unpacks an environment packed by conda-pack, in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.errors import InvalidModel, LoadFailed, shorten
 
 T = TypeVar("T")
 
-# Part of every key: raise it when archives are to be unpacked differently.
+# Part of every key: raise it when archives must be unpacked differently.
 SCHEMA = b"headrace-tarball-1\n"
 
 
@@ -38,9 +38,9 @@ async def key_of(tarball: Path) -> str:
 
 
 async def unpack(
-    tarball: Path, place: Place, lock: int, timeout: float, note: Callable[[str], None]
+    tarball: Path, place: Place, lock: int, timeout: float, progress: Callable[[str], None]
 ) -> Record:
-    """Unpack the environment, without its record. `lock` is what `conda-unpack` is to hold too.
+    """Unpack the environment, without its record. `conda-unpack` holds the descriptor `lock` too.
 
     It is unpacked where it stays, because `conda-unpack` writes that folder into its files.
 
@@ -51,9 +51,9 @@ async def unpack(
     started = time.time()
     try:
         async with asyncio.timeout(timeout):
-            note("checking its environment's archive")
+            progress("checking its environment's archive")
             await in_thread(lambda stop: unpack_files(tarball, place.folder, stop))
-            note("preparing its environment")
+            progress("preparing its environment")
             await _relocate(place, lock, timeout)
             version = await probe.version_of(place.python, what)
     except (TimeoutError, child.Overdue):
@@ -69,7 +69,7 @@ async def unpack(
 
 
 async def in_thread(work: Callable[[Stop], T]) -> T:
-    """The result of blocking work. Cancelled, it tells the work to stop and waits until it has."""
+    """The result of blocking work. When cancelled, it stops the work and waits until it has."""
     stop = threading.Event()
     task = asyncio.ensure_future(asyncio.to_thread(work, stop))
     try:
@@ -77,7 +77,7 @@ async def in_thread(work: Callable[[Stop], T]) -> T:
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([task])
-        # Looked at, or asyncio reports that nobody did.
+        # Retrieved, or asyncio reports that nobody did so.
         task.exception()
         raise
 
@@ -107,7 +107,7 @@ def unpack_files(tarball: Path, folder: Path, stop: Stop) -> None:
 
 
 async def _relocate(place: Place, lock: int, timeout: float) -> None:
-    """Tell a conda environment where it lies now."""
+    """Adapt a conda environment to the folder it is in now."""
     script = place.folder / "bin" / "conda-unpack"
     if not script.is_file():
         return

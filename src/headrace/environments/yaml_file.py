@@ -1,4 +1,4 @@
-"""YAML files of models, read without trusting them."""
+"""Reads YAML files of models without trusting them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
-# libyaml's composer calls itself for each level, and ends the process at the end of the stack.
+# libyaml's composer recurses into each level, and crashes the process at the end of the stack.
 DEEPEST = 64
 
 # Every scalar stays text: Python 3.10 is not the number 3.1. Merges, which can explode, stay keys.

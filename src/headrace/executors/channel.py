@@ -1,4 +1,4 @@
-"""The front's end of one worker: sends frames, matches answers to the calls that wait."""
+"""The front's connection to one worker: sends frames and matches answers to calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headrace.worker.frames import Kind
 
 
 class Channel(asyncio.Protocol):
-    """Calls into one worker process; every call's future ends, whatever happens to the worker."""
+    """Calls into one worker process; each call's future completes, even if the worker dies."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -85,10 +85,10 @@ class Channel(asyncio.Protocol):
         return future
 
     async def measured(self, timeout: float) -> list[Any]:
-        """What user code measures in the worker, as `headrace.worker.measured` describes it.
+        """The metrics of user code in the worker, as `headrace.worker.measured` describes them.
 
-        A worker that takes longer than `timeout` seconds is not asked again before it answers;
-        until then its last answer stands.
+        A worker that takes longer than `timeout` seconds is not asked again until it answers;
+        until then its last answer is returned.
         """
         if self._lost is not None:
             return []
@@ -105,8 +105,8 @@ class Channel(asyncio.Protocol):
     def infer(self, key: str, request: InferenceRequest) -> asyncio.Future[Any]:
         """Send one batch; the future holds its `InferenceResponse`.
 
-        The future fails with `WorkerLost` when the worker dies first, else with the error that
-        the worker answered.
+        The future fails with `WorkerLost` if the worker dies first, otherwise with the error that
+        the worker sent.
 
         Raises:
             InvalidInput: a parameter cannot be sent.
@@ -131,8 +131,8 @@ class Channel(asyncio.Protocol):
         except orjson.JSONEncodeError:
             self._forget(call)
             raise InvalidInput(
-                "parameters hold a whole number beyond 64 bits or text with an unpaired "
-                "surrogate, which no model can be sent"
+                "parameters hold an integer beyond 64 bits or text with an unpaired surrogate, "
+                "which cannot be sent to a model"
             ) from None
         self._write(frames.encode(kind, call, text, payload))
 
@@ -145,7 +145,7 @@ class Channel(asyncio.Protocol):
             WorkerLost: the worker died first.
             DeadlineExceeded: the stream was not over by `deadline`.
             InvalidInput: a parameter cannot be sent.
-            HeadraceError: the error the worker answered.
+            HeadraceError: the error that the worker sent.
         """
         call, ended = self._open()
         self._send_request(Kind.STREAM, call, key, request)
@@ -165,7 +165,7 @@ class Channel(asyncio.Protocol):
                 self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
 
     def withdraw(self, request: InferenceRequest) -> None:
-        """Tell the worker that nobody waits for a batch; it is not run if it has not begun."""
+        """Withdraw a batch that nobody waits for; the worker skips it unless it has begun."""
         for call, sent in self._requests.items():
             if sent is request:
                 self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
@@ -237,8 +237,8 @@ class Channel(asyncio.Protocol):
             try:
                 meta = orjson.loads(received[header : header + meta_size])
             except orjson.JSONDecodeError as error:
-                # Python writes deeper lists and larger numbers than are read here. Raised, it
-                # would end the worker, with all that its other models are asked.
+                # Python writes deeper lists and larger numbers than orjson reads. If this were
+                # raised, it would end the worker and the calls to its other models.
                 refusal = BadModelOutput(f"the model's answer cannot be read: {error.msg}")
                 kind, meta = Kind.ERROR, frames.error_meta(refusal)
             payload = received[header + meta_size : end]
@@ -266,7 +266,7 @@ class Channel(asyncio.Protocol):
             future.set_result(result)
 
     def _forget(self, call: int) -> asyncio.Future[Any] | None:
-        """Let go of all that is held for a call; its future comes back if it still waits."""
+        """Release everything held for a call and return its future, if it still waits."""
         self._requests.pop(call, None)
         for offset in self._placed.pop(call, ()):
             if self._outbound is not None:

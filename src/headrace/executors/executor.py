@@ -31,7 +31,7 @@ class Executor(Protocol):
         """Whether a loaded model could answer now, without waiting for a restart."""
 
     def trouble(self, key: str) -> str:
-        """Why a loaded model cannot answer now, and when that is tried to be changed."""
+        """Why a loaded model cannot answer now, and when loading it is tried again."""
 
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float
@@ -47,7 +47,7 @@ class Executor(Protocol):
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
-        """Answer one batch where nothing else runs, so that a death is its doing; as `infer`."""
+        """Like `infer`, but where nothing else runs, so that a death is this batch's fault."""
 
     def stream(
         self, key: str, request: InferenceRequest, deadline: float
@@ -60,25 +60,25 @@ class Executor(Protocol):
         """
 
     def withdraw(self, request: InferenceRequest) -> None:
-        """Nobody waits for this batch any more: it need not run if it has not begun."""
+        """Withdraw a batch that nobody waits for: it need not run if it has not begun."""
 
     async def unload(self, key: str) -> None:
-        """Forget a model; running batches have ended before."""
+        """Forget a model; its running batches must have ended."""
 
     async def stop(self) -> None:
         """Stop everything; no process is left."""
 
 
 class LoadOverdue(LoadFailed):
-    """A load that took too long. It may still go on, for nothing stops it but the worker's end."""
+    """A load that took too long. It may still be running: only the worker's end stops it."""
 
 
 class WorkerLost(WorkerCrashed):
     """The worker died while it held a batch that may run again.
 
-    `blameless` is true when another request's overrun deadline was the reason. `killed` is true
-    when a signal ended it that its own code does not cause, such as the kernel's SIGKILL where
-    memory is short.
+    `blameless` is true when it was ended because another request overran its deadline. `killed`
+    is true when it was ended by a signal that its own code does not cause, such as the kernel's
+    SIGKILL when memory is short.
     """
 
     def __init__(self, message: str, blameless: bool = False, killed: bool = False) -> None:
@@ -88,10 +88,10 @@ class WorkerLost(WorkerCrashed):
 
 
 async def in_time(take: Callable[[], Awaitable[T]], deadline: float) -> T:
-    """The next piece of a stream, as `take` brings it.
+    """The next piece of a stream, from `take`.
 
-    Each is waited for by itself: who takes time between two finds the deadline passed here, and
-    is not cancelled in the middle of something else.
+    The deadline is checked for each piece: a consumer that takes its time between two pieces
+    learns of it here, and is not cancelled in the middle of something else.
 
     Raises:
         DeadlineExceeded: it did not come by `deadline`.

@@ -19,7 +19,7 @@ from headrace.worker.host import ModelHost
 
 logger = logging.getLogger("headrace.executors")
 
-# Seconds that models which hang may hold up the end of the server.
+# How long models that hang may hold up the server's shutdown, in seconds.
 LAST_UNLOADS = 3.0
 
 
@@ -30,23 +30,23 @@ class InlineExecutor:
         self._load_timeout = load_timeout
         self._host = ModelHost()
         self._threads: dict[str, ThreadPoolExecutor] = {}
-        # By the model's name: done once the thread of a load that was given up is free.
+        # By model name: done once the thread of an abandoned load is free.
         self._loading: dict[str, Future[None]] = {}
         self._asked: asyncio.Task[list[Any]] | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         import_lock.install()
         if (last := self._loading.get(settings.name)) is not None and not last.done():
-            raise LoadOverdue(f"model '{settings.name}' is still being loaded by the last try")
+            raise LoadOverdue(f"the last attempt to load model '{settings.name}' is still running")
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
         loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
         try:
             metadata = await asyncio.wait_for(loading, self._load_timeout)
         except BaseException as exc:
             if isinstance(exc, (TimeoutError, asyncio.CancelledError)):
-                # The load goes on, so its thread is asked when it ends.
+                # The load continues; this job, queued behind it, shows when it has ended.
                 self._loading[settings.name] = thread.submit(lambda: None)
-            # Nothing is left of one that ends well after all.
+            # Nothing is left of a load that succeeds after all.
             thread.submit(self._host.unload, key)
             thread.shutdown(wait=False)
             if isinstance(exc, TimeoutError):
@@ -59,12 +59,12 @@ class InlineExecutor:
         return metadata
 
     async def measured(self, timeout: float) -> list[list[Any]]:
-        """What user code measures in this process, when models run in it at all."""
+        """The metrics of user code in this process, if any models run in it."""
         if not self._threads:
             return []
         if self._asked is None:
             self._asked = asyncio.create_task(asyncio.to_thread(measured.families))
-        # Several may wait for the same answer.
+        # Several scrapes may wait for the same answer.
         asked = self._asked
         await asyncio.wait([asked], timeout=timeout)
         if not asked.done():
@@ -107,12 +107,12 @@ class InlineExecutor:
             while (piece := await in_time(take, deadline)) is not None:
                 yield piece
         finally:
-            # After the piece that the model is at, and where a model may have a loop of its own.
+            # After the current piece, and in the thread where a model may have its own loop.
             thread.submit(pieces.close)
             thread.shutdown(wait=False)
 
     def withdraw(self, request: InferenceRequest) -> None:
-        """A batch that was handed over here has begun."""
+        """Do nothing: every batch passed to this executor has begun."""
 
     async def unload(self, key: str) -> None:
         thread = self._threads.pop(key, None)
@@ -125,7 +125,7 @@ class InlineExecutor:
             thread.shutdown(wait=False)
 
     async def stop(self) -> None:
-        """Unload every model; one that hangs is left as it is, its thread with it."""
+        """Unload every model; one that hangs is left behind, along with its thread."""
         unloads = [asyncio.create_task(self.unload(key)) for key in list(self._threads)]
         if unloads:
             _, stuck = await asyncio.wait(unloads, timeout=LAST_UNLOADS)

@@ -13,16 +13,16 @@ import time
 BURST = 1024 * 1024
 BYTES_PER_SECOND = 64 * 1024
 PIPE_SIZE = 1024 * 1024
-# After a worker's end; whoever still prints then is a process it left behind.
+# After a worker has ended; anything that still prints then is a process it left behind.
 LAST_READS = 16
-# How long lines go on being dropped before the log says so.
+# How long lines are dropped before the log says so, in seconds.
 REPORT_AFTER = 1.0
 
 
 class Output:
     """The reading end of a worker's standard output and error.
 
-    Never waits for anybody: the worker may print as fast as it likes, and what is above the
+    Neither side waits: the worker may print as fast as it likes, and output beyond the
     bound is read and dropped.
     """
 
@@ -38,16 +38,16 @@ class Output:
 
     @staticmethod
     def pipe() -> tuple[int, int]:
-        """A pipe that takes much at once, where the system lets us ask for that."""
+        """A pipe with a large buffer, on systems that allow asking for one."""
         reading, writing = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            # Unprivileged users have a bound on the sum of their pipes.
+            # The pipes of an unprivileged user are bounded in total.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         return reading, writing
 
     def close(self) -> None:
-        """Pass on what is left and let go; a child of the worker may hold the other end."""
+        """Pass on what is left and close; a child of the worker may hold the other end."""
         if self._fd < 0:
             return
         for _ in range(LAST_READS):
@@ -60,7 +60,7 @@ class Output:
             self._end()
 
     def _read(self) -> bool | None:
-        """Handle what is there; False when nothing is, None at the end."""
+        """Pass on what is there; False if there is nothing, None at the end."""
         try:
             data = os.read(self._fd, PIPE_SIZE)
         except BlockingIOError:
@@ -79,7 +79,7 @@ class Output:
         self._then = now
         kept = data
         if len(data) > self._allowance:
-            # Up to the end of a line, or the next worker's line would go on in the middle.
+            # Cut at the end of a line, or the next worker's line would continue this one.
             kept = data[: data.rfind(b"\n", 0, int(self._allowance)) + 1]
             self._drop(len(data) - len(kept))
         self._allowance -= len(kept)
@@ -89,9 +89,9 @@ class Output:
         self._dropped += count
         if self._report is None:
             loop = asyncio.get_running_loop()
-            self._report = loop.call_later(REPORT_AFTER, self._tell_dropped)
+            self._report = loop.call_later(REPORT_AFTER, self._report_dropped)
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         self._report = None
         if self._dropped:
             line = f"headrace: dropped {self._dropped} bytes that worker {self._pid} printed\n"
@@ -104,10 +104,10 @@ class Output:
         self._fd = -1
         if self._report is not None:
             self._report.cancel()
-        self._tell_dropped()
+        self._report_dropped()
 
 
 def _write(data: bytes) -> None:
-    # Where nobody reads the server's log, that must never reach a request.
+    # A log that nobody reads must never fail a request.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         os.write(sys.stderr.fileno(), data)

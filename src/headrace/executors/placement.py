@@ -14,24 +14,23 @@ from headrace.executors.process import Environment
 from headrace.runtimes import own_modules
 from headrace.settings import ModelSettings, ServerSettings
 
-Note = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class Interpreters(Protocol):
     """Finds, builds or unpacks the interpreter that suits a model."""
 
-    async def python_for(self, settings: ModelSettings, note: Note) -> str:
+    async def python_for(self, settings: ModelSettings, progress: Progress) -> str:
         """See `headrace.environments.Environments.python_for`."""
 
     async def close(self) -> None:
-        """Let go of the environments in use."""
+        """Release the environments in use."""
 
 
 class Group(NamedTuple):
-    """Who shares workers: models of one interpreter and one `inference_pool_gid`.
+    """Models that share workers: they have the same interpreter and `inference_pool_gid`.
 
-    Of models that name no gid, those that bring different modules of the same name are in
-    different parts.
+    Models without a gid that bring different modules of the same name are in different parts.
     """
 
     python: str
@@ -40,9 +39,9 @@ class Group(NamedTuple):
 
 
 class Placement:
-    """Finds each model its executor.
+    """Finds an executor for each model.
 
-    A pool starts when its first model comes and stops when its last one has gone.
+    A pool starts with its first model and stops after its last one.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class Placement:
         self._models: dict[Group, dict[str, dict[str, str]]] = {}
         self._restarts_before = 0
 
-    async def place(self, key: str, settings: ModelSettings, note: Note) -> Executor:
-        """The executor that is to load the model; its environment exists afterwards.
+    async def place(self, key: str, settings: ModelSettings, progress: Progress) -> Executor:
+        """The executor to load the model with; the model's environment exists afterwards.
 
-        `note` is told what is going on while an environment is built.
+        `progress` gets a short line for each step while an environment is built.
 
         Raises:
-            LoadFailed: the environment the model needs cannot be had.
+            LoadFailed: the environment that the model needs cannot be provided.
         """
         if settings.inline or self._settings.parallel_workers <= 0:
             if settings.environment or settings.environment_path or settings.environment_tarball:
@@ -72,16 +71,16 @@ class Placement:
                     "the server (parallel_workers is 0)"
                 )
             return self._inline
-        python = await self._interpreters.python_for(settings, note)
+        python = await self._interpreters.python_for(settings, progress)
         modules = await asyncio.to_thread(own_modules, settings)
         group = self._group(python, settings.inference_pool_gid, modules)
         self._models.setdefault(group, {})[key] = modules
         return self._pool(group)
 
     def place_alone(self, key: str) -> Executor | None:
-        """Another executor, for a model whose load ended the workers it shares.
+        """A separate executor for a model whose load ended the workers it shares.
 
-        Frameworks that cannot live in one process end it. None when the model shared nothing.
+        Frameworks that cannot coexist in one process end it. None if the model shared no worker.
         """
         group = next((group for group, keys in self._models.items() if key in keys), None)
         if group is None or len(self._models[group]) == 1:
@@ -91,7 +90,7 @@ class Placement:
         return self._pool(alone)
 
     async def leave(self, key: str) -> None:
-        """The model has been unloaded, or did not load. Unknown keys are fine."""
+        """Forget a model that was unloaded or did not load. Unknown keys are fine."""
         group = next((group for group, keys in self._models.items() if key in keys), None)
         if group is None:
             return
@@ -99,7 +98,7 @@ class Placement:
         if not self._models[group]:
             del self._models[group]
             pool = self._pools.pop(group)
-            # At once: a counter that falls while a pool stops would look like a restart.
+            # Before the pool stops: a counter that falls would look like a restart.
             self._restarts_before += pool.restarts
             await pool.stop()
 
@@ -110,11 +109,11 @@ class Placement:
 
     @property
     def restarts(self) -> int:
-        """Workers started again since the server started."""
+        """Workers restarted since the server started."""
         return self._restarts_before + sum(pool.restarts for pool in self.pools)
 
     async def measured(self, timeout: float) -> list[list[Any]]:
-        """What user code measures, one list for each live worker; takes `timeout` s at most."""
+        """The metrics of user code, one list per live worker; takes at most `timeout` seconds."""
         answers = await asyncio.gather(
             self._inline.measured(timeout), *(pool.measured(timeout) for pool in self.pools)
         )

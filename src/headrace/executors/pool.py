@@ -18,7 +18,7 @@ from headrace.worker.frames import Kind
 
 logger = logging.getLogger("headrace.executors")
 
-# One batch runs and one waits in the worker, which then never idles while the front process
+# One batch runs and one waits in the worker, so that it never idles while the front process
 # handles answers. Measured: docs/decisions/0009.
 BATCHES_PER_INSTANCE = 2
 
@@ -27,7 +27,7 @@ class WorkerPool:
     """Keeps `size` workers alive and routes each batch to the least busy one.
 
     Workers start when the first model is placed on them; each has a slot that looks after it.
-    Batches that were waiting for a dead worker wait for the next one.
+    Batches that were waiting for a worker that died wait for the next one.
     """
 
     def __init__(self, environment: Environment, size: int, load_timeout: float) -> None:
@@ -56,9 +56,9 @@ class WorkerPool:
         except BaseException:
             for load in loads:
                 load.cancel()
-            # Or one that still goes on elsewhere would take its place after all.
+            # Otherwise a load that continues elsewhere would take its place after all.
             await asyncio.wait(loads)
-            # Nothing of a failed load is left behind, not even one that ends well after all.
+            # Leave nothing of a failed load behind, not even an instance that loads after all.
             pending = [slot for slot in chosen if key not in slot.loaded]
             await self.unload(key)
             for slot in pending:
@@ -74,11 +74,11 @@ class WorkerPool:
 
     def trouble(self, key: str) -> str:
         retries = (slot.retries.get(key) for slot in self._slots if key in slot.orders)
-        return next((str(retry) for retry in retries if retry), "its worker is being started again")
+        return next((str(retry) for retry in retries if retry), "its worker is restarting")
 
     @property
     def restarts(self) -> int:
-        """Workers started again since the pool began."""
+        """Workers restarted since the pool started."""
         return sum(slot.restarts for slot in self._slots)
 
     @property
@@ -91,7 +91,7 @@ class WorkerPool:
         return [slot.process for slot in self._slots if slot.process is not None]
 
     async def measured(self, timeout: float) -> list[list[Any]]:
-        """What user code measures, one answer for each live worker; see `Channel.measured`."""
+        """The metrics of user code, one answer per live worker; see `Channel.measured`."""
         return await asyncio.gather(*(each.channel.measured(timeout) for each in self._processes))
 
     async def infer(
@@ -103,7 +103,7 @@ class WorkerPool:
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
-        """Answer one batch in a worker that is started for it, and ended with it.
+        """Answer one batch in a worker that is started for it and stopped afterwards.
 
         One at a time: a model may be large, and this is a second copy of it.
         """
@@ -123,7 +123,7 @@ class WorkerPool:
             raise _late() from None
 
     async def _trial(self, key: str, settings: ModelSettings) -> None:
-        """Load a model in a worker of its own, which is ended with that.
+        """Load a model in a worker of its own, which is stopped afterwards.
 
         Raises:
             LoadFailed: with the reason; its cause is `WorkerLost` when that worker ended.
@@ -207,7 +207,9 @@ def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) 
     """End a worker whose batch is past its deadline; nothing else stops native code."""
     if not answer.done():
         answer.set_exception(_late())
-        process.kill(WorkerLost("the worker was ended for a request past its deadline", True))
+        process.kill(
+            WorkerLost("the worker was ended because a request overran its deadline", True)
+        )
 
 
 def _late() -> DeadlineExceeded:

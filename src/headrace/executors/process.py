@@ -18,7 +18,7 @@ from headrace.executors.channel import Channel
 from headrace.executors.executor import WorkerLost
 from headrace.executors.output import Output
 
-# Signals that code brings upon its own process.
+# Signals that a process brings upon itself.
 FAULTS = {
     signal.SIGABRT,
     signal.SIGBUS,
@@ -81,7 +81,7 @@ class WorkerProcess:
                 listener.listen()
                 process, output = _popen(environment, listener.fileno())
                 try:
-                    # The name is needed for this one connection only and goes with the folder.
+                    # The path is needed only for this connection and is removed with the folder.
                     worker = cls(process, await Channel.connect(path), output)
                     worker._watch()
                 except BaseException:
@@ -96,19 +96,19 @@ class WorkerProcess:
         return self._process.pid
 
     async def death(self) -> WorkerLost:
-        """How it ended while it loaded a model, as soon as it has."""
+        """How it ended while loading a model; waits until it has."""
         await self.exited.wait()
         message = f"the worker process {self.fate} while loading it"
         return WorkerLost(message, killed=self.was_killed)
 
     def kill(self, reason: WorkerLost | None = None) -> None:
-        """End the process now; `reason` is what its waiting calls are told."""
+        """End the process now; its waiting calls fail with `reason`."""
         self.channel.lose(reason or WorkerLost("the worker process was ended"))
         if self._process.poll() is None:
             self._process.kill()
 
     async def stop(self, grace: float) -> None:
-        """Ask the process to exit, and end it when it has not after `grace` seconds."""
+        """Ask the process to exit, and end it if it has not done so after `grace` seconds."""
         if not self.channel.is_lost:
             self.channel.send_stop()
             with contextlib.suppress(asyncio.TimeoutError):
@@ -117,7 +117,7 @@ class WorkerProcess:
         await self.exited.wait()
 
     def _watch(self) -> None:
-        """Learn of the death at once: from the kernel, or from the closed socket."""
+        """Learn of its death at once: from the kernel, or from the closed socket."""
         loop = asyncio.get_running_loop()
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self._process.pid)
@@ -137,15 +137,15 @@ class WorkerProcess:
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
-        # A worker leads a process group: what a model started must not outlive it, nor keep
-        # memory and devices.
+        # A worker leads a process group: what a model started must not outlive it or keep hold
+        # of memory and devices.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self.fate = _describe(code)
         self.was_killed = code < 0 and -code not in FAULTS
         self._output.close()
-        # How it died is for the log; callers get the same words whoever notices first.
+        # How it died is for the log; callers get the same message whichever side notices first.
         self.channel.lose(WorkerLost("the worker process died"))
         self.exited.set()
 
@@ -154,7 +154,7 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
     command = [
         *(environment.python, str(START)),
         *("--fd", str(fd), "--parent", str(os.getpid())),
-        # A format of one's own may begin like a flag.
+        # A custom format may look like a flag.
         *("--log-level", environment.log_level, f"--log-format={environment.log_format}"),
     ]
     reading, writing = Output.pipe()
@@ -164,7 +164,7 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
             env=environment.variables(),
             pass_fds=[fd],
             stdin=subprocess.DEVNULL,
-            # Standard output belongs to the server's ready line.
+            # Standard output is reserved for the server's ready line.
             stdout=writing,
             stderr=writing,
             start_new_session=True,

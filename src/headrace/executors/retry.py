@@ -1,4 +1,4 @@
-"""When something that failed is tried again: once at once, then after pauses that grow."""
+"""When something that failed is tried again: at once, then after growing pauses."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LONGEST_PAUSE = 30.0
 
 
 def pause_after(failures: int, first: float) -> float:
-    """Seconds to wait after so many failures in a row, from 1 on; `first` after the first.
+    """Seconds to wait after `failures` failures in a row, at least 1; `first` after one.
 
-    Each pause is up to twice the one before, and up to a half shorter by chance, so that what
-    failed at one moment is not tried again at one moment.
+    Each pause is up to twice the one before, and shortened at random by up to half, so that
+    loads that failed at the same moment are not tried again at the same moment.
     """
-    # The power of a large number is no float.
+    # A large power does not fit in a float.
     return min(LONGEST_PAUSE, first * 2.0 ** min(failures - 1, 32)) * random.uniform(0.5, 1.0)
 
 
 class Retry:
-    """A load that failed, why, and when it is due again. Times are those of the event loop.
+    """A load that failed, why, and when it is tried again. Times are event loop times.
 
-    `ended_worker` is true when its worker ended meanwhile, and `killed` when the model's code is
-    not the likely cause of that.
+    `ended_worker` is true when its worker ended during the load, and `killed` when the model's
+    code is not the likely cause of that.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Retry:
         self.ended_worker = self.killed = False
 
     def failed(self, reason: str, cause: BaseException | None = None) -> None:
-        """Count a failure: the first is tried again at once."""
+        """Count a failure; after the first, the load is tried again at once."""
         self.failures += 1
         self.reason = reason
         self.ended_worker = isinstance(cause, WorkerLost)

@@ -1,4 +1,4 @@
-"""Room for one worker: the process that is in it now, and the models it is to hold."""
+"""A slot for one worker: its current process, and the models that belong in it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from headrace.worker.frames import Kind
 logger = logging.getLogger("headrace.executors")
 
 FIRST_PAUSE = 0.05
-# A worker that had loaded a model, or lived this long, comes back after the shortest pause.
+# A worker that had loaded a model, or lived this long, restarts after the shortest pause.
 STEADY = 10.0
 STOP_GRACE = 5.0
-# The models of a worker load one after the other, so that a death has one model to its name. One
-# that takes longer than this holds up the next no more.
+# The models of a worker load one after the other, so that a death can be traced to one of them.
+# A load that takes longer than this no longer holds up the next one.
 LONG_LOAD = 10.0
-# Requests wait while a model comes back from so many deaths in a row; afterwards they are refused.
+# Requests wait while a model comes back from fewer deaths in a row than this; then they fail.
 PATIENT_DEATHS = 5
-# After so many, a model is tried in a worker of its own before it may end one with others in it.
+# After this many, a model is tried in a worker of its own before it may end one that it shares.
 DEATHS_BEFORE_TRIAL = 2
 
-# Loads a model in a worker that holds nothing else; raises `LoadFailed`, from `WorkerLost` when
-# that ended.
+# Loads a model in a worker that holds nothing else; raises `LoadFailed`, from `WorkerLost` if
+# that worker ended.
 Trial = Callable[[str, ModelSettings], Awaitable[None]]
 
 
 class WorkerSlot:
     """Keeps one worker alive, and its models loaded.
 
-    A dead worker is started again and loads its models again. Whatever fails is tried again, for
-    as long as the model is wanted. `changed` is notified when a worker is up, and when a model can
+    A worker that dies is restarted and loads its models again. Failed loads are tried again for as
+    long as the model is wanted. `changed` is notified when a worker is up, and when a model can
     answer or has failed.
     """
 
@@ -72,7 +72,7 @@ class WorkerSlot:
         return self.is_up and key in self.loaded
 
     def refusal(self, key: str) -> str:
-        """Why requests need not wait for a model that is to come back here; empty where they do."""
+        """Why requests should not wait for a model to come back here; empty if they should."""
         retry = self.retries.get(key)
         if retry is None or retry.failures == 1:
             return ""
@@ -84,7 +84,7 @@ class WorkerSlot:
 
         Raises:
             LoadFailed: with the reason. Its cause is `WorkerLost` when the worker died.
-            LoadOverdue: it took too long, and may still go on in the worker.
+            LoadOverdue: it took too long, and may still be running in the worker.
         """
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise())
@@ -115,14 +115,14 @@ class WorkerSlot:
                 logger.warning("unloading %s failed: %s", key, exc)
 
     def forget(self, key: str) -> None:
-        """Have the worker drop a model when its load, which was given up, ends after all."""
+        """Have the worker drop a model when its abandoned load ends after all."""
         if self.process is not None and self.is_up:
             answer = self.process.channel.request(Kind.UNLOAD, {"model": key})
-            # It comes when the load ends, which may be never.
+            # The answer comes when the load ends, which may be never.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def stop(self) -> None:
-        """End the worker; it does not come back."""
+        """Stop the worker for good."""
         tasks = [*self._returning.values()]
         if self._supervisor is not None:
             tasks.append(self._supervisor)
@@ -151,7 +151,7 @@ class WorkerSlot:
         """
         order = {"model": key, "settings": settings.to_dict()}
         async with self._turn:
-            # Not before: a neighbour's load may just have ended the last one.
+            # Only now: a neighbour's load may just have ended the last worker.
             process = await self._up()
             answer = process.channel.request(Kind.LOAD, order)
             ends = asyncio.get_running_loop().time() + self.load_timeout
@@ -171,7 +171,7 @@ class WorkerSlot:
         return metadata
 
     async def _supervise(self) -> None:
-        """Keep a worker here: start it, wait for its death, have its models come back, go on."""
+        """Keep a worker running: start it, wait for its death, bring its models back, repeat."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -186,7 +186,7 @@ class WorkerSlot:
             async with self._changed:
                 self._changed.notify_all()
             await process.exited.wait()
-            # Neither a worker that was of use, nor a kill from outside, is a reason to hesitate.
+            # Neither a worker that was of use nor a kill from outside is a reason to wait longer.
             if self.loaded or process.was_killed or loop.time() - started > STEADY:
                 failures = 1
             self.process = None
@@ -199,7 +199,7 @@ class WorkerSlot:
             await asyncio.sleep(pause)
 
     def _bring_back(self) -> None:
-        """Have every model come back that is not on its way already, what failed last."""
+        """Bring back every model that is not on its way already; those that failed come last."""
         missing = [
             key for key in self.orders if (task := self._returning.get(key)) is None or task.done()
         ]
@@ -211,10 +211,10 @@ class WorkerSlot:
         if self._returning.get(key) is task:
             del self._returning[key]
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a model does not come back; this is a bug", exc_info=error)
+            logger.error("a model did not come back; this is a bug", exc_info=error)
 
     async def _come_back(self, key: str) -> None:
-        """Load a model again, and try for as long as it is wanted."""
+        """Load a model again, and keep trying for as long as it is wanted."""
         while (settings := self.orders.get(key)) is not None and not self.holds(key):
             retry = self.retries.get(key) or Retry()
             await asyncio.sleep(retry.pause)
@@ -229,7 +229,7 @@ class WorkerSlot:
             else:
                 self.retries.pop(key, None)
                 if key not in self.orders:
-                    # Unloaded meanwhile.
+                    # It was unloaded in the meantime.
                     await self.unload(key)
 
     def _is_lethal(self, retry: Retry) -> bool:
@@ -238,14 +238,14 @@ class WorkerSlot:
     async def _failed(
         self, key: str, settings: ModelSettings, retry: Retry, error: Exception
     ) -> None:
-        """Note why a model did not come back, unless it was unloaded meanwhile."""
+        """Record why a model did not come back, unless it has been unloaded."""
         if key not in self.orders:
             self.forget(key)
             return
         lost = error if isinstance(error, WorkerLost) else error.__cause__
         if isinstance(error, TimeoutError):
-            # Nothing else stops what a model does in native code.
-            lost = WorkerLost("the worker was ended for a load that took too long", True)
+            # Nothing else stops native code.
+            lost = WorkerLost("the worker was ended because a load took too long", True)
             if self.process is not None:
                 self.process.kill(lost)
             why = f" within {self.load_timeout:g} s (--load-timeout)"

@@ -2,6 +2,6 @@
 
 import os
 
-# Before grpc is imported: its handlers for forks only log that they do nothing here, at every
-# program that is started.
+# Before grpc is imported: its fork handlers can do nothing here except log that, whenever a
+# program is started.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

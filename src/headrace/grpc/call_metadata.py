@@ -1,4 +1,4 @@
-"""Metadata for models that ask for those of each call, and that send some with their answers."""
+"""Metadata of calls, for models that read it and send some with their answers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from headrace.errors import BadModelOutput, shorten
 from headrace.protocol.messages import InferenceResponse
 
-# gRPC over HTTP/2, "Custom-Metadata"; binary values, whose names end so, are none of a model's.
+# See "Custom-Metadata" in gRPC over HTTP/2. Models send no binary values, whose names end in -bin.
 NAME = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 VALUE = re.compile(r"[\x20-\x7e]*")
-# Of the call itself; the library sets them.
+# These belong to the call itself; the library sets them.
 OURS = frozenset(("content-type", "te", "user-agent", "x-request-id"))
 
 
 def request_context(context: Any) -> dict[str, Any]:
-    """The metadata of a call as `InferenceRequest.context` has them; binary ones are left out."""
+    """The metadata of a call in the form of `InferenceRequest.context`, without binary values."""
     found = dict(context.invocation_metadata() or ())
     headers = {name: value for name, value in found.items() if isinstance(value, str)}
     return {"headers": headers, "bytes": True}
@@ -25,10 +25,10 @@ def request_context(context: Any) -> dict[str, Any]:
 def taken(
     response: InferenceResponse, model: str
 ) -> tuple[InferenceResponse, list[tuple[str, str]]]:
-    """The response without the headers among its parameters, and those as trailing metadata.
+    """The response without the headers in its parameters, and those headers as trailing metadata.
 
     Raises:
-        BadModelOutput: one of them cannot be sent.
+        BadModelOutput: a header cannot be sent.
     """
     response, found = response.split_headers()
     fields = []

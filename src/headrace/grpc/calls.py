@@ -1,4 +1,4 @@
-"""How every RPC runs: its id, its deadline, its errors, and who is in flight."""
+"""How every RPC runs: its id, its deadline, its errors, and what is in flight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOL = "open_inference_grpc"
 
 
 class Rpc:
-    """One message of one RPC as a call, and the time its caller gives it."""
+    """One message of one RPC as a call, and the time its caller allows for it."""
 
     __slots__ = ("call", "context")
 
@@ -28,7 +28,13 @@ class Rpc:
 
     @property
     def request_id(self) -> str:
-        return self.call.caller.request_id
+        return self.call.request_id
+
+    def next_message(self) -> Rpc:
+        """The next message of the same stream, as a call of its own."""
+        call = self.call
+        again = Call(call.protocol, call.route, call.request_id, call.peer, call.headers)
+        return Rpc(self.context, again)
 
     def timeout(self) -> float | None:
         """Seconds left until the caller's deadline; None when it set none."""
@@ -41,11 +47,11 @@ StreamMethod = Callable[[Any, Rpc], AsyncGenerator[Any, None]]
 
 
 class CallRunner:
-    """Wraps methods over messages into the behaviours of a grpc.aio server, bytes to bytes.
+    """Wraps methods over messages into the behaviours of a grpc.aio server, which work on bytes.
 
     `in_flight` holds a future for each request being answered. A stream is in flight only while
-    it answers, so that an idle one does not hold up a drain. `pushback` tells clients with a retry
-    policy how long to wait.
+    it answers, so that an idle one does not hold up a drain. With `pushback`, refusals say how
+    long to wait in the form that clients with a retry policy read.
     """
 
     def __init__(self, calls: Calls, pushback: bool = True) -> None:
@@ -83,21 +89,20 @@ class CallRunner:
     def stream(
         self, name: str, kind: Any, method: StreamMethod
     ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
-        """The behaviour of a method that answers each message of a stream with any number."""
+        """The behaviour of a method that answers each message of a stream with several or none."""
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
             rpc = self._begin(name, context)
-            caller = rpc.call.caller
             try:
                 with self.streaming():
                     async for body in bodies:
-                        rpc = Rpc(context, Call(caller))
+                        rpc = rpc.next_message()
                         await self._answer(method(self._take(kind, body, rpc), rpc), rpc)
             except asyncio.CancelledError:
                 if not self._cut:
                     self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
                     raise
-                await self._refuse(rpc, ShuttingDown("the server stops"))
+                await self._refuse(rpc, ShuttingDown("the server is stopping"))
             except Exception as exc:
                 await self._refuse(rpc, exc)
 
@@ -105,7 +110,7 @@ class CallRunner:
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """Let `cut` end the current task, which may wait for its caller without end."""
+        """Let `cut` end the current task, which may wait for its caller indefinitely."""
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
@@ -115,7 +120,7 @@ class CallRunner:
             self._streams.discard(task)
 
     def cut(self) -> None:
-        """Cancel all that still runs; streams are told that the server stops."""
+        """Cancel everything that is still running; streams are refused with `ShuttingDown`."""
         self._cut = True
         for running in self._streams | self.in_flight:
             running.cancel()
@@ -139,13 +144,12 @@ class CallRunner:
     def _begin(self, name: str, context: Any) -> Rpc:
         metadata = dict(context.invocation_metadata())
         given = metadata.get("x-request-id")
-        id = given if isinstance(given, str) else None
-        rpc = Rpc(context, self._calls.begin(PROTOCOL, name, id, context.peer(), metadata))
-        context.set_trailing_metadata((("x-request-id", rpc.request_id),))
-        return rpc
+        id = self._calls.request_id(given if isinstance(given, str) else None)
+        context.set_trailing_metadata((("x-request-id", id),))
+        return Rpc(context, Call(PROTOCOL, name, id, context.peer(), metadata))
 
     def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
-        """The message of a call, once it is admitted."""
+        """The message of a call, once the call is admitted."""
         rpc.call.received = len(body)
         self._calls.admit(rpc.call)
         return _parse(kind, body)

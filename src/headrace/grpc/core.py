@@ -1,4 +1,4 @@
-"""Which implementation of HTTP/2 carries gRPC: grpcio's, or a native one beside it.
+"""Chooses the HTTP/2 implementation for gRPC: grpcio's, or a native one alongside it.
 
 Both take the same servicer: method handlers over bytes, and a context.
 """
@@ -18,7 +18,7 @@ NATIVE = "pygrpc_native"
 
 
 def is_native(settings: ServerSettings) -> bool:
-    """Whether the native core is to carry gRPC, which `--native-grpc` asks for.
+    """Whether `--native-grpc` asks for the native core.
 
     Raises:
         ConfigurationError: it is not installed.
@@ -31,17 +31,17 @@ def is_native(settings: ServerSettings) -> bool:
 
 
 def server(native: bool, options: list[tuple[str, int]]) -> Any:
-    """A server in the form of `grpc.aio.Server`, not yet listening."""
+    """A server with the interface of `grpc.aio.Server`, not yet listening."""
     if not native:
         return grpc.aio.server(options=options)
-    # Not `from pygrpc_native import aio`, which asks itself for it without end (seen in 0.5).
+    # Not `from pygrpc_native import aio`, which recurses without end (seen in 0.5).
     return importlib.import_module(f"{NATIVE}.aio").server(options=options)
 
 
 def register(server: Any, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
-    """Let a server answer the methods of a service.
+    """Register the methods of a service with a server.
 
-    The native core answers itself what is registered by name, and gives the rest to grpcio.
+    The native core answers methods that are registered by name, and passes the rest to grpcio.
     """
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     if hasattr(server, "add_registered_method_handlers"):

@@ -18,7 +18,7 @@ from headrace.settings import ServerSettings
 MAX_STREAMS = 256
 # Seconds for calls that arrived with the last packets; an idle stream would take forever.
 LAST_CALLS = 0.5
-# The core's options hold no larger numbers; no message of gRPC is larger either.
+# The core's options cannot hold larger numbers, and no gRPC message is larger.
 LARGEST_OPTION = 2**31 - 1
 
 
@@ -30,7 +30,7 @@ class GrpcListener:
         self.port = 0
         self._settings = settings
         native = core.is_native(settings)
-        # The native core refuses metadata whose names begin with `grpc-`, and forgets the call.
+        # The native core refuses metadata whose names begin with `grpc-`, and drops the call.
         self._runner = CallRunner(calls, pushback=not native)
         self._closing: asyncio.Task[None] | None = None
         self._server = core.server(native, _options(settings))
@@ -65,7 +65,7 @@ class GrpcListener:
         try:
             await self._server.start()
         except (OSError, RuntimeError):
-            # It hands streams to grpcio through a socket; grpcio itself needs none.
+            # It passes streams to grpcio through a socket; grpcio itself needs none.
             await self._server.stop(None)
             raise ConfigurationError(
                 "the native core needs a folder for a Unix socket: TMPDIR must name one that can "
@@ -78,7 +78,7 @@ class GrpcListener:
         return self._runner.in_flight
 
     def close_listeners(self) -> None:
-        """Take no more connections or requests; those in flight go on."""
+        """Take no more connections or requests; those in flight continue."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._server.stop(self._settings.drain_timeout))
 
@@ -92,7 +92,7 @@ class GrpcListener:
     async def stop(self) -> None:
         """Cut what is left."""
         if self._closing is not None:
-            # The core may hold calls that it took before it closed and has not handed over yet.
+            # The core may hold calls that it took before it closed and has not passed on yet.
             await asyncio.wait([self._closing], timeout=LAST_CALLS)
         # The native core, asked to stop a second time, only waits for the first to end.
         self._runner.cut()
@@ -107,14 +107,14 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", message),
         ("grpc.max_send_message_length", message),
-        # The soft limit refuses at random between the two; equal, they are one rule.
+        # Between the soft and the hard limit, calls are refused at random; equal, they are one.
         ("grpc.max_metadata_size", metadata),
         ("grpc.absolute_max_metadata_size", metadata),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         # A stream that is closed but not yet freed counts as open for this protection, and the
-        # next call of a busy caller is refused, though it kept to the limit.
+        # next call of a busy caller is refused although it kept to the limit.
         ("grpc.http.overload_protection", 0),
-        # Two servers on one port would share its clients without anybody noticing.
+        # Two servers on one port would share its clients without anyone noticing.
         ("grpc.so_reuseport", 0),
     ]
 

@@ -12,14 +12,14 @@ from headrace.dataplane import DataPlane
 from headrace.grpc.calls import CallRunner
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-# How often a watched state is looked at, in seconds.
+# Seconds between two checks of a watched state.
 WATCH_INTERVAL = 1.0
 
 _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 class HealthService:
-    """The server, under the empty name, and each service of it are as ready as the models are."""
+    """The server, under the empty name, and each of its services are ready when the models are."""
 
     def __init__(self, dataplane: DataPlane, runner: CallRunner, services: tuple[str, ...]) -> None:
         self._dataplane = dataplane
@@ -43,13 +43,13 @@ class HealthService:
 
     async def watch(self, message: Any, context: Any) -> None:
         """The state now and after each change, until the caller leaves."""
-        told = None
+        sent = None
         with self._runner.streaming():
             while True:
                 status = self._status(message.service)
-                if status != told:
+                if status != sent:
                     await context.write(health_pb2.HealthCheckResponse(status=status))
-                    told = status
+                    sent = status
                 await asyncio.sleep(WATCH_INTERVAL)
 
     def _status(self, service: str) -> Any:

@@ -25,7 +25,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 
 class Decoded(NamedTuple):
-    """A decoded message with the model it is for, and all that its answers need."""
+    """A decoded message with the model it is for, and what its answers need."""
 
     model: Any
     message: GrpcRequest
@@ -36,8 +36,8 @@ class Decoded(NamedTuple):
 class InferenceService:
     """One method per RPC; `handlers` is what a server registers.
 
-    Messages come and go as bytes: they are parsed here, so that a malformed one is refused like
-    any other bad input.
+    Handlers take and return bytes: the runner parses messages, so that a malformed one is refused
+    like any other bad input.
     """
 
     def __init__(self, dataplane: DataPlane, calls: Calls, runner: CallRunner) -> None:
@@ -105,7 +105,7 @@ class InferenceService:
     async def model_stream_infer(
         self, message: Any, rpc: Rpc
     ) -> AsyncGenerator[pb.ModelInferResponse, None]:
-        """The answers to one request of a stream; one, when its model does not stream."""
+        """The answers to one request of a stream; just one if its model does not stream."""
         decoded = self._decode(message, rpc)
         model, request = decoded.model, decoded.message.request
         if not model.model_metadata.streams:
@@ -173,7 +173,7 @@ def _encode(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferRespo
 
 
 def _model_name(message: Any) -> str:
-    """The model to load or unload; KServe's client sends it where others send a repository."""
+    """The model to load or unload; KServe's client sends it as the name of the repository."""
     name: str = message.model_name or message.repository_name
     if not name:
         raise InvalidInput("model_name is missing")

@@ -1,4 +1,4 @@
-"""The single table from error kinds to gRPC status codes; that of HTTP is its twin."""
+"""The single table from error kinds to gRPC status codes; HTTP has its own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from headrace.errors import HeadraceError
 
 Metadata = tuple[tuple[str, str], ...]
 
-# A status travels in the trailing metadata, and clients give those 8 KiB. Percent encoding may
+# A status is sent in the trailing metadata, for which clients allow 8 KiB. Percent encoding may
 # triple each byte.
 MAX_DETAILS = 2048
 
-# When to come back: in seconds as HTTP says it, and as clients with a retry policy read it.
+# When to retry: in seconds as in HTTP, and as clients with a retry policy read it.
 RETRY_AFTER = ("retry-after", "1")
 PUSHBACK = ("grpc-retry-pushback-ms", "1000")
 
 
 class Row(NamedTuple):
-    """How one error kind is told over gRPC."""
+    """How one error kind is sent over gRPC."""
 
     code: grpc.StatusCode
     retry_after: bool = False
@@ -65,7 +65,7 @@ def details(error: HeadraceError) -> str:
 
 
 def error_metadata(error: HeadraceError, pushback: bool = True) -> Metadata:
-    """What an error adds to the trailing metadata: its kind, and when to come back."""
+    """What an error adds to the trailing metadata: its kind, and when to retry."""
     kind = ("x-error-code", error.kind)
     if not row(error).retry_after:
         return (kind,)

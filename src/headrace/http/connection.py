@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -30,13 +29,14 @@ from headrace.errors import (
     Unimplemented,
 )
 from headrace.http.cycle import REFUSED, Cycle, DirectCycle
-from headrace.http.parsing import Discard, KnownHead, cause, split_target
+from headrace.http.parsing import Discard, KnownHead, cause, read_target
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
 
-# Path, peer, header fields and error of a request that is refused while it is being received.
-Refuse = Callable[[str, Any, HeaderList, HeadraceError], Reply]
+# Answers a request that is refused while it is being received, by its path, peer, header fields
+# and error; with the request's id.
+Refuse = Callable[[str, Any, HeaderList, HeadraceError], tuple[Reply, str]]
 
 
 class Direct(Protocol):
@@ -46,7 +46,7 @@ class Direct(Protocol):
         """What `direct` needs to know of a POST path; None when it is not for it."""
 
     def needs_task(self, match: Any, body: bytes) -> bool:
-        """Whether a request that has arrived whole is to be answered by the application."""
+        """Whether a request to a route that may stream is to be answered by the application."""
 
     def direct(
         self, connection: Any, match: Any, body: bytes, answer: Callable[..., None]
@@ -188,9 +188,7 @@ class Connection(HttpToolsProtocol):
             scope["http_version"] = version
         if len(self.pipeline) >= MAX_PIPELINED:
             raise Overloaded(f"more than {MAX_PIPELINED} requests wait on one connection")
-        scope["raw_path"], scope["query_string"] = split_target(self.url)
-        path = scope["raw_path"].decode("ascii")
-        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"], scope["path"] = read_target(self.url)
         self._receiving = BODY
         self._match = self._direct_match(scope)
         # Trailers come through on_header too, and must not reach the scope.
@@ -326,7 +324,7 @@ class Connection(HttpToolsProtocol):
         match, self._match = self._match, None
         direct = self._direct_cycle
         body = bytes(direct.body)
-        if self._direct.needs_task(match, body):
+        if match.route.may_stream and self._direct.needs_task(match, body):
             # It has arrived whole, so that the task finds all of it.
             self.cycle = cycle = self._new_cycle(direct.keep_alive)
             cycle.body += body
@@ -453,11 +451,12 @@ class Connection(HttpToolsProtocol):
 
     def _render(self, path: str, error: HeadraceError) -> bytes:
         received = list(self.scope["headers"]) if self._receiving else []
-        status, fields, body = self._refusal_of(path, self.client, received, error)
-        common = (*self.server_state.default_headers, *fields)
+        reply, id = self._refusal_of(path, self.client, received, error)
+        common = (*self.server_state.default_headers, *reply.headers)
         lines = [b"%b: %b\r\n" % field for field in common if field[0] != b"connection"]
-        framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        return b"".join([STATUS_LINE[status], *lines, framing, body])
+        framing = b"x-request-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        lines.append(framing % (id.encode(), len(reply.body)))
+        return b"".join([STATUS_LINE[reply.status], *lines, reply.body])
 
     def _close_with(self, answer: bytes) -> None:
         """Send a last answer, then read on for a moment before the connection closes."""

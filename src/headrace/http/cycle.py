@@ -10,6 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from headrace.adapters.adapter import Reply
+
 WITHOUT_BODY = (204, 304)
 # In the scope of a request that its connection has refused, such as one whose body was too slow.
 REFUSED = "headrace.refused"
@@ -134,11 +136,12 @@ class DirectCycle:
     def set(self) -> None:
         """Wake nobody: where others have an event, this stands in for it."""
 
-    def answer(self, status: int, fields: Any, body: bytes) -> None:
-        """Send a whole answer; `fields` are ours and hold no connection header twice. Hot."""
+    def answer(self, reply: Reply, request_id: str) -> None:
+        """Send a whole answer, whose fields are ours: at most one of them is `connection`. Hot."""
         connection = self._connection
         if connection.transport.is_closing():
             return
+        status, fields, body = reply
         lines = [STATUS_LINE[status]]
         keep_alive = self.keep_alive
         for name, value in (*connection.server_state.default_headers, *fields):
@@ -148,7 +151,8 @@ class DirectCycle:
                 lines += (name, b": ", value, b"\r\n")
         if not keep_alive:
             lines.append(b"connection: close\r\n")
-        lines += (b"content-length: ", b"%d" % len(body), b"\r\n\r\n", body)
+        framing = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+        lines += (framing % (request_id.encode(), len(body)), body)
         connection.transport.write(b"".join(lines))
         self.response_started = self.response_complete = True
         if not keep_alive:

@@ -1,10 +1,12 @@
-"""Headers for models that ask for those of each request, and that send some with their answers."""
+"""Header fields: of requests, and those that models ask for or send with their answers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from headrace.adapters.adapter import HeaderList, Headers
 from headrace.errors import BadModelOutput, shorten
 from headrace.protocol.messages import InferenceResponse
 
@@ -22,7 +24,23 @@ FRAMING = frozenset(
 OURS = FRAMING | {b"content-encoding", b"content-type", b"inference-header-content-length"}
 
 
-def request_context(headers: dict[bytes, bytes]) -> dict[str, Any]:
+def collect(fields: HeaderList) -> Headers:
+    """Header fields by name; a field sent more than once is joined with commas (RFC 9110 5.3)."""
+    headers = dict(fields)
+    if len(headers) != len(fields):
+        headers = {}
+        for name, value in fields:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+def given_id(headers: Headers) -> str | None:
+    """The request id that the caller chose."""
+    given = headers.get(b"x-request-id")
+    return None if given is None else given.decode("latin-1")
+
+
+def request_context(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
     """The headers of a request as `InferenceRequest.context` has them, names in lower case."""
     return {
         "headers": {

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from headrace.adapters.adapter import HeaderList, Headers, HttpRequest, Reply
+from headrace.adapters.adapter import Headers, Reply
 from headrace.dataplane import (
     Call,
     Calls,
@@ -21,12 +21,14 @@ from headrace.http import header_fields
 from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
 from headrace.http.cycle import REFUSED, WITHOUT_BODY
 from headrace.http.events import Events
-from headrace.http.refusals import collect, refusal
+from headrace.http.header_fields import collect, given_id
+from headrace.http.refusals import refusal
 from headrace.http.router import RouteMatch, Router
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 Scope = dict[str, Any]
-Answer = Callable[[int, HeaderList, bytes], None]
+# Sends an answer, with the id of its request.
+Answer = Callable[[Reply, str], None]
 
 
 # What nginx logs for a client that closed its connection before the answer.
@@ -35,20 +37,23 @@ CLIENT_CLOSED_REQUEST = 499
 LEFT = "headrace.left"
 
 
-class Decoded(NamedTuple):
-    """A request that is ready for its model, and all that its answer needs.
+class HttpCall(Call):
+    """A call over HTTP: what came, and once that is decoded, all that its answer needs.
 
-    `shown` is the id that the answer's body has, `accepted` the encodings its caller takes.
+    It is the `HttpRequest` that adapters read. `shown` is the id in the answer's body.
     """
 
-    call: Call
-    match: RouteMatch
-    model: Any
+    body = b""
     request: InferenceRequest
-    timeout: float | None
     context: Any
     shown: str
-    accepted: bytes | None
+    timeout: float | None
+
+    def __init__(self, match: RouteMatch, id: str, headers: Headers, scope: Scope) -> None:
+        adapter = self.adapter = match.adapter
+        self.match = match
+        self.scope = scope
+        super().__init__(adapter.name, match.route.path, id, scope.get("client"), headers)
 
 
 class InferenceRoutes:
@@ -69,19 +74,17 @@ class InferenceRoutes:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any, match: RouteMatch) -> None:
         headers = collect(scope["headers"])
-        call = self._begin(scope, headers, match)
+        call = HttpCall(match, self._calls.request_id(given_id(headers)), headers, scope)
         try:
             self._calls.admit(call)
-            body = await read_body(headers, receive, self._limit)
-            request = HttpRequest(headers, body, scope)
-            if match.adapter.wants_stream(match.route, body):
-                await self._stream(call, match, request, send)
+            call.body = await read_body(headers, receive, self._limit)
+            self._decode(call)
+            if match.adapter.wants_stream(match.route, call.body):
+                await self._stream(call, send)
                 return
-            decoded = self._decode(call, match, request)
-            response = await _settled(scope, receive, self._submit(decoded))
-            reply = self._reply(decoded, response)
-            if decoded.accepted is not None:
-                reply = await _compressed(decoded.accepted, reply)
+            reply = self._reply(call, await _settled(scope, receive, self._submit(call)))
+            if b"accept-encoding" in headers:
+                reply = await _compressed(headers[b"accept-encoding"], reply)
         except (Cancelled, asyncio.CancelledError) as exc:
             # A connection that gave up on the body has refused the request itself.
             if REFUSED not in scope:
@@ -90,17 +93,17 @@ class InferenceRoutes:
                 raise
             return
         except Exception as exc:
-            reply = self._refusal(call, match, exc)
+            reply = self._refusal(call, exc)
         if _has_left(scope):
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         # A call that was refused has ended already.
         self._calls.answered(call, reply.status, len(reply.body))
-        await send_reply(send, reply)
+        await send_reply(send, reply, call.request_id)
 
     def needs_task(self, match: RouteMatch, body: bytes) -> bool:
         """Whether the answer is to be streamed, which takes a task."""
-        return match.route.may_stream and match.adapter.wants_stream(match.route, body)
+        return match.adapter.wants_stream(match.route, body)
 
     def direct(
         self, connection: Any, match: RouteMatch, body: bytes, answer: Answer
@@ -111,84 +114,84 @@ class InferenceRoutes:
         """
         scope = connection.scope
         headers = collect(scope["headers"])
-        call = self._begin(scope, headers, match)
+        call = HttpCall(match, self._calls.request_id(given_id(headers)), headers, scope)
         try:
             self._calls.admit(call)
-            decoded = self._decode(call, match, HttpRequest(headers, body, scope))
-            future = self._submit(decoded)
+            call.body = body
+            self._decode(call)
+            future = self._submit(call)
         except Exception as exc:
-            answer(*self._refusal(call, match, exc))
+            answer(self._refusal(call, exc), call.request_id)
             return None
         connection.on_disconnect = future.cancel
-        future.add_done_callback(partial(self._on_done, connection, decoded, answer))
+        future.add_done_callback(partial(self._on_done, connection, call, answer))
         return future
 
     def _on_done(
         self,
         connection: Any,
-        decoded: Decoded,
+        call: HttpCall,
         answer: Answer,
         future: asyncio.Future[InferenceResponse],
     ) -> None:
         try:
-            reply = self._reply(decoded, future.result())
-            if decoded.accepted is not None and _is_compressible(reply):
+            reply = self._reply(call, future.result())
+            accepted = call.headers.get(b"accept-encoding")
+            if accepted is not None and _is_compressible(reply):
                 if len(reply.body) >= COMPRESS_IN_THREAD:
-                    task = asyncio.ensure_future(_compressed(decoded.accepted, reply))
+                    task = asyncio.ensure_future(_compressed(accepted, reply))
                     connection.goes_on(future, task)
-                    done = partial(self._on_compressed, connection, decoded, answer)
-                    task.add_done_callback(done)
+                    task.add_done_callback(partial(self._on_compressed, connection, call, answer))
                     return
-                reply = _compress(decoded.accepted, reply)
+                reply = _compress(accepted, reply)
         except asyncio.CancelledError:
             connection.settled(future)
-            self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         except Exception as exc:
-            reply = self._refusal(decoded.call, decoded.match, exc)
+            reply = self._refusal(call, exc)
         connection.settled(future)
         # A call that was refused has ended already.
-        self._calls.answered(decoded.call, reply.status, len(reply.body))
-        answer(*reply)
+        self._calls.answered(call, reply.status, len(reply.body))
+        answer(reply, call.request_id)
 
     def _on_compressed(
-        self, connection: Any, decoded: Decoded, answer: Answer, task: asyncio.Task[Reply]
+        self, connection: Any, call: HttpCall, answer: Answer, task: asyncio.Task[Reply]
     ) -> None:
         connection.settled(task)
         if task.cancelled() or connection.transport.is_closing():
-            self._calls.left(decoded.call, CLIENT_CLOSED_REQUEST)
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         try:
             reply = task.result()
         except Exception as exc:
-            reply = self._refusal(decoded.call, decoded.match, exc)
-        self._calls.answered(decoded.call, reply.status, len(reply.body))
-        answer(*reply)
+            reply = self._refusal(call, exc)
+        self._calls.answered(call, reply.status, len(reply.body))
+        answer(reply, call.request_id)
 
-    async def _stream(self, call: Call, match: RouteMatch, request: HttpRequest, send: Any) -> None:
+    async def _stream(self, call: HttpCall, send: Any) -> None:
         """Answer with server-sent events, one for each piece.
 
         What goes wrong before the first piece is an ordinary error; after it, an event, and the
         answer ends.
         """
-        adapter = match.adapter
-        events = Events(send, call.caller.request_id.encode())
-        decoded = self._decode(call, match, request)
-        model = decoded.model
-        pieces = self._calls.stream(call, model, decoded.request, decoded.timeout)
-        with _withdrawn_with_caller(request.scope):
+        adapter, model = call.adapter, call.model
+        assert model is not None, "decoding found it"
+        events = Events(send, call.request_id.encode())
+        pieces = self._calls.stream(call, model, call.request, call.timeout)
+        with _withdrawn_with_caller(call.scope):
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
                         if model.model_metadata.takes_headers:
                             piece, fields = header_fields.taken(piece, model.name)
                             events.add_headers(fields)
-                        text = adapter.event(model, piece, decoded.shown, decoded.context)
+                        text = adapter.event(model, piece, call.shown, call.context)
                         await events.send(text)
             except Exception as exc:
                 if not events.started or isinstance(exc, Cancelled):
                     raise
-                error = as_error(exc, call.caller.request_id)
+                error = as_error(exc, call.request_id)
                 status, body = adapter.error(error)
                 await events.send(adapter.error_event(body))
                 await events.end()
@@ -199,57 +202,48 @@ class InferenceRoutes:
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
 
-    def _begin(self, scope: Any, headers: Headers, match: RouteMatch) -> Call:
-        given = headers.get(b"x-request-id")
-        id = None if given is None else given.decode("latin-1")
-        peer = scope.get("client")
-        return self._calls.begin(match.adapter.name, match.route.path, id, peer, headers)
-
-    def _decode(self, call: Call, match: RouteMatch, request: HttpRequest) -> Decoded:
-        """Find the model and decode the request.
+    def _decode(self, call: HttpCall) -> None:
+        """Find the model and decode the request, into the call.
 
         Raises:
             HeadraceError: the request is refused.
         """
-        adapter, headers = match.adapter, request.headers
-        call.received = len(request.body)
-        name, version = adapter.select(match.name, match.version, request)
-        model = self._dataplane.find(name, version, adapter)
+        adapter, headers, match = call.adapter, call.headers, call.match
+        call.received = len(call.body)
+        name, version = adapter.select(match.name, match.version, call)
         # Known from here on, for a request that does not decode is a failure of this model's.
-        call.model = model
-        decoded, context = adapter.decode(request, model)
-        id = call.caller.request_id
-        shown = decoded.id or id
+        model = call.model = self._dataplane.find(name, version, adapter)
+        decoded, call.context = adapter.decode(call, model)
+        call.request = decoded
+        call.shown = decoded.id or call.request_id
         # A failure is logged by this process and by the worker, both under the request's id.
-        decoded.id = id
+        decoded.id = call.request_id
         if model.model_metadata.takes_headers and decoded.context is None:
             decoded.context = header_fields.request_context(headers)
         given = headers.get(b"x-request-timeout")
-        timeout = seconds_given(given.decode("latin-1")) if given else None
-        accepted = headers.get(b"accept-encoding")
-        return Decoded(call, match, model, decoded, timeout, context, shown, accepted)
+        call.timeout = seconds_given(given.decode("latin-1")) if given else None
 
-    def _submit(self, decoded: Decoded) -> asyncio.Future[InferenceResponse]:
-        return self._calls.submit(decoded.call, decoded.model, decoded.request, decoded.timeout)
+    def _submit(self, call: HttpCall) -> asyncio.Future[InferenceResponse]:
+        assert call.model is not None, "decoding found it"
+        return self._calls.submit(call, call.model, call.request, call.timeout)
 
-    def _reply(self, decoded: Decoded, response: InferenceResponse) -> Reply:
-        """The answer of a model, with all headers but those of its framing.
+    def _reply(self, call: HttpCall, response: InferenceResponse) -> Reply:
+        """The answer of a model.
 
         Raises:
-            BadModelOutput: it cannot be told in the request's protocol.
+            BadModelOutput: it has no form in the request's protocol.
         """
-        model = decoded.model
-        added: HeaderList = []
-        if model.model_metadata.takes_headers:
-            response, added = header_fields.taken(response, model.name)
-        adapter = decoded.match.adapter
-        status, fields, body = adapter.encode(model, response, decoded.shown, decoded.context)
-        id = decoded.call.caller.request_id.encode()
-        return Reply(status, [*fields, *added, (b"x-request-id", id)], body)
+        model = call.model
+        assert model is not None, "it has answered"
+        if not model.model_metadata.takes_headers:
+            return call.adapter.encode(model, response, call.shown, call.context)
+        response, added = header_fields.taken(response, model.name)
+        status, fields, body = call.adapter.encode(model, response, call.shown, call.context)
+        return Reply(status, [*fields, *added], body)
 
-    def _refusal(self, call: Call, match: RouteMatch, exc: Exception) -> Reply:
+    def _refusal(self, call: HttpCall, exc: Exception) -> Reply:
         """The answer to a call that is refused, or that failed."""
-        return refusal(self._calls, call, exc, match.adapter.error)
+        return refusal(self._calls, call, exc, call.adapter.error)
 
 
 @contextmanager
@@ -293,9 +287,10 @@ def _on_left(scope: Scope, future: asyncio.Future[Any], watching: asyncio.Future
         future.cancel()
 
 
-async def send_reply(send: Any, reply: Reply) -> None:
+async def send_reply(send: Any, reply: Reply, request_id: str) -> None:
     """Send a whole answer over ASGI."""
     status, fields, body = reply
+    fields = [*fields, (b"x-request-id", request_id.encode())]
     if status not in WITHOUT_BODY:
         fields = [*fields, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": fields})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,6 +17,7 @@ logger = logging.getLogger("headrace.http")
 
 # A refused client may still be sending; this much of it is read and dropped.
 LINGER_BYTES = 256 * 1024 * 1024
+REMEMBERED_LENGTH = 256
 
 
 class Discard:
@@ -57,18 +61,40 @@ class KnownHead:
             self._connection.on_headers_complete()
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query string of a request target, in origin or absolute form."""
+class Target(NamedTuple):
+    """A request target: its path as sent and as text, and its query string."""
+
+    raw_path: bytes
+    query: bytes
+    path: str
+
+
+def read_target(target: bytes) -> Target:
+    """Read a request target, in origin or absolute form.
+
+    Raises:
+        InvalidInput: it has no path.
+    """
+    # The same few come again and again; a stranger's long ones must not fill the memory.
+    return _remembered(target) if len(target) <= REMEMBERED_LENGTH else _read_target(target)
+
+
+def _read_target(target: bytes) -> Target:
     if target[:1] == b"/" and b"#" not in target:
-        path, _, query = target.partition(b"?")
-        return path, query
-    try:
-        parsed = httptools.parse_url(target)
-    except httptools.HttpParserInvalidURLError:
-        parsed = None
-    if parsed is None or not parsed.path:
-        raise InvalidInput("malformed HTTP request: the request target has no path")
-    return parsed.path, parsed.query or b""
+        raw_path, _, query = target.partition(b"?")
+    else:
+        try:
+            parsed = httptools.parse_url(target)
+        except httptools.HttpParserInvalidURLError:
+            parsed = None
+        if parsed is None or not parsed.path:
+            raise InvalidInput("malformed HTTP request: the request target has no path")
+        raw_path, query = parsed.path, parsed.query or b""
+    path = raw_path.decode("ascii")
+    return Target(raw_path, query, unquote(path) if "%" in path else path)
+
+
+_remembered = lru_cache(maxsize=1024)(_read_target)
 
 
 def cause(error: httptools.HttpParserError) -> HeadraceError:

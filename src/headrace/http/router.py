@@ -49,6 +49,7 @@ class Router:
         ]
         # An instance is made once, and lives as long as its cache.
         self.match = lru_cache(REMEMBERED)(self._match)
+        self.match_direct = lru_cache(REMEMBERED)(self._match_direct)
 
     def _match(self, path: str) -> RouteMatch | None:
         """Who answers a POST to this path; None when no protocol does."""
@@ -57,8 +58,8 @@ class Router:
                 return RouteMatch(adapter, route, **found.groupdict())
         return None
 
-    def match_direct(self, path: str) -> RouteMatch | None:
-        """The same, for requests that need no task: their answer is not always a stream. Hot."""
+    def _match_direct(self, path: str) -> RouteMatch | None:
+        """The same, for requests that need no task: their answer is not always a stream."""
         match = self.match(path)
         return None if match is None or match.route.streams else match
 

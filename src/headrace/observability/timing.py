@@ -6,7 +6,7 @@ from time import perf_counter
 
 
 class Timing:
-    """Filled in by the batcher: rows, of how many in its batch; how long it waited and ran."""
+    """Filled in by the batcher: rows of the request and its batch; how long it waited and ran."""
 
     __slots__ = ("batch", "computed", "created", "queued", "rows")
 

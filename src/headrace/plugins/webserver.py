@@ -1,7 +1,7 @@
 """`python -m headrace.plugins.webserver`: the command line of the MLflow pluggable scoring server.
 
-Serves one plugin as `headrace serve MODEL --plugin FILE` does, where that server did. The other
-listeners take free ports unless somebody names one: there were none, so nobody expects them.
+Serves one plugin as `headrace serve MODEL --plugin FILE` does, at the address and port of that
+server. It had no other listeners, so nothing expects ours: they take free ports unless configured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plugin-class", help="class of the plugin (default plugin.Plugin)")
     parser.add_argument("--model-uri", dest="model", help="MLflow model URI, or a path")
     parser.add_argument("--packages", help="packages the model needs, separated by commas")
-    parser.add_argument("--conf", help="YAML file of the same and of every server setting")
+    parser.add_argument("--conf", help="YAML file with these and all server settings")
     options = parser.parse_args(arguments)
     options.name = None
     try:
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _completed(options: argparse.Namespace) -> conf.Conf:
-    """The file of `--conf`, with what the older server did when it was told nothing."""
+    """The file of `--conf`, completed with the defaults of the older server."""
     given = conf.read(options.conf)
     for name, flag in (("plugin", "--plugin-file"), ("model", "--model-uri")):
         value = getattr(options, name)
-        # An empty one comes from a variable that is not set, and would mean this folder.
+        # An empty value comes from an unset shell variable, and would mean the current folder.
         if value == "" or (value is None and name not in given.arguments):
             raise ConfigurationError(f"{flag} is missing")
     settings = {
@@ -56,7 +56,7 @@ def _completed(options: argparse.Namespace) -> conf.Conf:
         "metrics_port": (0, DEFAULT),
         **given.settings,
     }
-    # The older server took this name for the IPv4 address; the system may take it for the other.
+    # The older server resolved this name to the IPv4 address; the system may prefer the IPv6 one.
     if settings["host"][0] == HOST:
         settings["host"] = "127.0.0.1", settings["host"][1]
     if options.host == HOST:

@@ -1,8 +1,8 @@
-"""The one typing rule: a tensor becomes another datatype without loss, or is refused.
+"""The one typing rule: a tensor is converted to another datatype without loss, or refused.
 
-Integers move between widths when in range; integers become floats when exactly
-representable; floats become integers when all are whole; floats are rounded to a narrower
-float, which is what that type means, but never to infinity. Booleans and text never
+Integers move between widths if they are in range, and become floats if they are exactly
+representable; floats become integers if all are whole; floats are rounded to a narrower
+float, which choosing that type implies, but never to infinity. Booleans and text never
 become numbers.
 """
 
@@ -31,7 +31,7 @@ def cast(tensor: Tensor, target: str, where: str) -> Buffer:
     """The tensor's data as raw bytes of datatype `target`.
 
     Raises:
-        InvalidInput: the conversion would lose something; `where` names the input, the
+        InvalidInput: the conversion would lose something; `where` names the input, and the
             message gives the position of the first offending element.
     """
     if tensor.datatype == target:
@@ -80,7 +80,7 @@ def _to_integer(array: Any, kind: Datatype, where: str) -> Any:
     assert kind.low is not None
     assert kind.high is not None
     if array.size and not (int(array.min()) >= kind.low and int(array.max()) <= kind.high):
-        # A bound that the source type cannot hold is one no element breaks.
+        # No element can exceed a bound that the source type cannot hold.
         have = np.iinfo(array.dtype)
         ok = (array >= max(kind.low, have.min)) & (array <= min(kind.high, have.max))
         _refuse(where, ok, f"is out of range for {kind.name}, {kind.low} to {kind.high}")

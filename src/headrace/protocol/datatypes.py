@@ -1,7 +1,7 @@
-"""The tensor datatypes of the Open Inference Protocol and what each means in memory.
+"""The tensor datatypes of the Open Inference Protocol, and how each is laid out in memory.
 
 Source: Open Inference Protocol, "Tensor Data Types", and the binary tensor data extension.
-Needs the standard library only, so that a worker on any Python can import it.
+Needs only the standard library, so that a worker on any Python can import it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ DATATYPES: dict[str, Datatype] = {
         _integer("INT32", "<i4", 4, "i"),
         _integer("INT64", "<i8", 8, "q"),
         Datatype("FP16", "<f2", 2, "e"),
-        # numpy has no bfloat16: the raw 16 bits travel, and codecs widen them to float32.
+        # numpy has no bfloat16: the raw 16 bits are kept, and codecs widen them to float32.
         Datatype("BF16", "<u2", 2, "H"),
         Datatype("FP32", "<f4", 4, "f"),
         Datatype("FP64", "<f8", 8, "d"),
@@ -67,10 +67,10 @@ DATATYPES: dict[str, Datatype] = {
 
 
 def datatype(name: str, where: str) -> Datatype:
-    """Look a datatype up by its name on the wire.
+    """Look up a datatype by its name on the wire.
 
     Raises:
-        InvalidInput: the name is none of the protocol's; `where` names the tensor.
+        InvalidInput: the protocol has no such datatype; `where` names the tensor.
     """
     found = DATATYPES.get(name)
     if found is None:

@@ -7,7 +7,7 @@ import re
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]+"
 _PARAMETERS = r"(?:\s*;[\x20-\x7e]*)?"
 
-# A plugin may take a whole family, and must name exactly what it gives.
+# A plugin may take a whole family of types, but must name the exact type that it returns.
 TAKEN = re.compile(rf"(?:\*/\*|{_TOKEN}/(?:\*|{_TOKEN})){_PARAMETERS}")
 GIVEN = re.compile(rf"{_TOKEN}/{_TOKEN}{_PARAMETERS}")
 
@@ -18,7 +18,7 @@ def essence(media_type: str) -> str:
 
 
 def takes(wanted: str, given: str) -> bool:
-    """Whether `given` is the type `wanted`, or one of the family that `image/*` or `*/*` is."""
+    """Whether `given` is the type `wanted`, or belongs to a family such as `image/*` or `*/*`."""
     wanted, given = essence(wanted), essence(given)
     if given == wanted or wanted == "*/*":
         return True

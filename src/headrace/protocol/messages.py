@@ -1,4 +1,4 @@
-"""What a model is asked and what it answers, free of any wire format.
+"""Inference requests, answers and metadata of models, independent of any wire format.
 
 The names are those of the Open Inference Protocol: inputs, outputs, parameters, id.
 """
@@ -15,13 +15,13 @@ PAYLOAD_TYPE = "request_content_type"
 
 
 class InferenceRequest:
-    """One inference request: tensors in, and which outputs are wanted.
+    """One inference request: input tensors, and which outputs to return.
 
-    `parameters` reach the model; `outputs` names the wanted outputs in order, `None` means
-    all. Transport options (binary answers, compression) never appear here. `context` says where the
-    request came from, for models that ask: `{"headers": {name: value}}`, with `"bytes": True`
-    where the protocol has text as bytes, or the call of one of its routes. It decides nothing
-    about batches.
+    `parameters` reach the model; `outputs` names the requested outputs in order, and None stands
+    for all. Transport options (binary answers, compression) never appear here. `context` says where
+    the request came from, for models that ask for it: `{"headers": {name: value}}`, with
+    `"bytes": True` if the protocol sends text as bytes, or the call of one of the model's routes.
+    It has no influence on batches.
     """
 
     __slots__ = ("context", "id", "inputs", "outputs", "parameters")
@@ -53,7 +53,7 @@ class InferenceRequest:
 
 
 class InferenceResponse:
-    """The answer to one request; the protocol adds the model's name, version and the id.
+    """The answer to one request; the protocol adds the model's name and version, and the id.
 
     `parameters["content_type"]` says what Python value the tensors stand for (`np`, `pd`,
     `dict`, `str`, `json`), so that a protocol with another form of answer can rebuild it.
@@ -92,9 +92,9 @@ class TensorMetadata:
 
 @dataclass(frozen=True)
 class ModelRoute:
-    """A path and a method of HTTP that a model answers itself; `handler` is the model's word.
+    """An HTTP path and method that a model answers itself; `handler` is its name in the model.
 
-    The path may have parts in braces, as Starlette writes them.
+    The path may have parts in braces, as in Starlette.
     """
 
     path: str
@@ -105,14 +105,14 @@ class ModelRoute:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a loaded model says of itself.
+    """What a loaded model says about itself.
 
-    `row_independent` is the promise that rows never influence each other, which is what
-    lets requests be merged into one batch. `signature` is the MLflow signature as found in
-    `MLmodel` (`inputs`, `outputs`, `params`), or None. `takes_headers` asks for the headers of
-    each request, and for those in `parameters["headers"]` of an answer to be sent. `streams` tells
-    that answers can be streamed, `decodes_scoring` that MLflow's bodies are its own protocol. Both
-    are filled in by whoever loads the model.
+    `row_independent` is the promise that rows never influence each other, so that requests may
+    be merged into one batch. `signature` is the MLflow signature as found in `MLmodel` (`inputs`,
+    `outputs`, `params`), or None. `takes_headers` asks for the headers of each request, and for
+    those in `parameters["headers"]` of an answer to be sent. `streams` means that answers can be
+    streamed, and `decodes_scoring` that the model decodes MLflow's bodies itself; the code that
+    loads the model fills in both.
     """
 
     platform: str = ""

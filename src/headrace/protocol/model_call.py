@@ -1,7 +1,7 @@
-"""A request to one of a model's own routes, and its answer, as they travel to the worker and back.
+"""A call of one of a model's own routes, and its answer, on their way to the worker and back.
 
-They travel as an inference does, with its queue, its deadline and its second chance: the body is
-the only tensor, without a shape, so that nothing merges it, and the rest is the request's context.
+A call is sent like an inference, with the same queue, deadline and second try: the body is the
+only tensor, without a shape so that it is never merged, and the rest is the request's context.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ ROUTE = "route"
 
 
 class ModelCall(NamedTuple):
-    """What a handler can know of its request besides the body.
+    """What a handler knows about its request besides the body.
 
-    `query` and `raw_path` are as the client wrote them; `client` is an address and a port.
+    `query` and `raw_path` are as the client sent them; `client` is an address and a port.
     """
 
     handler: str
@@ -33,7 +33,7 @@ class ModelCall(NamedTuple):
 
 
 class ModelAnswer(NamedTuple):
-    """What a handler answered: an HTTP status, header fields and a body."""
+    """The answer of a handler: an HTTP status, header fields and a body."""
 
     status: int
     headers: list[list[str]]
@@ -54,7 +54,7 @@ def from_request(request: InferenceRequest) -> tuple[ModelCall, bytes] | None:
 
 
 def to_response(answer: ModelAnswer) -> InferenceResponse:
-    """The answer on its way back."""
+    """The answer as a response of the model's worker."""
     parameters = {"status": answer.status, "fields": answer.headers}
     return InferenceResponse([Tensor("body", "BYTES", [], answer.body)], parameters)
 
@@ -63,7 +63,7 @@ def from_response(response: InferenceResponse, model: str) -> ModelAnswer:
     """The answer of a handler.
 
     Raises:
-        BadModelOutput: its status is none that can be sent.
+        BadModelOutput: its status cannot be sent.
     """
     parameters = response.parameters or {}
     status = parameters["status"]

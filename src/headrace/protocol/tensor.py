@@ -1,4 +1,4 @@
-"""A tensor as it travels: name, datatype, shape and the raw little-endian bytes.
+"""A tensor in transit: name, datatype, shape and the raw little-endian bytes.
 
 The bytes are those of the binary tensor data extension: row-major, BOOL one byte each,
 BYTES as a 32-bit little-endian length before each element. Every protocol decodes to this
@@ -23,8 +23,8 @@ _LENGTH = struct.Struct("<I")
 class Tensor:
     """A named tensor of a request or an answer.
 
-    `data` holds exactly the bytes that `shape` and `datatype` call for; whoever builds a
-    tensor from outside bytes runs `check_size` first.
+    `data` holds exactly the bytes that `shape` and `datatype` call for; code that builds a
+    tensor from bytes of a client must run `check_size` on it.
     """
 
     __slots__ = ("data", "datatype", "name", "parameters", "shape")
@@ -56,10 +56,10 @@ class Tensor:
 
 
 def check_size(tensor: Tensor, where: str) -> None:
-    """Require that the bytes are exactly what shape and datatype call for.
+    """Check that the bytes are exactly what shape and datatype call for.
 
     Raises:
-        InvalidInput: the byte count differs, or a BYTES length prefix lies.
+        InvalidInput: the byte count differs, or a BYTES length prefix is wrong.
     """
     kind = datatype(tensor.datatype, where)
     count = element_count(tensor.shape, where)
@@ -80,7 +80,7 @@ def offsets(data: Buffer, count: int, where: str) -> list[int]:
     Raises:
         InvalidInput: the data is cut short, or holds more than `count` elements.
     """
-    # Each element costs four bytes of prefix: refuse a lying count before walking it.
+    # Each element has a prefix of four bytes: refuse a wrong count before reading that many.
     size = len(data)
     if count * 4 > size:
         raise InvalidInput(
@@ -120,7 +120,7 @@ def unpack_bytes(data: Buffer, count: int, where: str = "BYTES tensor") -> list[
 def split_rows(tensor: Tensor, rows: Sequence[int]) -> list[Tensor]:
     """Cut a tensor along its first dimension into pieces of `rows` rows, without copying.
 
-    The caller has checked that `rows` adds up to the first dimension.
+    The caller must ensure that `rows` adds up to the first dimension.
     """
     view = memoryview(tensor.data)
     trailing = list(tensor.shape[1:])

@@ -1,4 +1,4 @@
-"""How one model comes to answer, and how it ends: fetched, loaded, drained, unloaded."""
+"""The life of one model: it is fetched, loaded, drained and unloaded."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from headrace.sources import artifacts
 
 logger = logging.getLogger("headrace.repository")
 
-# More at once only take turns on the processor, and each holds a thread and its memory.
+# More at once would only take turns on the processor, each with its thread and memory.
 LOADS_AT_ONCE = 8
 
 
 class Placement(Protocol):
-    """Finds each model its executor; see `headrace.executors.placement`."""
+    """Finds an executor for each model; see `headrace.executors.placement`."""
 
     async def place(
-        self, key: str, settings: ModelSettings, note: Callable[[str], None]
+        self, key: str, settings: ModelSettings, progress: Callable[[str], None]
     ) -> Executor: ...
 
     def place_alone(self, key: str) -> Executor | None: ...
@@ -43,7 +43,7 @@ class Placement(Protocol):
 
 
 class Loader:
-    """Makes served models of settings, and ends them; knows no names and no versions."""
+    """Makes served models from settings, and retires them; knows nothing of names and versions."""
 
     def __init__(self, settings: ServerSettings, placement: Placement) -> None:
         self._settings = settings
@@ -64,17 +64,17 @@ class Loader:
     def _new_key(self, settings: ModelSettings) -> str:
         return f"{settings.name}#{next(self._keys)}"
 
-    async def load(self, model: ServedModel, beside: Iterable[ServedModel] = ()) -> None:
+    async def load(self, model: ServedModel, predecessors: Iterable[ServedModel] = ()) -> None:
         """Load an admitted model; afterwards it is READY, or UNAVAILABLE with its reason.
 
-        Those that answer meanwhile, `beside` it, show its progress as their reason.
+        Its `predecessors`, which answer until then, show its progress as their reason.
 
         Raises:
             HeadraceError: why it did not load; nothing of it is left behind.
         """
         started = asyncio.get_running_loop().time()
         try:
-            self._serve(model, await self._load(model, beside))
+            self._serve(model, await self._load(model, predecessors))
         except HeadraceError as exc:
             await _surely(self._fail(model, exc.message))
             raise
@@ -89,7 +89,7 @@ class Loader:
         logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
 
     async def retire(self, model: ServedModel, reason: str) -> None:
-        """Finish what a model that is UNLOADING has begun, then free it; it ends UNAVAILABLE."""
+        """Let a model that is UNLOADING finish its requests, then free it; it ends UNAVAILABLE."""
         if model.state is not State.UNLOADING:
             return
         await model.drain()
@@ -109,7 +109,7 @@ class Loader:
         return executor.trouble(model.key) if executor is not None else "it is not loaded"
 
     def begin_again(self, model: ServedModel) -> None:
-        """Make a model that did not load LOADING again, under a new key."""
+        """Return a model that did not load to LOADING, under a new key."""
         model.key = self._new_key(model.settings)
         model.become(State.LOADING, model.reason)
 
@@ -119,29 +119,29 @@ class Loader:
         for folder in self._downloads.values():
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _load(self, model: ServedModel, beside: Iterable[ServedModel]) -> ModelMetadata:
+    async def _load(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> ModelMetadata:
         async with self._gate:
             uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:
             self._downloads[model.key] = download
         settings = replace(model.settings, uri=uri)
 
-        def note(progress: str) -> None:
+        def report(progress: str) -> None:
             model.reason = progress
-            for each in beside:
-                each.reason = progress and f"a new load goes on: {progress}"
+            for each in predecessors:
+                each.reason = progress and f"a new load is under way: {progress}"
 
-        # Outside the gate: what takes minutes to build must not hold up what loads in a second.
-        executor = await self._placement.place(model.key, settings, note)
+        # Outside the gate: a build that takes minutes must not hold up models that load in seconds.
+        executor = await self._placement.place(model.key, settings, report)
         if model.alone:
             executor = self._placement.place_alone(model.key) or executor
-        note("")
+        report("")
         self._executors[model.key] = executor
         async with self._gate:
             try:
                 return await executor.load(model.key, settings)
             except LoadOverdue:
-                # What it left behind in this worker may never end.
+                # The load may never end in this worker.
                 model.alone = True
                 raise
             except LoadFailed as exc:
@@ -151,7 +151,10 @@ class Loader:
                     alone = self._placement.place_alone(model.key)
                 if alone is None:
                     raise
-            logger.warning("a model ended the worker it shared; trying alone", extra=_fields(model))
+            logger.warning(
+                "a model ended the worker it shared; trying it in one of its own",
+                extra=_fields(model),
+            )
             self._executors[model.key] = alone
             return await alone.load(model.key, settings)
 
@@ -161,7 +164,7 @@ class Loader:
         logger.error("model did not load: %s", reason, extra=_fields(model))
 
     async def _release(self, model: ServedModel) -> None:
-        """Let go of what an ended model had: itself, its place and its download."""
+        """Release what a model held: its executor, its placement and its download."""
         executor = self._executors.pop(model.key, None)
         if executor is not None:
             await executor.unload(model.key)
@@ -197,14 +200,14 @@ class Loader:
 
 
 def _is_to_blame(cause: BaseException | None, retry: Retry | None) -> bool:
-    """Whether a load that failed ended its worker; a kill from outside is no proof, but two are."""
+    """Whether a failed load ended its worker; a kill from outside is not proof, but two are."""
     if not isinstance(cause, WorkerLost):
         return False
     return not cause.killed or (retry is not None and retry.ended_worker)
 
 
 async def _surely(work: Coroutine[Any, Any, None]) -> None:
-    """Finish what must not be left half done, though this task is cancelled meanwhile."""
+    """Finish work that must not be left half done, even if this task is cancelled."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -19,7 +19,7 @@ from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.repository")
 
-# Seconds that loads which are given up may hold up the end of the server.
+# How long abandoned loads may hold up the server's shutdown, in seconds.
 LAST_LOADS = 5.0
 
 Find = Callable[[str], list[ModelSettings]]
@@ -29,7 +29,7 @@ Versions = dict[str | None, ServedModel]
 class ModelRepository:
     """Loads models side by side, finds them by name and version, and replaces them in one step.
 
-    `find` reads from disk what is to be served under a name now, one entry per version. It may
+    `find` reads from disk what should be served under a name now, one entry per version. It may
     block: it runs in a thread.
     """
 
@@ -37,15 +37,15 @@ class ModelRepository:
         self._loader = loader
         self._find = find
         self._models: dict[str, Versions] = {}
-        # Of `_models`, kept with every change of it: the versions of each, the highest first.
+        # Derived from `_models` whenever it changes: the versions of each, the highest first.
         self._ordered: dict[str, list[ServedModel]] = {}
         self._sorted: list[ServedModel] = []
         self._busy: dict[str, asyncio.Task[Any]] = {}
-        # By name: what goes on trying to load models that failed. Unlike what is busy, it gives
-        # way to whoever wants something else of the model.
+        # By name: tasks that keep trying to load models that failed. Unlike busy ones, they are
+        # cancelled when something else is requested for the model.
         self._trying: dict[str, asyncio.Task[None]] = {}
         self._attempted = asyncio.Event()
-        # Told of each model that has become ready; nothing depends on what they do.
+        # Called with each model that has become ready; nothing depends on what they do.
         self.watchers: list[Callable[[ServedModel], None]] = []
 
     async def load_all(self, configured: list[ModelSettings]) -> None:
@@ -57,10 +57,10 @@ class ModelRepository:
         await asyncio.gather(*started)
 
     async def any_ready(self, patience: float) -> bool:
-        """Whether a model is ready, after waiting while that may change.
+        """Whether a model is ready; waits for as long as that may change.
 
-        Failed loads are tried again and again; they are waited for during `patience` seconds after
-        the first failure, and as long as workers are killed that load them.
+        Failed loads are tried again and again. They are waited for until `patience` seconds after
+        the first failure, and for as long as the workers that load them are killed.
         """
         while not any(model.state is State.READY for model in self.models()):
             wanted = [model for model in self.models() if model.wanted]
@@ -68,7 +68,7 @@ class ModelRepository:
             if not wanted:
                 return True
             ends = None
-            # Nor is a try that is under way given up.
+            # A try that is under way is not given up either.
             is_loading = any(model.state is State.LOADING for model in wanted)
             if not is_loading and not any(retry.killed for retry in retries):
                 ends = max((retry.began for retry in retries), default=-math.inf) + patience
@@ -81,31 +81,31 @@ class ModelRepository:
         return True
 
     def add_unloaded(self, configured: list[ModelSettings]) -> None:
-        """Know the models without loading them; `load` does that when it is asked."""
+        """Add models without loading them; `load` does that on request."""
         for settings in configured:
             model = self._add(settings)
             model.wanted = False
             model.become(State.UNAVAILABLE, "not loaded yet")
 
     async def load(self, name: str) -> None:
-        """Read a model's settings again, load all its versions beside the old ones, then switch.
+        """Read a model's settings again, load all its versions alongside the old ones, then switch.
 
         Returns when the old ones have answered their last request and are unloaded. A failure
-        changes nothing for callers: the old ones go on. Goes on when the caller leaves.
+        changes nothing for callers: the old ones stay. Continues even if the caller leaves.
 
         Raises:
-            NotFound: nothing of that name is on disk.
-            Conflict: the same model is being loaded or unloaded already.
+            NotFound: no model of that name is on disk.
+            Conflict: the model is already being loaded or unloaded.
             LoadFailed: with the reason.
         """
         await asyncio.shield(self._begin(name, self._replace(name)))
 
     async def unload(self, name: str) -> None:
-        """Stop taking requests for a model, finish those it has, free it; it stays known.
+        """Stop accepting requests for a model, finish those it has, free it; it stays listed.
 
         Raises:
-            NotFound: nothing of that name is known.
-            Conflict: the same model is being loaded or unloaded already.
+            NotFound: no model of that name is known.
+            Conflict: the model is already being loaded or unloaded.
         """
         if name not in self._models:
             raise NotFound(f"model '{shorten(name)}' not found")
@@ -122,15 +122,15 @@ class ModelRepository:
         return self._sorted
 
     def answering(self) -> list[ServedModel]:
-        """The default version of each model that is ready, the longest known name first."""
+        """The default version of each model that is ready, the earliest known name first."""
         models = [self.get(name) for name, versions in self._models.items() if versions]
         return [model for model in models if model.state is State.READY]
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
-        """The model of that name; without a version the un-versioned or the highest loaded one.
+        """The model of that name; without a version, the unversioned or the highest ready one.
 
         Raises:
-            NotFound: nothing of that name or version is configured.
+            NotFound: no model of that name or version is known.
         """
         versions = self._models.get(name)
         if not versions:
@@ -143,7 +143,7 @@ class ModelRepository:
         return found
 
     def _default(self, name: str) -> ServedModel:
-        """The un-versioned or highest version that is ready, else the highest of all."""
+        """The unversioned or highest version that is ready, else the highest of all."""
         ordered = self._ordered[name]
         for model in ordered:
             if model.state is State.READY:
@@ -156,7 +156,7 @@ class ModelRepository:
         return [model.version for model in served if model.version is not None]
 
     def is_ready(self, model: ServedModel) -> bool:
-        """Loaded, and with a live worker."""
+        """Whether it is loaded and has a live worker."""
         return model.state is State.READY and self._loader.is_up(model)
 
     def trouble(self, model: ServedModel) -> str:
@@ -165,7 +165,7 @@ class ModelRepository:
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
-        # What is busy goes over to trying when it ends.
+        # A busy task that ends may start trying, so the tries are cancelled last.
         for tasks in (self._busy, self._trying):
             ending = list(tasks.values())
             for task in ending:
@@ -175,13 +175,13 @@ class ModelRepository:
         await self._loader.close()
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run what changes a model, one such change per name at a time."""
+        """Start a change of a model; only one per name runs at a time."""
         if name in self._busy:
             work.close()
-            raise Conflict(f"model '{shorten(name)}' is being loaded or unloaded already")
+            raise Conflict(f"model '{shorten(name)}' is already being loaded or unloaded")
         task = self._busy[name] = asyncio.create_task(self._between_tries(name, work))
         task.add_done_callback(lambda _: self._busy.pop(name))
-        # Whoever asked may have left, and then nobody reads the outcome.
+        # The caller may have left, and then nobody reads the outcome.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
@@ -197,25 +197,25 @@ class ModelRepository:
         self._sorted = []
 
     async def _load_each(
-        self, models: list[ServedModel], beside: Iterable[ServedModel] = ()
+        self, models: list[ServedModel], predecessors: Iterable[ServedModel] = ()
     ) -> list[HeadraceError]:
-        loads = (self._load_twice(model, beside) for model in models)
+        loads = (self._load_twice(model, predecessors) for model in models)
         outcomes = await asyncio.gather(*loads, return_exceptions=True)
         return [outcome for outcome in outcomes if isinstance(outcome, HeadraceError)]
 
-    async def _load_twice(self, model: ServedModel, beside: Iterable[ServedModel]) -> None:
+    async def _load_twice(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> None:
         try:
-            await self._attempt(model, beside)
+            await self._attempt(model, predecessors)
         except (InvalidModel, LoadOverdue):
             raise
         except HeadraceError:
             self._loader.begin_again(model)
-            await self._attempt(model, beside)
+            await self._attempt(model, predecessors)
 
-    async def _attempt(self, model: ServedModel, beside: Iterable[ServedModel] = ()) -> None:
-        """Load a model, and know afterwards whether to try again."""
+    async def _attempt(self, model: ServedModel, predecessors: Iterable[ServedModel] = ()) -> None:
+        """Load a model, and record whether to try again."""
         try:
-            await self._loader.load(model, beside)
+            await self._loader.load(model, predecessors)
         except InvalidModel:
             model.retry = None
             raise
@@ -231,7 +231,7 @@ class ModelRepository:
             self._attempted.set()
 
     async def _keep_trying(self, models: list[ServedModel]) -> None:
-        """Go on with the loads that failed, until each model is ready or cannot be."""
+        """Keep repeating the loads that failed, until each model is ready or cannot be."""
         async with asyncio.TaskGroup() as tries:
             for model in models:
                 tries.create_task(self._try(model))
@@ -245,7 +245,7 @@ class ModelRepository:
                 await self._attempt(model)
 
     async def _between_tries(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do what was asked for; what has failed then and is wanted is tried again."""
+        """Stop the tries for a change; afterwards, try again the wanted models that failed."""
         try:
             if (trying := self._trying.pop(name, None)) is not None:
                 trying.cancel()
@@ -264,25 +264,26 @@ class ModelRepository:
     async def _replace(self, name: str) -> None:
         found = await asyncio.to_thread(self._find, name)
         if not found:
-            raise NotFound(f"model '{shorten(name)}' not found in the folder that is served")
+            raise NotFound(f"model '{shorten(name)}' not found in the served folder")
         old = self._models.get(name, {})
         new: Versions = {settings.version: self._loader.admit(settings) for settings in found}
         for model in new.values():
-            # Readiness does not wait for what was added while serving, and may fail.
+            # Readiness does not wait for a model that is added while serving: it may fail.
             model.wanted = any(before.wanted for before in old.values())
-        beside = any(model.state is State.READY for model in old.values())
-        if not beside:
+        is_answering = any(model.state is State.READY for model in old.values())
+        if not is_answering:
             self._put(name, new)
-        failures = await self._load_each(list(new.values()), old.values() if beside else ())
+        predecessors = old.values() if is_answering else ()
+        failures = await self._load_each(list(new.values()), predecessors)
         if failures:
             for model in new.values():
                 if not model.wanted:
                     model.retry = None
-            if beside:
+            if is_answering:
                 await self._end(list(new.values()), "another version of the model did not load")
-                _note(old, f"the last load failed: {failures[0].message}")
+                _set_reason(old, f"the last load failed: {failures[0].message}")
             raise failures[0]
-        # From here to the next await nothing else runs: no request sees half of the change.
+        # Nothing else runs from here to the next await: no request sees half of the change.
         self._put(name, new)
         for version, model in new.items():
             model.wanted = True
@@ -303,13 +304,13 @@ class ModelRepository:
         await asyncio.gather(*(self._loader.retire(model, reason) for model in ending))
 
 
-def _note(models: Versions, reason: str) -> None:
+def _set_reason(models: Versions, reason: str) -> None:
     for model in models.values():
         model.reason = reason
 
 
 def _version_order(model: ServedModel) -> tuple[bool, bool, list[tuple[int, str]]]:
-    """Un-versioned last, so that it is the default; numbers in numeric order above words."""
+    """Unversioned last, so that it is the default; numbers in numeric order above words."""
     version = model.version or ""
     parts = re.split(r"([0-9]+)", version)
     natural = [(int(part), "") if part.isdecimal() else (0, part) for part in parts]

@@ -1,4 +1,4 @@
-"""Adapters from model frameworks to `Model`, and how an implementation name finds its class.
+"""Adapters from model frameworks to `Model`, and the lookup of classes by implementation name.
 
 Importing this package loads no framework.
 """
@@ -21,19 +21,20 @@ from headrace.settings import ModelSettings
 
 
 def create(settings: ModelSettings) -> Model:
-    """Import the class that `settings.implementation` names and make the model, not yet loaded.
+    """Import the class that `settings.implementation` names, and create the model without loading.
 
     A user's class is written `module:Class` or `module.Class`; its module is looked for in
     the model's folder, then in the working directory, then wherever Python looks. `file.py:Class`
-    names a file, relative to the model's folder, whose own folder is looked in first. A class
-    that is no `Model` itself makes one in its `from_settings`, as MLServer's do, or is a plugin.
+    names a file, relative to the model's folder; the file's own folder is then searched first.
+    A class that is not a `Model` creates one in its `from_settings`, as MLServer's do, or is a
+    plugin.
 
     Raises:
-        InvalidModel: there is no such module or class, or it is no `Model`.
+        InvalidModel: there is no such module or class, or it is not a `Model`.
         LoadFailed: its module or its constructor raised.
     """
     known = catalog.find(settings.implementation)
-    # Where modules are looked for is the same for all threads.
+    # All threads share one module search path.
     with IMPORTS.held():
         if known is None:
             alias.offer()
@@ -62,10 +63,10 @@ def create(settings: ModelSettings) -> Model:
 
 
 def own_modules(settings: ModelSettings) -> dict[str, str]:
-    """Modules that a model brings with it: where each lies, by its name.
+    """The modules that a model brings with it: the path of each, by name.
 
-    A process has room for one module of a name. Models that bring different ones must not share
-    it: one that imports late, or reads a pickle, would get the other's.
+    A process can hold only one module of a name. Models that bring different ones must not share
+    a process: one that imports late, or reads a pickle, would get the other's.
     """
     known = catalog.find(settings.implementation)
     if known is not None:
@@ -80,7 +81,7 @@ def own_modules(settings: ModelSettings) -> dict[str, str]:
 
 
 def _importable(settings: ModelSettings) -> str:
-    """The implementation, with a file in it made a module that will be found."""
+    """The implementation, with a file in it replaced by a module that can be imported."""
     path, _, name = settings.implementation.rpartition(":")
     if not path.endswith(".py"):
         return settings.implementation
@@ -93,7 +94,7 @@ def _importable(settings: ModelSettings) -> str:
     folder, file = os.path.split(path)
     import_path.put_first(folder)
     module = file[:-3]
-    # What is left under that name is Python's own, or installed.
+    # A module still loaded under that name is Python's own, or installed.
     known = sys.modules.get(module)
     if "." in module or (known is not None and getattr(known, "__file__", None) != path):
         raise InvalidModel(

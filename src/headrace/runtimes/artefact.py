@@ -1,4 +1,4 @@
-"""The file a runtime loads: where it lies and what may go wrong while reading it."""
+"""The file that a runtime loads: where it is, and what may go wrong while reading it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from headrace.settings import ModelSettings
 
 
 def require(module: str, runtime: str) -> Any:
-    """Import a framework, or what else the extra of the runtime of that name installs.
+    """Import a framework, or another module that the extra of the named runtime installs.
 
     Raises:
-        MissingDependency: it is not installed; the message is the install command.
+        MissingDependency: it is not installed; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A broken installation of the framework itself is another failure than its absence.
+        # A broken installation of the framework is a different failure from a missing one.
         if error.name != module.partition(".")[0]:
             raise
         raise MissingDependency(
@@ -48,7 +48,7 @@ def locate(settings: ModelSettings, names: Sequence[str]) -> str:
 
 
 def folder_or_file(settings: ModelSettings) -> str:
-    """The local path that `uri` means; a relative one starts at the settings' folder."""
+    """The local path of `uri`, which is relative to the settings' folder unless it exists."""
     uri = settings.uri or settings.folder
     if uri.startswith("file:"):
         from urllib.parse import unquote, urlsplit
@@ -60,7 +60,7 @@ def folder_or_file(settings: ModelSettings) -> str:
 
 
 def read(what: str, load: Callable[[], Any]) -> Any:
-    """Run `load`; whatever it raises becomes a `LoadFailed` that says what could not be read."""
+    """Run `load`; anything it raises becomes a `LoadFailed` that says what could not be read."""
     try:
         return load()
     except HeadraceError:
@@ -97,6 +97,6 @@ def load_skops(path: str, trusted: Sequence[str]) -> Any:
     if unknown:
         raise InvalidModel(
             f"the skops file holds types that are not trusted: {', '.join(unknown[:10])}; "
-            "list them in 'skops_trusted_types' if its origin is"
+            "list them in 'skops_trusted_types' if you trust its origin"
         )
     return skops_io.load(path, trusted=list(trusted))

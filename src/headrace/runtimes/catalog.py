@@ -1,7 +1,7 @@
-"""The catalogue of runtimes: one row for each, from which every other list of them derives.
+"""The catalogue of runtimes: one row for each, from which every other list of them is derived.
 
-Importing it loads no runtime and no framework. `tests/unit/runtimes/test_catalog.py` says where
-`pyproject.toml` and the pages have to follow a row.
+Importing it loads no runtime and no framework. `tests/unit/runtimes/test_catalog.py` says what to
+change in `pyproject.toml` and the pages when a row changes.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ def _logged_code(settings: ModelSettings) -> list[str]:
 
 @dataclass(frozen=True)
 class RuntimeEntry:
-    """What is known of a runtime before it is imported.
+    """What is known about a runtime before it is imported.
 
-    `name` is its `implementation` in a settings file, `mlserver_aliases` are the names that
-    MLServer's users write there instead. `class_path` is `module:Class`. `extra` is the one of
-    ours that installs its `frameworks`, the top-level modules that it imports to load a model.
+    `name` is its `implementation` in a settings file, and `mlserver_aliases` are the names that
+    users of MLServer write there instead. `class_path` is `module:Class`. `extra` is the extra of
+    this package that installs its `frameworks`, the top-level modules that it imports to load a
+    model.
 
     `mlflow_readers` has an entry for each of MLflow's loader modules whose models are loaded
     without MLflow: the function that does it, as `module:function`. It takes the folder and its
     `python_function` flavor, and returns a `Native` of `headrace.runtimes.mlflow.native_flavors`,
-    or None where MLflow has to load the model after all.
+    or None if MLflow has to load the model after all.
 
-    `requirements` are the packages that a worker of such models needs besides numpy and what
-    the models ask for. `module_folders` gives the folders whose modules belong to a model.
+    `requirements` are the packages that a worker of such models needs besides numpy and the
+    models' own requirements. `module_folders` gives the folders whose modules belong to a model.
     """
 
     name: str
@@ -53,7 +54,7 @@ class RuntimeEntry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every `implementation` that means this runtime."""
+        """Every `implementation` that selects this runtime."""
         return (self.name, *self.mlserver_aliases)
 
     @property
@@ -122,7 +123,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         extra="mlflow",
         frameworks=("mlflow",),
         mlserver_aliases=("mlserver_mlflow.MLflowRuntime", "mlserver_mlflow.runtime.MLflowRuntime"),
-        # Reads the `MLmodel` file, where MLflow itself is not needed either.
+        # Reads the `MLmodel` file, even where MLflow itself is not needed.
         requirements=("pyyaml",),
         module_folders=_logged_code,
     ),
@@ -131,7 +132,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.pytorch:PyTorchRuntime",
         extra="torch",
         frameworks=("torch",),
-        # The class of a pickled module, or of one whose weights are loaded, lies there.
+        # The class of a pickled module, or of one whose weights are loaded, is in that folder.
         module_folders=_settings_folder,
     ),
     RuntimeEntry(
@@ -167,7 +168,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
 
 
 def find(implementation: str) -> RuntimeEntry | None:
-    """The runtime that an `implementation` names; None where it names a user's class."""
+    """The runtime that an `implementation` names; None if it names a user's class."""
     return next((entry for entry in RUNTIMES if implementation in entry.names), None)
 
 
@@ -184,9 +185,9 @@ def named(name: str) -> RuntimeEntry:
 
 
 def mlflow_reader(loader: str) -> str | None:
-    """What reads the models of one of MLflow's loader modules, as `module:function`.
+    """The function that reads the models of an MLflow loader module, as `module:function`.
 
-    None where only MLflow can.
+    None if only MLflow can read them.
     """
     readers = (entry.mlflow_readers.get(loader) for entry in RUNTIMES)
     return next((reader for reader in readers if reader is not None), None)

@@ -1,10 +1,10 @@
-"""One thread imports at a time, in a process whose models load and run in threads.
+"""One import at a time, in a process whose models load and run in threads.
 
-Python locks each module by itself. Two threads that enter a circle of packages from two sides
-each hold what the other waits for; Python sees that and lets one of them go on with a module that
-is half there: `cannot import name 'ElasticNet' from partially initialized module`. Packages
-import late as well, in a first `predict` or while a pickle is read, so a lock around the loading
-of a model would not do. This one is held from the first module that a thread asks for to the last.
+Python has a lock per module. Two threads that enter an import cycle from two sides each hold a
+lock that the other waits for; Python detects that and lets one of them continue with a module that
+is half loaded: `cannot import name 'ElasticNet' from partially initialized module`. Packages also
+import late, in a first `predict` or while a pickle is read, so a lock around the loading of a
+model would not be enough. This one is held from the first module that a thread imports to the last.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, Callable
 
 FindAndLoad = Callable[[str, Any], ModuleType]
 
-# Seconds in which no import ends, after which the others no longer wait for the one under way: it
-# may itself wait for a thread that wants to import.
+# After this many seconds in which no import ends, other threads stop waiting for the one under
+# way: it may itself be waiting for a thread that has to import something.
 PATIENCE = 10.0
 
 
 class ImportLock:
-    """A lock for the whole of the import system, reentrant, which nobody waits for in vain.
+    """A reentrant lock for the whole import system that no thread waits for indefinitely.
 
     The main thread never waits: it runs an event loop, or accepts connections.
     """
@@ -33,20 +33,20 @@ class ImportLock:
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._lock = threading.RLock()
-        # Imports that have ended. While it does not change, nothing goes on.
+        # How many imports have ended. While it does not change, there is no progress.
         self._ended = 0
-        # How deep the holder is in imports, which of all holders it is, and the one given up on.
+        # How deep the holder is in imports, its number among all holders, and the one given up on.
         self._depth = 0
         self._holder = 0
         self._stuck = -1
 
     def renew(self) -> None:
-        """Forget who holds the lock: in a child process, none of the other threads is there."""
+        """Forget the holder of the lock: a child process has none of the other threads."""
         self._lock = threading.RLock()
         self._depth = 0
 
     def acquire(self) -> Any:
-        """Take the lock; returns what is to be released, None when the wait was given up."""
+        """Take the lock; returns what must be released, or None if the wait was given up."""
         lock = self._lock
         waits = threading.current_thread() is not threading.main_thread()
         while True:
@@ -84,7 +84,7 @@ class ImportLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock for a change of what an import finds."""
+        """Hold the lock while changing what imports find."""
         lock = self.acquire()
         try:
             yield
@@ -96,18 +96,18 @@ IMPORTS = ImportLock()
 
 
 def install() -> None:
-    """Let every import of this process take the lock, however it comes about.
+    """Make every import of this process take the lock, however it is started.
 
-    `_find_and_load` is where Python's compiler, `importlib` and `pickle` meet, and is called only
-    for what is not imported yet: what is costs nothing. It is private, and has had its name and
-    arguments since Python 3.3; where it were gone, imports would be as safe as Python makes them.
+    Import statements, `importlib` and `pickle` all go through `_find_and_load`, which is called
+    only for modules that are not imported yet: others cost nothing. It is private, but has had its
+    name and arguments since Python 3.3; without it, imports would be as safe as Python makes them.
     """
     bootstrap: Any = importlib._bootstrap
     find_and_load = getattr(bootstrap, "_find_and_load", None)
     if find_and_load is not None and not hasattr(find_and_load, "is_guarded"):
         guarded: Any = IMPORTS.guard(find_and_load)
         guarded.is_guarded = True
-        # As one of Python's own frames, which it leaves out of tracebacks and of warnings' places.
+        # Like Python's own frames, it is then left out of tracebacks and of warnings' locations.
         file = find_and_load.__code__.co_filename
         guarded.__code__ = guarded.__code__.replace(co_filename=file)
         bootstrap._find_and_load = guarded

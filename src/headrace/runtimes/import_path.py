@@ -9,14 +9,14 @@ from types import ModuleType
 
 
 def put_working_directory() -> None:
-    """Let modules in the working directory be found, before others unless already listed."""
+    """Make modules in the working directory importable, before others unless already listed."""
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def put_first(folder: str) -> None:
-    """Let modules in `folder` be found before all others, and be imported again.
+    """Make modules in `folder` importable before all others, and have them imported again.
 
     Two models may each bring a module of the same name, and a reloaded model may bring a
     changed one: modules already imported under a name that `folder` defines are forgotten,
@@ -34,7 +34,7 @@ def put_first(folder: str) -> None:
 
 
 def modules_in(folder: str) -> dict[str, str]:
-    """Modules and packages that lie in `folder`: where each lies, by its name."""
+    """The modules and packages in `folder`: the path of each, by name."""
     found: dict[str, str] = {}
     try:
         entries = list(os.scandir(folder))

@@ -1,4 +1,4 @@
-"""Tells what a model refuses, which is the caller's fault, from its failure."""
+"""Distinguishes input that a model refuses, which is the caller's fault, from its failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def call(predict: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    # A table of several types has columns to look at one by one.
+    # The columns of a table may have different types.
     columns = [value[name] for name in value.columns] if hasattr(value, "columns") else [value]
     arrays = [np.asarray(column) for column in columns]
     return all(np.isfinite(array).all() for array in arrays if array.dtype.kind in "fc")

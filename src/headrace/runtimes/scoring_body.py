@@ -14,18 +14,18 @@ from headrace.runtimes.mlflow.scoring_payload import Payload
 
 
 def as_request(request: InferenceRequest, inputs: list[TensorMetadata]) -> InferenceRequest:
-    """Rewrite a raw scoring body as the tensors that `/v2` would have brought.
+    """Rewrite a raw scoring body as the tensors of the same request over `/v2`.
 
     A table becomes one input per column, a dict one input per key, and an array the model's
     only input, whatever its name; `params` become the request's parameters.
 
     Raises:
-        InvalidInput: the body is malformed, or holds what no tensor can.
+        InvalidInput: the body is malformed, or holds values that no tensor can.
     """
     value, params = Payload(None, {}, None, _untyped).decode(request)
     content_type = None
     if hasattr(value, "columns") and value.columns.inferred_type == "integer":
-        # Columns without names are a matrix: a model trained on one knows no names.
+        # Columns without names are a matrix: a model trained on a matrix knows no names.
         value = value.to_numpy()
     if hasattr(value, "columns"):
         tensors, content_type = tensors_of(value), "pd"

@@ -1,1 +1,1 @@
-"""What a request meets on its way: a served model, with its batcher and its executor."""
+"""What a request passes through: a served model with its batcher and its executor."""

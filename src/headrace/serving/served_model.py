@@ -29,7 +29,7 @@ MOST_STREAMS = 64
 
 
 class State(StrEnum):
-    """The states of the protocol's repository extension, and which may follow which."""
+    """The states of the protocol's repository extension; see `NEXT_STATES` for their order."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -49,10 +49,10 @@ NEXT_STATES = {
 class ServedModel:
     """A model under its name and version. `key` is unique per load, so generations never mix.
 
-    `wanted` is false for what is not meant to answer: readiness does not wait for it.
-    `alone` keeps it away from others: it ended a worker while loading, or took too long.
-    `successor` is the load that took this one's place. `retry` tells when a load that failed is
-    tried again.
+    `wanted` is false for a model that need not answer: readiness does not wait for it.
+    `alone` keeps it apart from others, because it ended a worker while loading or took too long.
+    `successor` is the load that replaced this one. `retry` says when a failed load is tried
+    again.
     """
 
     settings: ModelSettings
@@ -84,13 +84,13 @@ class ServedModel:
         return ModelMetrics()
 
     def become(self, state: State, reason: str = "") -> None:
-        """Change state along the table; anything else is a bug."""
+        """Change state as `NEXT_STATES` allows; anything else is a bug."""
         assert state in NEXT_STATES[self.state], f"{self.state} -> {state} is a bug"
         self.state, self.reason = state, reason
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is loaded; its worker may be away for a moment."""
+        """Whether it is loaded; its worker may be restarting."""
         return self.state is State.READY
 
     @property
@@ -104,13 +104,13 @@ class ServedModel:
         """Check a request against the signature and queue it; `timing` is filled in. Hot.
 
         Raises:
-            ModelNotReady: the model is loading, failed or unloaded.
+            ModelNotReady: the model is loading, has failed or is unloaded.
             InvalidInput: the request does not fit the signature; the message names the column.
         """
         batcher = self.batcher
         if batcher is None or self.state is not State.READY:
             if self.successor is not None:
-                # Whoever found this model before it was replaced never notices.
+                # A caller who found this model before it was replaced never notices.
                 return self.successor.submit(request, timeout, timing)
             raise self._not_ready()
         if self.signature is not None and request.content_type != SCORING:
@@ -138,7 +138,7 @@ class ServedModel:
         if not self.model_metadata.streams:
             raise Unimplemented(f"model '{self.name}' does not stream answers")
         if self.streams >= MOST_STREAMS:
-            raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are open already")
+            raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are already open")
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
@@ -154,7 +154,7 @@ class ServedModel:
                 self._streams_ended.set()
 
     async def drain(self) -> None:
-        """Wait until no request waits or runs; none may be added meanwhile."""
+        """Wait until no request waits or runs; none may be added in the meantime."""
         if self.batcher is not None:
             await self.batcher.drain()
         if self.streams:
@@ -162,7 +162,7 @@ class ServedModel:
             await self._streams_ended.wait()
 
     def abandon(self, error: HeadraceError) -> None:
-        """Fail every request that waits or runs; streams go on."""
+        """Fail every request that waits or runs; streams continue."""
         if self.batcher is not None:
             self.batcher.abandon(error)
 

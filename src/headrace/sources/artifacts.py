@@ -1,4 +1,4 @@
-"""From a model URI to a local path. MLflow's client resolves URIs, in a child process."""
+"""Turns a model URI into a local path. MLflow's client resolves URIs, in a child process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def fetch(uri: str) -> tuple[str, Path | None]:
 
 
 def sweep() -> None:
-    """Remove downloads of servers that are gone without having removed them."""
+    """Remove downloads left behind by servers that are gone."""
     for folder in _downloads().glob("*-*"):
         pid = folder.name.partition("-")[0]
         if pid.isdigit() and not _is_alive(int(pid)):

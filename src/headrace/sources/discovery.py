@@ -1,4 +1,4 @@
-"""From the MODEL argument of the command line to the source that it names."""
+"""Turns the MODEL argument of the command line into the source that it names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.sources.plugin_source import PluginSource
 from headrace.sources.source import Source
 from headrace.sources.uri_source import UriSource
 
-# By the scheme of the argument. MLflow's client knows many more, and learns others by plugins.
+# By the scheme of the argument. MLflow's client knows many more, and learns others from plugins.
 SOURCES: dict[str, type[Source]] = {"": FolderSource}
 OTHER_SCHEMES = UriSource
 
@@ -23,7 +23,7 @@ def open_source(
     plugin: PluginArgument | None = None,
     packages: Sequence[str] = (),
 ) -> Source:
-    """The source of `model`, which nothing is read from yet; see `Source` for the arguments."""
+    """The source for `model`; nothing is read from it yet. See `Source` for the arguments."""
     if plugin is not None:
         return PluginSource(model, plugin, name, environ, packages)
     scheme = model.partition(":")[0].lower() if is_uri(model) else ""

@@ -21,10 +21,10 @@ from headrace.sources.source import Source, logger, refuse_twins
 
 
 class FolderSource(Source):
-    """The models whose settings files are in a folder or below it, or the one without any."""
+    """The models whose settings files are in a folder or below it, or one without a file."""
 
     def read(self) -> list[FoundModel]:
-        """One model for each settings file; without any, the one that lies in the folder itself."""
+        """One model per settings file; if there is none, the model in the folder itself."""
         files = self._files()
         if not files:
             return self._without_files()
@@ -42,7 +42,7 @@ class FolderSource(Source):
         """The models that can be read.
 
         Raises:
-            ConfigurationError, OSError: one cannot that is of that name, or may be.
+            ConfigurationError, OSError: one that has that name, or may have it, cannot be read.
         """
         files = self._files()
         if self.name is not None or not files:
@@ -68,7 +68,7 @@ class FolderSource(Source):
                 f"MODEL '{self.place}' does not exist; expected a folder or a URI"
             )
         if path.is_dir():
-            # The walk below passes over what it may not read.
+            # The walk below silently skips what it may not read.
             os.scandir(path).close()
         if path.is_file():
             file = path.parent / SETTINGS_FILE
@@ -86,7 +86,7 @@ class FolderSource(Source):
         if self.name is not None or path.is_file():
             raise ConfigurationError(
                 f"MODEL '{self.place}' is neither an MLflow model (a folder with an MLmodel file) "
-                f"nor a folder with {SETTINGS_FILE} in it or below"
+                f"nor a folder with {SETTINGS_FILE} in or below it"
             )
         return []
 

@@ -1,4 +1,4 @@
-"""One `model-settings.json`, or the environment in its place, as the settings of a model."""
+"""Reads a model's settings from `model-settings.json`, or from the environment in its place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS_FILE = "model-settings.json"
 PREFIXES = ("HEADRACE_MODEL_", "MLSERVER_MODEL_")
 DEFAULT = "default"
 
-# Keys that say which model it is. Several files would all become the same model.
+# Keys that identify a model. Set by variables, they would make several files the same model.
 IDENTITY = ("name", "uri", "version")
 
 
@@ -42,7 +42,7 @@ class FoundModel:
 def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> FoundModel:
     """The model of one file; the environment fills in what the file leaves out.
 
-    Unless the model is `alone`, the environment does not say which model it is.
+    Unless the model is `alone`, the environment does not identify it.
 
     Raises:
         ConfigurationError: the file or a variable is wrong, or no implementation is named.
@@ -67,7 +67,7 @@ def model_of_environment(
 ) -> FoundModel | None:
     """The model that variables and an `MLmodel` file describe where there is no settings file.
 
-    None when neither names one. `name` is the one of the command line.
+    None if neither names one. `name` is the one from the command line.
 
     Raises:
         ConfigurationError: a variable is wrong, or none names the implementation.
@@ -125,7 +125,7 @@ def model_of_plugin(
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The keys of the file that were given, flat, and those that have no effect."""
+    """The keys that the file sets, flattened, and those that have no effect."""
     raw = read_object(file)
     nested = raw.pop("parameters", None) or {}
     if not isinstance(nested, dict):
@@ -160,8 +160,8 @@ def _convert(raw: dict[str, Any], origins: dict[str, str]) -> tuple[dict[str, An
     values: dict[str, Any] = {}
     for key, value in raw.items():
         origin = origins[key]
-        # A variable has the name of its key; a file has many keys.
-        where = origin if key.upper() in origin else f"{origin}: {key}"
+        # A variable is named after its key; a file has many keys.
+        where = origin if origin.endswith(key.upper()) else f"{origin}: {key}"
         values[key] = converted(value, HINTS[key], where)
     if "version" in values:
         values["version"] = checked_version(str(raw["version"]), origins["version"])

@@ -34,7 +34,7 @@ class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys in use, those of `parameters` included, for either source."""
+    """The keys in use, including those of `parameters`, for files and for the environment."""
 
     implementation: str | None = setting(
         None,
@@ -123,5 +123,5 @@ NESTED = (
     "uri", "version", "content_type", "extra", "format", "environment_path", "environment_tarball",
     "inference_pool_gid", "autogenerate_inference_pool_gid",
 )  # fmt: skip
-# Accepted because MLServer's users have them in their files; docs say why they do nothing.
+# Accepted because MLServer's users have them in their files; the docs say why they do nothing.
 IGNORED = ("versions", "warm_workers", "cache_enabled")

@@ -1,4 +1,4 @@
-"""What a model may be called, and what it is called when nobody says."""
+"""What a model may be called, and what it is called by default."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def name_of_folder(folder: Path) -> str:
 
 
 def checked_name(name: str, where: str) -> str:
-    """The name itself.
+    """Return the name if it is valid.
 
     Raises:
-        ConfigurationError: it is no model name; `where` is the place it was read from.
+        ConfigurationError: it is not a model name; `where` is the place it was read from.
     """
     if not NAME.fullmatch(name):
         raise ConfigurationError(f"{where}: '{name}' is not a model name; {RULE}")
@@ -40,10 +40,10 @@ def checked_name(name: str, where: str) -> str:
 
 
 def checked_version(version: str, where: str) -> str:
-    """The version itself, which has the form of a name.
+    """Return the version if it is valid; it has the form of a name.
 
     Raises:
-        ConfigurationError: it has not; `where` is the place it was read from.
+        ConfigurationError: it does not; `where` is the place it was read from.
     """
     if not NAME.fullmatch(version):
         raise ConfigurationError(f"{where}: '{version}' is not a version; {RULE}")

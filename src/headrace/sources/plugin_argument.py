@@ -1,4 +1,4 @@
-"""`--plugin` and `--plugin-class`: which class is to load a model and score with it."""
+"""`--plugin` and `--plugin-class`: the class that loads a model and scores with it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DEFAULT_CLASS = "Plugin"
 
 @dataclass(frozen=True)
 class PluginArgument:
-    """A plugin as `ModelSettings` names it: its implementation, and the folder it lies in.
+    """A plugin as `ModelSettings` names it: its implementation, and the folder it is in.
 
-    There is no folder for a plugin that is named by an import path.
+    A plugin that is named by an import path has no folder.
     """
 
     implementation: str
@@ -22,9 +22,9 @@ class PluginArgument:
 
 
 def plugin_argument(given: str, named_class: str | None) -> PluginArgument:
-    """Read a file or an import path, either of which may name the class itself after a colon.
+    """Parse a file or an import path, either of which may name the class after a colon.
 
-    Of the dots in a class name only what follows the last counts: `plugin.Plugin` is `Plugin`.
+    Only what follows the last dot of a class name counts: `plugin.Plugin` is `Plugin`.
 
     Raises:
         ConfigurationError: the file does not exist, or the class is named twice.
@@ -33,7 +33,7 @@ def plugin_argument(given: str, named_class: str | None) -> PluginArgument:
     if colon and named_class is not None:
         raise ConfigurationError(f"--plugin '{given}' names a class, and so does --plugin-class")
     if not colon and named_class is None and not _is_file(place):
-        # By custom only classes begin with a capital letter: package.module.Plugin.
+        # By convention, only classes begin with a capital letter: package.module.Plugin.
         module, _, last = place.rpartition(".")
         if module and last[:1].isupper():
             place, own_class = module, last

@@ -14,7 +14,7 @@ from headrace.sources.source import Source
 
 
 class PluginSource(Source):
-    """A place that a plugin, whatever lies there, loads as one model."""
+    """A place that a plugin loads as one model, whatever is there."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class PluginSource(Source):
         return [model_of_plugin(self._plugin, uri, self.environ, self.name, default)]
 
     def _located(self) -> tuple[str, str]:
-        """The absolute path or the URI, and the name that the model has if nobody gives one."""
+        """The absolute path or the URI, and the model's default name."""
         if is_uri(self.place):
             return self.place, name_of_uri(self.place)
         path = Path(self.place).resolve()

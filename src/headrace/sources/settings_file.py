@@ -1,4 +1,4 @@
-"""Reading a settings file: bounded, and refused with its name and the place of the fault."""
+"""Reads settings files up to a bound; errors name the file and the place of the fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST = 1 * MIB
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object of a file.
+    """The JSON object in a file.
 
     Raises:
         ConfigurationError: it cannot be read, is too large, or holds something else.
@@ -36,10 +36,10 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def converted(value: Any, hint: Any, origin: str) -> Any:
-    """A value as `hint` says, numbers and lists written as text included.
+    """A value converted to the type `hint`, even from numbers and lists written as text.
 
     Raises:
-        ConfigurationError: it is none; `origin` says where it came from.
+        ConfigurationError: it cannot be converted; `origin` says where it came from.
     """
     try:
         return msgspec.convert(value, hint, strict=False)
@@ -47,6 +47,6 @@ def converted(value: Any, hint: Any, origin: str) -> Any:
         got, wanted = shorten(repr(value)), described(hint)
         kind = "array" if isinstance(value, list) else "object"
         if isinstance(value, (list, dict)) and kind in wanted:
-            # It is one, and what is in it does not fit.
+            # It is one, but its content does not fit.
             wanted = f"an {kind} of another form"
         raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error

@@ -15,11 +15,11 @@ logger = logging.getLogger("headrace.sources")
 
 
 class Source(ABC):
-    """Finds models, once when the server starts and again whenever one is to be loaded.
+    """Finds models, once when the server starts and again whenever one is loaded on request.
 
     `place` is the MODEL argument. `name` overrides the name of a single model. `environ` fills in
-    what files leave out. `packages` are what a single model needs installed besides what it says
-    itself.
+    what files leave out. `packages` are installed for a single model in addition to its own
+    requirements.
     """
 
     def __init__(
@@ -36,22 +36,22 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> list[FoundModel]:
-        """All models as they are described now; none when the place exists and holds none.
+        """All models as they are described now; none if the place exists and holds none.
 
         Raises:
             ConfigurationError, OSError: as `found`.
         """
 
     def read_those_named(self, name: str) -> list[FoundModel]:
-        """At least the models of that name; what is wrong with others may be passed over."""
+        """At least the models of that name; errors in others may be passed over."""
         return self.read()
 
     def found(self) -> list[FoundModel]:
-        """All models; none when the place exists and holds none.
+        """All models; none if the place exists and holds none.
 
         Raises:
-            ConfigurationError: the place does not exist or cannot be read, or what describes a
-                model is wrong.
+            ConfigurationError: the place does not exist or cannot be read, or the description of
+                a model is wrong.
         """
         try:
             models = self.read()
@@ -90,10 +90,10 @@ class Source(ABC):
 
 
 def refuse_twins(models: list[FoundModel]) -> None:
-    """Refuse two models that have one name and one version.
+    """Refuse two models that have the same name and version.
 
     Raises:
-        ConfigurationError: names both places.
+        ConfigurationError: two models do; the message names both places.
     """
     seen: dict[tuple[str, str | None], str] = {}
     for model in models:

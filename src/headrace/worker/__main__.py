@@ -1,4 +1,4 @@
-"""Entry of a worker process; see `headrace.worker`."""
+"""Entry point of a worker process; see `headrace.worker`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Accept front processes on the inherited socket until one says stop or none is left."""
+    """Accept front processes on the inherited socket until one asks to stop or none is left."""
     parser = argparse.ArgumentParser(prog="headrace.worker")
     parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
     parser.add_argument("--parent", type=int, required=True, help="process to die with")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
     arguments = parser.parse_args()
-    # What a model prints is seen when it prints it, though a pipe is behind it.
+    # What a model prints appears at once, although standard output is a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logs.configure(arguments.log_level, arguments.log_format)
     _die_with_parent(arguments.parent)
@@ -59,7 +59,7 @@ def _accept(listener: socket.socket, host: ModelHost) -> None:
             connected -= 1
             last = connected == 0
         if stop or last:
-            # Model threads may be deep in native code; nothing in here needs a clean exit.
+            # Model threads may be deep in native code; nothing here needs a clean exit.
             os._exit(0)
 
     while True:
@@ -70,7 +70,7 @@ def _accept(listener: socket.socket, host: ModelHost) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ask the kernel for a SIGKILL when the parent dies; elsewhere the closed socket tells."""
+    """Ask the kernel for a SIGKILL when the parent dies; elsewhere the closed socket shows it."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -12,7 +12,7 @@ import os
 
 from headrace.protocol.tensor import Buffer
 
-# Below this a copy through the socket is as fast and needs no release.
+# Below this size, a copy through the socket is as fast and needs no release.
 THRESHOLD = 256 * 1024
 SIZE = 1024 * 1024 * 1024
 SUPPORTED = hasattr(os, "memfd_create") and hasattr(mmap, "MADV_REMOVE")
@@ -39,7 +39,7 @@ class Arena:
         return fd
 
     def place(self, data: Buffer) -> int | None:
-        """Copy a large buffer in and return its offset; None when small or when full."""
+        """Copy a large buffer in and return its offset; None if it is small or the arena full."""
         size = len(data)
         if size < THRESHOLD:
             return None

@@ -15,9 +15,9 @@ from headrace.runtimes.catalog import MLFLOW
 
 
 def fetch(uri: str, folder: str) -> dict[str, str]:
-    """The local path of a model; artifacts that are already local are used where they lie.
+    """The local path of a model; artifacts that are already local are used in place.
 
-    Whether it is an MLflow model is for its runtime to say: a plugin takes any file or folder.
+    Its runtime decides whether it is an MLflow model: a plugin takes any file or folder.
     """
     try:
         import mlflow.artifacts

@@ -4,7 +4,7 @@ A frame is a fixed header, a JSON `meta` and a payload of raw tensor bytes:
 
     magic "HR" | version u8 | kind u8 | meta size u32 | call id u64 | payload size u64
 
-`meta["tensors"]` describes the tensors in order; a tensor whose `offset` is not negative lies in
+`meta["tensors"]` describes the tensors in order; a tensor whose `offset` is not negative is in
 the sender's shared-memory arena instead of the payload. Nothing is ever pickled.
 """
 
@@ -27,7 +27,7 @@ ALIGNMENT = 8
 
 
 class Kind(IntEnum):
-    """What a frame asks or answers."""
+    """What a frame asks for or answers."""
 
     HELLO = 1
     LOAD = 2

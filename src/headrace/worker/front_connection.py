@@ -1,4 +1,4 @@
-"""A worker's end of one front process: reads frames, runs models, sends the results back."""
+"""A worker's connection to one front process: reads frames, runs models, sends results back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Connection:
         self._send_lock = threading.Lock()
         self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
         self._threads: dict[str, threading.Thread] = {}
-        # Calls that no model has begun; those withdrawn before are never begun.
+        # Calls that no model has begun; those that are withdrawn never begin.
         self._waiting: set[int] = set()
         self._streams: dict[int, Stream] = {}
         self._inbound: Arena | None = None
@@ -62,7 +62,7 @@ class Connection:
         return frame is not None
 
     def _unload_all(self) -> None:
-        """Let every model free what it holds; one that is busy or hangs is not waited for long."""
+        """Let every model free what it holds; busy or hanging ones are not waited for long."""
         for lane in self._lanes.values():
             lane.put(None)
         ends = time.monotonic() + LAST_UNLOADS
@@ -80,11 +80,11 @@ class Connection:
             if (stream := self._streams.get(frame.call)) is not None:
                 stream.withdraw()
         elif frame.kind == Kind.STREAM:
-            # In a thread of its own: a stream may last, and must not hold up the model's requests.
+            # In a thread of its own: a long stream must not hold up the model's requests.
             self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
             threading.Thread(target=self._stream, args=(frame,), name="stream", daemon=True).start()
         elif frame.kind == Kind.METRICS:
-            # Collecting runs user code, and must not hold up the reading.
+            # Collecting runs user code, which must not hold up the reading.
             threading.Thread(
                 target=self._measured, args=(frame,), name="metrics", daemon=True
             ).start()
@@ -93,12 +93,12 @@ class Connection:
             self._lane(frame).put(frame)
 
     def _greet(self) -> None:
-        """Take the front's hello, which carries the two memory files where they exist."""
+        """Receive the front's hello, which carries the two memory files if there are any."""
         data, fds, _, _ = socket.recv_fds(self._sock, RECEIVE_SIZE, 2)
         self._received += data
         if len(fds) == 2:
             self._inbound, self._outbound = Arena(fds[0]), Arena(fds[1])
-        # They would be inherited by what a model starts; a map needs them no more.
+        # Programs that a model starts would inherit them, and a map no longer needs them.
         for fd in fds:
             os.close(fd)
         frame = self._read_frame()
@@ -226,7 +226,7 @@ class Connection:
 
     def _fetch(self, offset: int, size: int) -> bytes:
         if self._inbound is None:
-            raise frames.FrameError("a tensor lies in shared memory, but none was shared")
+            raise frames.FrameError("a tensor is in shared memory, but none was shared")
         return self._inbound.fetch(offset, size)
 
     def _place(self, data: Buffer) -> int | None:
@@ -258,7 +258,7 @@ def _error_meta(exc: Exception, frame: Frame) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    # Numbers of numpy are numbers.
+    # numpy's numbers and arrays become plain ones.
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -268,7 +268,7 @@ _encode = json.JSONEncoder(
 
 
 def _dump(meta: Any) -> bytes:
-    """Strict JSON, for the front's parser takes neither NaN nor half of a surrogate pair."""
+    """Strict JSON: the front's parser accepts neither NaN nor half of a surrogate pair."""
     try:
         text = _encode(meta)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Holds loaded models and runs them; the part of a worker that knows no sockets.
+"""Holds loaded models and runs them; the part of a worker that knows nothing of sockets.
 
 The inline executor uses the same host inside the server process.
 """
@@ -37,11 +37,11 @@ from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.worker")
 
-# Reasons are shown to clients, who need not know where files lie.
+# Reasons are shown to clients, who need not know where files are.
 FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
-# What only whoever watches a worker can know; a model that raises it has failed.
+# Only the server can know these of a worker; a model that raises one has simply failed.
 _OF_WORKERS = (WorkerCrashed, Poisoned)
 
 
@@ -73,7 +73,7 @@ class HostedModel:
         return metadata
 
     def run(self, result: Any) -> Any:
-        """Finish a result that may be awaitable, on this model's own event loop."""
+        """Return a result, awaited on this model's own event loop if it is awaitable."""
         if not inspect.isawaitable(result):
             return result
         if self._loop is None:
@@ -109,7 +109,7 @@ class ModelHost:
             metadata = hosted.load()
         except HeadraceError as exc:
             if exc.__cause__ is not None:
-                # The message tells the kind of failure only; the cause is for the log.
+                # The message states the kind of failure only; the cause is for the log.
                 logger.exception("model %s failed to load", settings.name)
             raise
         except ModuleNotFoundError as exc:
@@ -152,7 +152,7 @@ class ModelHost:
     def stream(
         self, key: str, request: InferenceRequest
     ) -> Generator[InferenceResponse, None, None]:
-        """The pieces of a streamed answer. May run beside `infer` and other streams.
+        """The pieces of a streamed answer. May run alongside `infer` and other streams.
 
         Raises:
             Unimplemented: the model has no `predict_stream`.
@@ -178,7 +178,7 @@ class ModelHost:
 
 
 def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:
-    """What the caller is told; SystemExit too, which would leave them waiting otherwise."""
+    """The error for the caller, even for SystemExit, which would leave them waiting otherwise."""
     name = hosted.settings.name
     logger.error("model %s failed", name, exc_info=exc, extra={"request_id": request.id})
     return ModelFailed(f"model '{name}' failed on this request; the server's log has the details")

@@ -1,7 +1,7 @@
-"""What user code measures in this process, for the server's `/metrics`.
+"""The metrics of user code in this process, for the server's `/metrics`.
 
 A family is a dict of `name`, `type`, `help` and `samples`; a sample is its name, its labels and
-its value as text, which can hold what is no number.
+its value as text, which can also be NaN or infinity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ logger = logging.getLogger("headrace.worker")
 
 # About a megabyte; each scrape carries it all.
 MOST_SAMPLES = 10_000
-# prometheus_client's default collectors, which tell of the process and not of a model.
+# prometheus_client's default collectors, which describe the process and not a model.
 OF_THE_PROCESS = ("process_", "python_")
 
 _left_out: set[str] = set()
@@ -23,7 +23,7 @@ _left_out: set[str] = set()
 def families() -> list[dict[str, Any]]:
     """The histograms of `mlserver.log` and prometheus_client's default registry.
 
-    Neither library is imported: what nobody has imported holds nothing.
+    Neither library is imported here: one that nobody has imported holds nothing.
     """
     found = []
     own = sys.modules.get("headrace.compat.mlserver.metrics")

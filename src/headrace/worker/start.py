@@ -1,7 +1,7 @@
-"""Starts a worker on any interpreter, whether or not our package is installed there.
+"""Starts a worker on any interpreter, whether or not headrace is installed there.
 
-Run as a script, by its path. Only this one package becomes importable, not what lies beside it
-in the server's environment: a model must see its own versions of everything.
+Run as a script, by its path. Only this one package becomes importable, not what is installed next
+to it in the server's environment: a model must see its own versions of everything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 
 def offer_package() -> None:
-    """Make `headrace` importable from where this file lies."""
+    """Make `headrace` importable from the folder that this file is in."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     spec = importlib.util.spec_from_file_location(
         "headrace", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
@@ -28,7 +28,7 @@ if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
     # As with `python -m`: modules come from the working directory, not from this folder.
     sys.path[0] = os.getcwd()
 
-# Also where multiprocessing runs this file again, in a child that a model started.
+# Also when multiprocessing runs this file again, in a child that a model started.
 if "headrace" not in sys.modules:
     offer_package()
 

@@ -1,4 +1,4 @@
-"""Asks a server over gRPC with KServe's own client.
+"""Calls a server over gRPC with KServe's own client.
 
 `kserve_grpc.py HOST:PORT` prints one JSON object; the server has models `wine` and `echo`.
 """

@@ -1,7 +1,7 @@
 """Logs a model to the MLflow server of MLFLOW_TRACKING_URI and registers it as `wine`, twice.
 
-`register_wine.py TABLE.csv`: version 1 guesses the quality, has the alias `champion` and is in
-the stage Production; version 2 guesses ten more. Prints one JSON object with their ids.
+`register_wine.py TABLE.csv`: version 1 predicts the quality, has the alias `champion` and is in
+the stage Production; version 2 predicts ten more. Prints one JSON array with their ids.
 """
 
 from __future__ import annotations

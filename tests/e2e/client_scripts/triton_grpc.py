@@ -1,4 +1,4 @@
-"""Asks a server over gRPC with Triton's own client.
+"""Calls a server over gRPC with Triton's own client.
 
 `triton_grpc.py HOST:PORT` prints one JSON object; the server has models `wine` and `echo`.
 """
@@ -58,25 +58,26 @@ def zipped(client: triton.InferenceServerClient) -> dict:
 
 def wine(client: triton.InferenceServerClient) -> dict:
     """Three wines as eleven columns."""
-    names = [told["name"] for told in client.get_model_metadata("wine", as_json=True)["inputs"]]
+    names = [each["name"] for each in client.get_model_metadata("wine", as_json=True)["inputs"]]
     rows = {name: np.array([1.0, 2.0, 3.5]) * (n + 1) for n, name in enumerate(names)}
     asked = [tensor(name, row, "FP64") for name, row in rows.items()]
     result = client.infer("wine", asked, request_id="abc")
-    told = result.get_response()
+    response = result.get_response()
     return {
         "rows": {name: row.tolist() for name, row in rows.items()},
-        "answer": result.as_numpy(told.outputs[0].name).ravel().tolist(),
-        "id": told.id,
-        "model_name": told.model_name,
+        "answer": result.as_numpy(response.outputs[0].name).ravel().tolist(),
+        "id": response.id,
+        "model_name": response.model_name,
     }
 
 
 def parameters(client: triton.InferenceServerClient) -> dict:
     asked = [tensor("x", np.array([1.0]), "FP64")]
-    told = client.infer("echo", asked, parameters={"a": 1, "b": "two", "c": True}).get_response()
+    sent = {"a": 1, "b": "two", "c": True}
+    response = client.infer("echo", asked, parameters=sent).get_response()
     return {
         name: getattr(value, value.WhichOneof("parameter_choice"))
-        for name, value in told.parameters.items()
+        for name, value in response.parameters.items()
     }
 
 

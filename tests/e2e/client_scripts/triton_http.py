@@ -1,4 +1,4 @@
-"""Asks a server everything a Triton user asks, with Triton's own client.
+"""Sends a server everything that a Triton user sends, with Triton's own client.
 
 `triton_http.py HOST:PORT` prints one JSON object; the server has models `wine`, `echo`, `blobs`.
 """
@@ -32,23 +32,23 @@ def output(binary: bool) -> list[triton.InferRequestedOutput]:
 
 
 def texts(array: np.ndarray) -> list:
-    """An answer as JSON can say it."""
+    """An answer in a form that JSON can represent."""
     return [x.decode() if isinstance(x, bytes) else x for x in array.ravel().tolist()]
 
 
 def echoes(client: triton.InferenceServerClient) -> dict:
-    """Which datatypes come back the same, by how they went in and out."""
+    """Which datatypes come back the same, by how they are sent and received."""
     same = {}
     for datatype, array in ARRAYS.items():
         for binary_in in (False, True):
             for binary_out in (False, True):
                 asked = [tensor("x", array, datatype, binary_in)]
                 result = client.infer("echo", asked, outputs=output(binary_out))
-                answer, told = result.as_numpy("output-1"), result.get_output("output-1")
+                answer, described = result.as_numpy("output-1"), result.get_output("output-1")
                 key = f"{datatype} {'binary' if binary_in else 'json'}"
                 same[f"{key} to {'binary' if binary_out else 'json'}"] = bool(
-                    told["datatype"] == datatype
-                    and ("data" not in told) == binary_out
+                    described["datatype"] == datatype
+                    and ("data" not in described) == binary_out
                     and list(answer.shape) == list(array.shape)
                     and texts(answer) == texts(array)
                 )
@@ -56,7 +56,7 @@ def echoes(client: triton.InferenceServerClient) -> dict:
 
 
 def raw_bytes(client: triton.InferenceServerClient) -> bool:
-    """Bytes that are no text pass in binary form."""
+    """Whether bytes that are not text pass in binary form."""
     asked = [tensor("x", RAW, "BYTES", True)]
     answer = client.infer("blobs", asked, outputs=[triton.InferRequestedOutput("x")])
     return answer.as_numpy("x").tolist() == RAW.tolist()
@@ -81,17 +81,17 @@ def zipped(client: triton.InferenceServerClient) -> dict:
 
 
 def wine(client: triton.InferenceServerClient) -> dict:
-    """Three wines as eleven columns; no outputs asked for means binary ones to this client."""
-    names = [told["name"] for told in client.get_model_metadata("wine")["inputs"]]
+    """Three wines as eleven columns; by default, this client asks for binary outputs."""
+    names = [each["name"] for each in client.get_model_metadata("wine")["inputs"]]
     rows = {name: np.array([1.0, 2.0, 3.5]) * (n + 1) for n, name in enumerate(names)}
     asked = [tensor(name, row, "FP64", True) for name, row in rows.items()]
     result = client.infer("wine", asked, request_id="abc")
-    told = result.get_response()
+    response = result.get_response()
     return {
         "rows": {name: row.tolist() for name, row in rows.items()},
-        "answer": result.as_numpy(told["outputs"][0]["name"]).ravel().tolist(),
-        "id": told.get("id"),
-        "model_name": told.get("model_name"),
+        "answer": result.as_numpy(response["outputs"][0]["name"]).ravel().tolist(),
+        "id": response.get("id"),
+        "model_name": response.get("model_name"),
     }
 
 

@@ -24,7 +24,7 @@ class Guard(Observer):
     """Lets nobody in, unless they know the word."""
 
     def admit(self, call: Call) -> None:
-        if call.caller.headers.get(b"x-word") != b"please":
+        if call.headers.get(b"x-word") != b"please":
             raise Forbidden("say the word")
 
 

@@ -70,7 +70,7 @@ def batching(size: int = 8, **limits: Any) -> BatchLimits:
     return BatchLimits(max_batch_size=size, **limits)
 
 
-def test_a_lone_request_goes_out_at_once() -> None:
+def test_a_lone_request_is_dispatched_at_once() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching())
 
@@ -91,7 +91,7 @@ def test_a_request_that_cannot_be_merged_is_not_held_for_others() -> None:
     run(test)
 
 
-def test_who_is_abandoned_is_told_whether_it_waits_or_runs() -> None:
+def test_abandoned_requests_fail_whether_they_wait_or_run() -> None:
     async def test(model: Model) -> None:
         model.gate.clear()
         batcher = Batcher(model, batching(1))
@@ -102,8 +102,8 @@ def test_who_is_abandoned_is_told_whether_it_waits_or_runs() -> None:
 
         batcher.abandon(ShuttingDown("the end"))
 
-        told = await asyncio.gather(*calls, return_exceptions=True)
-        assert [str(error) for error in told] == ["the end"] * 3
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(error) for error in errors] == ["the end"] * 3
         model.gate.set()
         await batcher.drain()
         assert model.batches == [[0.0]]
@@ -111,7 +111,7 @@ def test_who_is_abandoned_is_told_whether_it_waits_or_runs() -> None:
     run(test)
 
 
-def test_requests_that_arrive_while_the_model_runs_go_out_together() -> None:
+def test_requests_that_arrive_while_the_model_runs_are_dispatched_together() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching())
         model.gate.clear()
@@ -178,7 +178,7 @@ def test_a_request_that_expires_while_its_worker_dies_is_not_run_again() -> None
     run(test)
 
 
-def test_a_request_larger_than_the_batch_size_passes_alone() -> None:
+def test_a_request_larger_than_the_batch_size_runs_alone() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching(2))
         futures = [batcher.submit(request(*values), FAR) for values in ((1, 2, 3), (4,))]
@@ -194,7 +194,7 @@ def test_a_request_larger_than_the_batch_size_passes_alone() -> None:
     [
         pytest.param(request(2.0, name="z"), id="input name"),
         pytest.param(request(2.0, parameters={"scale": 2}), id="request parameters"),
-        pytest.param(request(2.0, outputs=["y"]), id="wanted outputs"),
+        pytest.param(request(2.0, outputs=["y"]), id="requested outputs"),
         pytest.param(InferenceRequest([Tensor("x", "INT64", [1, 1], bytes(8))]), id="datatype"),
         pytest.param(
             InferenceRequest([Tensor("x", "FP64", [1, 2], bytes(16))]), id="trailing shape"
@@ -229,7 +229,7 @@ def test_raw_scoring_bodies_are_never_merged() -> None:
     run(test)
 
 
-def test_a_caller_who_leaves_the_queue_takes_its_rows_along() -> None:
+def test_a_caller_who_leaves_the_queue_takes_the_rows_along() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching())
         model.gate.clear()
@@ -274,7 +274,7 @@ def test_one_bad_request_fails_alone() -> None:
     run(test)
 
 
-def test_an_answer_with_other_rows_than_the_batch_fails_the_batch() -> None:
+def test_an_answer_with_a_different_number_of_rows_fails_the_batch() -> None:
     async def test(model: Model) -> None:
         async def sums(request: InferenceRequest, deadline: float) -> InferenceResponse:
             return InferenceResponse([Tensor("y", "FP64", [1], bytes(8))])
@@ -316,9 +316,9 @@ def test_a_request_that_kills_the_worker_twice_is_tried_alone_and_its_neighbours
     run(test)
 
 
-def test_a_request_that_was_near_two_deaths_by_chance_is_answered() -> None:
+def test_a_request_present_at_two_deaths_by_chance_is_answered() -> None:
     async def test(model: Model) -> None:
-        model.failures.append(lambda values: WorkerCrashed("a neighbour's doing"))
+        model.failures.append(lambda values: WorkerCrashed("a neighbour's fault"))
         batcher = Batcher(model, batching(), execute_alone=Model())
 
         assert answer(await batcher.submit(request(1.0), FAR)) == [2.0]
@@ -400,7 +400,7 @@ def test_max_batch_time_holds_a_batch_open_for_more() -> None:
     run(test)
 
 
-def test_a_hold_of_under_a_millisecond_is_kept_by_the_loop_that_serves() -> None:
+def test_a_batch_can_be_held_for_under_a_millisecond_on_uvloop() -> None:
     faults: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -416,7 +416,7 @@ def test_a_hold_of_under_a_millisecond_is_kept_by_the_loop_that_serves() -> None
     assert faults == []
 
 
-def test_what_is_held_open_goes_out_at_once_when_draining() -> None:
+def test_a_batch_held_open_is_dispatched_at_once_when_draining() -> None:
     async def test(model: Model) -> None:
         batcher = Batcher(model, batching(max_batch_time=1000))
         call = batcher.submit(request(1.0), FAR)
@@ -427,7 +427,7 @@ def test_what_is_held_open_goes_out_at_once_when_draining() -> None:
     run(test)
 
 
-def test_whoever_is_run_again_is_answered_where_that_cannot_be_done() -> None:
+def test_a_request_that_cannot_be_run_again_still_gets_an_answer() -> None:
     async def test(model: Model) -> None:
         model.failures.append(lambda _: WorkerCrashed("it died"))
 
@@ -475,6 +475,6 @@ def test_two_slots_run_two_batches_at_once() -> None:
 
 
 async def settle() -> None:
-    """Let everything run that can run without anything new happening."""
+    """Let everything run that can run before anything new happens."""
     for _ in range(5):
         await asyncio.sleep(0)

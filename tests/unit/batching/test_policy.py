@@ -1,4 +1,4 @@
-"""What a batch knows of where its requests came from."""
+"""What a batch keeps of the contexts of its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def request(headers):
     return InferenceRequest([Tensor("x", "FP64", [1], bytes(8))], context=context)
 
 
-def test_headers_keep_no_two_requests_apart():
+def test_different_headers_do_not_keep_requests_apart():
     assert policy.key(request({"a": "1"})) == policy.key(request({"a": "2"}))
 
 
@@ -33,7 +33,7 @@ def test_a_batch_has_the_headers_that_all_its_requests_have(headers, common):
     assert merged.context == {"headers": common}
 
 
-def test_text_stays_bytes_only_where_all_have_it_so():
+def test_text_stays_bytes_only_if_it_does_in_all_requests():
     over_grpc, over_http = request({}), request({})
     over_grpc.context["bytes"] = True
 
@@ -41,5 +41,5 @@ def test_text_stays_bytes_only_where_all_have_it_so():
     assert policy.merge([over_grpc, over_http]).context == {"headers": {}}
 
 
-def test_requests_without_an_origin_are_merged_to_one_without():
+def test_requests_without_a_context_merge_into_one_without():
     assert policy.merge([request(None), request(None)]).context is None

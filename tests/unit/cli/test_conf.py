@@ -9,7 +9,7 @@ from headrace.cli.main import main
 from headrace.configuration import resolve
 from headrace.errors import ConfigurationError
 
-# As the samples of the MLflow pluggable scoring server have it.
+# As in the samples of the MLflow pluggable scoring server.
 OLD = """
 port: 5005
 host: localhost

@@ -59,7 +59,7 @@ def test_a_setting_that_is_not_well_formed_is_refused_with_its_line(tmp_path):
     [(b"\xff\xfe", "expected UTF-8"), (b"#" * (1 << 20) + "é".encode(), "larger than")],
     ids=["bytes", "large"],
 )
-def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content, message):
+def test_a_file_that_is_not_a_settings_file_is_refused(tmp_path, content, message):
     (tmp_path / ".env").write_bytes(content)
 
     with pytest.raises(ConfigurationError, match=message):

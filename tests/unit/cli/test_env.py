@@ -1,4 +1,4 @@
-"""`headrace env`: what people read of the environments, and what goes."""
+"""`headrace env`: how environments are listed, and which are removed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_prune_removes_the_old_and_the_unfinished(
         "removed old",
         "removed unfinished",
         "2 environments removed",
-        "files that the cache of packages shares are kept there; --all removes it too",
+        "files shared with the package cache are kept there; --all removes it too",
     ]
     assert young.record() is not None
 

@@ -14,7 +14,7 @@ SHOW = [*COMMAND, "config", "show"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a device that is full")
-def test_a_full_output_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_full_output_is_reported_in_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(SHOW, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
 

@@ -19,7 +19,7 @@ from headrace.client import (
     ClientError,
     ConnectionFailed,
     InvalidRequest,
-    NotFound,
+    NotServed,
     ServerError,
     TimedOut,
     Unavailable,
@@ -101,17 +101,17 @@ def test_id_version_parameters_and_outputs_reach_the_server():
     assert result.parameters == {"depth": 3}
 
 
-def test_the_server_is_told_what_is_left_of_the_time():
-    told = []
+def test_the_server_is_sent_what_is_left_of_the_time():
+    sent = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        told.append(float(request.headers["x-request-timeout"]))
+        sent.append(float(request.headers["x-request-timeout"]))
         return echo(request)
 
     with client_of(handler, timeout=5.0) as client:
         client.infer("echo", {"x": [1]})
 
-    assert 4.0 < told[0] <= 5.0
+    assert 4.0 < sent[0] <= 5.0
 
 
 def metadata_and_echo(request: httpx.Request) -> httpx.Response:
@@ -133,7 +133,7 @@ def test_a_lone_array_for_a_model_of_two_inputs_is_refused():
         client.infer("two", np.ones(2))
 
 
-def test_predict_answers_in_the_kind_it_was_given():
+def test_predict_returns_the_type_it_was_given():
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=[7, 8])
 
     with client_of(metadata_and_echo) as client:
@@ -143,7 +143,7 @@ def test_predict_answers_in_the_kind_it_was_given():
         assert client.predict("echo", np.ones(2)).tolist() == [1.0, 1.0]
 
 
-def test_several_outputs_are_no_single_array():
+def test_several_outputs_are_not_a_single_array():
     with client_of(echo) as client:
         result = client.infer("echo", {"a": [1], "b": [2]})
 
@@ -151,7 +151,7 @@ def test_several_outputs_are_no_single_array():
         result.to_numpy()
 
 
-def test_a_value_without_a_form_is_refused_by_name():
+def test_a_value_that_cannot_be_represented_is_refused_by_name():
     with client_of(echo) as client, pytest.raises(InvalidRequest, match="input 'x': .*complex128"):
         client.infer("echo", {"x": np.array([1j])})
 
@@ -162,8 +162,8 @@ def test_a_value_without_a_form_is_refused_by_name():
         (400, InvalidRequest),
         (413, InvalidRequest),
         (422, InvalidRequest),
-        (404, NotFound),
-        (501, NotFound),
+        (404, NotServed),
+        (501, NotServed),
         (429, Unavailable),
         (503, Unavailable),
         (408, TimedOut),
@@ -193,7 +193,7 @@ def test_each_status_has_its_error(status, error):
     ],
     ids=["page", "nothing", "mlflow", "fastapi"],
 )
-def test_errors_of_other_servers_are_told(body, message):
+def test_errors_of_other_servers_are_read(body, message):
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(500, content=body)
 
@@ -251,7 +251,7 @@ def test_half_precision_in_a_json_answer_is_read():
 
 
 @pytest.mark.parametrize("status", [400, 503], ids=str)
-def test_not_ready_is_false_and_not_tried_again(status):
+def test_not_ready_is_false_and_not_retried(status):
     asked = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -266,7 +266,7 @@ def test_not_ready_is_false_and_not_tried_again(status):
 
 
 def test_an_unknown_model_is_not_merely_not_ready():
-    with client_of(lambda _: httpx.Response(404)) as client, pytest.raises(NotFound):
+    with client_of(lambda _: httpx.Response(404)) as client, pytest.raises(NotServed):
         client.model_ready("m")
 
 
@@ -274,7 +274,7 @@ def refuse(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("refused", request=request)
 
 
-def test_nobody_there_is_not_live():
+def test_a_server_that_refuses_connections_is_not_live():
     with client_of(refuse) as client:
         assert not client.live()
 
@@ -309,20 +309,20 @@ def test_every_exception_of_httpx_becomes_ours():
     for kind in kinds:
 
         def handler(request: httpx.Request, kind: Any = kind) -> httpx.Response:
-            raise kind("told", request=request)
+            raise kind("why", request=request)
 
         expected = TimedOut if issubclass(kind, httpx.TimeoutException) else ConnectionFailed
         with client_of(handler, retries=0) as client, pytest.raises(expected):
             client.metadata()
 
 
-def test_the_awaited_client_has_the_same_methods():
+def test_the_async_client_has_the_same_methods():
     assert {name for name in vars(Client) if not name.startswith("__")} == {
         name for name in vars(AsyncClient) if not name.startswith("__")
     }
 
 
-def test_the_awaited_client_answers_the_same():
+def test_the_async_client_answers_the_same():
     async def ask() -> Any:
         async with AsyncClient("fake", transport=httpx.MockTransport(metadata_and_echo)) as client:
             return await client.predict("echo", [1, 2])

@@ -12,8 +12,8 @@ from headrace.client.file_scoring import Job, _in_order
 from support import virtual_time
 
 
-class Asker:
-    """Answers every batch after a second, and knows when each was begun."""
+class Scorer:
+    """Answers every batch after a second, and records when each began."""
 
     def __init__(self) -> None:
         self.begun: list[float] = []
@@ -25,14 +25,14 @@ class Asker:
 
 
 def begun(batches: int, **pace: Any) -> list[float]:
-    """When each of so many batches was begun."""
+    """When each of the batches began."""
     job = Job("http://nowhere", "m", Path("in"), Path("out"), **pace)
 
     async def main() -> list[float]:
-        asker: Any = Asker()
-        answers = [outcome async for outcome in _in_order(iter(range(batches)), asker, job)]  # type: ignore[arg-type]
+        scorer: Any = Scorer()
+        answers = [outcome async for outcome in _in_order(iter(range(batches)), scorer, job)]  # type: ignore[arg-type]
         assert answers == [[number] for number in range(batches)]
-        return list(asker.begun)
+        return list(scorer.begun)
 
     return virtual_time.run(main())
 
@@ -53,7 +53,7 @@ def test_each_worker_has_an_interval_of_its_own() -> None:
     assert begun(5, workers=5, interval=60) == [0, 0, 0, 0, 0]
 
 
-def test_the_jitter_makes_a_pause_longer_by_chance() -> None:
+def test_the_jitter_adds_a_random_pause() -> None:
     first, second, third = begun(3, workers=1, interval=5, jitter=2)
 
     assert first == 0

@@ -1,4 +1,4 @@
-"""Which failures are tried again, after what pause, and until when. No clock, no sockets."""
+"""Which failures are retried, after what pause, and until when. No clock, no sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 def steps(policy, *answers):
-    """What the flow yields while its calls meet these errors or values."""
+    """What the flow yields while its calls end in these errors or values."""
     flow = policy.calling(Live())
     seen = [next(flow)]
     for answer in answers:
@@ -34,7 +34,7 @@ def steps(policy, *answers):
     return seen
 
 
-def test_a_failed_connection_is_tried_again_after_growing_pauses():
+def test_a_failed_connection_is_retried_after_growing_pauses():
     policy = Policy(None, 2)
     broken = ConnectionFailed("broken")
 
@@ -49,7 +49,7 @@ def test_a_failed_connection_is_tried_again_after_growing_pauses():
     ]
 
 
-def test_an_invitation_to_try_again_is_followed_when_it_says():
+def test_a_retry_waits_as_long_as_the_answer_says():
     assert steps(Policy(None, 1), BUSY)[1] == Pause(1.0)
 
 
@@ -62,7 +62,7 @@ def test_no_pause_is_longer_than_the_longest():
 @pytest.mark.parametrize(
     "error",
     [InvalidRequest("no"), TimedOut("late"), Unavailable("gone for good")],
-    ids=["refused", "timed out", "not invited"],
+    ids=["refused", "timed out", "no retry asked for"],
 )
 def test_other_failures_are_final(error):
     flow = Policy(None, 5).calling(Live())
@@ -72,7 +72,7 @@ def test_other_failures_are_final(error):
         flow.throw(error)
 
 
-def test_the_last_failure_is_raised_when_the_tries_are_spent():
+def test_the_last_failure_is_raised_when_no_retry_is_left():
     flow = Policy(None, 1).calling(Live())
     next(flow)
     flow.throw(BUSY)
@@ -90,7 +90,7 @@ def test_a_pause_that_outlasts_the_deadline_is_not_begun():
         flow.throw(BUSY)
 
 
-def test_each_try_has_what_is_left_of_the_time():
+def test_each_attempt_has_what_is_left_of_the_time():
     clock = Clock()
     flow = Policy(10.0, 5, clock).calling(Live())
 

@@ -14,7 +14,7 @@ from headrace.protocol.tensor import Tensor
 INFER = Infer("m", InferenceRequest([Tensor("x", "UINT8", [2], b"\1\2")], {"k": 3}, ["y"], "q"))
 
 
-def test_inputs_travel_as_raw_contents():
+def test_inputs_are_sent_as_raw_contents():
     method, message, _ = call_of(INFER)
 
     assert method == "ModelInfer"
@@ -58,7 +58,7 @@ def test_each_status_has_its_error(status, trailing, error):
     assert type(error_of(status, "why", trailing)) is error
 
 
-def test_the_server_says_when_to_come_back():
+def test_the_server_says_when_to_retry():
     trailing = {"x-error-code": "overloaded", "retry-after": "2"}
 
     assert error_of("UNAVAILABLE", "busy", trailing).retry_after == 2.0

@@ -55,7 +55,7 @@ def test_floating_point_stays_as_it_is(width):
     np.testing.assert_array_equal(sound["array"], SAMPLES.astype(np.float32))
 
 
-def test_a_file_comes_as_it_is_or_as_base64():
+def test_a_file_is_sent_as_it_is_or_as_base64():
     (plain, coded) = sounds(wav(), base64.b64encode(wav()))
     np.testing.assert_array_equal(plain["array"], coded["array"])
 

@@ -81,7 +81,7 @@ def test_repeated_columns_in_the_answer_are_refused():
 
 
 @pytest.mark.parametrize("value", [object(), {"a": object()}, [object()], np.zeros(1, complex)])
-def test_what_has_no_form_is_refused(value):
+def test_a_value_without_a_json_form_is_refused(value):
     with pytest.raises(BadModelOutput):
         encode_response(value)
 
@@ -111,7 +111,7 @@ def test_an_undecodable_element_is_named_by_its_place(content_type, text, expect
         decode_input(texts("x", good, text, content_type=content_type))
 
 
-def test_bytes_that_are_no_text_are_refused_as_text():
+def test_bytes_that_are_not_text_are_refused_as_text():
     tensor = Tensor("x", "BYTES", [1], pack_bytes([b"\xff"]))
     with pytest.raises(InvalidInput, match="element 0 is not UTF-8 text"):
         decode_request(InferenceRequest([tensor]), "np")
@@ -133,7 +133,7 @@ def test_a_column_of_vectors_has_one_vector_per_row():
     assert frame["v"][1].tolist() == [2.0, 3.0]
 
 
-def test_a_frame_of_one_dtype_lies_in_memory_as_one_read_from_a_file():
+def test_a_frame_of_one_dtype_has_the_memory_layout_of_one_read_from_a_file():
     frame = frame_of([tensor_of(name, np.arange(3.0)) for name in "ab"])
     assert frame.to_numpy().flags.f_contiguous
 
@@ -146,7 +146,7 @@ def test_a_frame_of_one_dtype_lies_in_memory_as_one_read_from_a_file():
         pytest.param("2020-01-01", "2020-01-01", id="date"),
     ],
 )
-def test_times_of_a_table_are_utc_without_a_zone(text, expected):
+def test_times_in_a_table_are_utc_without_a_zone(text, expected):
     frame = frame_of([texts("t", text, content_type="datetime")])
     assert frame["t"].dtype == "datetime64[ns]"
     assert frame["t"][0] == pd.Timestamp(expected)

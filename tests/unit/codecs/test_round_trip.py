@@ -63,7 +63,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_what_json_can_say_survives_as_cells_of_json(value):
+def test_values_of_json_survive_as_json_cells(value):
     (tensor,) = encode_response([value, value]).outputs
     assert tensor.shape == [2]
     assert decode_input(tensor) == [value, value]
@@ -127,13 +127,13 @@ def test_nullable_integers_without_gaps_stay_integers():
     assert tensor.datatype == "INT32"
 
 
-def test_a_zoned_time_keeps_its_zone():
+def test_a_time_with_a_zone_keeps_it():
     frame = pd.DataFrame({"t": pd.to_datetime(["2020-01-01T00:00:00+02:00"])})
     (tensor,) = tensors_of(frame)
     assert decode_input(tensor)[0].utcoffset() == dt.timedelta(hours=2)
 
 
-def test_numbers_are_read_where_they_lie():
+def test_numbers_are_read_in_place():
     data = bytearray(np.arange(3.0).tobytes())
     array = array_of(Tensor("x", "FP64", [3], data))
     data[:8] = np.float64(7).tobytes()
@@ -154,5 +154,5 @@ def test_bf16_widens_to_float32():
     assert array.tolist() == [1.5, -2.0]
 
 
-def test_big_endian_arrays_are_turned_around():
+def test_big_endian_arrays_are_byte_swapped():
     assert array_of(tensor_of("x", np.array([1, 2], ">i4"))).tolist() == [1, 2]

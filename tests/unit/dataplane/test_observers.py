@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from headrace.dataplane import Call, Caller, Calls
+from headrace.dataplane import Call, Calls
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import InvalidInput, ModelFailed
 from support.world import World, in_world, model, request
 
-CALLER = Caller("open_inference", "/v2/models/{name}/infer", "id-1", ("10.0.0.9", 4711))
+CALLER = ("open_inference", "/v2/models/{name}/infer", "id-1", ("10.0.0.9", 4711))
 
 
 def test_a_hook_that_is_not_overridden_is_not_called() -> None:
@@ -34,7 +34,7 @@ def test_an_observer_may_refuse_a_call_before_its_body_is_looked_at() -> None:
             raise InvalidInput("not you")
 
     with pytest.raises(InvalidInput, match="not you"):
-        Calls((Guard(),)).admit(Call(CALLER))
+        Calls((Guard(),)).admit(Call(*CALLER))
 
 
 @in_world
@@ -46,7 +46,7 @@ async def test_answers_and_failures_are_counted_with_their_times_and_callers_who
     served = world.repository.get("m")
     calls = Calls((MetricsObserver(),))
     for end in ("answered", "refused", "refused", "left"):
-        call = Call(CALLER)
+        call = Call(*CALLER)
         await calls.submit(call, served, request(), None)
         if end == "refused":
             calls.refused(call, ModelFailed("it raised"), 500, 10)
@@ -76,7 +76,7 @@ def test_a_call_ends_once_and_no_observer_stands_in_the_way(
         def left(self, call: Call) -> None:
             ends.append("left")
 
-    calls, call = Calls((Fails(), Listens())), Call(CALLER)
+    calls, call = Calls((Fails(), Listens())), Call(*CALLER)
     calls.answered(call, 200, 1)
     calls.left(call, 499)
 
@@ -85,7 +85,7 @@ def test_a_call_ends_once_and_no_observer_stands_in_the_way(
 
 
 def test_a_refusal_without_a_model_makes_no_series() -> None:
-    Calls((MetricsObserver(),)).refused(Call(CALLER), InvalidInput("nobody"), 404, 10)
+    Calls((MetricsObserver(),)).refused(Call(*CALLER), InvalidInput("nobody"), 404, 10)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def test_the_access_log_has_one_line_for_an_answer_with_its_times(
     async def body(world: World) -> None:
         world.disk = [model(version="3")]
         await world.repository.load_all(world.disk)
-        call = Call(CALLER)
+        call = Call(*CALLER)
         call.received = 77
         calls = Calls((AccessLog(),))
         await calls.submit(call, world.repository.get("m"), request(), None)
@@ -134,7 +134,7 @@ def test_a_refusal_is_one_line_with_its_kind(
     caplog: pytest.LogCaptureFixture, log: RefusalLog
 ) -> None:
     with caplog.at_level(logging.INFO, "headrace.calls"):
-        Calls((log,)).refused(Call(CALLER), InvalidInput("x is missing"), 400, 10)
+        Calls((log,)).refused(Call(*CALLER), InvalidInput("x is missing"), 400, 10)
 
     (line,) = logged(caplog)
     assert line["message"] == "x is missing"

@@ -278,7 +278,7 @@ def test_an_archive_without_python_at_its_top_is_refused(tmp_path: Path) -> None
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
     keep=st.floats(0, 1),
 )
-def test_no_damage_does_more_than_make_it_refused(
+def test_a_damaged_archive_is_at_worst_refused(
     tmp_path: Path, name: str, changes: list[tuple[float, int]], keep: float
 ) -> None:
     data = bytearray(COMPRESSIONS[name](packed(sound()).rstrip(b"\0") + bytes(1024)))
@@ -291,7 +291,7 @@ def test_no_damage_does_more_than_make_it_refused(
             archive.Archive(file, threading.Event()).check("bin/python")
 
 
-def test_it_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
+def test_unpacking_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(packed(sound()))
     stop = threading.Event()
     stop.set()
@@ -301,7 +301,9 @@ def test_it_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
-def test_it_stops_in_the_midst_of_what_nothing_comes_out_of(tmp_path: Path, name: str) -> None:
+def test_unpacking_stops_in_the_middle_of_data_that_yields_nothing(
+    tmp_path: Path, name: str
+) -> None:
     file = tmp_path / f"a.{name}"
     file.write_bytes(COMPRESSIONS[name](b"") * 200_000)
 
@@ -310,7 +312,7 @@ def test_it_stops_in_the_midst_of_what_nothing_comes_out_of(tmp_path: Path, name
 
 
 class After:
-    """Nobody wants it any more, once that was asked so many times."""
+    """Set once it has been asked `times` times."""
 
     def __init__(self, times: int) -> None:
         self._left = times
@@ -321,7 +323,7 @@ class After:
 
 
 @pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
-def test_compressed_in_several_parts_it_is_one_archive(tmp_path: Path, name: str) -> None:
+def test_an_archive_may_be_compressed_in_several_parts(tmp_path: Path, name: str) -> None:
     data, compress = packed(sound()), COMPRESSIONS[name]
     (tmp_path / "a").write_bytes(compress(data[:700]) + compress(b"") + compress(data[700:]))
 

@@ -1,4 +1,4 @@
-"""What uv says, fit for clients."""
+"""What uv says, made fit for clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_older_versions_draw_a_tree() -> None:
     )
 
 
-def test_silence_has_a_sentence_and_length_a_bound() -> None:
+def test_silence_is_explained_and_length_is_bounded() -> None:
     assert explanation("") == "uv did not say why"
     assert len(explanation("error: " + "x" * 5000)) == LONGEST_MESSAGE
 

@@ -26,7 +26,7 @@ def test_comments_and_empty_lines_are_dropped_and_continued_lines_joined(tmp_pat
     assert [line.requirement is not None for line in found] == [True, True, True]
 
 
-def test_a_hash_inside_a_url_is_no_comment(tmp_path: Path) -> None:
+def test_a_hash_inside_a_url_is_not_a_comment(tmp_path: Path) -> None:
     found = lines.parse(["git+https://host/x.git#egg=x"], tmp_path)
 
     assert texts(found) == ["git+https://host/x.git#egg=x"]
@@ -74,7 +74,7 @@ def test_paths_become_absolute_and_texts_stay(tmp_path: Path) -> None:
     assert [line.text.startswith(str(tmp_path)) for line in found] == [False] * 4
 
 
-def test_a_project_of_ones_own_may_have_extras(tmp_path: Path) -> None:
+def test_a_local_project_may_have_extras(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
 
     (line,) = lines.parse(["-e project[test]"], tmp_path)
@@ -86,7 +86,7 @@ def test_tabs_separate_like_spaces(tmp_path: Path) -> None:
     assert texts(lines.parse(["a>=1,\t<2\t# why"], tmp_path)) == ["a>=1, <2"]
 
 
-def test_a_file_from_afar_counts_as_something_to_install(tmp_path: Path) -> None:
+def test_a_remote_file_counts_as_something_to_install(tmp_path: Path) -> None:
     found = lines.parse(["-r https://host/requirements.txt"], tmp_path)
 
     assert Need(lines=tuple(found)).is_stated
@@ -94,9 +94,7 @@ def test_a_file_from_afar_counts_as_something_to_install(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["--find-links wheels", "-e wheels"])
-def test_what_lies_elsewhere_under_the_same_name_is_something_else(
-    tmp_path: Path, text: str
-) -> None:
+def test_the_same_path_below_another_folder_is_another_need(tmp_path: Path, text: str) -> None:
     keys = []
     for folder, wheel in (("a", "small-1.whl"), ("b", "small-2.whl")):
         (tmp_path / folder / "wheels").mkdir(parents=True)
@@ -113,12 +111,12 @@ def test_what_an_included_file_holds_is_not_shown(tmp_path: Path) -> None:
         lines.parse(["-r secrets"], tmp_path)
 
     assert failure.value.message == (
-        "line 3 of 'secrets' is neither a requirement as pip takes it nor a file"
+        "line 3 of 'secrets' is neither a valid requirement nor a file"
     )
 
 
 @pytest.mark.parametrize("text", ["./x.whl", "-c x.whl", "{}/x.whl", "x @ file://{}/x.whl"])
-def test_the_content_of_a_file_tells_lines_apart(tmp_path: Path, text: str) -> None:
+def test_the_content_of_a_file_distinguishes_lines(tmp_path: Path, text: str) -> None:
     def content(data: bytes) -> str:
         (tmp_path / "x.whl").write_bytes(data)
         return lines.parse([text.format(tmp_path)], tmp_path)[0].content
@@ -142,7 +140,7 @@ def test_hashes_stay_with_their_requirement(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("numpy=1.0", "'numpy=1.0' is neither a requirement as pip takes it nor a file"),
+        ("numpy=1.0", "'numpy=1.0' is neither a valid requirement nor a file"),
         ("-r none.txt", "'none.txt' cannot be read: No such file or directory"),
         ("-c none.txt", "'none.txt', which its requirements name: No such file or directory"),
         ("-r binary", "'binary' is not UTF-8 text"),
@@ -181,6 +179,6 @@ PIECES += ["--", "=", "#", "python_version", "<", "'3'", "./", "/a", "%2", "é",
     max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), max_size=4))
-def test_no_line_makes_it_fail_in_another_way(tmp_path: Path, written: list[str]) -> None:
+def test_no_line_fails_in_any_other_way(tmp_path: Path, written: list[str]) -> None:
     with contextlib.suppress(LoadFailed):
         satisfaction.unmet(Need(None, tuple(lines.parse(written, tmp_path))))

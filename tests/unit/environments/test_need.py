@@ -1,4 +1,4 @@
-"""What a model asks for: settings before MLflow's files, and these in MLflow's order."""
+"""What a model needs: settings come before MLflow's files, and these in MLflow's order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PYFUNC = "flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n
 
 
 def saved(folder: Path, mlmodel: str = SKLEARN, **files: str) -> Path:
-    """An MLflow folder; `files` have the underscore of `python_env_yaml` for the last dot."""
+    """An MLflow folder; `files` are named like `python_env_yaml`, with `_` for the last dot."""
     (folder / "MLmodel").write_text(mlmodel)
     for name, content in files.items():
         (folder / ".".join(name.rsplit("_", 1))).write_text(content)
@@ -37,7 +37,7 @@ def test_a_model_that_says_nothing_needs_nothing(tmp_path: Path) -> None:
     assert not of(saved(tmp_path)).is_stated
 
 
-def test_requirements_beside_a_model_that_is_not_mlflows_are_not_its(tmp_path: Path) -> None:
+def test_requirements_next_to_a_model_that_is_not_mlflows_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("a")
 
     assert not of(tmp_path, "sklearn").is_stated
@@ -61,7 +61,7 @@ def test_mlmodel_may_name_the_file_itself(tmp_path: Path, env: str) -> None:
     assert texts(of(tmp_path)) == ["x"]
 
 
-def test_packages_of_conda_alone_are_remembered(tmp_path: Path) -> None:
+def test_packages_that_only_conda_installs_are_remembered(tmp_path: Path) -> None:
     conda = "dependencies: [python=3.11, pip<=23, conda-forge::scikit-learn=1, {pip: [a]}]"
 
     assert of(saved(tmp_path, conda_yaml=conda)).conda_only == ("scikit-learn",)
@@ -91,7 +91,7 @@ def test_an_environment_gets_what_a_worker_needs(tmp_path: Path) -> None:
     assert conditional.installed()[1:] == ["numpy"]
 
 
-def test_the_key_is_that_of_the_content(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content(tmp_path: Path) -> None:
     def key(name: str, requirements: str) -> str:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ def test_the_key_is_that_of_the_content(tmp_path: Path) -> None:
     ("wanted", "python"),
     [("=3.11.7", "3.11"), ("==3.9.*", "3.9"), ("=3.12", "3.12"), (">=3.8", None), ("", None)],
 )
-def test_pythons_are_minor_versions(tmp_path: Path, wanted: str, python: str | None) -> None:
+def test_the_python_is_a_minor_version(tmp_path: Path, wanted: str, python: str | None) -> None:
     saved(tmp_path, conda_yaml=f"dependencies: ['python{wanted}']")
 
     assert of(tmp_path).python == python
@@ -114,7 +114,7 @@ def test_pythons_are_minor_versions(tmp_path: Path, wanted: str, python: str | N
     ("wanted", "message"),
     [
         ("3.8.18", "asks for Python 3.8, and workers need 3.9 or later"),
-        (">=4", f"nor a range with the server's {RUNNING} in it"),
+        (">=4", f"nor a range that includes the server's {RUNNING}"),
         ("pypy", "which is neither one minor version"),
     ],
 )
@@ -175,7 +175,7 @@ def test_nesting_that_would_end_the_process_is_refused(tmp_path: Path, opening: 
         of(tmp_path)
 
 
-def test_a_file_outside_of_the_models_folder_is_not_read(tmp_path: Path) -> None:
+def test_a_file_outside_the_models_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret.yaml").write_text("dependencies: []")
     (tmp_path / "m").mkdir()
     saved(tmp_path / "m", f"{SKLEARN}    env: ../secret.yaml\n")

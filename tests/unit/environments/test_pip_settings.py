@@ -1,4 +1,4 @@
-"""pip's configuration in uv's words."""
+"""pip's configuration as variables for uv."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_later_sections_win_and_other_commands_do_not_count() -> None:
     assert found == {"find-links": "/c", "index-url": "https://two/simple", "timeout": "60"}
 
 
-def test_several_values_are_separated_as_uv_wants_them() -> None:
+def test_several_values_are_separated_as_uv_expects() -> None:
     found = pip_settings.translate(
         {"extra-index-url": "https://a/s\nhttps://b/s", "find-links": "/x /y", "cert": "/ca.pem"}
     )
@@ -36,7 +36,7 @@ def test_several_values_are_separated_as_uv_wants_them() -> None:
     }
 
 
-def test_uv_that_was_told_where_packages_come_from_is_told_nothing_else() -> None:
+def test_uv_that_knows_where_packages_come_from_is_left_alone() -> None:
     variables = {"UV_INDEX_URL": "https://mine/simple", "PIP_INDEX_URL": "https://other/simple"}
 
     assert asyncio.run(pip_settings.as_uv_variables(variables)) == {}

@@ -53,7 +53,7 @@ def test_another_minor_version_of_python_is_not_met() -> None:
     assert unmet(need(python=RUNNING)) == []
 
 
-def test_mlflow_is_not_asked_of_models_that_load_without_it() -> None:
+def test_mlflow_is_not_needed_by_models_that_load_without_it() -> None:
     assert unmet(need("mlflow==0.0.1", native=True)) == []
     assert unmet(need("mlflow==0.0.1")) == ["mlflow==0.0.1"]
 

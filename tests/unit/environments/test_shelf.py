@@ -1,4 +1,4 @@
-"""The folder of environments: what counts as there, and who may remove it."""
+"""The folder of environments: what counts as finished, and who may remove it."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_the_end_of_a_server_counts_as_use_of_its_environments(tmp_path: Path) -
     assert not place.is_in_use()
 
 
-def test_environments_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environments_are_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_HOME", "/somewhere")
 
     assert Shelf(ServerSettings()).folder == Path("/somewhere/environments")
 
 
-def test_a_user_without_a_home_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_causes_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(_: int) -> None:
         raise KeyError
 
@@ -75,7 +75,7 @@ def test_a_user_without_a_home_is_no_failure(monkeypatch: pytest.MonkeyPatch) ->
     assert Shelf(ServerSettings()).folder == Path("/headrace/environments")
 
 
-def test_only_what_has_its_record_is_there(tmp_path: Path) -> None:
+def test_only_an_environment_with_its_record_counts(tmp_path: Path) -> None:
     assert filled(tmp_path, "a").record() == RECORD
     assert filled(tmp_path, "b", None).record() is None
 
@@ -139,7 +139,7 @@ def test_what_was_left_unfinished_is_always_pruned(tmp_path: Path) -> None:
     assert not place.folder.exists()
 
 
-def test_a_lock_is_held_by_whoever_inherits_it(tmp_path: Path) -> None:
+def test_a_process_that_inherits_a_lock_holds_it(tmp_path: Path) -> None:
     first, second = filled(tmp_path).lock(), shelf(tmp_path).place("k").lock()
     assert first.take(shared=False)
     inherited = os.dup(first.fd)
@@ -152,7 +152,7 @@ def test_a_lock_is_held_by_whoever_inherits_it(tmp_path: Path) -> None:
     second.close()
 
 
-def test_a_lock_that_is_closed_is_over_for_whoever_inherited_it(tmp_path: Path) -> None:
+def test_a_lock_that_is_closed_is_released_where_it_was_inherited(tmp_path: Path) -> None:
     first, second = filled(tmp_path).lock(), shelf(tmp_path).place("k").lock()
     assert first.take(shared=False)
     inherited = os.dup(first.fd)
@@ -163,7 +163,7 @@ def test_a_lock_that_is_closed_is_over_for_whoever_inherited_it(tmp_path: Path) 
     second.close()
 
 
-def test_what_an_environment_brings_is_not_taken_for_its_record(tmp_path: Path) -> None:
+def test_a_file_in_an_environment_is_not_taken_for_its_record(tmp_path: Path) -> None:
     place = filled(tmp_path, record=None)
     for name in ("environment.json", place.record_file.name):
         (place.folder / name).write_text(json.dumps(asdict(RECORD)))

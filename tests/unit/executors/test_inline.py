@@ -21,7 +21,7 @@ MODEL = """
 import threading
 from headrace import Model
 
-class Told(Model):
+class Gated(Model):
     gate, done = threading.Event(), threading.Event()
 
     def infer_stream(self, request):
@@ -33,32 +33,32 @@ class Told(Model):
             self.thread = threading.get_ident()
             self.done.set()
 
-class Slow(Told):
+class Slow(Gated):
     def load(self):
         self.gate.wait(30)
 
     def unload(self):
         self.done.set()
 
-class Stuck(Told):
+class Stuck(Gated):
     def infer(self, request):
         self.gate.wait(30)
 
-class Broken(Told):
+class Broken(Gated):
     def unload(self):
         raise RuntimeError("no")
 """
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module of the models, freshly imported; at the end nothing of them waits any more."""
-    (tmp_path / "inline_told.py").write_text(MODEL)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module of the models, freshly imported; none of them is left waiting at the end."""
+    (tmp_path / "inline_models.py").write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "inline_told", raising=False)
-    module = __import__("inline_told")
+    monkeypatch.delitem(__import__("sys").modules, "inline_models", raising=False)
+    module = __import__("inline_models")
     yield module
-    module.Told.gate.set()
+    module.Gated.gate.set()
 
 
 def run(test: Callable[[InlineExecutor], Coroutine[Any, Any, None]], load_timeout: float = 30):
@@ -73,28 +73,28 @@ def run(test: Callable[[InlineExecutor], Coroutine[Any, Any, None]], load_timeou
 
 
 def settings(name: str) -> ModelSettings:
-    return ModelSettings(name.lower(), f"inline_told.{name}")
+    return ModelSettings(name.lower(), f"inline_models.{name}")
 
 
 def in_seconds(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def test_a_load_that_takes_too_long_says_so_and_leaves_nothing_when_it_ends(told: Any) -> None:
+def test_a_load_that_takes_too_long_says_so_and_leaves_nothing_when_it_ends(models: Any) -> None:
     async def test(executor: InlineExecutor) -> None:
         with pytest.raises(LoadFailed, match="model 'slow' did not load within 0.05 s"):
             await executor.load("m", settings("Slow"))
-        told.Slow.gate.set()
+        models.Slow.gate.set()
 
-        assert await asyncio.to_thread(told.Slow.done.wait, 20)
+        assert await asyncio.to_thread(models.Slow.done.wait, 20)
 
     run(test, load_timeout=0.05)
 
 
-def test_a_model_that_cannot_be_unloaded_is_gone_and_holds_up_no_other(told: Any) -> None:
+def test_a_model_that_cannot_be_unloaded_is_gone_and_holds_up_no_other(models: Any) -> None:
     async def test(executor: InlineExecutor) -> None:
         await executor.load("a", settings("Broken"))
-        await executor.load("b", settings("Told"))
+        await executor.load("b", settings("Gated"))
 
         await executor.stop()
 
@@ -104,8 +104,8 @@ def test_a_model_that_cannot_be_unloaded_is_gone_and_holds_up_no_other(told: Any
     run(test)
 
 
-def test_a_model_that_hangs_does_not_hold_up_the_end(
-    told: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_hangs_does_not_hold_up_the_shutdown(
+    models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inline, "LAST_UNLOADS", 0.05)
 
@@ -116,18 +116,18 @@ def test_a_model_that_hangs_does_not_hold_up_the_end(
 
         await executor.stop()
 
-        assert not told.Stuck.gate.is_set()
+        assert not models.Stuck.gate.is_set()
 
     run(test)
 
 
 def test_scrapes_at_the_same_time_get_the_same_answer(
-    told: Any, monkeypatch: pytest.MonkeyPatch
+    models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measured, "families", lambda: ["family"])
 
     async def test(executor: InlineExecutor) -> None:
-        await executor.load("m", settings("Told"))
+        await executor.load("m", settings("Gated"))
 
         answers = await asyncio.gather(executor.measured(10), executor.measured(10))
 
@@ -136,23 +136,23 @@ def test_scrapes_at_the_same_time_get_the_same_answer(
     run(test)
 
 
-def test_a_stream_that_the_caller_leaves_ends_in_the_thread_it_ran_in(told: Any) -> None:
+def test_a_stream_that_the_caller_leaves_ends_in_the_thread_it_ran_in(models: Any) -> None:
     async def test(executor: InlineExecutor) -> None:
-        await executor.load("m", settings("Told"))
+        await executor.load("m", settings("Gated"))
         pieces = executor.stream("m", InferenceRequest([]), in_seconds(20))
         ran_in = await anext(pieces)
         await pieces.aclose()
 
-        assert await asyncio.to_thread(told.Told.done.wait, 20)
+        assert await asyncio.to_thread(models.Gated.done.wait, 20)
         model = executor._host._models["m"].model
         assert model.thread == ran_in != threading.get_ident()
 
     run(test)
 
 
-def test_a_stream_whose_model_hangs_ends_at_its_deadline(told: Any) -> None:
+def test_a_stream_whose_model_hangs_ends_at_its_deadline(models: Any) -> None:
     async def test(executor: InlineExecutor) -> None:
-        await executor.load("m", settings("Told"))
+        await executor.load("m", settings("Gated"))
         pieces = executor.stream("m", InferenceRequest([]), in_seconds(0.2))
         await anext(pieces)
         with pytest.raises(DeadlineExceeded):

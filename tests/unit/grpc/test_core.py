@@ -1,4 +1,4 @@
-"""The native core carries gRPC only where it is asked for."""
+"""The native core serves gRPC only where it is asked for."""
 
 from __future__ import annotations
 

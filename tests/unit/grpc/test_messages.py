@@ -60,18 +60,18 @@ def test_an_input_without_contents_is_refused():
 def test_contents_in_the_field_of_another_datatype_are_refused():
     message = asked("UINT8", int_contents=[1])
 
-    assert refusal(message) == "input 'x': UINT8 travels in uint_contents, got int_contents"
+    assert refusal(message) == "input 'x': UINT8 belongs in uint_contents, got int_contents"
 
 
 def test_contents_in_two_fields_are_refused():
     message = asked("FP64", fp64_contents=[1.0], fp32_contents=[1.0])
 
     assert refusal(message).endswith(
-        "travels in fp64_contents, got fp32_contents and fp64_contents"
+        "belongs in fp64_contents, got fp32_contents and fp64_contents"
     )
 
 
-def test_a_field_nobody_knows_does_not_shift_the_data():
+def test_an_unknown_field_does_not_shift_the_data():
     message = asked(fp64_contents=[1.5])
     contents = message.inputs[0].contents
     contents.MergeFromString(bytes([99 << 3 & 0x7F | 0x80, 99 >> 4, 7]))
@@ -89,7 +89,7 @@ def test_a_parameter_without_a_value_is_none():
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_parameter_that_is_no_finite_number_is_refused(number):
+def test_a_parameter_that_is_not_a_finite_number_is_refused(number):
     message = asked(fp64_contents=[1.0])
     message.parameters["rate"].double_param = number
 
@@ -103,19 +103,19 @@ def test_parameters_that_steer_the_transport_never_reach_the_model():
     assert decode_request(message).request.inputs[0].parameters is None
 
 
-def test_what_has_no_kind_of_parameter_goes_as_json():
-    told = answered(parameters={"list": [1, "a"], "huge": 2**70, "none": None}).parameters
+def test_what_has_no_kind_of_parameter_is_sent_as_json():
+    sent = answered(parameters={"list": [1, "a"], "huge": 2**70, "none": None}).parameters
 
-    assert told["list"].string_param == '[1,"a"]'
-    assert told["huge"].string_param == str(2**70)
-    assert told["none"].WhichOneof("parameter_choice") is None
+    assert sent["list"].string_param == '[1,"a"]'
+    assert sent["huge"].string_param == str(2**70)
+    assert sent["none"].WhichOneof("parameter_choice") is None
 
 
 def test_one_output_in_half_precision_makes_all_of_them_raw():
-    told = answered(Tensor("a", "FP16", [1], b"ab"), Tensor("b", "INT8", [1], b"\7"))
+    sent = answered(Tensor("a", "FP16", [1], b"ab"), Tensor("b", "INT8", [1], b"\7"))
 
-    assert list(told.raw_output_contents) == [b"ab", b"\7"]
-    assert not any(output.HasField("contents") for output in told.outputs)
+    assert list(sent.raw_output_contents) == [b"ab", b"\7"]
+    assert not any(output.HasField("contents") for output in sent.outputs)
 
 
 def test_a_damaged_output_is_the_models_fault():

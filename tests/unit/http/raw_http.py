@@ -10,8 +10,8 @@ from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
 from headrace.errors import Cancelled, TooLarge
 from headrace.http.body import read_body
+from headrace.http.header_fields import collect
 from headrace.http.listener import Listener, bind
-from headrace.http.refusals import collect
 from headrace.settings import ServerSettings
 
 STATUS = {
@@ -29,7 +29,7 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 def refuse(path, peer, fields, error):
     body = json.dumps({"path": path, "error": error.message}).encode()
-    return Reply(STATUS[error.kind], [*JSON_HEADERS, *error_headers(error)], body)
+    return Reply(STATUS[error.kind], [*JSON_HEADERS, *error_headers(error)], body), "id-1"
 
 
 async def answer(send, status, body, *headers):

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia
 from headrace.http.body import compress, read_body
-from headrace.http.refusals import collect
+from headrace.http.header_fields import collect
 
 TEXT = b"some text that is long enough to be cut " * 10
 

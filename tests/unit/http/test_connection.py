@@ -8,7 +8,7 @@ import pytest
 from raw_http import CHUNKED, GET, POST, answer, refused, serve, until
 
 from headrace.http.body import read_body
-from headrace.http.refusals import collect
+from headrace.http.header_fields import collect
 
 
 def test_a_slow_head_is_answered_408():

@@ -1,4 +1,4 @@
-"""One text is shaped by its length in the examples of MLServer, and may stand without an array."""
+"""MLServer's examples give the length of a lone text as its shape, and may omit the array."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_over_rest_anything_else_is_refused(shape, data, datatype):
         over_rest(shape, data, datatype)
 
 
-def asked(*elements, shape):
+def over_grpc(*elements, shape):
     message = pb.ModelInferRequest()
     item = message.inputs.add(name="x", datatype="BYTES", shape=shape)
     item.contents.bytes_contents.extend(elements)
@@ -55,11 +55,11 @@ def asked(*elements, shape):
 
 
 def test_over_grpc_it_is_one_element():
-    (tensor,) = asked("grün!".encode(), shape=[6]).request.inputs
+    (tensor,) = over_grpc("grün!".encode(), shape=[6]).request.inputs
 
     assert (tensor.shape, unpack_bytes(tensor.data, 1)) == ([1], ["grün!".encode()])
 
 
 def test_over_grpc_another_length_is_refused():
     with pytest.raises(InvalidInput, match="needs 5 elements, data has 1"):
-        asked(b"four", shape=[5])
+        over_grpc(b"four", shape=[5])

@@ -37,12 +37,12 @@ def test_another_type_is_not_taken(wanted, given):
 
 
 @pytest.mark.parametrize("text", ["json", "", "a/b/c", "a/b\r\nx: y", "a b/c", "a/b; é"])
-def test_what_is_no_media_type_is_not_well_formed(text):
+def test_malformed_media_types_are_recognized(text):
     assert not TAKEN.fullmatch(text)
     assert not GIVEN.fullmatch(text)
 
 
-def test_an_answer_has_one_type_and_no_family():
+def test_an_answer_has_one_type_rather_than_a_family():
     assert TAKEN.fullmatch("image/*")
     assert not GIVEN.fullmatch("image/*")
     assert GIVEN.fullmatch("text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Whatever arrives at `/invocations` is either a request or an error of ours."""
+"""Anything that arrives at `/invocations` becomes either a request or one of our errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where MLflow's own server accepts a request too, both see the same table."""
+"""If MLflow's own server also accepts a request, both see the same table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def array(item):
 
 
 def both(body, signature):
-    """What MLflow would hand to the model, and our tensors, by name."""
+    """What MLflow would pass to the model, and our tensors, by name."""
     from mlflow.models.utils import _enforce_schema
 
     data = mlflow_server.infer_and_parse_data(json.loads(json.dumps(body)), signature.inputs)

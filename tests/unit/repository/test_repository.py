@@ -31,7 +31,7 @@ async def test_a_load_replaces_the_model(world: World) -> None:
 
 
 @in_world
-async def test_a_model_that_answers_shows_how_far_the_next_load_is(world: World) -> None:
+async def test_a_model_that_answers_shows_the_progress_of_the_next_load(world: World) -> None:
     world.disk = [model()]
     await world.repository.load_all(world.disk)
     old = world.repository.get("m")
@@ -40,7 +40,7 @@ async def test_a_model_that_answers_shows_how_far_the_next_load_is(world: World)
     while not old.reason:
         await asyncio.sleep(0)
 
-    assert (old.state, old.reason) == (State.READY, "a new load goes on: half of it is there")
+    assert (old.state, old.reason) == (State.READY, "a new load is under way: half of it is there")
     assert await world.answer("m") == "m#1"
 
     world.placement.may_place.set()
@@ -77,7 +77,7 @@ async def test_what_was_queued_before_a_load_is_answered_before_it_returns(world
 
 
 @in_world
-async def test_whoever_holds_the_old_model_gets_the_new_one(world: World) -> None:
+async def test_a_caller_who_holds_the_old_model_gets_the_new_one(world: World) -> None:
     world.disk = [model()]
     await world.repository.load_all(world.disk)
     held = world.repository.get("m")
@@ -121,7 +121,7 @@ async def test_a_failed_load_leaves_the_old_model_and_says_why(world: World) -> 
 
 
 @in_world
-async def test_one_broken_version_holds_back_them_all(world: World) -> None:
+async def test_one_broken_version_holds_back_all_of_them(world: World) -> None:
     world.disk = [model(version="1")]
     await world.repository.load_all(world.disk)
     world.disk = [model(version="1"), model(version="2", broken=True)]
@@ -171,7 +171,7 @@ async def test_an_unload_waits_for_the_last_open_stream(world: World) -> None:
     assert world.executor.loaded == {}
 
 
-def test_what_was_downloaded_for_a_model_goes_with_it(
+def test_what_was_downloaded_for_a_model_is_removed_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fetch(uri: str) -> tuple[str, Path]:
@@ -192,7 +192,7 @@ def test_what_was_downloaded_for_a_model_goes_with_it(
 
 
 @in_world
-async def test_a_load_goes_on_when_whoever_asked_has_left(world: World) -> None:
+async def test_a_load_continues_when_its_caller_has_left(world: World) -> None:
     world.disk = [model()]
     await world.repository.load_all(world.disk)
     world.executor.may_load.clear()
@@ -313,7 +313,7 @@ async def test_few_models_load_at_once(world: World) -> None:
 
 
 @in_world
-async def test_counters_go_on_after_a_load(world: World) -> None:
+async def test_counters_continue_after_a_load(world: World) -> None:
     world.disk = [model()]
     await world.repository.load_all(world.disk)
     world.repository.get("m").metrics.successes = 7

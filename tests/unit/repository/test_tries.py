@@ -29,7 +29,7 @@ async def test_a_load_that_fails_is_tried_again_until_it_succeeds(world: World) 
 
 
 @in_world
-async def test_a_load_that_fails_is_tried_again_at_once_before_anything_is_said(
+async def test_a_load_that_fails_is_tried_again_at_once_before_it_is_reported(
     world: World,
 ) -> None:
     await world.repository.load_all([model(fails=1)])
@@ -38,7 +38,7 @@ async def test_a_load_that_fails_is_tried_again_at_once_before_anything_is_said(
 
 
 @in_world
-async def test_a_reason_that_cannot_change_by_itself_is_not_tried_again(world: World) -> None:
+async def test_a_failure_that_cannot_go_away_is_not_tried_again(world: World) -> None:
     await world.repository.load_all([model(invalid=True)])
     for _ in range(100):
         await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def test_a_reason_that_cannot_change_by_itself_is_not_tried_again(world: W
 
 @in_world
 async def test_a_model_that_failed_says_when_it_is_tried_again(world: World) -> None:
-    retry.LONGEST_PAUSE = 30.0  # taken back by the fixture
+    retry.LONGEST_PAUSE = 30.0  # undone by the fixture
     await world.repository.load_all([model(broken=True)])
 
     said = world.repository.get("m").why_not_ready()
@@ -88,7 +88,7 @@ async def test_a_load_on_request_comes_before_the_next_try(world: World) -> None
 
 
 @in_world
-async def test_the_tries_go_on_after_a_load_on_request_that_fails(world: World) -> None:
+async def test_the_tries_continue_after_a_load_on_request_that_fails(world: World) -> None:
     await world.repository.load_all([model(broken=True)])
     world.disk = [model(broken=True)]
     with pytest.raises(LoadFailed):
@@ -120,7 +120,7 @@ async def test_a_server_gives_up_when_its_patience_ends(world: World) -> None:
 
 
 @in_world
-async def test_nothing_is_tried_after_the_end(world: World) -> None:
+async def test_nothing_is_tried_after_closing(world: World) -> None:
     await world.repository.load_all([model(broken=True)])
     await world.repository.close()
     tried = world.executor.tried["m"]

@@ -1,4 +1,4 @@
-"""The catalogue of runtimes: what follows from a row by itself, and what has to follow it."""
+"""The catalogue of runtimes: what is derived from a row, and what has to agree with it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def table() -> str:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """The files that mention runtimes and extras by name: their paths and texts."""
+    """The paths and texts of the files that mention runtimes and extras by name."""
     paths = [ROOT / "pyproject.toml", ROOT / "README.md"]
     for folder, pattern in [("docs", "*.md"), ("examples", "*.md"), ("examples", "*settings.json")]:
         paths += (ROOT / folder).rglob(pattern)
@@ -56,7 +56,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def extras_in(extra: str) -> set[str]:
-    """The extras that one of ours installs, itself included."""
+    """The extras of this package that an extra installs, itself included."""
     found = {extra}
     for requirement in EXTRAS[extra]:
         for listed in re.findall(r"^headrace\[([\w,-]+)\]", requirement):
@@ -65,7 +65,7 @@ def extras_in(extra: str) -> set[str]:
     return found
 
 
-def test_the_catalogue_imports_the_standard_library_and_the_settings_only() -> None:
+def test_the_catalogue_imports_only_the_standard_library_and_the_settings() -> None:
     tree = ast.parse(Path(catalog.__file__).read_text(encoding="utf-8"))
     imported = set()
     for node in ast.walk(tree):
@@ -91,7 +91,7 @@ def test_no_two_runtimes_share_a_name() -> None:
     counted = Counter(name for entry in RUNTIMES for name in (*entry.names, entry.class_path))
 
     shared = [name for name, times in counted.items() if times > 1]
-    assert shared == [], "each name may be in one row of the catalogue only"
+    assert shared == [], "each name may be in only one row of the catalogue"
 
 
 def test_each_loader_of_mlflow_has_one_reader_that_exists() -> None:
@@ -137,7 +137,7 @@ def test_a_new_row_is_served_without_another_edit(
 
 
 @pytest.mark.parametrize("implementation", [*MLFLOW.names, MLFLOW.class_path])
-def test_a_model_needs_what_reads_mlmodel_whichever_way_its_runtime_is_named(
+def test_a_model_needs_what_reads_mlmodel_however_its_runtime_is_named(
     tmp_path: Path, implementation: str
 ) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {}")
@@ -178,7 +178,7 @@ def test_the_reference_has_the_table_of_the_catalogue() -> None:
     page = REFERENCE.read_text(encoding="utf-8")
 
     assert table() in page, (
-        f"replace the table of runtimes in {REFERENCE.relative_to(ROOT)} by:\n\n{table()}\n"
+        f"replace the table of runtimes in {REFERENCE.relative_to(ROOT)} with:\n\n{table()}\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Threads that import at the same time, in interpreters of their own."""
+"""Threads that import at the same time, in separate interpreters."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ import meeting
 from headrace.runtimes.import_lock import IMPORTS, ImportLock, install
 
 def together(*functions):
-    told = {{}}
-    def tell(function):
+    results = {{}}
+    def record(function):
         try:
-            told[function] = function()
+            results[function] = function()
         except BaseException as error:
-            told[function] = error
-    threads = [threading.Thread(target=tell, args=(each,)) for each in functions]
+            results[function] = error
+    threads = [threading.Thread(target=record, args=(each,)) for each in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    print([told[each] for each in functions])
+    print([results[each] for each in functions])
 
 {textwrap.dedent(body)}
 """
@@ -77,13 +77,13 @@ def test_without_the_lock_two_threads_import_at_the_same_time(tmp_path: Path, im
 
 
 @pytest.mark.parametrize("imports", [STATEMENTS, FUNCTION_AND_PICKLE])
-def test_one_thread_imports_at_a_time_however_it_does(tmp_path: Path, imports: str) -> None:
+def test_only_one_thread_imports_at_a_time_in_any_way(tmp_path: Path, imports: str) -> None:
     write_pair(tmp_path)
 
     assert run(tmp_path, f"install()\n{imports}") == "[False, False]"
 
 
-def test_an_import_that_waits_for_a_thread_that_imports_ends(tmp_path: Path) -> None:
+def test_an_import_that_waits_for_an_importing_thread_ends(tmp_path: Path) -> None:
     (tmp_path / "starts.py").write_text(
         "import threading\n"
         "thread = threading.Thread(target=lambda: [__import__('one'), __import__('other')])\n"
@@ -112,14 +112,12 @@ def test_an_import_that_is_stuck_is_waited_for_once(tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").touch()
     body = """
     waits = []
-    class Counted(type(IMPORTS._lock)):
-        pass
     real = IMPORTS._lock
     class Lock:
-        def acquire(self, **how):
-            if how.get("timeout"):
-                waits.append(how["timeout"])
-            return real.acquire(**how)
+        def acquire(self, **options):
+            if options.get("timeout"):
+                waits.append(options["timeout"])
+            return real.acquire(**options)
         def release(self):
             real.release()
     IMPORTS._lock, IMPORTS._patience = Lock(), 0.1
@@ -128,13 +126,13 @@ def test_an_import_that_is_stuck_is_waited_for_once(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     print(len(waits) - 1)
-    """.replace("    class Counted(type(IMPORTS._lock)):\n        pass\n", "")
+    """
 
-    # The first wait is that of the import itself, which nobody holds up.
+    # The first wait is that of the import itself, which nothing holds up.
     assert run(tmp_path, body) == "1"
 
 
-def test_the_lock_shows_in_no_traceback(tmp_path: Path) -> None:
+def test_the_lock_does_not_show_in_tracebacks(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import missing_module\n")
     body = """
     import traceback
@@ -148,7 +146,7 @@ def test_the_lock_shows_in_no_traceback(tmp_path: Path) -> None:
     assert run(tmp_path, body) == "False"
 
 
-def test_the_main_thread_waits_for_no_other(tmp_path: Path) -> None:
+def test_the_main_thread_does_not_wait_for_others(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import meeting\nmeeting.inside.set()\nmeeting.go.wait(60)\n")
     (tmp_path / "quick.py").touch()
     body = """

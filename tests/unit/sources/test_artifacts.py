@@ -1,4 +1,4 @@
-"""What is downloaded for models, and when it goes."""
+"""What is downloaded for models, and when it is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models a folder, a file, a URI and the environment stand for."""
+"""Which models a folder, a file, a URI and the environment describe."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_folder_without_models_holds_none(tmp_path):
     assert open_source(str(tmp_path)).found() == []
 
 
-def test_a_name_for_nothing_is_refused(tmp_path):
+def test_a_name_for_no_model_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"neither an MLflow model"):
         open_source(str(tmp_path), "wine").found()
 
@@ -191,6 +191,13 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path, settings, message):
         open_source(str(tmp_path)).found()
 
     assert message in caught.value.message
+
+
+def test_a_folder_named_like_a_key_does_not_hide_the_key(tmp_path):
+    write(tmp_path / "INSTANCES", instances=0)
+
+    with pytest.raises(ConfigurationError, match="json: instances: expected integer"):
+        open_source(str(tmp_path)).found()
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_place_and_hides_no_other(tmp_path):

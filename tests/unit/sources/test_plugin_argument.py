@@ -1,4 +1,4 @@
-"""How `--plugin` and `--plugin-class` name a class, and what a model of them is."""
+"""How `--plugin` and `--plugin-class` name a class, and which model that gives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.sources.plugin_argument import plugin_argument
         ("plugin.Plugin", "mine.py:Plugin"),
     ],
 )
-def test_a_file_is_named_with_the_folder_it_lies_in(named_class, implementation, tmp_path):
+def test_a_file_is_named_with_the_folder_it_is_in(named_class, implementation, tmp_path):
     (tmp_path / "mine.py").touch()
 
     found = plugin_argument(str(tmp_path / "mine.py"), named_class)
@@ -48,7 +48,7 @@ def test_an_import_path_is_taken_as_it_is(given, named_class, implementation):
         ("module:Wine", "Plugin", "so does --plugin-class"),
     ],
 )
-def test_what_names_no_class_is_refused(given, named_class, words):
+def test_an_argument_that_names_no_class_is_refused(given, named_class, words):
     with pytest.raises(ConfigurationError, match=words):
         plugin_argument(given, named_class)
 

@@ -1,4 +1,4 @@
-"""Shared memory for large tensors: what is placed stays whole, what is freed is used again."""
+"""Shared memory for large tensors: what is placed stays intact, what is freed is reused."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def arena(size: int) -> Arena:
 
 
 def tensors() -> Iterator[bytes]:
-    """Contents that no two have alike."""
+    """Contents that all differ."""
     for number in range(256):
         yield bytes([number]) * THRESHOLD
 
 
-def test_a_freed_place_of_the_very_size_is_used_again() -> None:
+def test_a_freed_place_of_exactly_the_right_size_is_reused() -> None:
     full = arena(3 * THRESHOLD)
     first, middle, last = (full.place(data) for _, data in zip(range(3), tensors(), strict=False))
     assert full.place(bytes(THRESHOLD)) is None
@@ -41,13 +41,13 @@ def test_a_freed_place_of_the_very_size_is_used_again() -> None:
     assert full.fetch(first, 1) + full.fetch(last, 1) == b"\x00\x02"
 
 
-def test_what_is_small_is_not_placed() -> None:
+def test_small_tensors_are_not_placed() -> None:
     assert arena(THRESHOLD).place(bytes(THRESHOLD - 1)) is None
 
 
 @given(st.lists(st.integers(0, 9), max_size=40))
-def test_no_placing_or_freeing_changes_what_lies_elsewhere(steps: list[int]) -> None:
-    """Each step frees the place of that number, where there is one, or places another tensor."""
+def test_placing_and_freeing_never_change_other_tensors(steps: list[int]) -> None:
+    """Each step frees the place with that number, if there is one, or places another tensor."""
     shared = arena(6 * THRESHOLD)
     placed: list[tuple[int, bytes]] = []
     contents = tensors()

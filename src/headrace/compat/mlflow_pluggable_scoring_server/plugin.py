@@ -1,4 +1,4 @@
-"""The base class of plugins; ours has the same methods and more."""
+"""The base class of plugins; ours has the same methods, and more."""
 
 from __future__ import annotations
 

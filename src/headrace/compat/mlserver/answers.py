@@ -1,4 +1,4 @@
-"""What handlers of custom routes return, or raise, as a status, headers and a body."""
+"""Turns what handlers of custom routes return or raise into a status, headers and a body."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ JSON = [["content-type", "application/json"]]
 async def answer(value: Any, scope: dict[str, Any], briefly: bool = False) -> ModelAnswer:
     """A response object as it is, anything else as JSON.
 
-    `briefly` leaves out what a pydantic model was not given, or was given as None.
+    `briefly` leaves out the fields of a pydantic model that are unset or None.
 
     Raises:
-        BadModelOutput: it has no JSON form, or is no response that can be sent.
+        BadModelOutput: it cannot be written as JSON, or is not a response that can be sent.
     """
     if hasattr(value, "status_code"):
         if callable(value):
@@ -35,7 +35,7 @@ async def answer(value: Any, scope: dict[str, Any], briefly: bool = False) -> Mo
 
 
 def answer_to(error: Exception) -> ModelAnswer | None:
-    """What an error says is to be answered; None when it says nothing of the kind."""
+    """The answer that an exception asks for; None if it does not ask for one."""
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         return None
@@ -53,7 +53,7 @@ def answer_to(error: Exception) -> ModelAnswer | None:
 
 
 async def _run(application: Any, scope: dict[str, Any]) -> ModelAnswer:
-    """Let a response of Starlette write itself; whatever it streams is gathered."""
+    """Let a Starlette response write itself; whatever it streams is collected."""
     start: dict[str, Any] = {}
     body = bytearray()
 
@@ -73,6 +73,6 @@ async def _run(application: Any, scope: dict[str, Any]) -> ModelAnswer:
 
 
 async def never_leaves() -> dict[str, Any]:
-    """The `receive` of a client who waits for the answer."""
+    """The `receive` of a client that waits for the answer."""
     await asyncio.Event().wait()
     raise AssertionError("nobody sets the event")

@@ -1,4 +1,4 @@
-"""The name and version of the model at work, for code that asks MLServer's context."""
+"""The name and version of the running model, for code that reads MLServer's context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ model_version_var: ContextVar[str] = ContextVar("model_version")
 
 @contextmanager
 def model_context(model_settings: ModelSettings) -> Iterator[None]:
-    """Set the two variables while a model works."""
+    """Set the two variables while a model runs."""
     name = model_name_var.set(model_settings.name)
     version = model_version_var.set(model_settings.version or "")
     try:

@@ -1,7 +1,7 @@
-"""Values of JSON and of query strings as what a handler's annotations call for.
+"""Converts values of JSON and query strings to what a handler's annotations call for.
 
-Plain types and whatever validates itself are made here; everything else is left to pydantic,
-where it is installed.
+Plain types and classes that validate themselves are handled here; everything else is left to
+pydantic, where it is installed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FLAGS.update({"off": False, "no": False})
 
 
 def converter(annotation: Any) -> Convert:
-    """A function from a plain value to one of that type; it raises ValueError.
+    """A function that converts a plain value to that type; it raises ValueError.
 
     Raises:
-        TypeError: no such function can be made.
+        TypeError: nothing can be converted to that type.
     """
     annotation = expanded(annotation)
     if annotation is Any or annotation is object:
@@ -46,7 +46,7 @@ def converter(annotation: Any) -> Convert:
 
 
 def is_body(annotation: Any) -> bool:
-    """Whether such a parameter is read from the body unless it says otherwise."""
+    """Whether a parameter of that type is read from the body by default."""
     annotation = expanded(annotation)
     if get_origin(annotation) in UNIONS:
         return any(map(is_body, get_args(annotation)))
@@ -59,7 +59,7 @@ def is_body(annotation: Any) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Why a value does not convert, without the value."""
+    """Why a value cannot be converted, without the value."""
     found = getattr(error, "errors", None)
     if callable(found):
         first = found()[0]
@@ -131,7 +131,7 @@ PLAIN: dict[Any, Convert] = {
 
 
 def _instance(value: Any, kind: type[_Kind], expected: str) -> _Kind:
-    # A bool is an int in Python, but not to whoever asks for a number.
+    # A bool is an int in Python, but not a number in JSON.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"expected {expected}")
     return value
@@ -141,7 +141,7 @@ def _validated(validate: Convert, value: Any) -> Any:
     try:
         return validate(value)
     except TypeError:
-        # What `**` says of a value that is no dict.
+        # What `**` raises for a value that is not a dict.
         raise ValueError("expected an object with the fields of the type") from None
 
 
@@ -164,6 +164,6 @@ def _by_pydantic(annotation: Any) -> Convert:
     except (ImportError, AttributeError):
         raise TypeError("its type needs pydantic 2 in the model's environment") from None
     except Exception as error:
-        raise TypeError("its type is none that a request can be read as") from error
+        raise TypeError("its type cannot be read from a request") from error
     convert: Convert = adapter.validate_python
     return convert

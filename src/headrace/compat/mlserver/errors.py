@@ -1,10 +1,10 @@
-"""The exceptions of `mlserver.errors`; their status decides what the caller is told."""
+"""The exceptions of `mlserver.errors`; their status decides how the caller is answered."""
 
 from __future__ import annotations
 
 
 class MLServerError(Exception):
-    """An error with the HTTP status that a runtime wants answered."""
+    """An error with the HTTP status to answer with."""
 
     def __init__(self, msg: str, status_code: int = 400) -> None:
         super().__init__(msg)
@@ -19,7 +19,7 @@ class InferenceError(MLServerError):
 
 
 class InvalidModelURI(MLServerError):
-    """The settings name no artefact, or one that is not there."""
+    """The settings name no artefact, or one that does not exist."""
 
     def __init__(self, name: str, model_uri: str | None = None) -> None:
         which = f" ({model_uri})" if model_uri else ""

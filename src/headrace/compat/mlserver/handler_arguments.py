@@ -1,4 +1,4 @@
-"""How a handler's parameters are filled from a request, by the rules FastAPI has for it."""
+"""Fills a handler's parameters from a request, by FastAPI's rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.compat.mlserver.rest.requests import Headers, QueryParams, Request
 from headrace.errors import InvalidInput, shorten
 
 IN_PATH = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(?::[a-z]+)?}")
-# FastAPI's own words for where a parameter is; others of its words ask for what is not here.
+# FastAPI's markers for where a parameter is; its other markers ask for what is not available here.
 SOURCES = {"Query": "query", "Path": "path", "Header": "header", "Body": "body"}
 REQUEST = "request"
 
@@ -22,11 +22,11 @@ _REQUIRED: Any = inspect.Parameter.empty
 
 
 class Unservable(Exception):
-    """The handler asks for what cannot be given; the message says what."""
+    """The handler asks for something that cannot be provided; the message says what."""
 
 
 class Argument(NamedTuple):
-    """One parameter: where its value is, under which name, and what it becomes.
+    """One parameter: where its value is, under which name, and how it is converted.
 
     `many` collects every value of a query parameter; `embed` looks inside a JSON object.
     """
@@ -42,14 +42,14 @@ class Argument(NamedTuple):
 
 
 class Arguments:
-    """Knows how to call one handler. All that can be wrong with it is found here, at load."""
+    """The arguments of one handler. All that can be wrong with it is found here, at load."""
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         try:
             hints = typing.get_type_hints(handler, include_extras=True)
         except Exception as error:
             raise Unservable("the types in its signature cannot be read") from error
-        # FastAPI leaves what is not set out of answers of a declared type.
+        # FastAPI leaves unset fields out of answers of a declared type.
         self.answers_briefly = hints.get("return", Any) is not Any
         in_path = IN_PATH.findall(path)
         found = [
@@ -60,7 +60,7 @@ class Arguments:
         if len(bodies) > 1:
             found = [item._replace(embed=item.source == "body") for item in found]
         self._arguments = found
-        # A lone text may be the body, where FastAPI knows a query parameter only.
+        # A lone text may be the body, where FastAPI only reads a query parameter.
         self._text_is_body = len([item for item in found if item.source != REQUEST]) == 1
 
     def bind(self, scope: dict[str, Any], body: bytes, receive: Any) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _is_marker(value: Any) -> bool:
 
 
 def _request_class(name: str, annotation: Any) -> Any:
-    """The class of request a parameter takes, or None when it takes something else."""
+    """The request class that a parameter takes, or None if it takes something else."""
     if annotation is Any and name == "request":
         return Request
     for cls in getattr(annotation, "__mro__", ()):

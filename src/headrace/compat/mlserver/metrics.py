@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.compat.mlserver.context import model_name_var, model_version_var
 
-# The buckets of prometheus_client's histograms, which MLServer's are.
+# The buckets of prometheus_client's histograms, which MLServer uses.
 BOUNDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
     *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, float("inf")),
@@ -32,7 +32,7 @@ class Series:
         """Add one value; exemplars are not kept."""
         amount = float(amount)
         with _lock:
-            # What is no number at all belongs to the last bucket, as it does there.
+            # NaN belongs to the last bucket, as it does there.
             self.counts[bisect_left(BOUNDS, amount) if amount == amount else -1] += 1
             self.sum += amount
 
@@ -49,7 +49,7 @@ class Histogram:
         """The series of one `model_name` and `model_version`.
 
         Raises:
-            ValueError: other labels, or not both.
+            ValueError: there are other labels, or not both of these.
         """
         if names:
             values = tuple(names.pop(label) for label in LABELS if label in names)
@@ -59,11 +59,11 @@ class Histogram:
             return self._series.setdefault(tuple(map(str, values)), Series())
 
     def observe(self, amount: float, exemplar: Any = None) -> None:
-        """Add one value to the series of the model at work; without labels where none is."""
+        """Add one value to the series of the running model; with empty labels if there is none."""
         self.labels(model_name_var.get(""), model_version_var.get("")).observe(amount)
 
     def family(self) -> dict[str, Any]:
-        """The metric as Prometheus knows it: its name, its type and its samples."""
+        """The metric in Prometheus' terms: its name, type and samples."""
         samples: list[Any] = []
         with _lock:
             for values, series in self._series.items():
@@ -84,10 +84,10 @@ class Histogram:
 
 
 def register(name: str, description: str) -> Histogram:
-    """The histogram of that name, made if there is none.
+    """The histogram of that name, created if there is none.
 
     Raises:
-        ValueError: Prometheus has no metrics of such a name.
+        ValueError: the name is not a valid name of a Prometheus metric.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"'{name}' cannot be the name of a metric")
@@ -95,7 +95,7 @@ def register(name: str, description: str) -> Histogram:
 
 
 def log(**metrics: float) -> None:
-    """Observe one value for each histogram named; those not registered are made."""
+    """Observe one value for each histogram named; those not registered are created."""
     for name, value in metrics.items():
         register(name, name).observe(value)
 

@@ -43,7 +43,7 @@ class MLModel:
         return MLServerRuntime(settings, cls)
 
     async def load(self) -> bool:
-        """Make the model able to predict; True when it is."""
+        """Make the model able to predict; returns True when it is."""
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -53,27 +53,27 @@ class MLModel:
     async def predict_stream(
         self, payloads: AsyncIterator[InferenceRequest]
     ) -> AsyncIterator[InferenceResponse]:
-        """Answer in pieces; without an override, the answer of `predict` is the only piece."""
+        """Answer in pieces; unless overridden, the answer of `predict` is the only piece."""
         async for payload in payloads:
             yield await self.predict(payload)
             break
 
     async def unload(self) -> bool:
-        """Free what `load` took."""
+        """Free what `load` allocated."""
         return True
 
     async def metadata(self) -> MetadataModelResponse:
         """Describe the model."""
         settings = self._settings
-        parameters = settings.parameters
-        told = Parameters(content_type=parameters.content_type) if parameters else None
+        written = settings.parameters
+        parameters = Parameters(content_type=written.content_type) if written else None
         return MetadataModelResponse(
             name=self.name,
             platform=settings.platform,
             versions=settings.versions,
             inputs=settings.inputs,
             outputs=settings.outputs,
-            parameters=told,
+            parameters=parameters,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The custom routes of one runtime: which there are, and how each is answered."""
+"""The custom routes of one runtime, and how each is answered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Routes:
         """Run the handler of a route.
 
         Raises:
-            NotFound: the model has no such route (any more).
+            NotFound: the model has no such route, or no longer has it.
             InvalidInput: an argument is missing or not of its type.
             BadModelOutput: what the handler returned cannot be sent.
         """
@@ -58,10 +58,10 @@ class Routes:
                 result = await result
             return await answer(result, scope, arguments.answers_briefly)
         except Exception as error:
-            told = answer_to(error)
-            if told is None:
+            answered = answer_to(error)
+            if answered is None:
                 raise
-            return told
+            return answered
 
 
 def _scope(call: ModelCall) -> dict[str, Any]:

@@ -24,7 +24,7 @@ SETTINGS_FILE = "model-settings.json"
 
 
 class MLServerRuntime(Model):
-    """The `Model` around one object of a user's `MLModel` subclass."""
+    """The `Model` around one instance of a user's `MLModel` subclass."""
 
     platform = "mlserver"
 
@@ -37,13 +37,13 @@ class MLServerRuntime(Model):
         """Load the user's model; False when it says that it is not ready."""
         with model_context(self._context):
             ready = await _finished(self.inner.load())
-        # A load without a return statement succeeded as far as it can tell.
+        # A load that returns nothing is taken to have succeeded.
         self.inner.ready = ready is None or bool(ready)
         self._routes = Routes(self.inner)
         return self.inner.ready
 
     async def unload(self) -> None:
-        """Let the user's model free what it took."""
+        """Let the user's model free what it allocated."""
         await _finished(self.inner.unload())
         self.inner.ready = False
 
@@ -114,15 +114,15 @@ def _translated(error: MLServerError) -> Exception:
         return NotFound(str(error))
     if error.status_code < 500:
         return InvalidInput(str(error))
-    # Not one of ours: the worker logs it and tells the caller no more than that it failed.
+    # Not one of our errors: the worker logs it, and the caller only learns that the model failed.
     return RuntimeError(f"the runtime answered with status {error.status_code}")
 
 
 def their_request(request: InferenceRequest) -> types.InferenceRequest:
-    """The request as MLServer's API has it; numbers stay a buffer until they are asked for.
+    """The request in MLServer's API; numbers stay in a buffer until they are asked for.
 
     Raises:
-        InvalidInput: a parameter that the API knows is not of its type.
+        InvalidInput: a parameter that the API knows is of the wrong type.
     """
     try:
         return _request(request)
@@ -152,7 +152,8 @@ def own_response(answer: Any) -> InferenceResponse:
     """The answer of a runtime as tensors.
 
     Raises:
-        BadModelOutput: it is no `InferenceResponse`, or an output is not what it says.
+        BadModelOutput: it is not an `InferenceResponse`, or an output does not match its shape
+            or datatype.
     """
     if not isinstance(answer, types.InferenceResponse):
         raise BadModelOutput(
@@ -169,7 +170,7 @@ def own_response(answer: Any) -> InferenceResponse:
 
 
 def their_settings(settings: ModelSettings) -> TheirSettings:
-    """The settings as MLServer's API has them, with what only the settings file knows."""
+    """The settings in MLServer's API, with the keys that only the settings file has."""
     written = _written(settings.folder)
     parameters = written.get("parameters")
     made = TheirSettings(

@@ -76,7 +76,7 @@ class ModelSettings(_Settings):
         "parameters": Field(instance_of(ModelParameters)),
         "cache_enabled": Field(bool, False),
     }
-    # Where the settings were read from; artefacts are looked for beside it.
+    # Where the settings were read from; artefacts are looked for next to it.
     _source: str | None = None
 
     implementation: Any
@@ -103,7 +103,7 @@ class ModelSettings(_Settings):
 
 
 class Settings(_Settings):
-    """The settings of a server, for code that makes one; they configure nothing here."""
+    """The settings of a server, for code that creates one; they configure nothing here."""
 
     EXTRA = True
     FIELDS = {

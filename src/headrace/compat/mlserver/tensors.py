@@ -1,4 +1,4 @@
-"""Tensors to the inputs and outputs of MLServer's API, and back."""
+"""Converts tensors to the inputs and outputs of MLServer's API, and back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tensor_of(item: Described) -> Tensor:
     """The input or output as a tensor; its data may be flat, nested, an array or one value.
 
     Raises:
-        BadModelOutput: the data are not what its shape and datatype say.
+        BadModelOutput: the data does not match its shape and datatype.
     """
     where = f"output '{shorten(item.name)}'"
     parameters = item.parameters.model_dump() if item.parameters is not None else {}
@@ -60,9 +60,9 @@ def tensor_of(item: Described) -> Tensor:
 
 
 def _is_lone_text(values: list[Any], item: Described) -> bool:
-    """Whether it is one text of which the shape gives the length, or one not in a list.
+    """Whether it is one text whose shape is its own length, or that is not in a list.
 
-    MLServer's examples answer so, and MLServer asks for no other shape.
+    MLServer's examples answer like this, and MLServer does not insist on another shape.
     """
     if len(values) != 1 or not isinstance(values[0], (str, bytes)):
         return False
@@ -85,7 +85,7 @@ def _pack_cells(values: list[Any], parameters: dict[str, Any], where: str) -> by
     kinds = set(map(type, values))
     if all(issubclass(kind, (str, bytes, bytearray)) for kind in kinds):
         return pack_bytes([v.encode("utf-8") if isinstance(v, str) else v for v in values])
-    # MLServer would put these into its JSON as they are; a tensor of bytes holds their text.
+    # MLServer would put these into its JSON as they are; a BYTES tensor holds them as JSON text.
     parameters["content_type"] = "pd_json"
     return pack_bytes([jsontext.dumps(value, where) for value in values])
 

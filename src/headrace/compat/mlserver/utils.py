@@ -16,10 +16,10 @@ from headrace.compat.mlserver.settings import ModelSettings
 async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[str] = ()) -> str:
     """The path of a model's artefact: a file, or a folder without any well-known file.
 
-    URIs of other schemes come back as they are.
+    URIs of other schemes are returned as they are.
 
     Raises:
-        InvalidModelURI: none is configured, or nothing is there.
+        InvalidModelURI: none is configured, or the path does not exist.
     """
     uri = settings.parameters.uri if settings.parameters else None
     if not uri:
@@ -35,14 +35,14 @@ async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[s
 
 
 def to_absolute_path(model_settings: ModelSettings, uri: str) -> str:
-    """A path relative to the settings file, or as it is where there is no such file."""
+    """A path relative to the settings file, or unchanged if there is no such file."""
     if model_settings._source is None:
         return uri
     return os.path.normpath(os.path.join(os.path.dirname(model_settings._source), uri))
 
 
 def get_wrapped_method(f: Callable[..., Any]) -> Callable[..., Any]:
-    """The function inside all decorators that kept it."""
+    """The function inside all decorators that set `__wrapped__`."""
     while hasattr(f, "__wrapped__"):
         f = f.__wrapped__
     return f
@@ -60,7 +60,7 @@ def install_uvloop_event_loop() -> None:
 def schedule_with_callback(
     coro: Coroutine[Any, Any, Any], cb: Callable[[asyncio.Task[Any]], Any]
 ) -> asyncio.Task[Any]:
-    """Run a coroutine as a task, and the callback when it is done."""
+    """Run a coroutine as a task, and call the callback when it is done."""
     task = asyncio.create_task(coro)
     task.add_done_callback(cb)
     return task

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from headrace.dataplane.observers.observer import Observer
+from headrace.observability.logs import log
 from headrace.observability.timing import Timing
 
 if TYPE_CHECKING:
@@ -22,29 +23,31 @@ class RefusalLog(Observer):
     """One line for each call that is refused."""
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        level = logging.ERROR if error.kind in SEVERE else logging.INFO
-        logger.log(level, "%s", error.message, extra=_refusal(call, error))
+        log(logger, _level(error), error.message, _refusal(call, error))
 
     def left(self, call: Call) -> None:
-        extra = {"request_id": call.caller.request_id, "status": call.status}
-        logger.debug("the caller left", extra=extra)
+        fields = {"request_id": call.request_id, "status": call.status}
+        log(logger, logging.DEBUG, "the caller left", fields)
 
 
 class AccessLog(RefusalLog):
-    """One line for each call: who asked what, what came of it, and where its time went."""
+    """One line for each call: who asked for what, how it ended, and where its time went."""
 
     def decoded(self, call: Call) -> None:
         call.timing = Timing()
 
     def answered(self, call: Call) -> None:
-        logger.info("answered", extra=_fields(call))
+        log(logger, logging.INFO, "answered", _fields(call))
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        level = logging.ERROR if error.kind in SEVERE else logging.INFO
-        logger.log(level, "%s", error.message, extra=_fields(call) | {"kind": error.kind})
+        log(logger, _level(error), error.message, _fields(call) | {"kind": error.kind})
 
     def left(self, call: Call) -> None:
-        logger.info("the caller left", extra=_fields(call))
+        log(logger, logging.INFO, "the caller left", _fields(call))
+
+
+def _level(error: HeadraceError) -> int:
+    return logging.ERROR if error.kind in SEVERE else logging.INFO
 
 
 def _address(peer: Any) -> str:
@@ -54,21 +57,21 @@ def _address(peer: Any) -> str:
 
 def _refusal(call: Call, error: HeadraceError) -> dict[str, Any]:
     return {
-        "request_id": call.caller.request_id,
+        "request_id": call.request_id,
         "status": call.status,
         "kind": error.kind,
     }
 
 
 def _fields(call: Call) -> dict[str, Any]:
-    caller, model, timing = call.caller, call.model, call.timing or Timing()
+    model, timing = call.model, call.timing or Timing()
     return {
-        "protocol": caller.protocol,
-        "route": caller.route,
+        "protocol": call.protocol,
+        "route": call.route,
         "model": model.name if model is not None else None,
         "version": model.version if model is not None else None,
         "status": call.status,
-        "request_id": caller.request_id,
+        "request_id": call.request_id,
         "bytes_in": call.received,
         "bytes_out": call.sent,
         "rows": timing.rows,
@@ -76,5 +79,5 @@ def _fields(call: Call) -> dict[str, Any]:
         "queue_ms": round(timing.queued * 1000, 3),
         "compute_ms": round(timing.computed * 1000, 3),
         "total_ms": round(call.seconds * 1000, 3),
-        "caller": _address(caller.peer),
+        "caller": _address(call.peer),
     }

@@ -11,7 +11,7 @@ from headrace.errors import InvalidInput
 
 
 def load(value: Any) -> Any:
-    """Python values of a raw JSON field; what is no longer raw passes through.
+    """Decode a raw JSON field; values that are already decoded pass through.
 
     Raises:
         InvalidInput: the text is not JSON, even loosely.
@@ -25,10 +25,10 @@ def load(value: Any) -> Any:
 
 
 def loads(text: bytes) -> Any:
-    """Decode JSON that may hold NaN and Infinity; numbers beyond a double are refused.
+    """Decode JSON that may hold NaN and Infinity; numbers too large for a double are refused.
 
     Raises:
-        InvalidInput: says what is wrong and where, never what the text holds.
+        InvalidInput: the message says what is wrong and where, and never quotes the text.
     """
     try:
         return json.loads(text, parse_float=_finite)

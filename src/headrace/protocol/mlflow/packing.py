@@ -1,4 +1,4 @@
-"""JSON values packed as tensors of a signature's types, by the one typing rule."""
+"""JSON values packed as tensors of a signature's types, by the rule of `casting`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NULL = type(None)
 
 
 class NullCell(Exception):
-    """A value that the types of the protocol cannot hold: null among text, or no text at all."""
+    """A value that the protocol's types cannot hold: null among text, or anything but text."""
 
 
 def column(values: Any, spec: Spec) -> Tensor:
@@ -54,7 +54,7 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
 
     Raises:
         InvalidInput: ragged lists, the wrong shape, or an element of the wrong type.
-        NullCell: an element of a tensor of Python objects is no text.
+        NullCell: an element of a tensor of Python objects is not text.
     """
     shape, flat = flatten(values, spec.where)
     if not flat and len(shape) < len(spec.shape):
@@ -71,10 +71,10 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
 
 
 def flatten(values: Any, where: str) -> tuple[list[int], Sequence[Any]]:
-    """Shape and flat elements, row-major, of nested lists; one value has shape `[]`.
+    """Shape and flat elements, row-major, of nested lists; a single value has shape `[]`.
 
     Raises:
-        InvalidInput: lists of one level differ in length, or nest too deeply.
+        InvalidInput: lists at the same depth differ in length, or are nested too deeply.
     """
     if type(values) is not list:
         return [], [values]
@@ -95,8 +95,8 @@ def pack(values: Sequence[Any], spec: Spec) -> bytes:
     """The raw bytes of `values` as the datatype of `spec`; null is NaN in floats.
 
     Raises:
-        InvalidInput: a value is not of that type, or not without loss.
-        NullCell: a value of a text column is null, or one of a mixed tensor is no text.
+        InvalidInput: a value cannot become that type without loss.
+        NullCell: a value of a text column is null, or one of a mixed tensor is not text.
     """
     kinds = set(map(type, values))
     if spec.datatype == "BYTES":
@@ -111,7 +111,7 @@ def _is_single(cell: Any) -> bool:
 
 
 def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
-    """The error for JSON values of these wrong `kinds`."""
+    """The error for JSON values of the wrong `kinds`."""
     got = " and ".join(sorted({_WORDS.get(kind, "another type") for kind in kinds}))
     kind = spec.datatype if spec.is_tensor else spec.type
     return InvalidInput(f"{spec.where}: expected {expected} ({kind}), got {got}")
@@ -148,12 +148,12 @@ def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
         try:
             return struct.pack(f"<{len(values)}{kind.code}", *values)
         except (struct.error, OverflowError):
-            pass  # the way below finds out which element it was
+            pass  # the code below finds out which element it was
     if kind.is_float:
         source = "<f8"
     elif _NULL in kinds:
         raise InvalidInput(
-            f"{spec.where}: null among {kind.name} values, only floating-point types hold one"
+            f"{spec.where}: null among {kind.name} values; only floating-point types can hold null"
         )
     else:
         source = "<u8" if kind.low == 0 else "<i8"
@@ -167,7 +167,7 @@ def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
 
 
 def _whole(values: Sequence[Any], spec: Spec) -> list[int]:
-    """The values as integers, where some are written as floats."""
+    """The values as integers, some of which are written as floats."""
     for index, value in enumerate(values):
         if type(value) is float and not value.is_integer():
             raise InvalidInput(

@@ -47,7 +47,7 @@ def _datetime(value: Any) -> Any:
     return value
 
 
-# Each answers None for a value that is not of its type.
+# Each returns None for a value that is not of its type.
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "boolean": lambda value: value if isinstance(value, bool) else None,
     "integer": lambda value: _integer(value, "INT32"),
@@ -75,7 +75,7 @@ def _scalar(value: Any, spec: ParamSpec, where: str) -> Any:
 def conform_params(given: Mapping[str, Any] | None, specs: list[ParamSpec]) -> dict[str, Any]:
     """The params the model gets: those of the schema, converted, with defaults filled in.
 
-    Names that the schema does not have are ignored, as MLflow does.
+    Names that are not in the schema are ignored, as in MLflow.
 
     Raises:
         InvalidInput: a value does not convert without loss; the message names the param.

@@ -1,6 +1,6 @@
 """The inputs, outputs and params of an MLflow signature, as read from `MLmodel`.
 
-Needs the standard library only, so that a worker on any Python can import it.
+Needs only the standard library, so that a worker on any Python can import it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _TEXT_TYPES = ("str", "object", "bytes")
 class Spec(NamedTuple):
     """One input or output of a signature.
 
-    `name` is the name on the wire, always a string; `label` is the name as the signature
-    has it (a string, an integer of a DataFrame without names, or None). `type` is MLflow's
-    word (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
+    `name` is the name on the wire, always a string; `label` is the name in the signature
+    (a string, an integer for a DataFrame without names, or None). `type` is MLflow's name
+    (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
     tensors, those of Python objects, hold text, numbers and nulls side by side.
     """
 
@@ -59,7 +59,7 @@ class Spec(NamedTuple):
 
     @property
     def where(self) -> str:
-        """How a message calls this input."""
+        """How messages refer to this input."""
         return f"{'input' if self.is_tensor else 'column'} '{shorten(self.name)}'"
 
 
@@ -108,7 +108,7 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     if not isinstance(kind, str):
         raise InvalidModel(f"the signature's {part}: '{shorten(name)}' has no type")
     datatype, content_type = _COLUMN_TYPES.get(kind, _NESTED)
-    # MLflow writes `required` since 2.6 and wrote `optional` before; AnyType is never required.
+    # MLflow has written `required` since 2.6, and `optional` before; AnyType is never required.
     required = raw.get("required", not raw.get("optional", False))
     return Spec(
         name,
@@ -123,7 +123,7 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
 
 
 def parse_specs(raw: Any, part: str, first: int) -> list[Spec] | None:
-    """Read `inputs` or `outputs`; what has no name is called `input-{first}` and so on.
+    """Read `inputs` or `outputs`; unnamed ones are called `input-{first}` and so on.
 
     Raises:
         InvalidModel: the schema is not one MLflow writes.

@@ -1,9 +1,9 @@
-"""MLflow's scoring protocol, requests: the body of `POST /invocations` as tensors.
+"""Requests of MLflow's scoring protocol: the body of `POST /invocations` as tensors.
 
 JSON for a model whose types are all simple becomes the request that the Open Inference
-routes would make of the same values. Everything else (CSV, Parquet, nested types, the LLM
-forms, no signature) is checked as far as its outline goes and travels whole, for a worker
-that has pandas.
+routes would make of the same values. Of everything else (CSV, Parquet, nested types, the LLM
+forms, no signature) only the outline is checked; the body is sent as it is to a worker that
+has pandas.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOTHING = msgspec.Raw()
 
 
 class ScoringRequest:
-    """A decoded `/invocations` request; `wrapped` answers stand under `predictions`."""
+    """A decoded `/invocations` request; `wrapped` answers go under `predictions`."""
 
     __slots__ = ("request", "wrapped")
 
@@ -41,7 +41,7 @@ class ScoringRequest:
 
 
 class _Body(msgspec.Struct):
-    """The top level of a JSON body; what is absent is empty."""
+    """The top level of a JSON body; absent members are empty."""
 
     dataframe_split: msgspec.Raw = _NOTHING
     dataframe_records: msgspec.Raw = _NOTHING
@@ -60,7 +60,7 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
     """Decode the body of `POST /invocations` (MLflow scoring protocol 2.0).
 
     Raises:
-        UnsupportedMedia: the content type is missing or none of `MEDIA_TYPES` in UTF-8.
+        UnsupportedMedia: the content type is missing, or not one of `MEDIA_TYPES` in UTF-8.
         InvalidInput: the body is empty or malformed, or does not fit the signature.
     """
     media_type = JSON if content_type == JSON else _media_type(content_type)
@@ -107,7 +107,7 @@ def wants_stream(body: bytes) -> bool:
 
 
 def without_stream(body: bytes) -> bytes:
-    """The body without a boolean `stream` at its top level, which is for the server."""
+    """The body without a boolean `stream` at its top level, which is only for the server."""
     try:
         fields = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -122,17 +122,17 @@ def _media_type(content_type: str | None) -> str:
     """The media type of a Content-Type header, lower case."""
     known = ", ".join(MEDIA_TYPES)
     if not content_type:
-        raise UnsupportedMedia(f"no Content-Type header, send one of {known}")
+        raise UnsupportedMedia(f"the Content-Type header is missing; send one of {known}")
     media_type, *parameters = [part.strip() for part in content_type.lower().split(";")]
     for parameter in filter(None, parameters):
         key, _, value = parameter.partition("=")
         if key.strip() != "charset":
             raise UnsupportedMedia(f"unknown Content-Type parameter '{shorten(key)}'")
         if value.strip(' "') != "utf-8":
-            raise UnsupportedMedia(f"charset '{shorten(value)}' is not supported, only utf-8 is")
+            raise UnsupportedMedia(f"charset '{shorten(value)}' is not supported; only utf-8 is")
     if media_type not in MEDIA_TYPES:
         raise UnsupportedMedia(
-            f"content type '{shorten(media_type)}' is not supported, send one of {known}"
+            f"content type '{shorten(media_type)}' is not supported; send one of {known}"
         )
     return media_type
 
@@ -173,7 +173,7 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> str:
-    """Which one of `FORMS` the body has."""
+    """Which of `FORMS` the body has."""
     found = [form for form in FORMS if form in fields]
     if len(found) != 1:
         got = found or sorted(_object(body))
@@ -196,7 +196,7 @@ def _params(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _check_outline(form: str, value: Any) -> None:
-    """What can be said of a form without a signature."""
+    """Check as much of a form as is possible without a signature."""
     if form == "dataframe_split":
         split_form(load(value))
     elif form == "dataframe_records" and not isinstance(load(value), list):

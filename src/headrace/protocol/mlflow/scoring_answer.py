@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol, answers: predictions and errors as JSON."""
+"""Answers of MLflow's scoring protocol: predictions as JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
     elif outputs:
         value = _nested(outputs[0])
     else:
-        raise BadModelOutput("the model answered no outputs")
+        raise BadModelOutput("the model returned no outputs")
     try:
         return orjson.dumps({"predictions": value} if wrapped else value, option=_OPTIONS)
     except TypeError as error:
@@ -43,7 +43,7 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
 
 
 def _nested(tensor: Tensor) -> Any:
-    """A tensor as what JSON can hold, in its own shape."""
+    """A tensor as values that JSON can hold, in its own shape."""
     if tensor.datatype == "BYTES":
         return _reshape(_texts(tensor), list(tensor.shape))
     array = to_array(tensor).reshape(tensor.shape)
@@ -75,7 +75,7 @@ def _texts(tensor: Tensor) -> list[Any]:
 
 
 def _reshape(flat: list[Any], shape: list[int]) -> Any:
-    """Nest a flat list, row-major, to `shape`."""
+    """Nest a flat, row-major list to `shape`."""
     if not shape:
         return flat[0]
     for width in reversed(shape[1:]):

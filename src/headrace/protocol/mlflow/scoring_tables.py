@@ -18,14 +18,14 @@ from headrace.protocol.mlflow.signature import Signature, check_rows, check_shap
 from headrace.protocol.open_inference.rest_data import pack_json
 from headrace.protocol.tensor import Tensor
 
-# Bytes of JSON from which a parser that makes no objects pays.
+# From this many bytes of JSON, a parser that creates no Python objects pays off.
 _LARGE = 16 * 1024
 _NAN = float("nan")
 _SPLIT_KEYS = ("columns", "data", "index")
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
-    """`dataframe_split` of numbers, the form in a hurry."""
+    """`dataframe_split` of numbers, for the fast path."""
 
     data: list[list[float | None]]
     columns: list[str]
@@ -38,11 +38,11 @@ _SPLIT = msgspec.json.Decoder(_Split)
 def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
     """The inputs of a request from one of the four forms, in schema order.
 
-    `value` is raw JSON (`msgspec.Raw`) or already Python values; `signature` is simple.
+    `value` is raw JSON (`msgspec.Raw`) or already decoded; `signature` is simple.
 
     Raises:
         InvalidInput: the value does not fit; the message names the form, row or column.
-        NullCell: a missing value that only a DataFrame can hold.
+        NullCell: there is a missing value that only a DataFrame can hold.
     """
     if isinstance(value, msgspec.Raw):
         if form == "dataframe_split" and signature.is_columns:
@@ -67,11 +67,11 @@ def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
 
 
 def split_form(value: Any) -> tuple[list[str], list[list[Any]]]:
-    """Column names and rows of a `dataframe_split`; absent names are 0, 1, ...
+    """Column names and rows of a `dataframe_split`; the names default to 0, 1, ...
 
     Raises:
-        InvalidInput: not an object of `data` with optional `columns` and `index`, or a row
-            is not as long as the columns.
+        InvalidInput: the value is not an object with `data` and optional `columns` and `index`,
+            or a row does not have one value per column.
     """
     if not isinstance(value, dict):
         raise InvalidInput("dataframe_split must be an object with 'data' and 'columns'")
@@ -103,7 +103,7 @@ def _check_width(rows: list[list[Any]], width: int) -> None:
 
 
 def _doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
-    """The columns of a `dataframe_split` of doubles, or None for the general way."""
+    """The columns of a `dataframe_split` of doubles, or None to take the general path."""
     if not signature.is_double:
         return None
     try:
@@ -132,7 +132,7 @@ def _doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
 def _large(raw: msgspec.Raw, signature: Signature) -> Tensor | None:
     """The only input from one large nested list of numbers, without an object per number.
 
-    None where the general way has to judge, be it to accept or to explain.
+    None where the general path has to decide, whether to accept the value or to explain a fault.
     """
     spec = signature.inputs[0]
     kind = DATATYPES[spec.datatype]
@@ -222,9 +222,10 @@ def _unnamed(value: Any, signature: Signature, form: str) -> list[Tensor]:
 
 
 def _only(signature: Signature, what: str) -> Any:
-    """The one input that a value without names can mean."""
+    """The only input, which a value without names must be for."""
     if len(signature.inputs) != 1:
         raise InvalidInput(
-            f"{what} without names stands for one input, the model takes {listing(signature.names)}"
+            f"{what} without names can only be a single input, but the model takes "
+            f"{listing(signature.names)}"
         )
     return signature.inputs[0]

@@ -1,7 +1,7 @@
-"""An MLflow signature: what a model takes, and requests made to conform to it.
+"""MLflow signatures: what a model takes, and how requests are made to conform to it.
 
 Every protocol runs `Signature.conform`, so a request means the same whichever way it came.
-Needs the standard library and numpy only, so that a worker on any Python can import it.
+Needs only the standard library and numpy, so that a worker on any Python can import it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from headrace.protocol.mlflow.schema import ParamSpec, Spec, parse_params, parse
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 
-# A request that still is the body of MLflow's scoring protocol: its content type, and the
-# name of its only tensor, one BYTES element whose own content type is the media type.
+# A request that is still a raw body of MLflow's scoring protocol has this content type, and one
+# tensor of this name: a single BYTES element whose own content type is the media type.
 SCORING = "mlflow"
 PAYLOAD = "payload"
 
@@ -35,7 +35,7 @@ class Signature:
 
     `inputs` and `outputs` are empty and `params` is None where the model declares nothing.
     `content_type` is the Python value the model takes: `pd`, `np`, or `dict` of tensors.
-    `is_simple` says that every input is of a type this module knows to the last bit.
+    `is_simple` means that this module knows the type of every input exactly.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Signature:
         self._by_name = {spec.name: spec for spec in self.inputs}
         self._count = len(self.inputs)
         self.is_double = self.is_columns and set(self.datatypes) == {"FP64"}
-        # Numeric columns that arrive as declared pass without a look at each of them.
+        # Numeric columns that arrive as declared pass without a check of each one.
         self._may_pass = self.is_columns and self.is_simple and "BYTES" not in self.datatypes
 
     @classmethod
@@ -82,19 +82,19 @@ class Signature:
         )
 
     def input_metadata(self) -> list[TensorMetadata]:
-        """The inputs as the metadata route shows them; optional ones say so."""
+        """The inputs as the metadata route shows them; optional ones are marked."""
         return [_metadata(spec) for spec in self.inputs]
 
     def output_metadata(self) -> list[TensorMetadata]:
-        """The outputs as the metadata route shows them; unnamed ones count from 1."""
+        """The outputs as the metadata route shows them; unnamed ones are numbered from 1."""
         return [_metadata(spec) for spec in self.outputs]
 
     def conform(self, request: InferenceRequest) -> InferenceRequest:
-        """The same request with its inputs in schema order and of schema types.
+        """The same request with its inputs in the order and of the types of the schema.
 
         Columns come out with shape `[N]`; the request gets the signature's content type and,
-        where the model declares params, exactly those. Requests that nobody here can type
-        (the raw scoring payload, models with type hints or no inputs) keep their inputs.
+        if the model declares params, exactly those. Requests whose inputs cannot be typed here
+        (the raw scoring payload, models with type hints or no inputs) keep them.
 
         Raises:
             InvalidInput: an input is missing, surplus, of the wrong shape, or not
@@ -117,7 +117,7 @@ class Signature:
     def conform_params(self, parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """The params the model gets: converted, defaults filled in, unknown ones dropped.
 
-        Without a params schema, whatever was given except the protocol's own keys.
+        If there is no params schema, the given params without the protocol's own keys.
 
         Raises:
             InvalidInput: a param is not of its declared type; the message names it.
@@ -129,10 +129,10 @@ class Signature:
         return {key: value for key, value in parameters.items() if key not in RESERVED} or None
 
     def check_names(self, given: Sequence[str]) -> None:
-        """Require every required input once and none that is unknown.
+        """Check that no input is missing, unknown or repeated.
 
         Raises:
-            InvalidInput: names the missing and the surplus inputs.
+            InvalidInput: an input is missing, surplus or repeated; the message names it.
         """
         word = "input" if self.is_tensors else "column"
         present = set(given)
@@ -180,10 +180,10 @@ class Signature:
     def order(self, given: Sequence[str]) -> list[tuple[Spec, int]]:
         """Each spec, in schema order, with the position of its input among `given`.
 
-        Inputs of a signature without names may have any names: they match by position.
+        If the signature has no names, inputs may have any names and are matched by position.
 
         Raises:
-            InvalidInput: names the missing, surplus or repeated inputs.
+            InvalidInput: an input is missing, surplus or repeated; the message names it.
         """
         if not self.is_named and len(given) == self._count and set(given) != set(self.names):
             return list(zip(self.inputs, range(self._count)))
@@ -232,10 +232,10 @@ def _metadata(spec: Spec) -> TensorMetadata:
 
 
 def check_rows(columns: Sequence[Tensor]) -> None:
-    """Require that all columns have the same number of rows.
+    """Check that all columns have the same number of rows.
 
     Raises:
-        InvalidInput: names the first column that differs from the first of all.
+        InvalidInput: they do not; the message names the one that differs from the first.
     """
     for column in columns:
         if column.shape[0] != columns[0].shape[0]:
@@ -266,10 +266,10 @@ def _column(tensor: Tensor, spec: Spec) -> Tensor:
 
 
 def check_shape(shape: Sequence[int], spec: Spec) -> None:
-    """Require the rank and the fixed dimensions of a tensor input.
+    """Check the rank and the fixed dimensions of a tensor input.
 
     Raises:
-        InvalidInput: names the input, the expected shape and the one it has.
+        InvalidInput: the shape does not fit; the message names the input and both shapes.
     """
     fits = len(shape) == len(spec.shape) and all(
         want in (-1, got) for want, got in zip(spec.shape, shape)
@@ -291,7 +291,7 @@ def _shaped(tensor: Tensor, spec: Spec) -> Tensor:
 
 
 def _typed(tensor: Tensor, spec: Spec) -> Parameters | None:
-    """The tensor's parameters; text says what it means, and a client's own word wins."""
+    """The tensor's parameters; text gets the content type of `spec` unless it has its own."""
     if tensor.datatype != "BYTES" or tensor.content_type is not None:
         return tensor.parameters
     return {**(tensor.parameters or {}), "content_type": spec.content_type}

@@ -1,8 +1,8 @@
 """Typed tensor contents: one repeated field per group of datatypes.
 
 Implements `InferTensorContents` of the Open Inference Protocol's gRPC API. A packed field of
-floats or booleans is the tensor's own bytes behind a tag and a length, so these cross without
-a Python object per number.
+floats or booleans is the tensor's own bytes behind a tag and a length, so these are copied
+without a Python object per number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LENGTH_DELIMITED = 2
 
 
 class _Field(NamedTuple):
-    """Where a datatype travels; `wide` is the numpy type that holds every value of the field."""
+    """The field of a datatype; `wide` is the numpy type that holds every value of the field."""
 
     name: str
     number: int
@@ -75,12 +75,12 @@ def read_contents(
     field = FIELDS.get(kind.name)
     if field is None:
         raise InvalidInput(
-            f"{where}: {kind.name} has no typed contents, send it as raw_input_contents"
+            f"{where}: {kind.name} has no typed contents; send it as raw_input_contents"
         )
     names = [descriptor.name for descriptor, _ in present]
     if names != [field.name]:
         raise InvalidInput(
-            f"{where}: {kind.name} travels in {field.name}, got {' and '.join(names)}"
+            f"{where}: {kind.name} belongs in {field.name}, got {' and '.join(names)}"
         )
     values = present[0][1]
     if len(values) != count:
@@ -118,7 +118,7 @@ def write_contents(tensor: Tensor, contents: Any) -> None:
 
 
 def _packed_bytes(contents: Any, field: _Field, size: int) -> memoryview | None:
-    """The elements as they stand in the message; None when it holds more than the one field."""
+    """The elements as encoded in the message; None if it holds more than this field."""
     encoded = contents.SerializeToString()
     head = field.tag + _varint(size)
     if len(encoded) != len(head) + size or not encoded.startswith(head):
@@ -145,7 +145,7 @@ def _elements(tensor: Tensor) -> list[bytes]:
 
 
 def _varint(number: int) -> bytes:
-    """A number as protobuf writes lengths: seven bits a byte, the lowest first."""
+    """A number as protobuf writes lengths: seven bits per byte, the lowest first."""
     parts = []
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)

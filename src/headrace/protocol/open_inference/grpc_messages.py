@@ -1,4 +1,4 @@
-"""Inference requests and answers as messages, with typed or raw contents.
+"""Inference requests and answers as protobuf messages, with typed or raw contents.
 
 Implements `ModelInfer` of the Open Inference Protocol's gRPC API.
 """
@@ -39,7 +39,7 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     """Decode a `ModelInferRequest`.
 
     Raises:
-        InvalidInput: the message breaks the protocol; names the input.
+        InvalidInput: the request breaks the protocol; the error names the input.
     """
     if not message.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
@@ -64,7 +64,7 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
 def encode_response(
     response: InferenceResponse, *, model_name: str, model_version: str | None, id: str, raw: bool
 ) -> pb.ModelInferResponse:
-    """Encode an answer; the outputs are raw when asked for, or when one has no typed form.
+    """Encode an answer; its outputs are raw if requested, or if one of them has no typed form.
 
     Raises:
         BadModelOutput: a message cannot carry a name, a parameter or an output.
@@ -106,14 +106,14 @@ def _typed(item: Any) -> Tensor:
     if kind.name == "BYTES" and count != 1:
         texts = item.contents.bytes_contents
         if len(texts) == 1 and shape == [len(texts[0])]:
-            # Clients of MLServer that send one text give its length so.
+            # MLServer's clients send the length of a lone text as its shape.
             shape, count = [1], 1
     data = read_contents(item.contents, kind, shape, count, item.name)
     return Tensor(item.name, kind.name, shape, data, _parameters(item, where))
 
 
 def _parameters(message: Any, where: str) -> Parameters | None:
-    """Those of a request or an input; no NaN, no infinity: no other protocol has them."""
+    """Those of a request or an input, without NaN and infinity, which other protocols lack."""
     parameters = read_parameters(message.parameters)
     for key, value in (parameters or {}).items():
         if isinstance(value, float) and not isfinite(value):

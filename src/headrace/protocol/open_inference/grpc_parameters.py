@@ -1,4 +1,4 @@
-"""Parameters of the protocol as messages: five kinds of values there, Python values here."""
+"""Parameters as protobuf messages, which have five kinds of values, and as Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.protocol.tensor import Parameters
 def read_parameters(messages: Mapping[str, Any]) -> Parameters | None:
     """The parameters a model may see; None when there are none.
 
-    A value with no kind chosen is None.
+    A message without a value becomes None.
     """
     if not messages:
         return None
@@ -29,10 +29,11 @@ def read_parameters(messages: Mapping[str, Any]) -> Parameters | None:
 def write_parameters(values: Parameters | None, messages: Any) -> None:
     """Set parameters of a message from Python values.
 
-    Integers stay integers; what the protocol has no kind for, such as a list, goes as JSON text.
+    Integers stay integers; values that the protocol has no kind for, such as lists, are sent as
+    JSON text.
 
     Raises:
-        TypeError, ValueError: a name or value that has no JSON form either.
+        TypeError, ValueError: a name or value does not have a JSON form either.
     """
     for key, value in (values or {}).items():
         message = messages[key]

@@ -1,7 +1,7 @@
-"""Why JSON or a value was refused, in words of our own.
+"""Why JSON or a value was refused, in our own words.
 
-A decoder says so in a sentence for people, which changes with its version. So its sentence is
-neither read nor passed on: what was refused is looked at again, which only costs those who err.
+A decoder explains it in a sentence for humans, which changes between versions. That sentence is
+neither parsed nor passed on: refused text is examined again, which costs valid requests nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 import orjson
 from msgspec import inspect
 
-# Beyond so many bytes nobody looks for the place of a fault in the syntax, and beyond so many
-# elements for one among them: it would cost an object for each.
+# Texts of more bytes are not searched for the place of a syntax fault, nor arrays of more elements
+# for a faulty one: it would cost an object for each.
 LARGEST = 2**20
 MOST_ELEMENTS = 5_000
 
@@ -32,8 +32,8 @@ _KINDS = {
 class Fault(NamedTuple):
     """The first place where JSON differs from what is expected.
 
-    `path` is `inputs[0].name`, empty for the whole. `expected` is what may be there, empty where
-    a member is missing; `got` is what is there, empty where it is a number out of range.
+    `path` is like `inputs[0].name`, and empty for the whole text. `expected` is what may be there,
+    and empty if a member is missing; `got` is what is there, and empty for a number out of range.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Fault(NamedTuple):
 
 
 def syntax_fault(text: bytes | memoryview) -> str:
-    """What is wrong with a text that a decoder did not take for JSON, and where."""
+    """What is wrong with a text that a decoder refused as JSON, and where."""
     try:
         size = len(str(text, "utf-8"))
     except UnicodeDecodeError as error:
@@ -60,7 +60,7 @@ def syntax_fault(text: bytes | memoryview) -> str:
 
 
 def refusal(text: bytes | memoryview, hint: Any, what: str) -> str:
-    """Why a text is no JSON of the type `hint`, as a sentence; `what` names the whole text."""
+    """Why a text is not JSON of the type `hint`, as a sentence; `what` names the whole text."""
     try:
         fault = fault_of(text, hint)
         str(text, "utf-8")
@@ -69,7 +69,7 @@ def refusal(text: bytes | memoryview, hint: Any, what: str) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return f"{what} is {syntax_fault(text)}"
     if fault is None:
-        return f"{what} is not of the form that is expected here"
+        return f"{what} does not have the expected form"
     if not fault.expected:
         return f"{fault.path} is missing"
     if not fault.got:
@@ -78,10 +78,10 @@ def refusal(text: bytes | memoryview, hint: Any, what: str) -> str:
 
 
 def fault_of(text: bytes | memoryview, hint: Any) -> Fault | None:
-    """Where JSON is not what `hint` says; None where that is not found.
+    """The first place where JSON does not match `hint`; None if it was not found.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the text is no JSON at all.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the text is not JSON at all.
     """
     whole = bytes(msgspec.json.decode(text, type=msgspec.Raw))
     return _find(whole.strip(), inspect.type_info(hint), "")
@@ -122,13 +122,13 @@ def _is_struct(wanted: inspect.Type) -> bool:
 
 @lru_cache(maxsize=64)
 def _raw_twin(cls: type) -> type[msgspec.Struct]:
-    """A struct with the same members, none of which is looked into."""
+    """A struct with the same members, none of which is decoded."""
     names = [field.encode_name for field in msgspec.structs.fields(cls)]
     return msgspec.defstruct("Raw", [(name, msgspec.Raw, msgspec.Raw()) for name in names])
 
 
 def _members(cls: type, raw: bytes) -> dict[str, msgspec.Raw]:
-    """The members that a struct knows, by name; what else there is costs nothing."""
+    """The members that a struct knows, by name; all others are skipped at no cost."""
     found = msgspec.json.decode(raw, type=_raw_twin(cls))
     members = ((name, getattr(found, name)) for name in found.__struct_fields__)
     return {name: value for name, value in members if len(value)}

@@ -1,7 +1,7 @@
 """The binary tensor data extension: raw tensors after the JSON, or a body that is one tensor.
 
-Implements "Binary Tensor Data Extension" of the Open Inference Protocol, on the request side
-and in which outputs go back as binary.
+Implements "Binary Tensor Data Extension" of the Open Inference Protocol for requests, and the
+choice of the outputs that are returned as binary.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from headrace.errors import InvalidInput, shorten
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
 from headrace.protocol.tensor import Buffer, Tensor, check_size, pack_bytes
-
-# Parameters that steer the transport; a model never sees them.
 
 
 class AllExcept:
@@ -34,9 +32,9 @@ ALL_OUTPUTS: Container[str] = AllExcept()
 
 
 class RestRequest:
-    """A decoded REST request, and the names of the outputs wanted as binary.
+    """A decoded REST request, and the names of the outputs requested as binary.
 
-    `name in binary_outputs` answers for one output; the set is falsy when it can hold none.
+    Use `name in binary_outputs` to check one output; the container is falsy if it is empty.
     """
 
     __slots__ = ("binary_outputs", "request")
@@ -58,10 +56,10 @@ class RawTensors:
         self.offset = 0
 
     def take(self, size: Any, where: str) -> memoryview:
-        """The next `size` bytes, `size` as it stood in `binary_data_size`.
+        """The next `size` bytes; `size` is the unchecked value of `binary_data_size`.
 
         Raises:
-            InvalidInput: not a size, or more bytes than are left.
+            InvalidInput: it is not a size, or is more than the bytes that are left.
         """
         if type(size) is not int or size < 0:
             raise InvalidInput(
@@ -78,7 +76,7 @@ class RawTensors:
         return piece
 
     def finish(self) -> None:
-        """Require that the inputs took all bytes.
+        """Check that the inputs took all bytes.
 
         Raises:
             InvalidInput: bytes are left over.
@@ -86,16 +84,16 @@ class RawTensors:
         left = len(self.view) - self.offset
         if left:
             raise InvalidInput(
-                f"{left} bytes of binary tensor data follow the last input, the sizes in "
+                f"{left} bytes of binary tensor data follow the last input; the sizes in "
                 "binary_data_size must add up to the rest of the body"
             )
 
 
 def check_raw(tensor: Tensor, where: str) -> None:
-    """Require that raw bytes from a client are a valid tensor.
+    """Check that raw bytes from a client are a valid tensor.
 
     Raises:
-        InvalidInput: the size is wrong, a BYTES length lies, or a BOOL is neither 0 nor 1.
+        InvalidInput: the size or a BYTES length is wrong, or a BOOL is neither 0 nor 1.
     """
     check_size(tensor, where)
     if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\0\1"):
@@ -115,23 +113,23 @@ def flag(parameters: Mapping[str, Any], key: str, where: str, default: bool) -> 
 
 
 def choose_binary(default: bool, overrides: Mapping[str, bool]) -> Container[str]:
-    """The outputs wanted as binary: a default for all, overridden by name."""
+    """The outputs requested as binary: a default for all, overridden by name."""
     if default:
         return AllExcept(frozenset(name for name, wanted in overrides.items() if not wanted))
     return frozenset(name for name, wanted in overrides.items() if wanted)
 
 
 def decode_raw(body: Buffer, inputs: Sequence[TensorMetadata]) -> RestRequest:
-    """Decode a raw request, whose whole body is the one input of the model.
+    """Decode a raw request, whose whole body is the only input of the model.
 
-    Raw mode is asked for by the header `Inference-Header-Content-Length: 0`. A free dimension
-    takes its size from the body; where a second one follows, the leading one is a batch of 1.
-    The body of a BYTES input is its one element, without a length before it. All outputs go
-    back as binary.
+    The header `Inference-Header-Content-Length: 0` selects raw mode. A free dimension takes its
+    size from the body; if the leading one and another are free, the leading one is a batch of 1.
+    The body of a BYTES input is its only element, without a length prefix. All outputs are
+    returned as binary.
 
     Raises:
-        InvalidInput: the model has not exactly one input, more dimensions are free than the
-            size can settle, or the size fits no shape.
+        InvalidInput: the model does not have exactly one input, more dimensions are free than
+            the size can determine, or the size fits no shape.
     """
     if len(inputs) != 1:
         raise InvalidInput(
@@ -148,7 +146,7 @@ def decode_raw(body: Buffer, inputs: Sequence[TensorMetadata]) -> RestRequest:
         shape = [1 if dim < 0 else dim for dim in meta.shape]
         if element_count(shape, where) != 1:
             raise InvalidInput(
-                f"{where}: a raw request carries one BYTES element, the model expects "
+                f"{where}: a raw request carries one BYTES element, but the model expects "
                 f"shape {list(meta.shape)}"
             )
         tensor = Tensor(meta.name, kind.name, shape, pack_bytes([bytes(body)]))
@@ -163,8 +161,8 @@ def _raw_shape(meta: TensorMetadata, itemsize: int, size: int, where: str) -> li
         shape[free.pop(0)] = 1
     if len(free) > 1:
         raise InvalidInput(
-            f"{where}: a raw request cannot settle {len(free)} free dimensions of shape "
-            f"{list(meta.shape)}, send the shape in JSON"
+            f"{where}: a raw request cannot determine {len(free)} free dimensions of shape "
+            f"{list(meta.shape)}; send the shape in JSON"
         )
     for position in free:
         shape[position] = 1

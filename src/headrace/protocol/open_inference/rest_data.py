@@ -1,7 +1,7 @@
 """The `data` member of a JSON tensor: JSON array to raw bytes, and raw bytes to JSON values.
 
-Small arrays are decoded by a typed decoder and packed; large ones never become Python
-objects, one per number, unless they hold something only the slow way can judge.
+Small arrays are decoded by a typed decoder and packed; large ones are packed without a Python
+object per number, unless they hold something that only the slow path can handle.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.open_inference.json_faults import fault_of
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
-# Below this many characters the typed decoder wins over setting up the large path.
+# Below this many characters, the typed decoder is faster than setting up the large path.
 LARGE = 16_384
 
-# Up to this many characters one parser serves all; beyond, each text gets its own.
+# Up to this many characters, all texts share one parser; each larger one gets its own.
 _KEPT = 2**20
 _PARSER = simdjson.Parser()
 
-# Up to here a double stands for one whole number only.
+# Up to here, each double stands for exactly one whole number.
 _EXACT = 2**53 - 1
 
 _LONE_TEXT = msgspec.json.Decoder(
@@ -70,7 +70,7 @@ def pack_json(
     form = _FORMS.get(kind.name)
     if form is None:
         raise InvalidInput(
-            f"{label(name)}: {kind.name} has no JSON form, send it as binary tensor data"
+            f"{label(name)}: {kind.name} has no JSON form; send it as binary tensor data"
         )
     if not count:
         return _pack_empty(text, shape, name)
@@ -78,7 +78,7 @@ def pack_json(
         packed = _pack_large(text, kind, shape, count, name)
         if packed is not None:
             return packed
-    # Only an array of arrays, or one with space after its bracket, needs its depth counted.
+    # Only an array of arrays, or one with a space after its bracket, needs its depth counted.
     depth = 1 if text[1] > _SPACE and text[1] != _OPEN else _depth(text, shape, name)
     if depth > 1 and len(text) >= LARGE and kind.itemsize:
         text, depth = _unnest(text, kind, shape, name), 1
@@ -94,9 +94,9 @@ def pack_json(
 
 
 def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Buffer | None:
-    """Pack one text whose length is what `shape` gives, or which is one element but in no array.
+    """Pack a lone text whose length is given as `shape`, or a single element outside an array.
 
-    MLServer takes such `data`, and its documentation asks so. None for any other.
+    MLServer takes such `data`, and its documentation sends it. None for any other data.
     """
     try:
         data = _LONE_TEXT.decode(raw)
@@ -125,7 +125,7 @@ def json_values(tensor: Tensor) -> Any:
         return (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4")
     # FP32 stays with numpy at every size: its shortest form is 0.1, not 0.10000000149.
     if tensor.nbytes <= 512 and kind.code not in "ef":
-        return struct.unpack(f"<{tensor.nbytes // kind.itemsize}{kind.code}", tensor.data)
+        return _unpacker(kind.code, tensor.nbytes // kind.itemsize)(tensor.data)
     array = np.frombuffer(tensor.data, kind.numpy)
     return array if array.flags.aligned else array.copy()
 
@@ -149,7 +149,7 @@ def _strings(tensor: Tensor) -> list[str]:
 
 
 class _Decoders(dict[int, Callable[[bytes], Any]]):
-    """Typed decoders of one element type by nesting depth, made when first needed."""
+    """Typed decoders of one element type by nesting depth, created when first needed."""
 
     def __init__(self, element: Any) -> None:
         self.element = element
@@ -167,7 +167,7 @@ class _Decoders(dict[int, Callable[[bytes], Any]]):
 
 
 def _depth(text: bytes, shape: Sequence[int], name: str) -> int:
-    """How deep the first element lies: 1, or the rank of `shape`."""
+    """The depth of the first element: 1, or the rank of `shape`."""
     if len(shape) < 2:
         return 1
     head = len(text) - len(text.lstrip(b"[" + _WHITESPACE))
@@ -178,10 +178,10 @@ def _depth(text: bytes, shape: Sequence[int], name: str) -> int:
 
 
 def _unnest(text: bytes, kind: Datatype, shape: Sequence[int], name: str) -> bytes:
-    """Check the nesting of a large array by its brackets and drop them: no list per row."""
+    """Check the nesting of a large array by its brackets and drop them, to save a list per row."""
     if b'"' in text:
         raise InvalidInput(
-            f"{label(name)}: data must hold {_wanted(kind)} for {kind.name} in every place, "
+            f"{label(name)}: data must hold {_wanted(kind)} for {kind.name} everywhere, "
             "got a string"
         )
     if _HOLLOW.search(text) or not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
@@ -190,7 +190,7 @@ def _unnest(text: bytes, kind: Datatype, shape: Sequence[int], name: str) -> byt
 
 
 def _decode_again(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> Any:
-    """Decode integers of which some are written as `1.0`; explain any other mistake."""
+    """Decode integers, some of which are written as `1.0`; explain any other mistake."""
     if kind.is_integer:
         try:
             return _INTEGERS_OR_FLOATS[depth](text)
@@ -213,6 +213,11 @@ def _flatten(values: list[Any], shape: Sequence[int], name: str) -> list[Any]:
 @lru_cache(maxsize=256)
 def _packer(code: str, count: int) -> Callable[..., bytes]:
     return struct.Struct(f"<{count}{code}").pack
+
+
+@lru_cache(maxsize=256)
+def _unpacker(code: str, count: int) -> Callable[[Buffer], tuple[Any, ...]]:
+    return struct.Struct(f"<{count}{code}").unpack
 
 
 def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
@@ -265,7 +270,7 @@ def _pack_strings(values: list[Any], kind: Datatype, name: str) -> bytes:
 
 
 class _Form:
-    """How one datatype is read from JSON; `by_buffer` where large data need no objects."""
+    """How one datatype is read from JSON; `by_buffer` if large data needs no Python objects."""
 
     __slots__ = ("by_buffer", "decode", "pack")
 
@@ -307,7 +312,7 @@ def _pack_empty(text: bytes, shape: Sequence[int], name: str) -> bytes:
 def _pack_large(
     text: bytes, kind: Datatype, shape: Sequence[int], count: int, name: str
 ) -> Buffer | None:
-    """Pack without a Python object per number; None where only the slow way can judge."""
+    """Pack without a Python object per number; None where only the slow path can decide."""
     values, nulls = _numbers(text, kind)
     if values is None:
         return None
@@ -354,7 +359,7 @@ _PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
 
 
 def _parse(text: bytes, form: Literal["d", "i", "u"]) -> np.ndarray[Any, Any] | None:
-    # A parser keeps memory many times the size of the largest text it ever saw.
+    # A parser keeps memory many times the size of the largest text it has ever seen.
     parser = _PARSER if len(text) <= _KEPT else simdjson.Parser()
     try:
         buffer = cast(simdjson.Array, parser.parse(text)).as_buffer(of_type=form)
@@ -366,7 +371,7 @@ def _parse(text: bytes, form: Literal["d", "i", "u"]) -> np.ndarray[Any, Any] | 
 def _is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
     """Whether `bare`, an array stripped to brackets and commas, is nested exactly as `shape`.
 
-    With the element count known to be right this proves every length at every level.
+    If the element count is right, this proves every length at every level.
     """
     # An empty array hides the dimensions below it.
     dims = shape[: shape.index(0) + 1] if 0 in shape else shape

@@ -107,10 +107,10 @@ def encode_response(
     id: str,
     binary_outputs: Container[str] = NO_OUTPUTS,
 ) -> tuple[bytes, int | None]:
-    """Encode an answer, and say how many bytes of it are JSON when raw tensors follow.
+    """Encode an answer; also returns how many bytes of it are JSON if raw tensors follow.
 
-    JSON data is flat and row-major, NaN and infinities are `null`; outputs named by
-    `binary_outputs` follow the JSON as raw bytes, exactly. The length is None when none does.
+    JSON data is flat and row-major, NaN and infinities are `null`; outputs in `binary_outputs`
+    follow the JSON as exact raw bytes. The length is None if no raw bytes follow.
 
     Raises:
         BadModelOutput: an output or a parameter has no JSON form.
@@ -168,7 +168,7 @@ def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
         if "binary_data_size" in parameters:
             return _binary_tensor(item, raw)
         parameters = _visible(parameters, label(name))
-    # First of all, since the product of very many dimensions takes minutes.
+    # Checked first, because the product of very many dimensions takes minutes.
     if len(shape) > MAX_RANK:
         element_count(shape, label(name))
     count = 1

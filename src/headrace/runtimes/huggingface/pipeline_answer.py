@@ -1,4 +1,4 @@
-"""What a Transformers pipeline answered or raised, by rows and in the words of callers."""
+"""What a Transformers pipeline returned or raised, as rows or as an error for the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.errors import HeadraceError, InvalidInput, ModelFailed, listing, s
 _MISFIT = re.compile(r"unexpected keyword argument|missing \d+ required positional argument")
 _PACKAGE = re.compile(r"requires (?:the )?([\w.-]+)|`?(\w+)`? is (?:required|not installed)")
 
-# These answer a lone row without the list that they put around the answers to several.
+# These return the answer to a lone row without the list that they put around several answers.
 _UNWRAPPING = {"fill-mask", "keypoint-matching"}
 
 # A pipeline reads its input in `preprocess`, and computes and formats the answer in these.
@@ -21,7 +21,7 @@ _BEYOND_INPUT = {"forward", "_forward", "postprocess"}
 
 
 def rows_of(found: Any, rows: int, task: str) -> list[Any]:
-    """One value per row of the input; pipelines unwrap the only one now and then."""
+    """One value per row of the input; some pipelines unwrap the only one."""
     if task == "mask-generation":
         found = _with_pictures(found)
     if rows == 1 and task in _UNWRAPPING:
@@ -32,10 +32,10 @@ def rows_of(found: Any, rows: int, task: str) -> list[Any]:
 
 
 def spread(rows: list[Any], names: list[str], task: str) -> list[Any]:
-    """The answer to a lone row as MLServer writes it: what the pipeline lists is one text each.
+    """The answer to a lone row as MLServer writes it: one text per item that the pipeline lists.
 
-    That is how pipelines answer an input that is in no list. MLServer takes `args` so, and
-    hands on every other input of one element as a list of one.
+    That is how pipelines answer an input that is not in a list. MLServer passes `args` like
+    that, and every other input of one element as a list of one.
     """
     if "args" not in names and task not in _UNWRAPPING:
         return rows
@@ -45,7 +45,7 @@ def spread(rows: list[Any], names: list[str], task: str) -> list[Any]:
 
 
 def refusal(error: Exception, task: str, options: dict[str, Any]) -> HeadraceError | None:
-    """The error that tells the caller what went wrong; None when it is the model's own."""
+    """The error that shows the caller what went wrong; None if the model itself is at fault."""
     names = listing(sorted(options)) or "none"
     if isinstance(error, HeadraceError):
         return None
@@ -66,7 +66,7 @@ def refusal(error: Exception, task: str, options: dict[str, Any]) -> HeadraceErr
             return None
         if isinstance(error, TypeError) and _MISFIT.search(str(error)):
             return InvalidInput(
-                f"the task '{task}' misses an input, or takes none of options {names}"
+                f"the task '{task}' lacks an input, or does not take one of the options {names}"
             )
         return InvalidInput(
             f"the task '{task}' cannot take the input or the value of an option ({names}): "
@@ -76,7 +76,7 @@ def refusal(error: Exception, task: str, options: dict[str, Any]) -> HeadraceErr
 
 
 def _with_pictures(found: Any) -> Any:
-    """The masks as images: written out as truth values they take hundreds of times the space."""
+    """The masks as images: written out as booleans, they take hundreds of times the space."""
     if isinstance(found, list):
         return [_with_pictures(row) for row in found]
     from PIL import Image

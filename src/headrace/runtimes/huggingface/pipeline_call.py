@@ -16,9 +16,9 @@ POSITIONAL = ("args", "array_inputs")
 
 
 class Call(NamedTuple):
-    """The inputs by row, or the one that is no list, and the options of a call.
+    """The inputs by row, or a single one that is not a list, and the options of a call.
 
-    `rows` is how many answers it should give.
+    `rows` is the number of answers expected.
     """
 
     inputs: Any
@@ -29,10 +29,10 @@ class Call(NamedTuple):
 def bind(request: InferenceRequest, task: Task, merged: bool) -> Call:
     """The call that a request stands for.
 
-    An input named `args` or `array_inputs`, and a first one that is no option, is what the
+    An input named `args` or `array_inputs`, or a first one that is not an option, is what the
     pipeline computes; the others and the request's parameters are options. Inputs that
-    together make a row are joined. `merged` says that the request may be a batch of
-    several, whose options cannot be told apart.
+    together make a row are joined. `merged` means that the request may be a batch of
+    several, whose options cannot be separated.
 
     Raises:
         InvalidInput: an input or parameter is unknown, or is not what its content type says.
@@ -121,7 +121,7 @@ def _is_message(value: Any) -> bool:
 
 
 def _joined(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """One dict per row; a column of one element counts for every row."""
+    """One dict per row; a column of one element applies to every row."""
     rows = max(map(len, columns.values()))
     for name, values in columns.items():
         if len(values) not in (1, rows):
@@ -147,13 +147,13 @@ def _with_text_cells(value: Any, key: str = "") -> Any:
 
 
 def _refuse_merged(options: list[Tensor], rows: int) -> None:
-    # A single request with one element is unmistakable, and so are two different lengths:
+    # A single request with one element is unambiguous, and so are two different lengths:
     # the batcher merges only inputs that agree on their number of rows.
     for tensor in options:
         if rows > 1 and tensor.shape and tensor.shape[0] == rows:
             raise InvalidInput(
                 f"input '{shorten(tensor.name)}': an option with as many elements as there are "
-                "rows cannot be told from rows of a batch; send it as a parameter, or set "
+                "rows looks like rows of a batch; send it as a parameter, or set "
                 "max_batch_size to 1"
             )
 

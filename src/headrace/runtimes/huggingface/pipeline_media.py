@@ -1,7 +1,7 @@
 """Images, sounds and videos as a Transformers pipeline takes them, from what callers sent.
 
-A pipeline fetches whatever text stands for one: an address, or a file of this machine. So
-no text reaches it here, unless the model's settings allow that.
+A pipeline fetches any text that stands for one: a URL, or a file on this machine. So no text
+reaches it unless the model's settings allow that.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import numpy as np
 from headrace.codecs import audio, bytes_elements, image
 from headrace.errors import InvalidInput, shorten
 
-# Of a row or of a message in a chat: these are only ever read as text or as numbers.
+# Keys of a row, or of a message in a chat, that are only ever read as text or numbers.
 _PLAIN = {
     "candidate_labels", "id", "name", "query", "question", "questions", "role", "sampling_rate",
     "state", "table", "tool_call_id", "type", "word_boxes",
 }  # fmt: skip
 _TEXT = {"content", "text"}
 
-# The beginnings of files that name no other files: MP4 and its like, WebM, AVI, Ogg, GIF.
+# The first bytes of files that name no other files: MP4 and the like, WebM, AVI, Ogg, GIF.
 _VIDEOS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"OggS"), (0, b"GIF8"))
 
 
 def images_in(value: Any, where: str, fetch: bool = False) -> Any:
     """The value with an image in place of each text that is base64 of an image file.
 
-    With `fetch` the texts stay, for the pipeline to fetch or decode.
+    With `fetch`, texts are kept for the pipeline to fetch or decode.
 
     Raises:
-        InvalidInput: a text that a pipeline would take for an image is none.
+        InvalidInput: a text that a pipeline would take for an image is not one.
     """
     if isinstance(value, (str, bytes)):
         if fetch and isinstance(value, str):
@@ -44,8 +44,8 @@ def images_in(value: Any, where: str, fetch: bool = False) -> Any:
         file = bytes_elements.file_of(data)
         if file is data and isinstance(value, str):
             raise InvalidInput(
-                f"{where}: expected the data itself, got an address, a file's name or other text; "
-                "send an image with content_type 'pillow_image', or allow addresses with "
+                f"{where}: expected the data itself, got a URL, a file name or other text; "
+                "send an image with content_type 'pillow_image', or allow URLs with "
                 "fetch_inputs in parameters.extra"
             )
         return image.opened(file, where)
@@ -62,11 +62,11 @@ def images_in(value: Any, where: str, fetch: bool = False) -> Any:
 def sounds_of(
     values: list[Any], rate: int, given: Any, where: str, fetch: bool = False
 ) -> list[Any]:
-    """Each value as an array of shape (samples,), `rate` of them a second.
+    """Each value as an array of shape (samples,), `rate` of them per second.
 
     A value is an array, a list of numbers, the bytes or the base64 text of a sound file, or
-    a dict with `sampling_rate` and `array` or `raw`. `given` is the rate of those without.
-    With `fetch` the texts stay, for the pipeline to fetch.
+    a dict with `sampling_rate` and `array` or `raw`. `given` is the rate of those that name none.
+    With `fetch`, texts are kept for the pipeline to fetch.
 
     Raises:
         InvalidInput: a value is none of these, or has another rate and torchaudio is missing.
@@ -85,7 +85,7 @@ def sounds_of(
 def videos_as_files(values: list[Any], where: str, fetch: bool = False) -> Iterator[list[str]]:
     """Names of files that hold the videos for as long as the context lasts.
 
-    With `fetch` the texts stay, for the pipeline to fetch.
+    With `fetch`, texts are kept for the pipeline to fetch.
 
     Raises:
         InvalidInput: a value is not the bytes of a video file.
@@ -111,7 +111,7 @@ def videos_as_files(values: list[Any], where: str, fetch: bool = False) -> Itera
 
 
 def are_alike(values: list[Any]) -> bool:
-    """Whether images or sounds have one size, so that none needs padding beside the others."""
+    """Whether images or sounds all have the same size, so that none needs padding."""
     return len({getattr(value, "size", None) for value in values}) <= 1
 
 
@@ -152,8 +152,8 @@ def _resampled(samples: Any, given: int, rate: int, where: str) -> Any:
         functional = importlib.import_module("torchaudio.functional")
     except ImportError as error:
         raise InvalidInput(
-            f"{where}: expected {rate} samples a second, got {shorten(given)}; other rates are "
-            "converted where the model's environment has torchaudio"
+            f"{where}: expected {rate} samples per second, got {shorten(given)}; other rates are "
+            "converted if the model's environment has torchaudio"
         ) from error
     torch = importlib.import_module("torch")
     return functional.resample(torch.from_numpy(samples), given, rate).numpy()

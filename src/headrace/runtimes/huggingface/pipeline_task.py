@@ -16,10 +16,10 @@ _DENIED = {
     "trust_remote_code", "token", "custom_generate", "assistant_model", "transformers_version",
     "chat_template", "parameters",
 }  # fmt: skip
-# Dicts of further options, among which are those above.
+# Dicts of further options, which may include those above.
 _DENIED_KINDS = re.compile(r"_(kwargs|params|config)$")
 
-# Options that a pipeline reads from its free keywords, which no signature shows.
+# Options that a pipeline reads from its `**kwargs`, which no signature shows.
 _OF_TASK: dict[str, tuple[str, ...]] = {
     "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
     "zero-shot-image-classification": ("candidate_labels", "hypothesis_template"),
@@ -40,7 +40,7 @@ _OF_TASK: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# Where a pipeline takes the options of generation: with its own, or in a dict of this name.
+# Where a pipeline takes the options of generation: among its own, or in a dict of this name.
 _GENERATION = {
     "text-generation": "",
     "automatic-speech-recognition": "",
@@ -71,7 +71,8 @@ _SOUND = (
 _VIDEO = ("video-classification",)
 _IMAGE = ("image", "visual", "document", "object-detection", "depth", "mask-", "keypoint", "any-to")
 
-# What Transformers looks for when the first request comes, or not in the model's own files.
+# Packages that Transformers looks for only when the first request comes, or that the model's own
+# files do not name.
 _PACKAGES = {
     "mask-generation": "torchvision",
     "any-to-any": "torchvision",
@@ -88,8 +89,8 @@ class Task(NamedTuple):
     """What a pipeline does, and what it takes.
 
     `leading` is the name of its first argument, `columns` the inputs that together make one
-    row. `options` are those callers may set; the ones in `generation` travel in a dict
-    called `packed`, if that is a name. `medium` is `image`, `sound`, `video` or empty.
+    row. `options` are those that callers may set; the ones in `generation` are passed in a dict
+    named `packed`, unless that is empty. `medium` is `image`, `sound`, `video` or empty.
     """
 
     name: str
@@ -102,7 +103,7 @@ class Task(NamedTuple):
 
 
 def task_of(pipeline: Any) -> Task:
-    """The task of a pipeline, as its signatures tell."""
+    """The task of a pipeline, derived from its signatures."""
     name = pipeline.task
     columns = _COLUMNS.get(name, {})
     found = set(_OF_TASK.get(name, ()))
@@ -136,7 +137,7 @@ def _generation_of(pipeline: Any) -> set[str]:
 
 
 def medium_of(task: str) -> str:
-    """Which medium the task takes, that its pipeline may fetch by name; empty for none."""
+    """The medium of a task's inputs, which its pipeline may fetch by name; empty for none."""
     if task in _SOUND:
         return "sound"
     if task in _VIDEO:
@@ -146,13 +147,13 @@ def medium_of(task: str) -> str:
 
 
 def has_fixed_size(pipeline: Any) -> bool:
-    """Whether images or sounds of any size are made one size before the model sees them."""
+    """Whether images or sounds of any size are brought to one size before the model sees them."""
     images = getattr(pipeline, "image_processor", None)
     if images is not None:
         size = dict(getattr(images, "size", None) or {})
         whole = size.get("height") and size.get("width")
         return bool(getattr(images, "do_center_crop", False) or whole)
-    # Whisper's sounds are all filled up to half a minute.
+    # Whisper pads all sounds to half a minute.
     return hasattr(getattr(pipeline, "feature_extractor", None), "n_samples")
 
 
@@ -176,7 +177,7 @@ def check(name: str | None) -> None:
     """Refuse a task for which a package is missing.
 
     Raises:
-        MissingDependency: with the command that installs it.
+        MissingDependency: the message has the command that installs it.
     """
     package = _PACKAGES.get(name or "")
     if package and importlib.util.find_spec(package) is None:

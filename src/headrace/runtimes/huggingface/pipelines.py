@@ -31,8 +31,8 @@ from headrace.settings import ModelSettings
 
 OUTPUT = "output"
 _ALIASES = catalog.named("huggingface").mlserver_aliases
-# While it makes a model, Transformers changes PyTorch for the whole process: which functions fill
-# its weights, and their default type.
+# While it creates a model, Transformers changes PyTorch for the whole process: the functions that
+# initialize weights, and their default type.
 _MAKING = threading.Lock()
 _NO_TASK = re.compile(r"Unknown task|has been removed")
 _NEEDED = re.compile(r"requires (?:the )?([\w.-]+)")
@@ -43,7 +43,7 @@ _SETTINGS = (
     "fetch_inputs", "batchable",
 )  # fmt: skip
 
-# Their answer to a row does not depend on the other rows, and each row has one answer.
+# In these, the answer to a row does not depend on the other rows, and each row has one answer.
 _BY_ROW = {
     "text-classification", "sentiment-analysis", "token-classification", "ner", "fill-mask",
     "feature-extraction", "text-generation", "image-classification", "image-feature-extraction",
@@ -54,7 +54,7 @@ _BY_ROW = {
     "depth-estimation", "keypoint-matching", "video-classification", "decision",
 }  # fmt: skip
 
-# Their rows are computed singly: the answer would show the padding that a longer neighbour
+# These compute rows one by one: the answer would show the padding that a longer neighbour
 # brings, or the pipeline cannot put rows of different sizes together.
 _SINGLY = {
     "feature-extraction", "zero-shot-object-detection", "document-question-answering",
@@ -65,13 +65,13 @@ _MIXED = {"image-text-to-text", "any-to-any"}
 
 
 class HuggingFaceRuntime(Model):
-    """Serve a `transformers.pipeline` of any task, with the inputs and outputs of MLServer's.
+    """Serve a `transformers.pipeline` of any task, with the inputs and outputs of MLServer.
 
     `parameters.extra`, or variables named `MLSERVER_MODEL_HUGGINGFACE_*`, choose the `task`
-    and the model: `pretrained_model`, else the uri. The one output holds a JSON text per
-    row; `pipeline_answer.spread` tells where not. `max_batch_size` is also how many rows
-    the pipeline computes at once; above 1 it lets requests be merged. Code that comes with a
-    model runs only with `trust_remote_code`.
+    and the model: `pretrained_model`, else the uri. The only output holds a JSON text per
+    row, except where `pipeline_answer.spread` says otherwise. `max_batch_size` is also the
+    number of rows that the pipeline computes at once; above 1, requests may be merged. Code
+    that comes with a model runs only with `trust_remote_code`.
     """
 
     platform = "huggingface"
@@ -95,7 +95,7 @@ class HuggingFaceRuntime(Model):
         self.row_independent = _truth(extra.get("batchable"))
         self._fixed_size = pipeline_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
-        # The answers to merged requests are told apart by their rows.
+        # The answers to merged requests are split by rows.
         self._spreads = self.settings.implementation in _ALIASES and not self._merged
 
     def unload(self) -> None:
@@ -167,7 +167,7 @@ class HuggingFaceRuntime(Model):
             options = {**options, task.packed: packed}
         try:
             if task.name in _MIXED and isinstance(inputs, list):
-                # These would take a list of rows for one row, or for a chat.
+                # These would treat a list of rows as one row, or as a chat.
                 return [self._pipeline(_text_alone(row), **options) for row in inputs]
             return self._pipeline(inputs, batch_size=self._step(inputs), **options)
         except Exception as error:
@@ -185,7 +185,7 @@ class HuggingFaceRuntime(Model):
 
     def _make(self, transformers: Any, extra: dict[str, Any]) -> Any:
         local = artefact.folder_or_file(self.settings)
-        model = self._beside(extra.get("pretrained_model"))
+        model = self._local_or_hub(extra.get("pretrained_model"))
         if not model and not os.path.isfile(os.path.join(local, "config.json")):
             raise InvalidModel(
                 f"model '{self.settings.name}': its folder has no config.json; name the model "
@@ -195,13 +195,13 @@ class HuggingFaceRuntime(Model):
         if task and extra.get("task_suffix"):
             task = f"{task}_{extra['task_suffix']}"
         if not task and os.path.isdir(model or local):
-            raise InvalidModel("parameters.extra.task is missing; a folder does not tell its task")
+            raise InvalidModel("parameters.extra.task is missing; a folder does not name its task")
         pipeline_task.check(task)
         try:
             pipeline = transformers.pipeline(
                 task or None,
                 model=model or local,
-                tokenizer=self._beside(extra.get("pretrained_tokenizer")),
+                tokenizer=self._local_or_hub(extra.get("pretrained_tokenizer")),
                 device=self._device,
                 model_kwargs=extra.get("model_kwargs") or {},
                 trust_remote_code=_truth(extra.get("trust_remote_code")),
@@ -220,14 +220,14 @@ class HuggingFaceRuntime(Model):
         _pad(pipeline)
         return pipeline
 
-    def _beside(self, name: str | None) -> str | None:
-        """A name of the Hub as it is, or the folder of that name beside the settings."""
+    def _local_or_hub(self, name: str | None) -> str | None:
+        """The folder of that name next to the settings, or else the name, for the Hub."""
         folder = os.path.join(self.settings.folder, name or "")
         return folder if name and os.path.isdir(folder) else name
 
 
 def extra_of(settings: ModelSettings) -> dict[str, Any]:
-    """The runtime's settings: `parameters.extra`, over variables, over Seldon's parameters."""
+    """The runtime's settings: `parameters.extra`, else variables, else Seldon's parameters."""
     found: dict[str, Any] = {}
     try:
         for row in json.loads(os.environ.get("PREDICTIVE_UNIT_PARAMETERS") or "[]"):
@@ -245,7 +245,7 @@ def extra_of(settings: ModelSettings) -> dict[str, Any]:
 
 def _check(extra: dict[str, Any]) -> None:
     if extra.get("framework") not in (None, "", "pt"):
-        raise InvalidModel("framework: Transformers computes with PyTorch only, expected 'pt'")
+        raise InvalidModel("framework: Transformers only runs on PyTorch, expected 'pt'")
     if _truth(extra.get("optimum_model")):
         raise InvalidModel("optimum_model: export the model to ONNX and serve it with 'onnx'")
     unknown = [name for name in extra if name not in _SETTINGS]
@@ -258,12 +258,12 @@ def _truth(value: Any) -> bool:
 
 
 def _pad(pipeline: Any) -> None:
-    """Let several rows be computed at once with a tokenizer that knows no padding."""
+    """Allow several rows to be computed at once with a tokenizer that has no padding."""
     tokenizer = getattr(pipeline, "tokenizer", None)
     if tokenizer is None:
         return
     if pipeline.task == "text-generation":
-        # Generation goes on from the last token, which must not be padding.
+        # Generation continues from the last token, which must not be padding.
         tokenizer.padding_side = "left"
     end = getattr(pipeline.model.config, "eos_token_id", None)
     end = end[0] if isinstance(end, list) else end
@@ -276,7 +276,7 @@ def _listed(inputs: Any) -> list[Any]:
 
 
 def _text_alone(row: Any) -> Any:
-    """The text of a row that has nothing else, a chat perhaps."""
+    """The text of a row that has nothing else; it may be a chat."""
     return row["text"] if isinstance(row, dict) and list(row) == ["text"] else row
 
 

@@ -1,1 +1,1 @@
-"""MLflow models: natively where their flavor allows, through pyfunc otherwise."""
+"""MLflow models, loaded natively where their flavor allows it, and otherwise through pyfunc."""

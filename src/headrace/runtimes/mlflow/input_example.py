@@ -1,7 +1,7 @@
-"""The input example that was logged with an MLflow model: it warms up, and tries batching.
+"""The input example logged with an MLflow model, which warms the model up and tries batching.
 
-Answers for rows together must be those for the same rows one by one, or requests of different
-callers may not be merged.
+Rows scored together must get the same answers as the same rows one by one, or else requests of
+different callers must not be merged.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ logger = logging.getLogger("headrace.worker")
 
 LARGEST = 1024 * 1024
 MOST_ROWS = 8
-# Libraries sum in another order for another number of rows, in single precision too.
+# Libraries sum in a different order for a different number of rows, also in single precision.
 TOLERANCE = 1e-4
 
 Predict = Callable[[Any, Any], Any]
 
 
 def request_of(folder: MLflowFolder) -> InferenceRequest | None:
-    """The example as a request of the scoring protocol; None when the model has none."""
+    """The example as a request of the scoring protocol; None if there is none, or it is large."""
     info = folder.raw.get("saved_input_example_info")
     name = info.get("serving_input_path") if isinstance(info, dict) else None
     path = os.path.join(folder.path, name) if isinstance(name, str) else ""
@@ -44,7 +44,7 @@ def request_of(folder: MLflowFolder) -> InferenceRequest | None:
 def rows_are_independent(predict: Predict, value: Any, params: Any) -> bool:
     """Score up to eight rows of an example together, then each alone.
 
-    A lone row is scored beside itself. An example that the model refuses proves nothing.
+    A lone row is scored together with itself. An example that the model refuses proves nothing.
     """
     count = _count(value)
     if not count:

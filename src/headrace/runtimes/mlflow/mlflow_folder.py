@@ -32,7 +32,7 @@ class MLflowFolder:
         return self.flavors.get("python_function") or {}
 
     def signature(self) -> dict[str, Any] | None:
-        """The signature as written, with `from_type_hint` when the model's code made it."""
+        """The signature as written, with `from_type_hint` if the model's code determined it."""
         raw = self.raw.get("signature")
         if not isinstance(raw, dict):
             return None
@@ -42,7 +42,7 @@ class MLflowFolder:
         return signature
 
     def file(self, name: str) -> str:
-        """Path of a file that a flavor names; it must lie inside the folder.
+        """Path of a file that a flavor names; it must be inside the folder.
 
         Raises:
             InvalidModel: it does not exist or points elsewhere.
@@ -54,7 +54,7 @@ class MLflowFolder:
         return path
 
     def add_code(self) -> None:
-        """Let the modules that were logged with the model be imported."""
+        """Make the modules that were logged with the model importable."""
         for name in self._code_folders():
             import_path.put_first(os.path.join(self.path, name))
 

@@ -1,4 +1,4 @@
-"""MLflow models: natively where their flavor allows, all others through pyfunc."""
+"""MLflow models, loaded natively where their flavor allows it, and otherwise through pyfunc."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MLflowRuntime(Model):
     """Serve a local MLflow model folder, with the answers of `mlflow.pyfunc`.
 
     The signature decides what the model gets: a DataFrame, an array or a dict of arrays. A
-    model without one gets what the request's content type says. A request whose content
+    model without one gets what the request's content type names. A request whose content
     type is `mlflow` holds a body of MLflow's scoring protocol.
     """
 
@@ -68,14 +68,16 @@ class MLflowRuntime(Model):
             self.row_independent = self._holds_promise(folder)
 
     def _holds_promise(self, folder: MLflowFolder) -> bool:
-        """Whether the input example shows what the flavor promises; where none is, it counts."""
+        """Whether the input example confirms the flavor's promise, or there is no example."""
         example = input_example.request_of(folder)
         if example is None:
             return True
         try:
             value, params = self._payload.decode(example)
         except HeadraceError as error:
-            logger.warning("the input example saved with the model: %s", error.message)
+            logger.warning(
+                "the input example saved with the model cannot be decoded: %s", error.message
+            )
             return True
         if input_example.rows_are_independent(self._predict, value, params):
             return True
@@ -115,14 +117,14 @@ class MLflowRuntime(Model):
         """Answer a request that already conforms to the signature, or a raw scoring body.
 
         Raises:
-            InvalidInput: a body, column or tensor is not what the signature takes, or a wanted
-                output is none of the model's.
+            InvalidInput: a body, column or tensor does not fit the signature, or the model has
+                no such output as requested.
             BadModelOutput: the model's answer cannot be sent.
         """
         return chosen(_encode(self._predict(*self._arguments_of(request))), request.outputs)
 
     def infer_stream(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
-        """The pieces that the model's `predict_stream` yields; refusals are those of `infer`."""
+        """The pieces that the model's `predict_stream` yields; raises what `infer` raises."""
         if self._predict_stream is None:
             raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
         for piece in self._predict_stream(*self._arguments_of(request)):
@@ -135,7 +137,7 @@ class MLflowRuntime(Model):
         return self._value(request), self._params(request.parameters)
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The params of the schema; without one MLflow drops whatever was given."""
+        """The params of the schema; without a schema MLflow drops all that were given."""
         given = {name: v for name, v in (parameters or {}).items() if name not in RESERVED}
         declared = self._signature is not None and self._signature.params is not None
         return (given if declared else {}) if given else None
@@ -152,7 +154,7 @@ class MLflowRuntime(Model):
         return decode_request(request, kind)
 
     def _typed(self, request: InferenceRequest) -> Any:
-        """The value that the signature's kind of schema takes."""
+        """The value in the form that the signature's schema takes."""
         signature = self._signature
         assert signature is not None
         tensors = request.inputs
@@ -185,7 +187,7 @@ def _columns(signature: Signature | None) -> Any:
 
 
 def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The types of the inputs as `MLmodel` has them, by their names on the wire."""
+    """The types of the inputs as written in `MLmodel`, by their names on the wire."""
     inputs = (raw or {}).get("inputs") or []
     rows: list[dict[str, Any]] = json.loads(inputs) if isinstance(inputs, str) else inputs
     return {
@@ -201,7 +203,7 @@ def _listed(tensors: list[Tensor]) -> Any:
 
 
 def _encode(answer: Any) -> InferenceResponse:
-    """The answer as MLflow would show it: scalars stay scalars, Series are tables."""
+    """The answer as MLflow would show it: scalars stay scalars, Series become tables."""
     if isinstance(answer, (str, bytes)):
         answer = np.array(answer, dtype=object)
     elif isinstance(answer, (bool, int, float, np.number, np.bool_)):

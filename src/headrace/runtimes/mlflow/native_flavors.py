@@ -1,7 +1,7 @@
 """MLflow models of flavors that are loaded from their own files, without MLflow.
 
 Importing MLflow takes seconds and its `predict` milliseconds. The answers are those of
-`mlflow.pyfunc.load_model`; what this module does not know is left to that.
+`mlflow.pyfunc.load_model`; models that this module does not know are left to that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Nested values of a scoring request, checked before MLflow casts them.
 
-MLflow would turn 1.5 into 1 for a whole-number type; here that is refused, as it is for
-plain columns.
+MLflow would turn 1.5 into 1 for an integer type; here that is refused, as it is for plain
+columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _INTEGERS = {"integer": 2**31, "long": 2**63}
 def check(value: Any, schema: dict[str, Any], where: str) -> None:
     """Require that every leaf of `value` converts to the schema's type without loss.
 
-    Lists are looked through at any depth: MLflow reads them as rows or as arrays.
+    Lists are searched at any depth: MLflow reads them as rows or as arrays.
 
     Raises:
         InvalidInput: a leaf does not; `where` names the column.
@@ -50,7 +50,7 @@ def columns(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What is left of `value` when lists are flattened."""
+    """The elements of `value` after flattening all lists."""
     stack: list[Any] = [value]
     while stack:
         item = stack.pop()

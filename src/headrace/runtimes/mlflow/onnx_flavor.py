@@ -1,4 +1,4 @@
-"""MLflow's ONNX flavor without MLflow: its options, its conversions of input and output."""
+"""MLflow's ONNX flavor without MLflow: its options, and its conversions of input and output."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _PROVIDERS = ("CUDAExecutionProvider", onnx_session.CPU)
 class MLflowGraph:
     """A graph that takes a table, an array or a dict of arrays, as MLflow's wrapper does.
 
-    A table is answered with a table, whose columns are the flattened outputs; all else with a
-    dict of arrays.
+    A table is answered with a table, whose columns are the flattened outputs; everything else
+    with a dict of arrays.
     """
 
     def __init__(self, session: Any, takes_tables: bool) -> None:
         self._session = session
         self._inputs = {node.name: node.type for node in session.get_inputs()}
         self._outputs = [node.name for node in session.get_outputs()]
-        # Flattening an output of several columns makes several rows of one.
+        # Flattening an output of several columns turns one row into several.
         self.row_independent = onnx.rows_are_free(session) and not (
             takes_tables and any(map(_is_wide, session.get_outputs()))
         )
@@ -35,7 +35,7 @@ class MLflowGraph:
         """Run the graph.
 
         Raises:
-            InvalidInput: an input is missing or unknown, or is none that the graph takes.
+            InvalidInput: an input is missing or unknown, or the graph does not take it.
         """
         feed = self._feed(value)
         if set(feed) != set(self._inputs):
@@ -66,10 +66,10 @@ class MLflowGraph:
 
 
 def load(folder: MLflowFolder) -> MLflowGraph | None:
-    """The graph of a model with the ONNX flavor, or None when its options are unusual.
+    """The graph of a model with the ONNX flavor, or None if its options are unusual.
 
     Raises:
-        InvalidModel: the file is no ONNX model.
+        InvalidModel: the file is not an ONNX model.
     """
     flavor = folder.flavors.get("onnx")
     if not flavor or not flavor.get("data"):

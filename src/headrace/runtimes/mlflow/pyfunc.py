@@ -13,8 +13,8 @@ from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
-# MLflow's refusals of input begin so; their texts quote the data, so only what these
-# patterns match is passed on.
+# MLflow's refusals of input begin like this. They quote the data, so only the parts that
+# match the patterns below are passed on.
 _REFUSALS = (
     "Failed to enforce schema",
     "Failed to enforce model input schema",
@@ -22,7 +22,7 @@ _REFUSALS = (
     "Invalid parameters found",
     "Failed to convert",
     "Invalid input",
-    # A model with a type hint, sent something else than a list.
+    # A model with a type hint, sent something other than a list.
     "Expected list, but got",
     "Expected model input to contain",
 )
@@ -38,7 +38,7 @@ _SAFE = (
 
 
 class Pyfunc(NamedTuple):
-    """How to predict with a model, in pieces where it can, and MLflow's schema of its inputs."""
+    """How to predict with a model, in pieces if it can, and MLflow's schema of its inputs."""
 
     predict: Predict
     predict_stream: Predict | None
@@ -68,14 +68,14 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
         with _refusals():
             yield from model.predict_stream(value, **({} if params is None else {"params": params}))
 
-    # MLflow writes down whether the class that was logged has a `predict_stream` of its own.
+    # MLflow records whether the class that was logged has a `predict_stream` of its own.
     streams = predict_stream if folder.pyfunc.get("streamable") else None
     return Pyfunc(predict, streams, model.metadata.get_input_schema())
 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Raise what MLflow refuses as the caller's fault."""
+    """Turn MLflow's refusals of input into errors of the caller."""
     try:
         yield
     except Exception as error:
@@ -86,7 +86,7 @@ def _refusals() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> InvalidInput | None:
-    """The error for the caller when MLflow refused the input, without the data it quotes."""
+    """The error for the caller if MLflow refused the input, without the data that it quotes."""
     # By name, because MLflow may not be importable where a native model raised.
     if "MlflowException" not in [cls.__name__ for cls in type(error).__mro__]:
         return None

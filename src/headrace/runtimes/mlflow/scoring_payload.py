@@ -1,7 +1,7 @@
 """Bodies of MLflow's scoring protocol that only the worker can decode.
 
 Source: MLflow's `/invocations`: CSV, Parquet, JSON for models without a signature or with
-nested types, and the LLM forms. Plain typed columns are decoded before they come here.
+nested types, and the LLM forms. Plain typed columns are decoded before they get here.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _TEXT_COLUMNS = ("string", "binary", "datetime")
 class Payload:
     """Decodes raw bodies for one model.
 
-    `schemas` are the input types as the signature has them; `mlflow_schema` is MLflow's own
-    schema object, there when the model is loaded by pyfunc.
+    `schemas` are the input types as written in the signature; `mlflow_schema` is MLflow's own
+    schema object, or None if the model is not loaded by pyfunc.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Payload:
         self._typed = typed
 
     def decode(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
-        """The value for the model's predict, and the params.
+        """The value for the model's `predict`, and the params.
 
         Raises:
-            InvalidInput: the body is not what its media type or the signature says.
-            UnsupportedMedia: the media type is none of CSV, Parquet and JSON.
+            InvalidInput: the body does not fit its media type or the signature.
+            UnsupportedMedia: the media type is not CSV, Parquet or JSON.
         """
         tensor = next((t for t in request.inputs if t.name == PAYLOAD), None)
         if tensor is None:
@@ -59,7 +59,7 @@ class Payload:
         if media == "application/vnd.apache.parquet":
             return self._conformed(_parquet(body)), None
         if media != "application/json":
-            raise UnsupportedMedia(f"media type '{shorten(media)}' is not one a model takes here")
+            raise UnsupportedMedia(f"media type '{shorten(media)}' is not supported")
         return self._json(body)
 
     def _json(self, body: bytes) -> tuple[Any, dict[str, Any] | None]:
@@ -91,14 +91,14 @@ class Payload:
         names = {spec.name for spec in specs}
         params = {key: value for key, value in data.items() if key in names}
         rest = {key: value for key, value in data.items() if key not in names}
-        # MLflow gives an empty dict here, where it gives None for the other forms.
+        # MLflow gives an empty dict here, but None for the other forms.
         return rest, self._params(params) or {}
 
     def _params(self, params: Any) -> dict[str, Any] | None:
         if params is not None and not isinstance(params, dict):
             raise InvalidInput("params must be a JSON object")
         if self._signature is None or self._signature.params is None:
-            # MLflow drops what no schema declares.
+            # MLflow drops params that no schema declares.
             return None if params is None else {}
         return self._signature.conform_params(params)
 
@@ -171,7 +171,7 @@ class Payload:
             raise InvalidInput("the body is not a CSV table in UTF-8 with a header row") from error
 
     def _conformed(self, table: Any) -> Any:
-        """The table with the signature's columns and types, by the rule of every protocol."""
+        """The table with the signature's columns and types, by the same rule as every protocol."""
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table
@@ -207,7 +207,7 @@ def _array(value: Any, where: str) -> Any:
 
 
 def _untyped(tensor: Tensor) -> Tensor:
-    """The tensor as a client would send it: what its text means is the signature's to say."""
+    """The tensor as a client would send it: the signature decides what its text stands for."""
     if tensor.content_type == "str":
         tensor.parameters = None
     return tensor

@@ -1,4 +1,4 @@
-"""What a plugin returned as bytes and their media type; docs/decisions/0014 says why so."""
+"""What a plugin returned, as bytes and their media type; docs/decisions/0014 gives the reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PNG = "image/png"
 
 
 def encode(answer: Any, declared: str | None, model: str) -> tuple[bytes, str]:
-    """The bytes to send and their media type: `declared` if given, else told from the type.
+    """The bytes to send and their media type: `declared` if given, else derived from the type.
 
     Raises:
         BadModelOutput: a value of that type cannot be sent; the message names the type.
@@ -48,11 +48,11 @@ def _text(answer: str, model: str) -> bytes:
 
 
 def _is_json(text: str) -> bool:
-    """Whether text is a JSON object or array, such as `json.dumps` makes; words are not."""
+    """Whether text is a JSON object or array, such as `json.dumps` writes; plain words are not."""
     if text[:1] not in ("{", "["):
         return False
     try:
-        # json.dumps writes NaN by default, which is not JSON and must not be called so.
+        # json.dumps writes NaN by default, which is not JSON and must not be declared as such.
         json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False

@@ -49,13 +49,13 @@ REQUIRED = ("load_model", "predict", "request_content_type")
 
 
 def is_plugin(cls: Any) -> bool:
-    """Whether a class is a plugin, which its `load_model` tells: it may extend nothing of ours."""
+    """Whether a class is a plugin: it has a `load_model`, but need not extend `BasePlugin`."""
     is_model = callable(getattr(cls, "infer", None))
     return isinstance(cls, type) and callable(getattr(cls, "load_model", None)) and not is_model
 
 
 class PluginRuntime(Model):
-    """Serves one plugin. Each element of its only input is a payload of its own."""
+    """Serves one plugin. Each element of its only input is a separate payload."""
 
     platform = "plugin"
 
@@ -86,14 +86,14 @@ class PluginRuntime(Model):
         return cls(settings, plugin())
 
     def load(self) -> Any:
-        """Load what the plugin predicts with, and read its media types.
+        """Load the plugin's model, and read its media types.
 
         Raises:
-            InvalidModel: nothing is at the model's uri, or a media type is none.
+            InvalidModel: there is nothing at the model's uri, or a media type is not valid.
         """
         uri = self.settings.uri or self.settings.folder
         if not os.path.exists(uri):
-            raise InvalidModel(f"model '{self.settings.name}': nothing is at its uri")
+            raise InvalidModel(f"model '{self.settings.name}': there is nothing at its uri")
         loaded = self._plugin.load_model(uri)
         return self._ready_later(loaded) if inspect.isawaitable(loaded) else self._ready(loaded)
 
@@ -113,8 +113,8 @@ class PluginRuntime(Model):
         """Answer every payload with an element of `answer` and one of `content_type`.
 
         Raises:
-            InvalidInput: the request is not one BYTES input of payloads, one of them is empty,
-                or not what the plugin could read.
+            InvalidInput: the request is not one BYTES input of payloads, or the plugin cannot
+                read one of them, or it is empty.
             UnsupportedMedia: the input's `content_type` is another media type.
             BadModelOutput: what the plugin returned cannot be sent.
         """
@@ -122,7 +122,7 @@ class PluginRuntime(Model):
         payloads = self._payloads(request)
         with self._reading(payloads):
             answers = self._predict(payloads)
-        # Answers have the shape of the payloads, or the rows of a merged batch would not fit them.
+        # Answers have the shape of the payloads, so that they fit the rows of a merged batch.
         shape = request.inputs[0].shape or [1]
         if inspect.isawaitable(answers):
             return self._awaited(answers, payloads, shape, wanted)
@@ -132,8 +132,8 @@ class PluginRuntime(Model):
         self._model = loaded
         self._takes = _media_type(self._plugin, "request_content_type", TAKEN)
         self._gives = None
-        told = getattr(self._plugin, "response_content_type", None)
-        if told is not None and (not callable(told) or told() is not None):
+        method = getattr(self._plugin, "response_content_type", None)
+        if method is not None and (not callable(method) or method() is not None):
             self._gives = _media_type(self._plugin, "response_content_type", GIVEN)
 
     async def _ready_later(self, loaded: Awaitable[Any]) -> None:
@@ -162,7 +162,7 @@ class PluginRuntime(Model):
 
     def _predict(self, payloads: list[bytes]) -> Any:
         if self.row_independent:
-            # A list of its own: a plugin may sort or empty it.
+            # A copy, because a plugin may sort or empty the list.
             return self._plugin.predict_batch(self._model, list(payloads))
         answers = (self._plugin.predict(self._model, payload) for payload in payloads)
         first = next(answers)
@@ -210,16 +210,16 @@ class PluginRuntime(Model):
         except BadModelOutput as error:
             if len(answers) == 1:
                 raise
-            # A batch that fails so runs again one by one: whose answer is bad finds out alone.
+            # A batch that fails like this runs again one by one, so that only the bad answer fails.
             raise ModelFailed(error.message) from error
 
     @contextmanager
     def _reading(self, payloads: list[bytes]) -> Generator[None, None, None]:
-        """Tell a payload that is not what the plugin takes it for from a plugin that fails."""
+        """Distinguish a payload that the plugin cannot read from a plugin that fails."""
         try:
             yield
         except HeadraceError:
-            # The plugin's own words.
+            # The plugin chose its own message.
             raise
         except Exception as error:
             what = _misread(error, payloads, essence(self._takes))
@@ -229,16 +229,16 @@ class PluginRuntime(Model):
             raise InvalidInput(f"the payload is not {what} that model '{name}' can read") from error
 
 
-def _media_type(plugin: BasePlugin, method: str, form: re.Pattern[str]) -> str:
-    told = getattr(plugin, method)
-    if not callable(told):
+def _media_type(plugin: BasePlugin, name: str, form: re.Pattern[str]) -> str:
+    method = getattr(plugin, name)
+    if not callable(method):
         raise InvalidModel(
-            f"{method} of the plugin is {shorten(type(told).__name__)}, expected a method"
+            f"{name} of the plugin is {shorten(type(method).__name__)}, expected a method"
         )
-    found = told()
+    found = method()
     if not isinstance(found, str) or not form.fullmatch(found):
         raise InvalidModel(
-            f"{method}() of the plugin returned {shorten(repr(found))}, expected a media type "
+            f"{name}() of the plugin returned {shorten(repr(found))}, expected a media type "
             "such as 'application/json'"
         )
     return found
@@ -258,16 +258,16 @@ async def _each(first: Awaitable[Any], others: Iterator[Awaitable[Any]]) -> list
 
 
 def _misread(error: Exception, payloads: list[bytes], takes: str) -> str | None:
-    """What a payload failed to be read as; None when it was not a payload that failed."""
+    """What a payload could not be read as; None if the payloads are not at fault."""
     if isinstance(error, UnicodeDecodeError):
         return "UTF-8 text" if error.object in payloads else None
     if isinstance(error, json.JSONDecodeError):
         texts = (payload.decode("utf-8", "replace") for payload in payloads)
         return "JSON" if error.doc in texts else None
-    # Readers such as pandas' raise what tells nothing; then the payload itself does.
+    # Readers such as pandas' raise unspecific errors, so the payloads themselves are checked.
     if takes == "application/json" and not all(map(_is_json, payloads)):
         return "JSON"
-    # Pillow's own class; the worker must not import Pillow to look for it.
+    # Pillow's own class, by name: the worker must not import Pillow for this.
     if type(error).__name__ == "UnidentifiedImageError":
         return "an image"
     return "a whole image" if any(map(_is_damaged_image, payloads)) else None
@@ -282,7 +282,7 @@ def _is_json(payload: bytes) -> bool:
 
 
 def _is_damaged_image(payload: bytes) -> bool:
-    """Whether Pillow knows an image by its first bytes, and then cannot read the rest of it."""
+    """Whether Pillow recognizes an image by its first bytes, but cannot read the rest of it."""
     pillow = sys.modules.get("PIL.Image")
     if pillow is None:
         return False
@@ -292,7 +292,7 @@ def _is_damaged_image(payload: bytes) -> bool:
             image.load()
     except pillow.UnidentifiedImageError:
         return False
-    # Damage in a head, and a size that Pillow refuses to read, end `open` itself.
+    # A damaged header, and a size that Pillow refuses to read, make `open` itself fail.
     except Exception:
         return True
     return False

@@ -1,4 +1,4 @@
-"""What the runtimes of boosted trees have in common: known features, and classes or none."""
+"""What the runtimes of boosted trees have in common: known features, and possibly classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class BoosterRuntime(MethodsRuntime):
     """
 
     def _serve(self, what: str, features: Features, classes: int) -> None:
-        """Take what was loaded: its features, and how many classes it tells apart, or 0.
+        """Set up the loaded model by its features, and its number of classes, or 0.
 
         Raises:
-            InvalidModel: `extra["predict_fn"]` is no method of the model.
+            InvalidModel: `extra["predict_fn"]` is not a method of the model.
         """
         self._features = features
         self._classes = classes

@@ -19,7 +19,7 @@ FILES = ("model.cbm", "model.bin", "model.json")
 class CatBoostRuntime(BoosterRuntime):
     """Serve a CatBoost classifier, regressor or ranker; the file says which it is.
 
-    `predict_proba` is there for classifiers. Columns of categories or text need a table.
+    Classifiers also have `predict_proba`. Columns of categories or text need a table.
     """
 
     platform = "catboost"
@@ -34,7 +34,7 @@ class CatBoostRuntime(BoosterRuntime):
         self._serve(what, _features(self._model), len(self._model.classes_))
 
     def _labels(self) -> TensorMetadata:
-        # What one row of zeros is answered tells the type and how many targets there are.
+        # The answer to one row of zeros shows the type and the number of targets.
         row: list[Any] = [0.0] * self._features.count
         for position in self._features.categories:
             row[position] = "0"
@@ -45,7 +45,7 @@ class CatBoostRuntime(BoosterRuntime):
         )
 
     def _converted(self, value: Any) -> Any:
-        """The value itself, once what its columns of categories hold is known to be fine."""
+        """The value itself, after a check of its columns of categories."""
         categories = self._features.categories
         if categories and not hasattr(value, "columns") and value.dtype.kind not in "iu":
             raise InvalidInput("the model has columns of categories; send one input per column")
@@ -60,12 +60,12 @@ class CatBoostRuntime(BoosterRuntime):
 
     def _call(self, method: str, value: Any) -> Any:
         answer = np.asarray(getattr(self._model, method)(value))
-        # With more than two classes CatBoost answers labels in a column.
+        # With more than two classes, CatBoost returns labels as a column.
         return answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer
 
 
 def load_model(path: str) -> Any:
-    """The classifier in the file, or a regressor, which answers for rankers too."""
+    """The classifier in the file, or a regressor, which also serves for rankers."""
     import catboost
 
     form = "json" if path.endswith(".json") else "cbm"

@@ -1,4 +1,4 @@
-"""The columns a booster was trained on, and what is wrong with those of a request."""
+"""The columns that a booster was trained on, and the check of a request's columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = "biuf"
 class Features:
     """How many columns, their names if they had any in training, and which hold categories.
 
-    `spell` makes a column's name what the framework made of it in training.
+    `spell` changes a column's name as the framework did in training.
     """
 
     count: int
@@ -25,12 +25,12 @@ class Features:
     spell: Callable[[str], str] = str
 
     def check(self, value: Any) -> None:
-        """Require a matrix of numbers, or a table of the columns that were trained on.
+        """Check that this is a matrix of numbers, or a table of the columns used in training.
 
-        What columns of categories hold is left to the runtime.
+        The contents of columns of categories are left to the runtime.
 
         Raises:
-            InvalidInput: the shape, a column's name or place, or what a column holds is wrong.
+            InvalidInput: the shape, or the name, position or contents of a column is wrong.
         """
         shape = getattr(value, "shape", None)
         if shape is None or len(shape) != 2:
@@ -46,7 +46,7 @@ class Features:
             raise InvalidInput("a matrix must hold numbers; send text as one input per column")
 
     def metadata(self) -> list[TensorMetadata]:
-        """One matrix; one input per column where some hold categories."""
+        """One matrix, or one input per column if some hold categories."""
         if self.categories:
             return [
                 TensorMetadata(name, "BYTES", [-1], {"content_type": "str"})
@@ -61,7 +61,7 @@ class Features:
 
     @property
     def content_type(self) -> str:
-        """What a request holds that does not say."""
+        """The content type of requests that do not name one."""
         return "pd" if self.categories else "np"
 
     def _titles(self) -> list[str]:

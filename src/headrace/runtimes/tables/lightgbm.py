@@ -31,8 +31,8 @@ _TRUSTED = (
 class LightGBMRuntime(BoosterRuntime):
     """Serve a Booster or an estimator of LightGBM's scikit-learn API.
 
-    `predict_proba` is there where the objective has classes. `predict` is LightGBM's own: of
-    a Booster with such an objective the probabilities, of an estimator the labels.
+    There is `predict_proba` if the objective has classes. `predict` is LightGBM's own: for a
+    Booster with such an objective it returns the probabilities, for an estimator the labels.
     """
 
     platform = "lightgbm"
@@ -47,13 +47,13 @@ class LightGBMRuntime(BoosterRuntime):
         if not hasattr(booster, "dump_model"):
             raise InvalidModel(f"the file of {what} holds something else")
         self._is_booster = booster is self._model
-        # One tree is enough: what is asked for stands before the trees.
+        # One tree is enough: everything needed here precedes the trees.
         about = booster.dump_model(num_iteration=1)
         objective = str(about.get("objective", "")).partition(" ")[0]
         self._width = int(about["num_tree_per_iteration"])
         classes = max(2, int(about["num_class"])) if objective in _CLASSES else 0
         self._serve(what, _features(about), classes)
-        # A matrix is a promised form of input, for models that were trained on a table too.
+        # A matrix is a supported input, also for models that were trained on a table.
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
 
     def _labels(self) -> TensorMetadata:
@@ -64,12 +64,12 @@ class LightGBMRuntime(BoosterRuntime):
         return TensorMetadata("predict", empty.datatype, shape, empty.parameters or {})
 
     def _converted(self, value: Any) -> Any:
-        """The value with its columns of categories as such, and wide numbers kept wide."""
+        """The value with its columns of categories typed as such, and wide numbers kept wide."""
         categories = self._features.categories
         if not hasattr(value, "columns"):
             if categories:
                 raise InvalidInput("the model has columns of categories; send one input per column")
-            # LightGBM would round whole numbers of a matrix, though not of a table, to float32.
+            # LightGBM would round the integers of a matrix, though not of a table, to float32.
             return value if value.dtype.kind == "f" else value.astype(np.float64)
         if not categories:
             return value
@@ -79,8 +79,10 @@ class LightGBMRuntime(BoosterRuntime):
     def _call(self, method: str, value: Any) -> Any:
         if not self._is_booster or method == "predict":
             return getattr(self._model, method)(value)
-        chances = self._model.predict(value)
-        return np.column_stack((1.0 - chances, chances)) if chances.ndim == 1 else chances
+        probabilities = self._model.predict(value)
+        if probabilities.ndim > 1:
+            return probabilities
+        return np.column_stack((1.0 - probabilities, probabilities))
 
 
 def load_model(path: str, trusted: list[str]) -> Any:
@@ -109,7 +111,7 @@ def _categories(names: list[str], about: dict[str, Any]) -> frozenset[int]:
     """Positions of the columns that were of pandas' category type in training.
 
     Raises:
-        InvalidModel: the file does not tell them.
+        InvalidModel: the file does not show which they are.
     """
     if not about.get("pandas_categorical"):
         return frozenset()
@@ -120,6 +122,6 @@ def _categories(names: list[str], about: dict[str, Any]) -> frozenset[int]:
         found += [i for i, name in enumerate(names) if name not in infos]
     if len(found) != count:
         raise InvalidModel(
-            "the LightGBM model does not tell which of its columns are pandas categories"
+            "the LightGBM model does not say which of its columns are pandas categories"
         )
     return frozenset(found)

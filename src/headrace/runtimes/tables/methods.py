@@ -23,21 +23,21 @@ from headrace.protocol.tensor import Tensor
 class MethodsRuntime(Model):
     """Serve methods of `self._model`, each as an output of its name.
 
-    A subclass loads the model and then calls `_offer`. The answer has the default method
-    unless the request asks for others. Input is one array of shape [rows, features], or a table
-    with one input per column, which is also what several inputs without a content type mean.
+    A subclass loads the model and then calls `_offer`. The default method answers unless the
+    request asks for others. The input is one array of shape [rows, features], or a table with
+    one input per column, as which several inputs without a content type are also read.
     """
 
     row_independent = True
     _model: Any
-    # How a lone input is read unless the request or the settings say.
+    # How a lone input is read unless the request or the settings say otherwise.
     _content_type = "np"
 
     def _offer(self, what: str, methods: Sequence[str]) -> None:
-        """Take the methods that can be asked for, and the default among them.
+        """Set the methods that can be requested, and the default among them.
 
         Raises:
-            InvalidModel: there is none, or not the one that `extra["predict_fn"]` names.
+            InvalidModel: there is none, or `extra["predict_fn"]` is not among them.
         """
         self._available = list(methods)
         chosen = self.settings.extra.get("predict_fn")
@@ -66,7 +66,7 @@ class MethodsRuntime(Model):
         """Answer with the requested methods' results, each named after its method.
 
         Raises:
-            InvalidInput: an unknown output, or columns that the model was not trained on.
+            InvalidInput: an output is unknown, or the model was not trained on such columns.
         """
         wanted = request.outputs or [self._default]
         for name in wanted:
@@ -80,18 +80,18 @@ class MethodsRuntime(Model):
         return encode_methods({name: self._call(name, value) for name in wanted})
 
     def _inputs(self) -> list[TensorMetadata]:
-        """What the model itself knows of its inputs."""
+        """What the model itself knows about its inputs."""
         raise NotImplementedError
 
     def _outputs(self) -> list[TensorMetadata]:
-        """What the model itself knows of the outputs of its methods."""
+        """What the model itself knows about the outputs of its methods."""
         raise NotImplementedError
 
     def _prepared(self, value: Any) -> Any:
         """The array or table as the framework takes it.
 
         Raises:
-            InvalidInput: it is not one the model was trained on.
+            InvalidInput: the model was not trained on such a value.
         """
         raise NotImplementedError
 
@@ -101,15 +101,15 @@ class MethodsRuntime(Model):
 
 
 def content_type_of(request: InferenceRequest, default: str | None) -> str:
-    """The request's content type; without one several inputs are the columns of a table."""
+    """The request's content type; without one, several inputs are the columns of a table."""
     return request.content_type or default or ("pd" if len(request.inputs) > 1 else "np")
 
 
 def check_features(value: Any, expected: int | None) -> None:
-    """Require a table or array of `expected` columns, where both are known.
+    """Check that a table or array has `expected` columns, if both are known.
 
     Raises:
-        InvalidInput: the shape differs; the message has both.
+        InvalidInput: the number differs; the message has both.
     """
     shape = getattr(value, "shape", None)
     if expected is None or shape is None:

@@ -46,7 +46,7 @@ class SKLearnRuntime(MethodsRuntime):
 
 
 def _has(model: Any, name: str) -> bool:
-    # Some estimators offer a method or not by a property that raises.
+    # Some estimators hide a method behind a property that raises.
     try:
         return callable(getattr(model, name, None))
     except Exception:

@@ -1,4 +1,4 @@
-"""Spark MLlib models from the folder that Spark saved: pipelines, their stages, and RDD models."""
+"""Spark MLlib models from a folder that Spark saved: pipelines, their stages, and RDD models."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class SparkRuntime(Model):
 
     The inputs are the columns that the pipeline reads; one of two dimensions becomes a column
     of vectors. The output is `prediction`, or whichever columns of the answer the request asks
-    for. `extra["threads"]` is how many Spark uses, 1 without. `extra["batchable"]` promises
-    independent rows.
+    for. `extra["threads"]` is the number of threads of Spark, by default 1. `extra["batchable"]`
+    promises independent rows.
     """
 
     platform = "spark"
@@ -69,8 +69,8 @@ class SparkRuntime(Model):
         """Answer with the prediction of each row, or with the wanted columns.
 
         Raises:
-            InvalidInput: a column is missing, unknown or of another length, an output is
-                none of the answer's columns, or Spark refuses the columns' types.
+            InvalidInput: a column is missing, unknown or of another length, an output is not
+                a column of the answer, or Spark refuses the columns' types.
         """
         columns = self._columns(request)
         if self._is_rdd:
@@ -148,10 +148,10 @@ def _find(root: str, what: str) -> tuple[str, str]:
                 raise InvalidModel(f"{what} could not be read: its metadata is broken") from error
             if not _CLASS.fullmatch(name):
                 raise InvalidModel(
-                    f"{what} is of class '{shorten(name)}', which is none of MLlib's"
+                    f"{what} is of class '{shorten(name)}', which is not one of MLlib's"
                 )
             return folder, name
-    raise InvalidModel(f"{what}: its folder is none that Spark saved, it has no metadata")
+    raise InvalidModel(f"{what}: Spark did not save its folder, which has no metadata")
 
 
 def _load(session: Any, folder: str, name: str) -> Any:
@@ -162,7 +162,7 @@ def _load(session: Any, folder: str, name: str) -> Any:
 
 
 def _needed(model: Any) -> list[str]:
-    """The columns that the stages read and none of them makes, in the order they are read."""
+    """The columns that the stages read but none of them creates, in the order they are read."""
     made: set[str] = set()
     needed: list[str] = []
     for stage in getattr(model, "stages", None) or [model]:

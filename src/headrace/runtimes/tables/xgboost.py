@@ -51,7 +51,7 @@ class XGBoostRuntime(MethodsRuntime):
 
 
 def load_model(path: str) -> Any:
-    """The Booster in the file, or the estimator when the file says which saved it."""
+    """The Booster in the file, or the estimator if the file says which one saved it."""
     import xgboost
 
     booster = xgboost.Booster()

@@ -1,4 +1,4 @@
-"""The arrays that a model of tensors takes and gives, for runtimes that call a function of them."""
+"""The arrays that a model of tensors takes and returns, for runtimes that call it as a function."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Spec(NamedTuple):
     required: bool = True
 
     def metadata(self, datatype: str = "FP32") -> TensorMetadata:
-        """The input as the protocol describes it; `datatype` stands for an unknown one."""
+        """The input as the protocol describes it; `datatype` stands in for an unknown one."""
         parameters = {} if self.required else {"required": False}
         return TensorMetadata(self.name, self.datatype or datatype, self.shape or [-1], parameters)
 
 
 def declared_specs(settings: ModelSettings) -> list[Spec]:
-    """The inputs of `model-settings.json`, which are checked as they stand."""
+    """The inputs of `model-settings.json`, which requests are checked against as declared."""
     return [
         Spec(row["name"], row.get("datatype"), list(row["shape"]) if "shape" in row else None)
         for row in settings.inputs
@@ -105,12 +105,12 @@ def answer(
 ) -> InferenceResponse:
     """The response of an array, a list of arrays or a dict of them.
 
-    Outputs of a list are called by `names`, else `output-1`, `output-2`; a dict has its own
+    Outputs of a list are named by `names`, else `output-1`, `output-2`; a dict has its own
     names. `wanted` chooses among them.
 
     Raises:
-        BadModelOutput: the model gave another number of outputs than there are names.
-        InvalidInput: a wanted output is none of the model's.
+        BadModelOutput: the number of outputs differs from the number of names.
+        InvalidInput: the model has no such output as wanted.
     """
     if not isinstance(arrays, dict):
         items = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]

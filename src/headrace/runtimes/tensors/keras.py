@@ -31,9 +31,9 @@ _NAMES = {np.dtype(row.numpy).name: name for name, row in DATATYPES.items() if r
 class KerasRuntime(Model):
     """Serve a Keras model. Inputs and outputs have the names, types and shapes of its layers.
 
-    `extra["backend"]` (or `KERAS_BACKEND`) is `torch`, `jax` or `tensorflow`, without either
-    the first of them that is installed. A file with code in it, such as a Lambda layer, is
-    refused unless `extra["safe_mode"]` is false. `extra["batchable"]` promises independent rows.
+    `extra["backend"]` (or `KERAS_BACKEND`) is `torch`, `jax` or `tensorflow`, by default the
+    first of them that is installed. A file with code in it, such as a Lambda layer, is refused
+    unless `extra["safe_mode"]` is false. `extra["batchable"]` promises independent rows.
     """
 
     platform = "keras"
@@ -117,7 +117,7 @@ def _choose_backend(wanted: str | None) -> None:
     wanted = wanted or os.environ.get("KERAS_BACKEND")
     if wanted is not None and wanted not in _BACKENDS:
         raise InvalidModel(
-            f"Keras has no backend '{shorten(wanted)}' that serves here, only "
+            f"the Keras backend '{shorten(wanted)}' is not supported here, only "
             f"{', '.join(_BACKENDS)}"
         )
     if sys.modules.get("keras") is not None:
@@ -145,7 +145,7 @@ def _form(tensor: Any) -> tuple[str, list[int]]:
 
 
 def _name(model: Any, index: int, tensor: Any) -> str:
-    """What the output is called: its layer's name, for that of the tensor is made up."""
+    """The name of the output's layer, because that of the tensor is made up."""
     names = getattr(model, "output_names", None) or ()
     return str(names[index]) if index < len(names) else str(tensor.name)
 

@@ -36,8 +36,8 @@ _DATATYPES = {
 class OnnxRuntime(Model):
     """Serve an ONNX graph.
 
-    Inputs go to the graph's by name, converted where nothing is lost; the only input of a
-    graph may have any name, or be sent as the columns of a table. The outputs are the
+    Inputs are matched to the graph's by name, and converted if nothing is lost; the only input
+    of a graph may have any name, or be sent as the columns of a table. The outputs are the
     graph's; `predict` is another name for the first.
     """
 
@@ -75,11 +75,11 @@ class OnnxRuntime(Model):
         )
 
     def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Answer with the outputs asked for, or all.
+        """Answer with the requested outputs, or all.
 
         Raises:
-            InvalidInput: an input or output is unknown or missing, or an input's datatype,
-                shape or values are none that the graph takes.
+            InvalidInput: an input or output is unknown or missing, or the graph does not take
+                an input's datatype, shape or values.
         """
         wanted = request.outputs or self._default()
         names = [self._graph_name(name) for name in wanted]
@@ -88,7 +88,7 @@ class OnnxRuntime(Model):
         return InferenceResponse(tensors, {"content_type": "np" if len(tensors) == 1 else "dict"})
 
     def _default(self) -> list[str]:
-        # Who comes from that runtime knows one output of this name.
+        # Users of MLServer's runtime know one output of this name.
         if self.settings.implementation in _ALIASES:
             return [PREDICT]
         return self._names
@@ -134,7 +134,7 @@ class OnnxRuntime(Model):
         return tensor_of(row.name, np.stack(columns, axis=1))
 
     def _check_axes(self, feed: dict[str, Any]) -> None:
-        """Require that a dimension which the graph names has one length in all inputs."""
+        """Check that a dimension that the graph names has the same length in all inputs."""
         seen: dict[str, tuple[str, int]] = {}
         for name, axes in self._axes.items():
             for position, axis in axes:
@@ -163,7 +163,7 @@ def run(session: Any, names: list[str], feed: dict[str, Any], options: Any = Non
 
 
 def rows_are_free(session: Any) -> bool:
-    """Whether every input and output begins with one and the same free dimension."""
+    """Whether every input and output begins with the same free dimension."""
     firsts = {
         node.shape[0] if node.shape else 1
         for node in (*session.get_inputs(), *session.get_outputs())
@@ -176,13 +176,13 @@ def _input(node: Any, what: str) -> TensorMetadata:
     row = _tensor(node)
     if row is None:
         raise InvalidModel(
-            f"{what}: its input '{shorten(node.name)}' is no tensor that can be sent"
+            f"{what}: its input '{shorten(node.name)}' is not a tensor that can be sent"
         )
     return row
 
 
 def _output(node: Any) -> TensorMetadata | None:
-    # What scikit-learn's converter makes of probabilities: one map for each row.
+    # scikit-learn's converter writes probabilities as one map for each row.
     return TensorMetadata(node.name, "FP32", [-1, -1]) if _is_map(node) else _tensor(node)
 
 
@@ -213,7 +213,7 @@ def _value(row: TensorMetadata, tensor: Tensor) -> Any:
         raise InvalidInput(f"{where}: expected text, got {shorten(tensor.content_type)}")
     data = cast(tensor, row.datatype, where)
     value = array_of(Tensor(row.name, row.datatype, tensor.shape, data))
-    # A graph without a shape takes any; one of a single number looks the same.
+    # An input without a declared shape takes any; one that is a single number looks the same.
     if not row.shape or _fits(value.shape, row.shape):
         return value
     # Tables send columns as [N], graphs write them [N, 1], or the other way round.

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: from options as settings files write them to a loaded graph."""
+"""ONNX Runtime sessions: graphs loaded with the options of a settings file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CPU = "CPUExecutionProvider"
 _DEFAULT = ("CUDAExecutionProvider", CPU)
 _DEVICES = {"CUDA": "cuda", "Tensorrt": "cuda", "NvTensorRtRtx": "cuda", "CPU": "cpu"}
 
-# Options with which a settings file could have the worker write files or load libraries are
-# not among these.
+# These leave out options with which a settings file could make the worker write files or load
+# libraries.
 _OPTIONS = (
     *("enable_cpu_mem_arena", "enable_mem_pattern", "enable_mem_reuse", "execution_mode"),
     *("graph_optimization_level", "inter_op_num_threads", "intra_op_num_threads"),
@@ -37,12 +37,12 @@ def open_session(path: str, extra: dict[str, Any], what: str) -> Any:
     of ONNX Runtime. CUDA is used where it is available, unless `providers` says otherwise.
 
     Raises:
-        InvalidModel: an option is unknown, a provider is not to be had and the CPU not named as
-            its stand-in, or the file is no ONNX model.
+        InvalidModel: an option is unknown, a provider is not available and the CPU is not named
+            as its substitute, or the file is not an ONNX model.
     """
     ort = artefact.require("onnxruntime", "onnx")
-    asked = _asked(extra)
-    providers, provider_options = _providers(ort, asked, extra.get("provider_options"), what)
+    requested = _requested(extra)
+    providers, provider_options = _providers(ort, requested, extra.get("provider_options"), what)
     options = ort.SessionOptions()
     _set(ort, options, extra.get("session_options") or {}, _OPTIONS, what)
     for key, value in (extra.get("session_config_entries") or {}).items():
@@ -55,7 +55,7 @@ def open_session(path: str, extra: dict[str, Any], what: str) -> Any:
     )
     lost = [name for name in providers if name not in session.get_providers()]
     if lost:
-        _refuse_or_warn(asked, lost, "did not start on this machine", what)
+        _refuse_or_warn(requested, lost, "did not start on this machine", what)
     return session
 
 
@@ -80,7 +80,7 @@ def device(session: Any) -> str:
     return _DEVICES.get(name, name.lower())
 
 
-def _asked(extra: dict[str, Any]) -> Sequence[str] | None:
+def _requested(extra: dict[str, Any]) -> Sequence[str] | None:
     """The providers that settings or the environment name, in order of preference."""
     given = extra.get("providers")
     for prefix in ("HEADRACE", "MLSERVER"):
@@ -91,14 +91,14 @@ def _asked(extra: dict[str, Any]) -> Sequence[str] | None:
 
 
 def _providers(
-    ort: Any, asked: Sequence[str] | None, options: Any, what: str
+    ort: Any, requested: Sequence[str] | None, options: Any, what: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
     available = ort.get_available_providers()
-    names = list(_DEFAULT if asked is None else asked)
+    names = list(_DEFAULT if requested is None else requested)
     usable = [name for name in names if name in available]
     missing = [name for name in names if name not in available]
     if missing:
-        _refuse_or_warn(asked, missing, f"available are {listing(available)}", what)
+        _refuse_or_warn(requested, missing, f"available are {listing(available)}", what)
     rows = options or [{}] * len(names)
     if isinstance(options, dict):
         rows = [options.get(name, {}) for name in names]
@@ -110,11 +110,11 @@ def _providers(
     return usable, [row for name, row in zip(names, rows) if name in available]
 
 
-def _refuse_or_warn(asked: Sequence[str] | None, names: list[str], why: str, what: str) -> None:
-    if asked is None:
+def _refuse_or_warn(requested: Sequence[str] | None, names: list[str], why: str, what: str) -> None:
+    if requested is None:
         return
     text = f"{what}: execution provider {listing(names)} is not available; {why}"
-    if CPU not in asked:
+    if CPU not in requested:
         raise InvalidModel(text)
     logger.warning("%s; using the CPU instead", text)
 
@@ -128,7 +128,7 @@ def _set(ort: Any, target: Any, raw: dict[str, Any], known: Sequence[str], what:
         try:
             setattr(target, name, _enum(ort, name, value))
         except (TypeError, ValueError, KeyError) as error:
-            raise InvalidModel(f"{what}: option '{name}' has a value it does not take") from error
+            raise InvalidModel(f"{what}: option '{name}' has an invalid value") from error
 
 
 def _enum(ort: Any, name: str, value: Any) -> Any:

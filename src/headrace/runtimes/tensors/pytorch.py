@@ -19,7 +19,7 @@ from headrace.runtimes.tensors.array_inputs import Spec
 
 FILES = ("model.pt", "model.pth", "model.pt2", "model.jit", "data/model.pth")
 
-# What PyTorch says of inputs that do not fit; these excerpts hold shapes and types only.
+# What PyTorch says about inputs that do not fit; these excerpts hold only shapes and types.
 _REFUSALS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -91,8 +91,8 @@ class PyTorchRuntime(Model):
         """Call the module in evaluation mode, without gradients.
 
         Raises:
-            InvalidInput: an input is missing, unknown, or PyTorch says its shape or type do
-                not fit the module.
+            InvalidInput: an input is missing or unknown, or PyTorch says that its shape or type
+                does not fit the module.
         """
         import torch
 
@@ -122,7 +122,7 @@ class PyTorchRuntime(Model):
         if any(name.endswith("/constants.pkl") for name in members):
             return torch.jit.load(path, map_location=self._device).eval()
         if any(name.endswith("/archive_format") or name == "archive_format" for name in members):
-            # An exported program has fixed its mode and refuses to be told.
+            # An exported program has a fixed mode and refuses `eval`.
             return torch.export.load(path).module()
         if self.settings.extra.get("module"):
             return self._with_weights(torch, path)
@@ -131,7 +131,7 @@ class PyTorchRuntime(Model):
         except AttributeError as error:
             raise InvalidModel(
                 f"the PyTorch model '{self.settings.name}' was pickled with a class that cannot "
-                "be found here; put its module beside the settings, or save it as TorchScript"
+                "be found here; put its module next to the settings, or save it as TorchScript"
             ) from error
         if not isinstance(module, torch.nn.Module):
             raise InvalidModel(
@@ -145,14 +145,16 @@ class PyTorchRuntime(Model):
         file, _, attribute = name.partition(":")
         cls = getattr(importlib.import_module(file), attribute, None) if attribute else None
         if cls is None:
-            raise InvalidModel(f"extra.module '{shorten(name)}' is no class, written module:Class")
+            raise InvalidModel(
+                f"extra.module '{shorten(name)}' is not a class of the form module:Class"
+            )
         module = cls(**(self.settings.extra.get("module_args") or {}))
         module.load_state_dict(torch.load(path, map_location=self._device, weights_only=True))
         return module.eval()
 
 
 def _forward_specs(module: Any) -> list[Spec]:
-    """The parameters of `forward`; none when it takes whatever comes."""
+    """The parameters of `forward`; empty if it takes any."""
     schema = getattr(getattr(module, "forward", None), "schema", None)
     if schema is not None:
         arguments = schema.arguments[1:]
@@ -167,7 +169,7 @@ def _forward_specs(module: Any) -> list[Spec]:
 
 
 def _arrays(found: Any) -> Any:
-    """The module's answer with arrays in place of its tensors; what is none is left out."""
+    """The module's answer with arrays in place of its tensors; None is left out."""
     if hasattr(found, "detach"):
         dense = found.to_dense() if found.is_sparse else found
         if str(dense.dtype) == "torch.bfloat16":

@@ -28,8 +28,8 @@ _NAMES = {np.dtype(row.numpy).name: name for name, row in DATATYPES.items() if r
 class TensorFlowRuntime(Model):
     """Serve a SavedModel. Inputs and outputs are those of its signature.
 
-    `extra["signature"]` names it, `serving_default` without. `extra["batchable"]` promises
-    independent rows.
+    `extra["signature"]` names it; the default is `serving_default`. `extra["batchable"]`
+    promises independent rows.
     """
 
     platform = "tensorflow"
@@ -107,7 +107,7 @@ def _plain(array: Any) -> Any:
 
 
 def _text(array: Any) -> Any:
-    """TensorFlow's strings are bytes; what is UTF-8 is answered as text."""
+    """TensorFlow's strings are bytes; an array of UTF-8 is returned as text."""
     if array.dtype.kind != "O":
         return array
     try:

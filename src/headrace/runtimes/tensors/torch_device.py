@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 def choose(extra: dict[str, Any]) -> Any:
-    """The `torch.device` of `extra["device"]`; without one the first GPU, else the CPU.
+    """The `torch.device` of `extra["device"]`; by default the first GPU, else the CPU.
 
-    A number is the GPU of that index, and a negative one the CPU, as Transformers has it.
+    A number is the GPU of that index, and a negative one the CPU, as in Transformers.
 
     Raises:
-        InvalidModel: the device is none that PyTorch knows, or this machine has none such.
+        InvalidModel: PyTorch does not know the device, or this machine does not have it.
     """
     import torch
 
@@ -29,7 +29,7 @@ def choose(extra: dict[str, Any]) -> Any:
     try:
         device = torch.device(wanted)
     except (RuntimeError, TypeError) as error:
-        raise InvalidModel(f"device '{shorten(wanted)}' is none that PyTorch knows") from error
+        raise InvalidModel(f"device '{shorten(wanted)}' is unknown to PyTorch") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidModel(
             f"device '{shorten(wanted)}': PyTorch sees {torch.cuda.device_count()} GPUs here"
@@ -49,12 +49,12 @@ def set_threads(extra: dict[str, Any]) -> None:
         try:
             torch.set_num_interop_threads(int(between))
         except RuntimeError:
-            # PyTorch takes it only before its first parallel work.
-            logger.warning("inter_op_threads comes too late in this worker, ignored")
+            # PyTorch accepts it only before its first parallel work.
+            logger.warning("inter_op_threads is ignored: it comes too late in this worker")
 
 
 def release() -> None:
-    """Give back the memory of tensors that nothing refers to any more."""
+    """Free the memory of tensors that nothing refers to any more."""
     import torch
 
     gc.collect()

@@ -277,7 +277,7 @@ NESTED = Signature.parse({"inputs": [{"type": "array", "items": {"type": "long"}
     ],
     ids=["csv", "parquet", "no signature", "nested", "null text", "messages", "prompt", "input"],
 )
-def test_what_needs_a_dataframe_travels_whole(body, content_type, signature, wrapped):
+def test_what_needs_a_dataframe_is_sent_undecoded(body, content_type, signature, wrapped):
     scoring = decode(body, content_type, signature)
     (payload,) = scoring.request.inputs
     assert (payload.name, unpack_bytes(payload.data, 1)) == (PAYLOAD, [body])
@@ -289,7 +289,7 @@ def test_what_needs_a_dataframe_travels_whole(body, content_type, signature, wra
 @pytest.mark.parametrize(
     ("content_type", "says"),
     [
-        (None, "no Content-Type header, send one of application/json"),
+        (None, "the Content-Type header is missing; send one of application/json"),
         ("image/png", "'image/png' is not supported"),
         ("application/json; charset=latin-1", "only utf-8"),
         ("application/json; something=x", "unknown Content-Type parameter 'something'"),

@@ -54,7 +54,7 @@ def test_half_precision_and_bfloat_widen():
     assert answer(Tensor("x", "BF16", [1], struct.pack("<H", 0x3FC0))) == [1.5]
 
 
-def test_unaligned_data_is_read_right():
+def test_unaligned_data_is_read_correctly():
     data = memoryview(b"\0" + np.array([1.5, 2.5], "<f8").tobytes())[1:]
     assert answer(Tensor("x", "FP64", [2], data)) == [1.5, 2.5]
 

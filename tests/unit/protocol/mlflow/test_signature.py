@@ -170,7 +170,7 @@ def test_nan_stays_nan_in_a_float_column():
     assert np.isnan(values(out)).all()
 
 
-def test_text_column_says_what_its_text_means():
+def test_text_column_says_how_its_text_is_written():
     (out,) = conform(columns(a="datetime"), tensor("a", "BYTES", ["2020-01-01"]))
     assert out.parameters == {"content_type": "datetime"}
 

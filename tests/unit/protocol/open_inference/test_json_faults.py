@@ -1,4 +1,4 @@
-"""Faults of JSON are found again by their place, whatever a decoder said of them."""
+"""Faults in JSON are located again, whatever a decoder said about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Table(msgspec.Struct):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b'{"rows": []', "it is not valid JSON: it ends too early"),
         (b'{"rows": [,]}', "it is not valid JSON: the fault is at character 10"),
@@ -38,18 +38,18 @@ class Table(msgspec.Struct):
         (b'{"rows": ' + b"[" * 100_000, "it is nested too deeply"),
     ],
 )
-def test_a_fault_is_named_by_its_place(text: bytes, said: str) -> None:
-    assert refusal(text, Table, "it") == said
+def test_a_fault_is_named_by_its_place(text: bytes, message: str) -> None:
+    assert refusal(text, Table, "it") == message
 
 
-def test_every_text_that_the_decoder_takes_has_no_fault() -> None:
+def test_a_text_that_the_decoder_takes_has_no_fault() -> None:
     text = b'{"rows": [{"name": "a", "size": null}, {"name": "b", "more": [1]}], "scale": 2}'
     msgspec.json.decode(text, type=Table)
 
-    assert refusal(text, Table, "it") == "it is not of the form that is expected here"
+    assert refusal(text, Table, "it") == "it does not have the expected form"
 
 
-def test_the_place_is_not_looked_for_in_what_is_large() -> None:
+def test_a_fault_in_a_large_text_is_not_located() -> None:
     assert syntax_fault(b"[" + b" " * LARGEST) == "not valid JSON"
     assert syntax_fault(b"[" * LARGEST + b"1") == "not valid JSON: it ends too early"
 
@@ -60,10 +60,10 @@ def test_a_missing_member_is_named_however_large_the_others_are() -> None:
     assert refusal(text, Table, "it") == "rows is missing"
 
 
-def test_a_fault_is_not_looked_for_among_too_many_elements() -> None:
+def test_a_fault_among_too_many_elements_is_not_located() -> None:
     text = b'{"rows": [%b, 1]}' % b",".join([b'{"name": "a"}'] * 10_000)
 
-    assert refusal(text, Table, "it") == "it is not of the form that is expected here"
+    assert refusal(text, Table, "it") == "it does not have the expected form"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_the_size_parameter_is_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, True, 16.0, "16", None, [16]], ids=repr)
-def test_a_size_that_is_no_size_is_refused(size: Any) -> None:
+def test_an_invalid_size_is_refused(size: Any) -> None:
     with pytest.raises(InvalidInput, match="'x': parameter binary_data_size must be an integer"):
         decode([binary(size)], PAIR)
 
@@ -72,7 +72,7 @@ def test_a_size_that_does_not_fit_the_shape_is_refused() -> None:
         decode([binary(16, shape=(3,))], PAIR)
 
 
-def test_data_beside_a_size_is_refused() -> None:
+def test_data_along_with_a_size_is_refused() -> None:
     with pytest.raises(InvalidInput, match="'x': expected either data or binary_data_size"):
         decode([binary(16, data=[1.5, 2.5])], PAIR)
 
@@ -94,7 +94,7 @@ def test_a_bool_byte_of_two_is_refused() -> None:
         decode([binary(2, "BOOL")], b"\1\2")
 
 
-def test_a_lying_bytes_length_is_refused() -> None:
+def test_a_wrong_bytes_length_is_refused() -> None:
     with pytest.raises(InvalidInput, match="'x'.*reaches past the end"):
         decode([binary(6, "BYTES", (1,))], b"\xff\0\0\0ab")
 
@@ -186,7 +186,7 @@ def test_json_and_binary_decode_to_the_same_tensor(datatype: str, values: list[A
     [([2], [2]), ([-1], [2]), ([-1, 2], [1, 2]), ([-1, -1], [1, 2]), ([2, -1, 1], [2, 1, 1])],
     ids=repr,
 )
-def test_a_raw_body_settles_the_free_dimension(declared: list[int], shape: list[int]) -> None:
+def test_a_raw_body_determines_the_free_dimension(declared: list[int], shape: list[int]) -> None:
     decoded = decode_raw(PAIR, [TensorMetadata("x", "FP64", declared)])
     tensor = decoded.request.inputs[0]
     assert (tensor.shape, bytes(tensor.data)) == (shape, PAIR)
@@ -199,8 +199,8 @@ def test_a_raw_body_settles_the_free_dimension(declared: list[int], shape: list[
         ([3], "byte size mismatch"),
         ([-1, 3], "byte size mismatch"),
         ([-1, 0], "byte size mismatch"),
-        ([2, -1, -1], "cannot settle 2 free dimensions"),
-        ([-1, -1, -1], "cannot settle 3 free dimensions"),
+        ([2, -1, -1], "cannot determine 2 free dimensions"),
+        ([-1, -1, -1], "cannot determine 3 free dimensions"),
     ],
     ids=repr,
 )

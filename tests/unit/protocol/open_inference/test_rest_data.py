@@ -21,7 +21,7 @@ INTEGERS = [name for name, row in DATATYPES.items() if row.is_integer]
 
 @pytest.fixture(params=["small", "large"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send the same data down both paths."""
+    """Run the same data through both paths."""
     monkeypatch.setattr(rest_data, "LARGE", 0 if request.param == "large" else 2**40)
 
 
@@ -58,7 +58,7 @@ def test_three_hundred_in_uint8_is_refused_without_echo() -> None:
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("value", ["1.9", "1e-3", "1e300", "9007199254740993.0", "9" * 400])
-def test_a_number_that_is_no_exact_integer_is_refused(value: str) -> None:
+def test_a_number_that_is_not_an_exact_integer_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput, match=r"'ages'.*INT64"):
         pack(f"[0, {value}]", "INT64", [2])
 
@@ -69,7 +69,7 @@ def test_whole_numbers_written_as_floats_are_integers() -> None:
 
 
 @pytest.mark.usefixtures("path")
-def test_a_float_beside_a_large_integer_loses_nothing() -> None:
+def test_a_large_integer_next_to_a_float_loses_nothing() -> None:
     packed = pack(f"[{2**63 - 1}, 1.0]", "INT64", [2])
     assert packed == struct.pack("<2q", 2**63 - 1, 1)
 
@@ -118,7 +118,7 @@ def test_null_is_refused_outside_float_tensors(datatype: str) -> None:
     [('"7"', "a string"), ("{}", "an object")],
     ids=["string", "object"],
 )
-def test_what_is_no_number_is_refused(datatype: str, value: str, got: str) -> None:
+def test_values_other_than_numbers_are_refused(datatype: str, value: str, got: str) -> None:
     with pytest.raises(InvalidInput, match=rf"'ages': data\[1\] must be .*, got {got}"):
         pack(f"[1, {value}]", datatype, [2])
     with pytest.raises(InvalidInput, match=f"'ages': data.* must .*, got {got}"):
@@ -127,7 +127,7 @@ def test_what_is_no_number_is_refused(datatype: str, value: str, got: str) -> No
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("datatype", ["INT8", "FP64", "BYTES"])
-def test_true_is_no_number_and_no_string(datatype: str) -> None:
+def test_true_is_neither_a_number_nor_a_string(datatype: str) -> None:
     with pytest.raises(InvalidInput, match="got a boolean"):
         pack("[true]", datatype, [1])
 
@@ -140,7 +140,7 @@ def test_bool_takes_booleans_zero_and_one(data: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "300", "9" * 30, "0.5", "9" * 400])
-def test_other_numbers_are_no_bool(value: str) -> None:
+def test_other_numbers_are_not_booleans(value: str) -> None:
     with pytest.raises(InvalidInput, match=r"'ages'.*BOOL"):
         pack(f"[true, {value}]", "BOOL", [2])
 
@@ -160,7 +160,7 @@ def test_bytes_that_are_not_utf8_are_refused() -> None:
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
 def test_half_floats_have_no_json_form(datatype: str) -> None:
-    with pytest.raises(InvalidInput, match=f"{datatype} has no JSON form, send it as binary"):
+    with pytest.raises(InvalidInput, match=f"{datatype} has no JSON form; send it as binary"):
         pack([1.0], datatype, [1])
 
 
@@ -244,7 +244,7 @@ def test_a_scalar_shape_has_one_element(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["5", '"abc"', "null", "true", "{}"])
-def test_data_that_is_no_array_is_refused(text: str) -> None:
+def test_data_that_is_not_an_array_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="'ages': data must be an array"):
         pack(text, "FP64", [1])
 
@@ -302,7 +302,7 @@ def test_half_floats_widen_in_json(datatype: str, raw: bytes) -> None:
     assert json_values(Tensor("y", datatype, [2], raw)).tolist() == [1.5, -2.0]
 
 
-def test_an_output_that_is_not_text_asks_for_binary() -> None:
+def test_an_output_that_is_not_text_has_to_be_requested_as_binary() -> None:
     with pytest.raises(BadModelOutput, match="'y': .*binary_data: true"):
         json_values(Tensor("y", "BYTES", [1], b"\1\0\0\0\xff"))
 

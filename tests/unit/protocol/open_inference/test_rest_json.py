@@ -85,7 +85,7 @@ def test_transport_parameters_are_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"{]", b"\xff\xfe", b'{"inputs":[}', b"nul"], ids=repr)
-def test_text_that_is_no_json_is_refused(text: bytes) -> None:
+def test_text_that_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(
         InvalidInput, match="^the request body is (empty|not valid JSON: |not valid UTF-8 at byte)"
     ):
@@ -93,7 +93,7 @@ def test_text_that_is_no_json_is_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "01", "1null", "0x1"])
-def test_literals_that_are_no_json_are_refused(literal: str) -> None:
+def test_literals_that_are_not_json_are_refused(literal: str) -> None:
     with pytest.raises(InvalidInput, match="not valid JSON"):
         decode_request(body().replace(b"1.5", literal.encode()))
 
@@ -134,7 +134,7 @@ def test_a_missing_member_is_named(member: str) -> None:
 @pytest.mark.parametrize(
     "dim", ["true", "1.5", '"3"', "null", "1e30", "9" * 5000], ids=lambda dim: dim[:5]
 )
-def test_a_dimension_that_is_no_integer_is_refused(dim: str) -> None:
+def test_a_dimension_that_is_not_an_integer_is_refused(dim: str) -> None:
     text = body().replace(b"[1, 2]", f"[1, {dim}]".encode())
     with pytest.raises(InvalidInput, match=r"^inputs\[0\]\.shape\[1\]: (expected integer|number)"):
         decode_request(text)
@@ -225,7 +225,7 @@ def test_a_bad_id_is_refused(id: str) -> None:
     [body(), body().replace(b'"x"', b'"\xff"'), body().replace(b'"x"', rb'"\ud800"')],
     ids=["cut", "bytes", "surrogate"],
 )
-def test_no_message_speaks_of_the_decoder(text: bytes) -> None:
+def test_no_message_mentions_the_decoder(text: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         decode_request(text[:-1] if text == body() else text)
     assert not {"msgspec", "simdjson", "$", "`"} & set(str(caught.value).replace(" ", "\n").split())
@@ -326,6 +326,6 @@ def test_nan_travels_exactly_as_binary() -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, 2**70, "\ud800"], ids=["set", "huge", "surrogate"])
-def test_a_parameter_without_json_form_is_a_bad_output(value: Any) -> None:
+def test_a_parameter_without_a_json_form_is_a_bad_output(value: Any) -> None:
     with pytest.raises(BadModelOutput, match="JSON cannot carry"):
         answer(parameters={"p": value})

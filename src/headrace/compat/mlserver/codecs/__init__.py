@@ -1,4 +1,4 @@
-"""Python values to tensors and back, as in `mlserver.codecs`."""
+"""Converts Python values to tensors and back, as in `mlserver.codecs`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from headrace.compat.mlserver.types.dataplane import (
 
 
 class InputCodec:
-    """One input or output to one Python value and back.
+    """Converts one input or output to one Python value and back.
 
     A subclass sets `ContentType` and, to be found by annotation, `TypeHint`.
     """
@@ -62,7 +62,7 @@ class InputCodec:
 
 
 class RequestCodec:
-    """A whole request or answer to one Python value and back."""
+    """Converts a whole request or answer to one Python value and back."""
 
     ContentType: str = ""
     TypeHint: Any = type(None)
@@ -113,7 +113,7 @@ _Codec = TypeVar("_Codec")
 
 
 class _Registry:
-    """Codecs by content type; the first registered wins where the content type is not told."""
+    """Codecs by content type; the first registered wins if the content type is not given."""
 
     def __init__(self) -> None:
         self._codecs: dict[str, Any] = {}
@@ -191,12 +191,12 @@ def find_request_codec_by_type_hint(type_hint: Any) -> Any:
 
 
 def register_input_codec(CodecKlass: _Codec) -> _Codec:
-    """Make an input codec known under its content type; a class decorator too."""
+    """Register an input codec under its content type; also usable as a class decorator."""
     _inputs.register(CodecKlass)
     return CodecKlass
 
 
 def register_request_codec(CodecKlass: _Codec) -> _Codec:
-    """Make a request codec known under its content type; a class decorator too."""
+    """Register a request codec under its content type; also usable as a class decorator."""
     _requests.register(CodecKlass)
     return CodecKlass

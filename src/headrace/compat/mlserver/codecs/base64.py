@@ -13,7 +13,7 @@ from headrace.compat.mlserver.codecs.lists import is_list_of
 
 @register_input_codec
 class Base64Codec(CellsCodec):
-    """A list of bytes. What is not base64 is taken as the bytes themselves, as MLServer does."""
+    """A list of bytes. What is not base64 is taken as the bytes themselves, as in MLServer."""
 
     ContentType = "base64"
     TypeHint = list[bytes]

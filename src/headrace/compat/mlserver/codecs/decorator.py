@@ -28,11 +28,11 @@ from headrace.errors import listing
 def decode_args(predict: Callable[..., Any]) -> Callable[..., Any]:
     """Let a `predict` take one argument for each input and return plain Python values.
 
-    Inputs are found by name; an argument that is a DataFrame takes all that is left. Outputs
-    are called `output-0`, `output-1`, those of a DataFrame after its columns.
+    Inputs are found by name; an argument that is a DataFrame takes all that are left. Outputs
+    are named `output-0`, `output-1`, those of a DataFrame after its columns.
 
     Raises:
-        CodecNotFound: an annotation is none that a codec handles.
+        CodecNotFound: no codec handles an annotation.
     """
     codec = SignatureCodec(predict)
 
@@ -95,7 +95,7 @@ class SignatureCodec:
         """The results as an answer.
 
         Raises:
-            OutputNotFound: a result is not what the annotation promises.
+            OutputNotFound: a result does not match the annotation.
         """
         several = isinstance(payload, (tuple, list)) and len(self._outputs) > 1
         values = payload if several else [payload]

@@ -16,12 +16,12 @@ class CellsCodec(InputCodec):
 
     @classmethod
     def encode_element(cls, element: Any) -> bytes:
-        """One value as the bytes that travel."""
+        """One value as the bytes to send."""
         raise NotImplementedError
 
     @classmethod
     def decode_element(cls, element: Any) -> Any:
-        """One value from what travelled: text, or bytes."""
+        """One value from what was received: text, or bytes."""
         raise NotImplementedError
 
     @classmethod

@@ -28,9 +28,9 @@ class CodecNotFound(MLServerError):
     ) -> None:
         side = "input" if is_input else "output"
         part = {"input": "request", "output": "response"}[side] if is_request else "field"
-        told = [f"name '{shorten(name)}'"] if name else []
-        told += [f"type {payload_type}"] if payload_type else []
-        super().__init__(f"Codec not found for {side} {part} with {' and '.join(told)}")
+        known = [f"name '{shorten(name)}'"] if name else []
+        known += [f"type {payload_type}"] if payload_type else []
+        super().__init__(f"Codec not found for {side} {part} with {' and '.join(known)}")
 
 
 class InputsNotFound(MLServerError):
@@ -45,7 +45,7 @@ class InputsNotFound(MLServerError):
 
 
 class OutputNotFound(MLServerError):
-    """`predict` returned something else than its annotation promises."""
+    """`predict` returned something other than its annotation promises."""
 
     def __init__(self, output_idx: int, output_type: type, output_hints: list[Any]) -> None:
         expected = ", ".join(f"'{hint}'" for hint in output_hints)

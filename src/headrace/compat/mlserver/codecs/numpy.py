@@ -28,10 +28,10 @@ _Made = TypeVar("_Made", RequestInput, ResponseOutput)
 
 
 def to_dtype(input_or_output: Described) -> np.dtype[Any]:
-    """The type of the array that such a tensor becomes; codecs of users build on it.
+    """The type of the array that such a tensor becomes; users' codecs build on it.
 
     Raises:
-        InvalidInput: the datatype is none of the protocol's.
+        InvalidInput: the datatype is not one of the protocol's.
     """
     if input_or_output.datatype != "BYTES":
         return np.dtype(datatype(input_or_output.datatype, input_or_output.name).numpy)
@@ -82,7 +82,7 @@ class NumpyCodec(InputCodec):
 
 
 def _raw(name: str, payload: np.ndarray[Any, Any]) -> Tensor | None:
-    """An array of bytes as they are, which is how MLServer sends it; None for any other."""
+    """An array of bytes as they are, as MLServer sends it; None for any other."""
     if payload.dtype.kind not in "SO":
         return None
     values = payload.ravel().tolist()

@@ -24,7 +24,7 @@ _OWN = (None, "np", "pd", "str", "datetime", "base64", "pd_json")
 
 @register_request_codec
 class PandasCodec(RequestCodec):
-    """A DataFrame. Missing values travel as null, which MLServer itself refuses to encode."""
+    """A DataFrame. Missing values are sent as null, which MLServer itself refuses to encode."""
 
     ContentType = "pd"
     JsonContentType = "pd_json"
@@ -90,6 +90,6 @@ def _column(item: Described) -> Any:
 
 
 def _is_own(item: Described) -> bool:
-    """Whether the tensor says all, and no codec of the user has made something else of it."""
+    """Whether the tensor is all there is: no codec of the user has made something else of it."""
     kind = item.parameters.content_type if item.parameters is not None else None
     return kind in _OWN or not has_decoded(item)

@@ -1,4 +1,4 @@
-"""Finding and running the codec of an input, output, request or answer."""
+"""Finds and runs the codec of an input, output, request or answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def inject_batch_dimension(shape: list[int]) -> list[int]:
 
 
 def content_type_of(item: Any, metadata: Any = None) -> str | None:
-    """The content type that an object names, else the one that its metadata name."""
+    """The content type that an object names, else the one that its metadata names."""
     for source in (item, metadata):
         parameters = getattr(source, "parameters", None)
         if parameters is not None and parameters.content_type:
@@ -132,7 +132,7 @@ def encode_inference_response(
 
 
 class SingleInputRequestCodec(RequestCodec):
-    """Makes a request codec of an input codec: the request has exactly one input."""
+    """Makes a request codec from an input codec: the request has exactly one input."""
 
     InputCodec: InputCodecLike | None = None
 

@@ -1,4 +1,4 @@
-"""Routes that runtimes declare for themselves."""
+"""Routes that runtimes declare."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MARK = "_mlserver_custom_handler"
 
 
 class CustomHandler(NamedTuple):
-    """The route that a method was declared for."""
+    """The route that a method is declared for."""
 
     rest_path: str
     rest_method: str = "POST"
 
 
 def custom_handler(rest_path: str, rest_method: str = "POST") -> Callable[[_Handler], _Handler]:
-    """Declare a method as the answer to a route of the server."""
+    """Declare a method as the handler of a route of the server."""
 
     def mark(handler: _Handler) -> _Handler:
         setattr(handler, MARK, CustomHandler(rest_path, rest_method))
@@ -28,7 +28,7 @@ def custom_handler(rest_path: str, rest_method: str = "POST") -> Callable[[_Hand
 
 
 def handlers_of(model: object) -> dict[str, CustomHandler]:
-    """The routes that the methods of a model were declared for, by the names of the methods."""
+    """The routes that the methods of a model are declared for, by the names of the methods."""
     cls = type(model)
     methods = {name: getattr(cls, name, None) for name in dir(cls)}
     return {name: getattr(item, MARK) for name, item in methods.items() if hasattr(item, MARK)}

@@ -12,7 +12,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name, in whatever case; the first of each."""
+    """Header fields by name, in any case; the first of each."""
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
         self.raw = fields
@@ -52,7 +52,7 @@ class QueryParams(Mapping[str, str]):
 
 
 class URL(str):
-    """The address that was asked, with its parts."""
+    """The URL that was requested, with its parts."""
 
     __slots__ = ()
 
@@ -66,7 +66,7 @@ class URL(str):
 
 
 class Request:
-    """One request to a custom route, made of an ASGI scope."""
+    """One request to a custom route, made from an ASGI scope."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -94,6 +94,6 @@ class Request:
         """The body read as JSON.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not JSON.
         """
         return json.loads(await self.body())

@@ -21,9 +21,9 @@ class ValidationError(ValueError):
 
 
 class Field(NamedTuple):
-    """How one field is checked and what it is when it is not given.
+    """How one field is checked, and its value when it is not given.
 
-    `convert` returns the value to keep or raises ValueError. A list or dict as default is
+    `convert` returns the value to keep or raises ValueError. A default that is a list or dict is
     copied for each object.
     """
 
@@ -32,7 +32,7 @@ class Field(NamedTuple):
 
 
 class BaseModel:
-    """An object made of keyword arguments, checked by `FIELDS` on creation and assignment.
+    """An object made from keyword arguments, checked by `FIELDS` on creation and assignment.
 
     With `EXTRA`, anything else may be given as well, and is kept apart: a client chooses those
     names, which must hide neither a method nor what codecs keep in underscored attributes.
@@ -119,8 +119,8 @@ class BaseModel:
     ) -> _Plain:
         """Plain dicts and lists; `data` stays a list of numbers, text or bytes.
 
-        `include` and `exclude` are names, or what to take or leave out within each, as
-        pydantic has it.
+        `include` and `exclude` are names, or what to take or leave out within each, as in
+        pydantic.
         """
         given = self.model_fields_set
         return {
@@ -174,7 +174,7 @@ class BaseModel:
 
 
 def _within(chosen: Any, name: Any) -> Any:
-    """What is chosen of a member: `...` all of it, None nothing in particular.
+    """What is chosen of a member: `...` for all of it, None for nothing in particular.
 
     `__all__` stands for every item of a list.
     """
@@ -228,7 +228,7 @@ def text(value: Any) -> str:
 
 
 def anything(value: Any) -> Any:
-    """Take whatever comes."""
+    """Accept any value."""
     return value
 
 
@@ -251,7 +251,7 @@ def list_of(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
 
 
 def instance_of(cls: type[BaseModel]) -> Callable[[Any], Any]:
-    """Require such an object, or the dict to make one of."""
+    """Require an instance, or a dict to make one from."""
 
     def converted(value: Any) -> Any:
         if isinstance(value, cls):

@@ -1,4 +1,4 @@
-"""The `data` of a tensor: a list in MLServer's API, a buffer for as long as nobody looks."""
+"""The `data` of a tensor: a list in MLServer's API, a buffer until somebody reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TensorData:
 
     @classmethod
     def of(cls, tensor: Tensor, as_bytes: bool = False) -> TensorData:
-        """The data of a tensor that is ours, not yet turned into a list.
+        """The data of one of our own tensors, not yet turned into a list.
 
         `as_bytes` leaves the elements of BYTES as bytes in that list.
         """
@@ -37,7 +37,7 @@ class TensorData:
     @property
     def root(self) -> Any:
         if self.tensor is not None:
-            # The list may be changed by whoever asked for it, so the bytes no longer count.
+            # The caller may change the list, so the bytes no longer count.
             tensor, self.tensor = self.tensor, None
             self._root = elements(tensor, self._as_bytes)
         return self._root

@@ -89,7 +89,7 @@ class RequestOutput(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """What a model is asked."""
+    """A request to a model."""
 
     FIELDS = {
         "id": Field(text),
@@ -105,7 +105,7 @@ class InferenceRequest(BaseModel):
 
 
 class InferenceResponse(BaseModel):
-    """What a model answers."""
+    """The answer of a model."""
 
     FIELDS = {
         "model_name": _NAME,
@@ -130,7 +130,7 @@ class InferenceErrorResponse(BaseModel):
 
 
 class MetadataModelResponse(BaseModel):
-    """What a model says of itself."""
+    """The metadata of a model."""
 
     FIELDS = {
         "name": _NAME,
@@ -150,7 +150,7 @@ class MetadataModelResponse(BaseModel):
 
 
 class MetadataServerResponse(BaseModel):
-    """What a server says of itself."""
+    """The metadata of a server."""
 
     FIELDS = {"name": _NAME, "version": _NAME, "extensions": Field(list_of(anything), REQUIRED)}
 
@@ -160,11 +160,11 @@ class MetadataServerResponse(BaseModel):
 
 
 class MetadataModelErrorResponse(BaseModel):
-    """The body of a refused question for a model's metadata."""
+    """The body of a refused request for a model's metadata."""
 
     FIELDS = {"error": _NAME}
     error: str
 
 
 class MetadataServerErrorResponse(MetadataModelErrorResponse):
-    """The body of a refused question for the server's metadata."""
+    """The body of a refused request for the server's metadata."""

@@ -8,7 +8,7 @@ from headrace.compat.mlserver.types.base import REQUIRED, BaseModel, Field, anyt
 
 
 class State(Enum):
-    """What a model in the repository is doing."""
+    """The state of a model in the repository."""
 
     UNKNOWN = "UNKNOWN"
     READY = "READY"
@@ -18,7 +18,7 @@ class State(Enum):
 
 
 class RepositoryIndexRequest(BaseModel):
-    """Asks for the models of the repository."""
+    """A request for the models of the repository."""
 
     FIELDS = {"ready": Field(anything)}
     ready: bool | None

@@ -1,4 +1,4 @@
-"""What a worker tells of its models in JSON: parameters of answers, and the words of errors."""
+"""What a worker sends of its models as JSON: parameters of answers, and messages of errors."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from headrace import InvalidInput
 from headrace.model import Model
 from headrace.protocol.messages import InferenceResponse
 
-class Told(Model):
+class Fixed(Model):
     def infer(self, request):
         {infer}
 """
-    name = f"told_{folder.name.replace('-', '_')}"
+    name = f"fixed_{folder.name.replace('-', '_')}"
     (folder / f"{name}.py").write_text(source)
-    return ModelSettings("told", f"{name}.Told", uri=str(folder), folder=str(folder))
+    return ModelSettings("fixed", f"{name}.Fixed", uri=str(folder), folder=str(folder))
 
 
 def write_parameters(folder: Path, parameters: str) -> ModelSettings:
-    """A model that answers whatever it is asked with this parameter `p`."""
+    """A model that answers every request with this parameter `p`."""
     answer = f"return InferenceResponse(request.inputs, {{'p': {parameters}}})"
     return write_model(folder, answer)
 
@@ -61,7 +61,7 @@ def soon() -> float:
 
 
 @pytest.mark.parametrize(
-    ("told", "received"),
+    ("sent", "received"),
     [
         pytest.param("float('nan')", None, id="NaN"),
         pytest.param(r"'a\udc80b'", "a?b", id="half a surrogate pair"),
@@ -69,11 +69,11 @@ def soon() -> float:
         pytest.param("[np.array([1.5, np.inf])]", [[1.5, None]], id="a numpy array"),
     ],
 )
-def test_parameters_of_an_answer_that_json_lacks_arrive_as_what_it_has(
-    told: str, received: Any, tmp_path: Path
+def test_parameters_without_a_json_form_arrive_as_the_nearest_one(
+    sent: str, received: Any, tmp_path: Path
 ) -> None:
     async def test(pool: WorkerPool) -> None:
-        await pool.load("m", write_parameters(tmp_path, told))
+        await pool.load("m", write_parameters(tmp_path, sent))
         response = await pool.infer("m", request(), soon())
 
         assert response.parameters == {"p": received}
@@ -82,15 +82,15 @@ def test_parameters_of_an_answer_that_json_lacks_arrive_as_what_it_has(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "sent",
     [
-        pytest.param("{(1, 2): 3}", id="a key that is no text"),
+        pytest.param("{(1, 2): 3}", id="a key that is not text"),
         pytest.param("10 ** 400", id="a number that only Python holds"),
     ],
 )
-def test_an_answer_that_cannot_be_told_costs_its_caller_alone(told: str, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_sent_fails_only_its_caller(sent: str, tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
-        await pool.load("m", write_parameters(tmp_path, told))
+        await pool.load("m", write_parameters(tmp_path, sent))
         with pytest.raises(BadModelOutput):
             await pool.infer("m", request(1_000_000), soon())
 
@@ -101,7 +101,7 @@ def test_an_answer_that_cannot_be_told_costs_its_caller_alone(told: str, tmp_pat
     run(test)
 
 
-def test_words_of_a_model_that_utf8_lacks_reach_the_caller(tmp_path: Path) -> None:
+def test_a_message_that_utf8_cannot_hold_reaches_the_caller(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         words = r"raise InvalidInput('not a\udc80b')"
         await pool.load("m", write_model(tmp_path, words))

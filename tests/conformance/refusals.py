@@ -1,6 +1,6 @@
-"""How each door tells an error, read off the wire and compared with one table.
+"""How each transport reports an error, read off the wire and compared with one table.
 
-The table is written out here, and not taken from the server's own, so that it can be wrong.
+The table is written out here rather than taken from the server, whose own may be wrong.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from conformance.doors import PREFIX
+from conformance.transports import PREFIX
 from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import Answer, ask, numbers
 
 REST, RPC, SCORING = "REST", "gRPC", "MLflow"
+LEAKS = ("\n", "Traceback", ".py", "/tmp/")
 
 
 class Row(NamedTuple):
-    """What one kind of error is told as; `close` is the end of an HTTP connection."""
+    """How one kind of error is reported; `close` is the end of an HTTP connection."""
 
     rest: int
     rpc: str
@@ -51,10 +52,10 @@ ROWS = {
 }
 
 
-class Told(NamedTuple):
-    """One refusal as its door told it. `kind` is empty where the protocol has no place for it."""
+class Refusal(NamedTuple):
+    """One refusal as received. `kind` is empty where the protocol has no place for it."""
 
-    door: str
+    transport: str
     code: Any
     kind: str
     message: str
@@ -62,8 +63,8 @@ class Told(NamedTuple):
     close: bool
 
 
-def told_by_http(answer: Answer | None) -> Told:
-    """A refusal of REST or of MLflow's routes, whichever its body has the form of."""
+def http_refusal(answer: Answer | None) -> Refusal:
+    """A refusal over REST or of MLflow's routes, depending on the form of its body."""
     assert answer is not None, "the connection just closed"
     assert answer.headers["content-type"] == "application/json", answer
     retry, close = "retry-after" in answer.headers, answer.headers.get("connection") == "close"
@@ -72,12 +73,12 @@ def told_by_http(answer: Answer | None) -> Told:
     if "error_code" in body:
         assert body.keys() == {"error_code", "message"}
         code = (answer.status, body["error_code"])
-        return Told(SCORING, code, "", body["message"], retry, close)
+        return Refusal(SCORING, code, "", body["message"], retry, close)
     assert body.keys() == {"error", "code"}
-    return Told(REST, answer.status, body["code"], body["error"], retry, close)
+    return Refusal(REST, answer.status, body["code"], body["error"], retry, close)
 
 
-def told_by_grpc(call: Callable[..., Any], *arguments: Any, **more: Any) -> Told:
+def grpc_refusal(call: Callable[..., Any], *arguments: Any, **more: Any) -> Refusal:
     """How a gRPC call is refused."""
     try:
         call(*arguments, **{"timeout": 30, **more})
@@ -85,58 +86,58 @@ def told_by_grpc(call: Callable[..., Any], *arguments: Any, **more: Any) -> Told
         trailing = dict(refused.trailing_metadata() or ())
         retry = int(trailing.get("retry-after", 0)) > 0
         kind, code = trailing.get("x-error-code", ""), refused.code().name
-        return Told(RPC, code, kind, refused.details(), retry, False)
+        return Refusal(RPC, code, kind, refused.details(), retry, False)
     raise AssertionError("the call was answered")
 
 
-def require(kind: str, *refusals: Told) -> None:
-    """Every refusal is told as the kind's row says, in words that give nothing away."""
+def require(kind: str, *refusals: Refusal) -> None:
+    """Every refusal is as the kind's row says, and its message gives nothing away."""
     row = ROWS[kind]
     codes = {REST: row.rest, RPC: row.rpc, SCORING: (row.rest, row.mlflow)}
     assert refusals
-    for told in refusals:
-        assert told.code == codes[told.door], told
-        assert told.kind in (kind, ""), told
-        assert told.retry == row.retry, told
-        assert told.close >= (row.close and told.door != RPC), told
-        assert told.message, told
-        assert not any(leak in told.message for leak in ("\n", "Traceback", ".py", "/tmp/")), told
+    for refusal in refusals:
+        assert refusal.code == codes[refusal.transport], refusal
+        assert refusal.kind in (kind, ""), refusal
+        assert refusal.retry == row.retry, refusal
+        assert refusal.close >= (row.close and refusal.transport != RPC), refusal
+        assert refusal.message, refusal
+        assert not any(leak in refusal.message for leak in LEAKS), refusal
 
 
-def require_same_words(*refusals: Told) -> None:
-    """All tell the same, and those of our own doors tell the kind as well."""
-    assert len({told.message for told in refusals}) == 1, refusals
-    assert all(told.kind for told in refusals if told.door != SCORING), refusals
+def require_same_message(*refusals: Refusal) -> None:
+    """All messages are the same, and all but those of MLflow's routes have a kind."""
+    assert len({refusal.message for refusal in refusals}) == 1, refusals
+    assert all(refusal.kind for refusal in refusals if refusal.transport != SCORING), refusals
 
 
-class Doors:
-    """The three ways to ask one server for an inference, and its other methods over gRPC."""
+class Transports:
+    """The three ways to call a model of one server, and the server's other methods over gRPC."""
 
     def __init__(self, announced: dict[str, str], alone: str | None = None) -> None:
         self.http = announced["http"]
         self.alone = alone
         self.channel = grpc.insecure_channel(announced["grpc"])
 
-    def rest(self, model: str, *values: float, version: str = "", **more: Any) -> Told:
-        return told_by_http(ask(self.http, "POST", path(model, version), numbers(*values), **more))
+    def rest(self, model: str, *values: float, version: str = "", **more: Any) -> Refusal:
+        return http_refusal(ask(self.http, "POST", path(model, version), numbers(*values), **more))
 
-    def rpc(self, model: str, *values: float, version: str = "", **more: Any) -> Told:
-        return told_by_grpc(
+    def rpc(self, model: str, *values: float, version: str = "", **more: Any) -> Refusal:
+        return grpc_refusal(
             self.method("ModelInfer"), message(model, *values, version=version), **more
         )
 
-    def scoring(self, model: str, *values: float, version: str = "", **more: Any) -> Told:
-        """Through /invocations itself where the server has this model alone."""
+    def scoring(self, model: str, *values: float, version: str = "", **more: Any) -> Refusal:
+        """Through /invocations itself if the server has only this model."""
         where = "/invocations" if model == self.alone else path(model, version, "invocations")
-        return told_by_http(ask(self.http, "POST", where, scored(*values), **more))
+        return http_refusal(ask(self.http, "POST", where, scored(*values), **more))
 
     @property
-    def all(self) -> list[Callable[..., Told]]:
+    def all(self) -> list[Callable[..., Refusal]]:
         return [self.rest, self.rpc, self.scoring]
 
-    def everywhere(self, model: str, *values: float, **more: Any) -> list[Told]:
+    def everywhere(self, model: str, *values: float, **more: Any) -> list[Refusal]:
         """The refusals of all three, one after the other."""
-        return [door(model, *values, **more) for door in self.all]
+        return [transport(model, *values, **more) for transport in self.all]
 
     def method(self, name: str, kind: Any = pb.ModelInferResponse) -> Any:
         return self.channel.unary_unary(
@@ -145,28 +146,28 @@ class Doors:
             kind.FromString,
         )
 
-    def stream(self, model: str, *values: float) -> Told:
+    def stream(self, model: str, *values: float) -> Refusal:
         call = self.channel.stream_stream(
             PREFIX + "ModelStreamInfer",
             lambda sent: sent.SerializeToString(),
             pb.ModelInferResponse.FromString,
         )
-        return told_by_grpc(
+        return grpc_refusal(
             lambda sent, **more: list(call(sent, **more)), iter([message(model, *values)])
         )
 
     def repository(
         self, verb: str, model: str, parameters: dict[str, str] | None = None
-    ) -> list[Told]:
+    ) -> list[Refusal]:
         """The refusals of `load` or `unload`, over REST and gRPC."""
         body = {"parameters": parameters} if parameters else {}
-        rest = told_by_http(ask(self.http, "POST", f"/v2/repository/models/{model}/{verb}", body))
+        rest = http_refusal(ask(self.http, "POST", f"/v2/repository/models/{model}/{verb}", body))
         kind = {"load": pb.RepositoryModelLoadRequest, "unload": pb.RepositoryModelUnloadRequest}
         sent = kind[verb](model_name=model)
         for name, value in (parameters or {}).items():
             sent.parameters[name].string_param = value
         method = self.method(f"RepositoryModel{verb.capitalize()}", pb.RepositoryModelLoadResponse)
-        return [rest, told_by_grpc(method, sent)]
+        return [rest, grpc_refusal(method, sent)]
 
 
 def path(model: str, version: str = "", verb: str = "infer") -> str:
@@ -174,7 +175,7 @@ def path(model: str, version: str = "", verb: str = "infer") -> str:
 
 
 def message(model: str, *values: float, version: str = "") -> pb.ModelInferRequest:
-    """What `numbers` is over REST."""
+    """The same request as `numbers` is over REST."""
     sent = pb.ModelInferRequest(model_name=model, model_version=version)
     added = sent.inputs.add(name="x", datatype="FP64", shape=[len(values)])
     added.contents.fp64_contents.extend(values)
@@ -182,5 +183,5 @@ def message(model: str, *values: float, version: str = "") -> pb.ModelInferReque
 
 
 def scored(*values: float) -> dict[str, Any]:
-    """What `numbers` is for MLflow."""
+    """The same request as `numbers`, for MLflow's routes."""
     return {"inputs": {"x": list(values)}}

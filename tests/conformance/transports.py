@@ -39,7 +39,7 @@ class Tensor(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back, the same for every door."""
+    """What came back, in the same form for every transport."""
 
     outputs: list[Tensor]
     id: str = ""
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 
 class Refused(Exception):
-    """What a door refused: the kind that its status stands for, the message, the request's id."""
+    """A refused request: the kinds that its status can mean, the kind, the message and the id."""
 
     def __init__(self, kinds: set[str], kind: str, message: str, request_id: str) -> None:
         super().__init__(message)
@@ -100,9 +100,9 @@ class RestJson:
         answer = self._client.ask(method, path, body, headers)
         if answer.status != 200:
             kinds = {kind for kind, row in HTTP_TABLE.items() if row.status == answer.status}
-            told = answer.json
+            error = answer.json
             id = answer.headers.get("x-request-id", "")
-            raise Refused(kinds, told.get("code", ""), told.get("error", ""), id)
+            raise Refused(kinds, error.get("code", ""), error.get("error", ""), id)
         return answer
 
     def _encode(self, tensors: list[Tensor], more: dict[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -119,7 +119,7 @@ class RestJson:
         return {"inputs": inputs, **_outputs(more)}, {}
 
     def _decode(self, answer: Any) -> Answer:
-        told = answer.json
+        response = answer.json
         outputs = [
             Tensor(
                 o["name"],
@@ -128,9 +128,9 @@ class RestJson:
                 _from_json(o["datatype"], o["data"]),
                 o.get("parameters", {}),
             )
-            for o in told["outputs"]
+            for o in response["outputs"]
         ]
-        return _rest_answer(told, outputs, answer)
+        return _rest_answer(response, outputs, answer)
 
 
 class RestBinary(RestJson):
@@ -158,17 +158,17 @@ class RestBinary(RestJson):
 
     def _decode(self, answer: Any) -> Answer:
         size = int(answer.headers["inference-header-content-length"])
-        told = json.loads(answer.body[:size])
+        response = json.loads(answer.body[:size])
         rest = answer.body[size:]
         outputs = []
-        for o in told["outputs"]:
+        for o in response["outputs"]:
             parameters = dict(o["parameters"])
             taken = parameters.pop("binary_data_size")
             values = from_raw(o["datatype"], rest[:taken])
             outputs.append(Tensor(o["name"], o["datatype"], o["shape"], values, parameters))
             rest = rest[taken:]
         assert rest == b""
-        return _rest_answer(told, outputs, answer)
+        return _rest_answer(response, outputs, answer)
 
 
 class GrpcTyped:
@@ -200,42 +200,43 @@ class GrpcTyped:
             )
             set_parameters(tensor.parameters, added.parameters)
             self._fill(message, added, tensor)
-        told, trailing = self._ask("ModelInfer", message, pb.ModelInferResponse, request_id)
+        response, trailing = self._ask("ModelInfer", message, pb.ModelInferResponse, request_id)
         outputs = [
             Tensor(
                 o.name,
                 o.datatype,
                 list(o.shape),
-                self._values(told, index),
+                self._values(response, index),
                 get_parameters(o.parameters),
             )
-            for index, o in enumerate(told.outputs)
+            for index, o in enumerate(response.outputs)
         ]
         return Answer(
             outputs,
-            told.id,
-            told.model_name,
-            told.model_version,
-            get_parameters(told.parameters),
+            response.id,
+            response.model_name,
+            response.model_version,
+            get_parameters(response.parameters),
             trailing["x-request-id"],
         )
 
     def metadata(self, model: str) -> dict[str, Any]:
         message = pb.ModelMetadataRequest(name=model)
-        told, _ = self._ask("ModelMetadata", message, pb.ModelMetadataResponse)
+        response, _ = self._ask("ModelMetadata", message, pb.ModelMetadataResponse)
         answer = {
-            "name": told.name,
-            "versions": list(told.versions),
-            "platform": told.platform,
-            "inputs": [_tensor_metadata(t) for t in told.inputs],
-            "outputs": [_tensor_metadata(t) for t in told.outputs],
+            "name": response.name,
+            "versions": list(response.versions),
+            "platform": response.platform,
+            "inputs": [_tensor_metadata(t) for t in response.inputs],
+            "outputs": [_tensor_metadata(t) for t in response.outputs],
         }
-        parameters = get_parameters(told.parameters)
+        parameters = get_parameters(response.parameters)
         return {**answer, "parameters": parameters} if parameters else answer
 
     def server_metadata(self) -> dict[str, Any]:
-        told, _ = self._ask("ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
-        return {"name": told.name, "version": told.version, "extensions": list(told.extensions)}
+        message = pb.ServerMetadataRequest()
+        found, _ = self._ask("ServerMetadata", message, pb.ServerMetadataResponse)
+        return {"name": found.name, "version": found.version, "extensions": list(found.extensions)}
 
     def model_ready(self, model: str) -> bool:
         message = pb.ModelReadyRequest(name=model)
@@ -249,9 +250,10 @@ class GrpcTyped:
         field = FIELDS.get(tensor.datatype, "fp32_contents")
         getattr(added.contents, field).extend(tensor.values)
 
-    def _values(self, told: Any, index: int) -> list[Any]:
-        assert not told.raw_output_contents
-        return list(getattr(told.outputs[index].contents, FIELDS[told.outputs[index].datatype]))
+    def _values(self, response: Any, index: int) -> list[Any]:
+        assert not response.raw_output_contents
+        output = response.outputs[index]
+        return list(getattr(output.contents, FIELDS[output.datatype]))
 
     def _ask(self, method: str, message: Any, kind: Any, request_id: str = "") -> Any:
         metadata = (("x-request-id", request_id),) if request_id else ()
@@ -263,9 +265,9 @@ class GrpcTyped:
         except grpc.RpcError as refused:
             kinds = {kind for kind, row in GRPC_TABLE.items() if row.code is refused.code()}
             trailing = dict(refused.trailing_metadata())
-            told = trailing.get("x-error-code", "")
+            code = trailing.get("x-error-code", "")
             raise Refused(
-                kinds, told, refused.details(), trailing.get("x-request-id", "")
+                kinds, code, refused.details(), trailing.get("x-request-id", "")
             ) from None
         return answer, dict(done.trailing_metadata())
 
@@ -276,9 +278,9 @@ class GrpcRaw(GrpcTyped):
     def _fill(self, message: Any, added: Any, tensor: Tensor) -> None:
         message.raw_input_contents.append(to_raw(tensor))
 
-    def _values(self, told: Any, index: int) -> list[Any]:
-        assert not told.outputs[index].HasField("contents")
-        return from_raw(told.outputs[index].datatype, told.raw_output_contents[index])
+    def _values(self, response: Any, index: int) -> list[Any]:
+        assert not response.outputs[index].HasField("contents")
+        return from_raw(response.outputs[index].datatype, response.raw_output_contents[index])
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -319,19 +321,19 @@ def get_parameters(messages: Any) -> dict[str, Any]:
     }
 
 
-def _tensor_metadata(told: Any) -> dict[str, Any]:
-    answer = {"name": told.name, "datatype": told.datatype, "shape": list(told.shape)}
-    parameters = get_parameters(told.parameters)
+def _tensor_metadata(tensor: Any) -> dict[str, Any]:
+    answer = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+    parameters = get_parameters(tensor.parameters)
     return {**answer, "parameters": parameters} if parameters else answer
 
 
-def _rest_answer(told: dict[str, Any], outputs: list[Tensor], answer: Any) -> Answer:
+def _rest_answer(response: dict[str, Any], outputs: list[Tensor], answer: Any) -> Answer:
     return Answer(
         outputs,
-        told["id"],
-        told["model_name"],
-        told.get("model_version", ""),
-        told.get("parameters", {}),
+        response["id"],
+        response["model_name"],
+        response.get("model_version", ""),
+        response.get("parameters", {}),
         answer.headers["x-request-id"],
     )
 
@@ -341,7 +343,7 @@ def _outputs(more: dict[str, Any]) -> dict[str, Any]:
     return {**more, "outputs": wanted} if wanted else more
 
 
-DOORS = {
+TRANSPORTS = {
     "REST JSON": RestJson,
     "REST binary": RestBinary,
     "gRPC typed": GrpcTyped,

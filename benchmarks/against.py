@@ -1,0 +1,120 @@
+"""`python -m benchmarks.against COMMIT`: this checkout beside an earlier commit, in one run.
+
+Both serve the same scikit-learn model, and a third server is this checkout with its access log on.
+The rounds are interleaved in random order, so a busy machine slows all of them alike. A ratio is
+the median over the rounds of a rate divided by the earlier commit's in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tarfile
+import tempfile
+from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import load, machine, render, scenarios, servers, wine
+
+CONNECTIONS = (1, 32)
+WARM_UP = 1
+
+
+def main() -> int:
+    """Measure, print, write the result."""
+    parser = argparse.ArgumentParser(prog="benchmarks.against", description=__doc__)
+    parser.add_argument("commit", help="what to compare with")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--name", default="against", help="of the file in results/")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        folder = Path(name)
+        try:
+            result = compare(folder, options.commit, options.rounds, options.seconds)
+        except (servers.NotStarted, load.LoadFailed) as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            return 1
+    render.RESULTS.mkdir(exist_ok=True)
+    path = render.RESULTS / f"{options.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["medians"], indent=1))
+    print(f"written to {path.relative_to(render.ROOT)}")
+    return 0
+
+
+def compare(folder: Path, commit: str, rounds: int, seconds: int) -> dict[str, Any]:
+    """Serve both states, load them in turn, and return every round and the medians."""
+    model = wine.save(folder / "models")
+    script = folder / "request.lua"
+    load.write_script(script, scenarios.tensor_body())
+    earlier = {"PYTHONPATH": str(_extract(commit, folder / "earlier"))}
+    states = {"before": earlier, "after": {}, "after, access log": {"HEADRACE_ACCESS_LOG": "1"}}
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    with ExitStack() as stack:
+        up = {
+            state: stack.enter_context(
+                servers.running("headrace", model.sklearn, folder / f"{i}.log", environ)
+            )
+            for i, (state, environ) in enumerate(states.items())
+        }
+        for server in up.values():
+            load.run(server.url + scenarios.INFER, script, 8, WARM_UP)
+        for _ in range(rounds):
+            for connections in CONNECTIONS:
+                by_state = found.setdefault(str(connections), {state: [] for state in up})
+                for state in random.sample(list(up), len(up)):
+                    by_state[state].append(_measure(up[state], script, connections, seconds))
+    return {
+        "machine": machine.describe(render.ROOT, load.wrk_version()),
+        "before": commit,
+        "seconds": seconds,
+        "medians": {connections: _medians(states) for connections, states in found.items()},
+        "rounds": found,
+    }
+
+
+def _measure(
+    server: servers.Server, script: Path, connections: int, seconds: int
+) -> dict[str, float]:
+    before = server.cpu_seconds()["front"]
+    measured = load.run(server.url + scenarios.INFER, script, connections, seconds)
+    used = server.cpu_seconds()["front"] - before
+    return {
+        "rate": round(measured.rate, 1),
+        "front_us": round(used / measured.requests * 1e6, 2),
+        "p99_ms": measured.p99_ms,
+    }
+
+
+def _medians(states: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Of each state; `front_us` is processor time of the front process for one request."""
+    first = states["before"]
+    return {
+        state: {
+            **{key: round(median(each[key] for each in rounds), 2) for key in rounds[0]},
+            "ratio": round(
+                median(b["rate"] / a["rate"] for a, b in zip(first, rounds, strict=True)), 3
+            ),
+        }
+        for state, rounds in states.items()
+    }
+
+
+def _extract(commit: str, folder: Path) -> Path:
+    archive = subprocess.run(
+        ["git", "archive", commit, "src"], cwd=render.ROOT, capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "src"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Health, metadata and what is answered where nothing is: in this process, without ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from headrace import Model, __version__
+from headrace.admin.control import Control
+from headrace.testing import TestClient
+from support.custom import write_model
+
+
+class Double(Model):
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x * 2
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(Double, server_name="mine", extensions=("own",)) as client:
+        yield client
+
+
+class FakePlane:
+    """A data plane whose models are not ready for these reasons."""
+
+    def __init__(self, reasons: dict[str, str], draining: bool = False) -> None:
+        self.reasons = reasons
+        self.draining = draining
+
+    def is_ready(self) -> bool:
+        return False
+
+    def not_ready(self) -> dict[str, str]:
+        return self.reasons
+
+
+@pytest.mark.parametrize(
+    ("plane", "words", "models"),
+    [
+        (FakePlane({"b": "LOADING", "a": "no file"}), "a, b", {"a": "no file", "b": "LOADING"}),
+        (FakePlane({"a": "UNLOADING"}, draining=True), "draining", None),
+        (FakePlane({}), "not ready", None),
+    ],
+    ids=["models", "draining", "starting"],
+)
+def test_a_server_that_is_not_ready_says_why(plane: Any, words: str, models: Any) -> None:
+    control = Control(plane, None, None)  # type: ignore[arg-type]
+    answer = asyncio.run(control.ready(None))  # type: ignore[arg-type]
+    told = orjson.loads(answer.body)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (told["ready"], told.get("models")) == (False, models)
+    assert words in told["error"]
+
+
+def test_a_ping_that_is_too_early_is_refused_as_mlflow_would() -> None:
+    control = Control(FakePlane({}), None, None)  # type: ignore[arg-type]
+    answer = asyncio.run(control.ping(None))  # type: ignore[arg-type]
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert orjson.loads(answer.body)["error_code"] == "TEMPORARILY_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/health/live", b'{"live":true}'),
+        ("/v2/health/ready", b'{"ready":true}'),
+        ("/v2/models/Double/ready", b'{"name":"Double","ready":true}'),
+        ("/ping", b"\n"),
+        ("/health", b"\n"),
+        ("/version", __version__.encode()),
+    ],
+)
+def test_a_server_that_is_ready_says_so(path: str, body: bytes, client: TestClient) -> None:
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.content) == (200, body)
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_a_model_that_did_not_load_is_told_apart_from_those_that_did(tmp_path: Path) -> None:
+    write_model(tmp_path, name="good")
+    write_model(tmp_path, name="bad", load="raise OSError('no weights')")
+    with TestClient(tmp_path) as client:
+        server = client.get("/v2/health/ready")
+        good, bad = (client.get(f"/v2/models/{name}/ready") for name in ("good", "bad"))
+
+    assert (server.status_code, good.status_code, bad.status_code) == (503, 200, 503)
+    assert list(server.json()["models"]) == ["bad"]
+    assert "no weights" in server.json()["models"]["bad"]
+    assert (bad.json()["name"], bad.json()["ready"]) == ("bad", False)
+    assert "no weights" in bad.json()["error"]
+
+
+def test_the_server_tells_its_name_and_what_it_can(client: TestClient) -> None:
+    told = client.get("/v2").json()
+
+    assert (told["name"], told["version"]) == ("mine", __version__)
+    assert told["extensions"] == ["binary_tensor_data", "model_repository", "own"]
+
+
+def test_a_model_tells_what_it_takes_and_answers(client: TestClient) -> None:
+    told = client.get("/v2/models/Double").json()
+
+    assert (told["name"], told["versions"], told["platform"]) == ("Double", [], "python")
+    assert [tensor["name"] for tensor in told["inputs"]] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/v2/nothing",
+        "/v2/models/nope",
+        "/v2/models/nope/ready",
+        "/v2/models/Double/versions/7",
+        "/v2/models/Double/versions/7/ready",
+        "/v1/models/nope",
+    ],
+)
+def test_what_is_not_there_is_a_404_in_json(path: str, client: TestClient) -> None:
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert sorted(answer.json()) == ["code", "error"]
+    assert answer.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v2/models/Double/infer", {"POST"}),
+        ("GET", "/v2/models/Double/versions/7/infer", {"POST"}),
+        ("GET", "/v1/models/Double:predict", {"POST"}),
+        ("DELETE", "/v2/repository/index", {"POST"}),
+        ("POST", "/v2", {"GET", "HEAD"}),
+        ("PUT", "/v2/models/Double/ready", {"GET", "HEAD"}),
+        ("POST", "/metrics", {"GET", "HEAD"}),
+    ],
+)
+def test_a_wrong_verb_is_a_405_that_names_the_right_ones(
+    method: str, path: str, allowed: set[str], client: TestClient
+) -> None:
+    answer = client.request(method, path)
+
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert method in answer.json()["error"]
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/invocations"), ("POST", "/ping")])
+def test_on_paths_of_mlflow_a_refusal_has_its_form(
+    method: str, path: str, client: TestClient
+) -> None:
+    answer = client.request(method, path)
+
+    assert answer.status_code == 405
+    assert sorted(answer.json()) == ["error_code", "message"]
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/nope", "/nothing", "/invocations"])
+def test_every_answer_carries_the_id_of_its_request(path: str, client: TestClient) -> None:
+    given = client.get(path, headers={"X-Request-Id": "mine"})
+    made = [client.get(path).headers["x-request-id"] for _ in range(2)]
+
+    assert given.headers["x-request-id"] == "mine"
+    assert len({*made, ""}) == 3
+
+
+def test_a_name_in_an_error_is_escaped_and_short(client: TestClient) -> None:
+    answer = client.get("/v2/models/%0Aa" + "b" * 1000)
+
+    assert answer.status_code == 404
+    assert "\\na" in answer.json()["error"]
+    assert len(answer.content) < 200
+
+
+def test_metrics_that_are_switched_off_are_not_there() -> None:
+    with TestClient(Double, metrics_endpoint="") as client:
+        assert client.get("/metrics").status_code == 404

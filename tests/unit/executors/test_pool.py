@@ -1,0 +1,478 @@
+"""How a pool spreads models and requests over its workers, in virtual time, without processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
+from headrace.executors import worker_slot
+from headrace.executors.channel import Channel
+from headrace.executors.executor import WorkerLost
+from headrace.executors.pool import BATCHES_PER_INSTANCE, WorkerPool
+from headrace.executors.process import Environment, WorkerProcess
+from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.tensor import Tensor
+from headrace.settings import ModelSettings
+from headrace.worker import frames
+from headrace.worker.frames import Kind
+from support import virtual_time
+
+LOAD_TIMEOUT = 100.0
+LOAD = ModelMetadata(platform="fake").to_dict()
+BROKEN = LoadFailed("no route to host")
+
+
+class FakeProcess:
+    """A worker that has a real channel, which writes to it as to its transport.
+
+    It loads what it is told to and answers with its pid, unless the world has something else.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.pid = len(world.workers) + 1
+        self.channel = Channel()
+        self.channel.connection_made(self)  # type: ignore[arg-type]
+        self.exited = asyncio.Event()
+        self.fate = "exited with status 3"
+        self.was_killed = False
+        self.received: list[tuple[int, Any]] = []
+
+    def write(self, data: bytes) -> None:
+        kind, call, size, _ = frames.parse_header(data)
+        meta = json.loads(data[frames.HEADER.size :][:size])
+        self.received.append((kind, call if kind == Kind.WITHDRAW else meta.get("model")))
+        asyncio.get_running_loop().call_soon(self._answer, kind, call, meta)
+
+    def abort(self) -> None: ...
+
+    def _answer(self, kind: int, call: int, meta: Any) -> None:
+        world = self._world
+        if kind == Kind.LOAD:
+            left = world.loads.get(meta["model"])
+            outcome = left.pop(0) if left else LOAD
+        elif kind == Kind.METRICS:
+            outcome = {"families": [self.pid]}
+        elif kind in (Kind.INFER, Kind.STREAM):
+            outcome = world.answers.get(meta["model"], self._own_answer())
+        else:
+            outcome = {}
+        if outcome == "dies":
+            self.end()
+        elif outcome != "hangs":
+            self.send(call, outcome)
+
+    def _own_answer(self) -> Any:
+        return {"tensors": [], "parameters": {"pid": self.pid}}
+
+    def send(self, call: int, outcome: Any, kind: Kind = Kind.RESULT) -> None:
+        if isinstance(outcome, HeadraceError):
+            kind, outcome = Kind.ERROR, frames.error_meta(outcome)
+        text = json.dumps(outcome).encode()
+        self.channel.data_received(b"".join(frames.encode(kind, call, text)))
+
+    def end(self) -> None:
+        self.channel.lose(WorkerLost("the worker process died"))
+        self.exited.set()
+
+    async def death(self) -> WorkerLost:
+        await self.exited.wait()
+        return WorkerLost(f"the worker process {self.fate} while loading it")
+
+    def kill(self, reason: WorkerLost | None = None) -> None:
+        self.channel.lose(reason or WorkerLost("the worker process was ended"))
+        self.was_killed = True
+        self.exited.set()
+
+    async def stop(self, grace: float) -> None:
+        self.kill()
+
+
+class World:
+    """A pool and the workers that were started for it.
+
+    `loads` holds what comes of a model's next loads, and `answers` what it answers.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.workers: list[FakeProcess] = []
+        self.loads: dict[str, list[Any]] = {}
+        self.answers: dict[str, Any] = {}
+        self.pool = WorkerPool(Environment("python"), size, LOAD_TIMEOUT)
+
+    async def spawn(self, environment: Environment) -> FakeProcess:
+        self.workers.append(FakeProcess(self))
+        return self.workers[-1]
+
+    async def load(self, key: str, instances: int = 1) -> ModelMetadata:
+        return await self.pool.load(key, ModelSettings(key, "fake:Fake", instances=instances))
+
+    def begin(self, key: str, seconds: float = 50.0) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.pool.infer(key, request(), soon(seconds)))
+
+    async def pid(self, key: str) -> int:
+        """The worker that answered."""
+        return pid(await self.begin(key))
+
+    def calls(self, kind: Kind) -> list[tuple[int, Any]]:
+        """Which workers were asked that, and about what."""
+        return [
+            (worker.pid, what)
+            for worker in self.workers
+            for asked, what in worker.received
+            if asked == kind
+        ]
+
+
+@pytest.fixture
+def world_of(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(test: Callable[[World], Coroutine[Any, Any, None]], size: int = 1) -> None:
+        async def body() -> None:
+            world = World(size)
+            monkeypatch.setattr(WorkerProcess, "spawn", world.spawn)
+            await test(world)
+            await world.pool.stop()
+
+        virtual_time.run(body())
+
+    return run
+
+
+def request() -> InferenceRequest:
+    return InferenceRequest([Tensor("x", "UINT8", [1], b"x")])
+
+
+def pid(response: InferenceResponse) -> int:
+    return int((response.parameters or {})["pid"])
+
+
+def soon(seconds: float = 50.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def turns() -> None:
+    """Let everything go on that waits for nothing."""
+    await asyncio.sleep(0.001)
+
+
+def test_a_model_is_loaded_on_as_many_workers_as_it_has_instances(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        assert (await world.load("m", instances=2)).platform == "fake"
+
+        assert world.calls(Kind.LOAD) == [(1, "m"), (2, "m")]
+        assert world.pool.slots("m") == 2 * BATCHES_PER_INSTANCE
+        assert world.pool.pids == [1, 2]
+
+    world_of(test, size=3)
+
+
+def test_the_emptiest_worker_gets_the_next_model(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        for key in "abcd":
+            await world.load(key)
+        await world.pool.unload("b")
+        await world.load("e")
+
+        assert [key for _, key in world.calls(Kind.LOAD) if _ == 2] == ["b", "d", "e"]
+
+    world_of(test, size=2)
+
+
+def test_more_instances_than_workers_are_one_on_each(
+    world_of: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=5)
+
+        assert world.pool.slots("m") == 2 * BATCHES_PER_INSTANCE
+
+    world_of(test, size=2)
+
+    assert "asks for 5 instances and gets 2" in caplog.text
+
+
+def test_an_instance_that_fails_leaves_none_of_the_others_behind(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        world.loads["m"] = [LOAD, BROKEN]
+        with pytest.raises(LoadFailed, match="no route to host"):
+            await world.load("m", instances=2)
+
+        assert sorted(world.calls(Kind.UNLOAD)) == [(1, "m"), (2, "m")]
+        assert world.pool.slots("m") == 0
+        assert not world.pool.is_up("m")
+
+    world_of(test, size=2)
+
+
+def test_a_load_that_is_given_up_is_dropped_by_its_worker_when_it_ends(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        world.loads["m"] = ["hangs"]
+        load = asyncio.create_task(world.load("m"))
+        await turns()
+        load.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+
+        assert world.calls(Kind.UNLOAD) == [(1, "m")]
+        assert (await world.load("other")).platform == "fake"
+
+    world_of(test)
+
+
+def test_a_batch_goes_to_the_least_busy_of_the_workers_that_hold_its_model(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=2)
+        await world.load("other", instances=1)
+        world.answers["m"] = "hangs"
+        for _ in range(4):
+            world.begin("m")
+        await turns()
+
+        assert [worker for worker, _ in world.calls(Kind.INFER)] == [1, 1, 2, 2]
+        assert await world.pid("other") == 3
+
+    world_of(test, size=3)
+
+
+def test_a_worker_that_died_gets_no_batch_while_another_lives(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=2)
+        world.workers[0].end()
+
+        assert world.pool.is_up("m")
+        assert [await world.pid("m") for _ in range(2)] == [2, 2]
+
+    world_of(test, size=2)
+
+
+def test_whoever_asks_while_a_worker_is_away_is_answered_by_the_next(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.workers[0].end()
+        assert not world.pool.is_up("m")
+        assert "worker" in world.pool.trouble("m")
+
+        assert await asyncio.gather(*(world.pid("m") for _ in range(3))) == [2, 2, 2]
+        assert world.pool.restarts == 1
+
+    world_of(test)
+
+
+def test_whoever_waits_for_a_worker_waits_no_longer_than_the_deadline(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.loads["m"] = ["hangs"]
+        world.workers[0].end()
+        patient, hasty = world.begin("m", LOAD_TIMEOUT * 3), world.begin("m", 5)
+        with pytest.raises(DeadlineExceeded, match="no worker came up for the model in time"):
+            await hasty
+
+        assert not patient.done()
+        assert pid(await patient) == 3
+
+    world_of(test)
+
+
+def test_a_model_that_keeps_failing_refuses_requests_with_its_reason(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.loads["m"] = [BROKEN] * 3
+        world.workers[0].end()
+        waiting = world.begin("m")
+        for asked in (waiting, world.begin("m")):
+            with pytest.raises(ModelNotReady, match="did not load again: no route to host"):
+                await asked
+
+        assert "next try in" in world.pool.trouble("m")
+        await asyncio.sleep(30)
+        assert await world.pid("m") == 2
+
+    world_of(test)
+
+
+def test_nobody_is_refused_while_one_instance_may_still_come_back(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=2)
+        world.loads["m"] = [BROKEN, "hangs", BROKEN, BROKEN]
+        for worker in tuple(world.workers):
+            worker.end()
+        await asyncio.sleep(LOAD_TIMEOUT / 2)
+        waiting = world.begin("m", LOAD_TIMEOUT)
+        await turns()
+        refused = [slot.refusal("m") for slot in world.pool._slots]
+
+        assert (any(refused), all(refused)) == (False, False)
+        assert pid(await waiting) > 2
+
+    world_of(test, size=2)
+
+
+def test_a_model_that_is_not_loaded_is_not_waited_for(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        for ask in (world.pool.infer, world.pool.infer_alone):
+            with pytest.raises(ModelNotReady, match="the model is not loaded"):
+                await ask("m", request(), soon())
+
+    world_of(test)
+
+
+def test_a_model_that_is_unloaded_while_its_worker_is_away_keeps_nobody_waiting(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.loads["m"] = [BROKEN] * 2
+        world.workers[0].end()
+        await turns()
+        await world.pool.unload("m")
+        with pytest.raises(ModelNotReady, match="the model is not loaded"):
+            await world.begin("m")
+
+    world_of(test)
+
+
+def test_a_batch_past_its_deadline_ends_its_worker_for_which_no_other_is_to_blame(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        for key in ("hangs", "neighbour"):
+            await world.load(key)
+            world.answers[key] = "hangs"
+        neighbour = world.begin("neighbour")
+        with pytest.raises(DeadlineExceeded, match="before the model answered"):
+            await world.begin("hangs", 5)
+        with pytest.raises(WorkerLost) as lost:
+            await neighbour
+
+        assert lost.value.blameless
+        assert world.workers[0].was_killed
+
+    world_of(test)
+
+
+def test_a_worker_that_answers_in_time_is_left_alone_afterwards(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        await world.begin("m", 5)
+        await asyncio.sleep(10)
+
+        assert not world.workers[0].was_killed
+
+    world_of(test)
+
+
+def test_a_batch_that_is_asked_alone_has_a_worker_for_itself_which_ends_with_it(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        alone = await world.pool.infer_alone("m", request(), soon())
+
+        assert pid(alone) == 2
+        assert world.workers[1].received == [(Kind.LOAD, "m"), (Kind.INFER, "m")]
+        assert [worker.was_killed for worker in world.workers] == [False, True]
+
+    world_of(test)
+
+
+def test_only_one_batch_is_asked_alone_at_a_time(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.answers["m"] = "hangs"
+        asked = [
+            asyncio.create_task(world.pool.infer_alone("m", request(), soon(5))) for _ in range(2)
+        ]
+        await turns()
+        assert len(world.workers) == 2
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+        assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 2
+        assert all(worker.was_killed for worker in world.workers[1:])
+
+    world_of(test)
+
+
+def test_a_batch_alone_whose_load_hangs_ends_at_its_deadline(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.loads["m"] = ["hangs"]
+        with pytest.raises(DeadlineExceeded):
+            await world.pool.infer_alone("m", request(), soon(5))
+
+        assert [worker.was_killed for worker in world.workers] == [False, True]
+
+    world_of(test)
+
+
+@pytest.mark.parametrize("outcome", ["dies", "hangs"])
+def test_a_model_that_ends_its_worker_is_tried_alone_until_it_loads_there(
+    outcome: str, world_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_slot, "DEATHS_BEFORE_TRIAL", 1)
+
+    async def test(world: World) -> None:
+        await world.load("lethal")
+        await world.load("neighbour")
+        world.loads["lethal"] = ["dies", outcome, LOAD]
+        world.workers[0].end()
+        while not world.pool.is_up("lethal"):
+            await asyncio.sleep(1)
+        alone = [worker for worker in world.workers[2:] if worker.pid not in world.pool.pids]
+
+        assert [worker.received for worker in alone] == [[(Kind.LOAD, "lethal")]] * 2
+        assert world.pool.restarts == 2
+        assert await world.pid("neighbour") == await world.pid("lethal")
+
+    world_of(test)
+
+
+def test_a_stream_comes_from_a_worker_that_holds_its_model(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("other")
+        await world.load("m")
+        world.answers["m"] = "hangs"
+        pieces = world.pool.stream("m", request(), soon())
+        first = asyncio.create_task(anext(pieces))
+        await turns()
+        ((worker, _),) = world.calls(Kind.STREAM)
+        piece = {"tensors": [], "parameters": {"pid": worker}}
+        world.workers[1].send(2, piece, Kind.PIECE)
+
+        assert pid(await first) == worker == 2
+        await pieces.aclose()
+        assert world.calls(Kind.WITHDRAW) == [(2, 2)]
+
+    world_of(test, size=2)
+
+
+def test_a_batch_is_withdrawn_from_the_worker_that_has_it_though_another_is_away(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=2)
+        world.answers["m"] = "hangs"
+        left = request()
+        for asked in (request(), left):
+            asyncio.create_task(world.pool.infer("m", asked, soon()))
+        await turns()
+        world.workers[0].end()
+        world.pool.withdraw(left)
+
+        assert world.calls(Kind.WITHDRAW) == [(2, 2)]
+
+    world_of(test, size=2)
+
+
+def test_every_live_worker_is_asked_what_it_measures(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m", instances=2)
+
+        assert await world.pool.measured(1) == [[1], [2]]
+        assert await WorkerPool(Environment("python"), 2, LOAD_TIMEOUT).measured(1) == []
+
+    world_of(test, size=2)

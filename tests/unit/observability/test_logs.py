@@ -1,0 +1,62 @@
+"""A line of the log is one line, whatever is in it, and the same from both writers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from headrace.observability import json_lines, logs
+
+FORMS = [logs.dumps, json_lines.dumps]
+
+
+def record(message: str, **fields: Any) -> logging.LogRecord:
+    made = logging.LogRecord("headrace", logging.INFO, "", 0, message, None, None)
+    made.created = 1_000_000_000.25
+    made.__dict__.update(fields)
+    return made
+
+
+@pytest.mark.parametrize("dumps", FORMS)
+def test_a_line_has_the_time_the_message_and_the_fields_that_have_a_value(
+    dumps: logs.Dumps,
+) -> None:
+    line = logs.JsonFormatter(dumps).format(record("answered", status=200, version=None, model="m"))
+
+    assert json.loads(line) == {
+        "time": "2001-09-09T01:46:40.250Z",
+        "level": "info",
+        "logger": "headrace",
+        "message": "answered",
+        "model": "m",
+        "status": 200,
+    }
+
+
+@pytest.mark.parametrize("dumps", FORMS)
+@pytest.mark.parametrize("text", ["a\nb", "a\x85b", "a\u2028b", "a\x1bb", "ü", "\ud800", "\x00"])
+def test_no_text_breaks_its_line(dumps: logs.Dumps, text: str) -> None:
+    line = logs.JsonFormatter(dumps).format(record("x", model=text))
+
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["model"] == text
+
+
+@pytest.mark.parametrize("dumps", FORMS)
+def test_what_json_has_no_form_for_is_written_as_text(dumps: logs.Dumps) -> None:
+    line = json.loads(dumps({"a": {1, 2}.__class__, "b": 2**70}))
+
+    assert line == {"a": "<class 'set'>", "b": 2**70}
+
+
+def test_a_level_that_is_off_makes_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("headrace.test")
+    with caplog.at_level(logging.INFO, "headrace.test"):
+        logs.log(logger, logging.DEBUG, "off", {})
+        logs.log(logger, logging.INFO, "on", {"status": 200})
+
+    assert [(each.message, each.status) for each in caplog.records] == [("on", 200)]  # type: ignore[attr-defined]

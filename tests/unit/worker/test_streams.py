@@ -1,0 +1,135 @@
+"""One streamed answer: no faster than it is taken, and at an end when nobody takes it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.worker import streams
+from headrace.worker.streams import WINDOW, Stream
+
+
+class WouldWaitError(Exception):
+    """A stream asked for leave to send a piece and did not have it."""
+
+
+class Grants:
+    """A semaphore that says so where a thread would wait."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def acquire(self) -> None:
+        if not self.left:
+            raise WouldWaitError
+        self.left -= 1
+
+    def release(self) -> None:
+        self.left += 1
+
+
+@pytest.fixture
+def never_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams.threading, "Semaphore", Grants)
+
+
+class Pieces:
+    """Numbers without end; what was made of them and whether they were closed."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.are_closed = False
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            while True:
+                self.made += 1
+                yield self.made
+        finally:
+            self.are_closed = True
+
+
+def test_no_more_pieces_are_sent_than_the_window_holds(never_waiting: None) -> None:
+    sent: list[int] = []
+    pieces = Pieces()
+    with pytest.raises(WouldWaitError):
+        Stream(sent.append).run(iter(pieces))
+
+    assert sent == list(range(1, WINDOW + 1))
+    # One more was made, and waits for its leave.
+    assert pieces.made == WINDOW + 1
+
+
+def test_each_piece_that_is_taken_lets_one_more_go(never_waiting: None) -> None:
+    sent: list[int] = []
+
+    def take(piece: int) -> None:
+        sent.append(piece)
+        if piece <= 3:
+            stream.grant()
+
+    stream = Stream(take)
+    with pytest.raises(WouldWaitError):
+        stream.run(iter(Pieces()))
+
+    assert len(sent) == WINDOW + 3
+
+
+def test_a_stream_that_is_withdrawn_sends_no_further_piece(never_waiting: None) -> None:
+    sent: list[int] = []
+
+    def take(piece: int) -> None:
+        sent.append(piece)
+        if piece == 2:
+            stream.withdraw()
+
+    stream, pieces = Stream(take), Pieces()
+    stream.run(iter(pieces))
+
+    assert sent == [1, 2]
+    assert pieces.are_closed
+
+
+def test_a_stream_that_waits_for_leave_ends_when_it_is_withdrawn() -> None:
+    sent: list[int] = []
+    window_is_full = threading.Event()
+
+    def take(piece: int) -> None:
+        sent.append(piece)
+        if piece == WINDOW:
+            window_is_full.set()
+
+    stream, pieces = Stream(take), Pieces()
+    running = threading.Thread(target=stream.run, args=(iter(pieces),), daemon=True)
+    running.start()
+    assert window_is_full.wait(20)
+    stream.withdraw()
+    running.join(20)
+
+    assert not running.is_alive()
+    assert (len(sent), pieces.are_closed) == (WINDOW, True)
+
+
+def test_what_a_model_raises_comes_after_the_pieces_before_it() -> None:
+    def pieces() -> Iterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    sent: list[int] = []
+    with pytest.raises(ValueError, match="no"):
+        Stream(sent.append).run(pieces())
+
+    assert sent == [1]
+
+
+def test_a_piece_that_cannot_be_sent_ends_the_model_too() -> None:
+    def refuse(piece: int) -> None:
+        raise ValueError("not this one")
+
+    pieces = Pieces()
+    with pytest.raises(ValueError, match="not this one"):
+        Stream(refuse).run(iter(pieces))
+
+    assert (pieces.made, pieces.are_closed) == (1, True)
