@@ -153,7 +153,7 @@ def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
             raise ConfigurationError(f"{origin}: expected one of {', '.join(choices)}")
         # Written this way, NaN is refused as well.
         if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigurationError(f"{origin}: expected 0 or more, got {value}")
+            raise ConfigurationError(f"{origin}: expected a number of 0 or more, got {value}")
         if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
             raise ConfigurationError(f"{origin}: expected a path that begins with /")
         if field.name.endswith("_port") and value > 65535:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -129,6 +130,8 @@ def loading(transports: Transports, models: Path) -> Iterator[None]:
         assert load.result(30).status == 200
 
 
-def logged(server: Server, request_id: str) -> str:
-    lines = server.log().splitlines()
-    return "\n".join(line for line in lines if f'"request_id": "{request_id}"' in line)
+def logged_statuses(server: Server, request_id: str) -> list[Any]:
+    """The statuses that the log has of a request."""
+    lines = [line for line in server.log().splitlines() if line[:1] == "{" and line[-1:] == "}"]
+    found = [json.loads(line) for line in lines]
+    return [line.get("status") for line in found if line.get("request_id") == request_id]

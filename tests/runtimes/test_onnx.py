@@ -199,7 +199,10 @@ def test_options_reach_the_session(tmp_path):
     [
         ({"providers": ["NoSuchProvider"]}, "'NoSuchProvider' is not available; available are"),
         ({"session_options": {"optimized_model_filepath": "x"}}, "unknown option 'optimized_mod"),
-        ({"session_options": {"execution_mode": "sideways"}}, "'execution_mode' has a value"),
+        (
+            {"session_options": {"execution_mode": "sideways"}},
+            "'execution_mode' has an invalid value",
+        ),
         ({"run_options": {"terminate": True}}, "unknown option 'terminate'"),
         ({"providers": ["CPUExecutionProvider"], "provider_options": [{}, {}]}, "one entry per"),
     ],

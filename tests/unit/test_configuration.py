@@ -144,7 +144,7 @@ def test_port_zero_is_followed_by_every_listener():
     [
         ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT"),
         ({"HEADRACE_HTTP_PORT": "70000"}, "0 to 65535"),
-        ({"HEADRACE_INFER_TIMEOUT": "-1"}, "expected 0 or more"),
+        ({"HEADRACE_INFER_TIMEOUT": "-1"}, "expected a number of 0 or more"),
         ({"MLSERVER_INFER_TIMEOUT": "nan"}, "MLSERVER_INFER_TIMEOUT: expected a number"),
         ({"HEADRACE_LOG_LEVEL": "loud"}, "HEADRACE_LOG_LEVEL: expected one of"),
         ({"HEADRACE_ROOT_PATH": "ml"}, "begins with /"),

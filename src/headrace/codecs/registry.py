@@ -7,7 +7,7 @@
 | `dict` | a dict of arrays | any |
 | `str` `base64` `datetime` `pd_json` | a list of text, bytes, times, JSON values | exactly one |
 | `json` | the JSON value of its only element | exactly one |
-| those of `huggingface` | images, JSON values, arrays by row | exactly one |
+| those of `huggingface_content` | images, JSON values, arrays by row | exactly one |
 
 The content type of a tensor says how its elements are written, and overrides the request's.
 """

@@ -205,7 +205,7 @@ def test_a_first_load_that_ends_its_worker_says_how_that_died(
 ) -> None:
     async def test(world: World) -> None:
         world.outcomes["m"] = [outcome]
-        with pytest.raises(LoadFailed, match=f"'m': the worker process {fate} while") as caught:
+        with pytest.raises(LoadFailed, match=f"'m'.*{fate}") as caught:
             await world.load("m")
 
         assert isinstance(caught.value.__cause__, WorkerLost)
@@ -218,7 +218,7 @@ def test_a_first_load_that_takes_too_long_leaves_the_worker_to_others(world_of: 
     async def test(world: World) -> None:
         await world.load("neighbour")
         world.outcomes["m"] = [HANGS]
-        with pytest.raises(LoadOverdue, match=r"'m' did not load within 100 s \(--load-timeout\)"):
+        with pytest.raises(LoadOverdue, match="'m'.* 100 s.*--load-timeout"):
             await world.load("m")
 
         assert world.slot.holds("neighbour")
@@ -301,7 +301,7 @@ def test_a_model_that_hangs_while_coming_back_ends_its_worker_and_the_others_ret
         world.outcomes["hangs"] = [HANGS]
         world.worker.end()
         await world.until_failed("hangs", 1)
-        assert "did not load again within 100 s" in str(world.slot.retries["hangs"])
+        assert " 100 s" in str(world.slot.retries["hangs"])
         await world.until_held("hangs", "neighbour")
 
         assert [worker.was_killed for worker in world.workers] == [False, True, False]
@@ -399,7 +399,7 @@ def test_a_worker_that_cannot_be_started_is_tried_until_it_can(
 
     world_of(test)
 
-    assert caplog.text.count("no worker could be started: too many processes") == 5
+    assert caplog.text.count("too many processes") == 5
 
 
 def test_a_load_that_no_worker_comes_up_for_is_overdue(world_of: Any) -> None:

