@@ -141,6 +141,7 @@ def test_what_is_not_there_is_a_404_in_json(path: str, client: TestClient) -> No
         ("GET", "/v2/models/Double/infer", {"POST"}),
         ("GET", "/v2/models/Double/versions/7/infer", {"POST"}),
         ("GET", "/v1/models/Double:predict", {"POST"}),
+        ("DELETE", "/v1/models/Double:predict", {"POST"}),
         ("DELETE", "/v2/repository/index", {"POST"}),
         ("POST", "/v2", {"GET", "HEAD"}),
         ("PUT", "/v2/models/Double/ready", {"GET", "HEAD"}),

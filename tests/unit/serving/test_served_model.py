@@ -262,19 +262,30 @@ async def test_a_stream_that_fails_makes_room_as_well() -> None:
 
 
 @timed
-async def test_draining_waits_for_what_was_begun() -> None:
+async def test_draining_waits_for_the_requests_that_were_taken() -> None:
     behind = Answers("m")
     behind.may_answer.clear()
-    running = behind.model.submit(request(), None)
-    stream = behind.model.stream(request(), None)
-    await anext(stream)
-    behind.model.become(State.UNLOADING)
+    taken = [behind.model.submit(request(), None) for _ in range(2)]
     draining = asyncio.create_task(behind.model.drain())
-    behind.may_answer.set()
-    await running
     await asyncio.sleep(1)
     assert not draining.done()
-    await stream.aclose()
+    behind.may_answer.set()
+    await draining
+
+    assert all(future.done() for future in taken)
+
+
+@timed
+async def test_draining_waits_for_the_last_stream() -> None:
+    behind = Answers("m")
+    streams = [behind.model.stream(request(), None) for _ in range(2)]
+    for stream in streams:
+        await anext(stream)
+    draining = asyncio.create_task(behind.model.drain())
+    for stream in streams:
+        await asyncio.sleep(1)
+        assert not draining.done()
+        await stream.aclose()
 
     await draining
 
