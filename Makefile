@@ -1,4 +1,4 @@
-# The same verbs for people and for the build: `make` alone lists them.
+# The same targets for people and for CI; `make` alone lists them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
@@ -6,7 +6,7 @@ CHECK ?=
 ARGS ?=
 ROUNDS ?= 100
 
-# An interpreter that is named gets environments of its own.
+# An interpreter given as PYTHON gets environments of its own.
 NAMED := $(filter command line environment override,$(origin PYTHON))
 SUFFIX := $(if $(NAMED),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
 VENV := .venv$(SUFFIX)
@@ -15,7 +15,7 @@ RUNTIMES := .venv-runtimes$(SUFFIX)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := -m pytest -n 2 --dist loadfile
-# Enough to see that an interpreter can run us: pure code, workers, and a server from start to stop.
+# Enough to try an interpreter: pure code, workers, and a server from start to stop.
 SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
@@ -23,16 +23,16 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
 .PHONY: help install demo test test-short test-runtimes test-endurance test-newest test-lowest \
   check fmt bench docs lock clean
 
-help: ## List these verbs
-	@echo "usage: make VERB [PYTHON=python3.11]"
+help: ## List these targets
+	@echo "usage: make TARGET [PYTHON=python3.11]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 18
 
 install: $(VENV)/.installed ## Make .venv, for tests and checks
 
-demo: $(DEMO)/.installed ## Train, serve and ask the wine model; CHECK=1 compares and stops, PORT=8080
+demo: $(DEMO)/.installed ## Train, serve and query the wine model; CHECK=1 checks answers and stops; PORT=8080
 	$(DEMO)/bin/python examples/wine/demo.py --port $(PORT) $(if $(CHECK),--check)
 
-test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' narrows them
+test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' selects some
 	$(BIN)/python $(PYTEST) -m 'not runtimes' $(ARGS)
 
 test-short: $(VENV)/.installed ## Run some of the tests, to try an interpreter: PYTHON=python3.13
@@ -56,20 +56,20 @@ test-lowest: $(VENV)/.installed ## Run the tests with the lowest versions that p
 	  --constraints locks/lowest.txt -e '.[test]'
 	.venv-lowest/bin/python $(PYTEST) -m 'not runtimes' $(ARGS)
 
-check: $(VENV)/.installed ## Format, lint, types and layers; changes nothing
+check: $(VENV)/.installed ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: $(VENV)/.installed ## Format, and mend what ruff can mend
+fmt: $(VENV)/.installed ## Format, and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.installed ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.installed ## Render the page of settings, and check every link between the pages
+docs: $(VENV)/.installed ## Render the settings page, and check every link between the pages
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
@@ -77,7 +77,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --custom-compile-command 'make lock' $(ARGS)
 PROJECT = $(COMPILE) --group build pyproject.toml
 
-lock: $(VENV)/.installed ## Pin what these verbs install, in locks/; ARGS=--upgrade takes the newest
+lock: $(VENV)/.installed ## Pin what these targets install, in locks/; ARGS=--upgrade takes the newest
 	$(PROJECT) --extra check --extra bench -o locks/check.txt
 	$(PROJECT) --extra mlflow --extra sklearn -o locks/demo.txt
 	$(PROJECT) -o locks/server.txt
@@ -91,14 +91,14 @@ clean: ## Remove the environments and everything generated
 $(VENV)/.installed: LOCK := locks/check.txt
 $(DEMO)/.installed: LOCK := locks/demo.txt
 $(RUNTIMES)/.installed: LOCK := locks/runtimes.txt
-# By pip, which knows where the machine keeps a build without CUDA: what uv picks brings gigabytes.
+# With pip, which knows where the machine has a build without CUDA; uv's choice brings gigabytes.
 $(RUNTIMES)/.installed: AFTER = $(RUNTIMES)/bin/python -m pip install --quiet torch==2.13.0
 $(VENV)/.installed: locks/check.txt
 $(DEMO)/.installed: locks/demo.txt
 $(RUNTIMES)/.installed: locks/runtimes.txt
 
-# Any environment: the folder of the stamp file, filled with what its lock lists, and our package.
-# A change of the lock or of pyproject.toml installs again.
+# Any environment: the folder of the stamp file, with what its lock file lists and this package.
+# A change to the lock file or to pyproject.toml installs it again.
 %/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no python3 found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c '' || { echo "$(PYTHON) does not run; name another: make PYTHON=/path/to/python3.11"; exit 1; }

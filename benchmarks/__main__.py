@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: one wine per request, Headrace beside bare uvicorn and MLflow."""
+"""`python -m benchmarks`: one wine per request, on Headrace, bare uvicorn and MLflow."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def measure(rounds: int, seconds: int) -> dict[str, Any]:
-    """Start every server, load them in turns, and return what the results file holds.
+    """Start every server, load them in turn, and return what the results file holds.
 
     Raises:
         LoadFailed: wrk is missing, or a run had an error.
@@ -77,7 +77,7 @@ def measure(rounds: int, seconds: int) -> dict[str, Any]:
         running = _start(stack, folder, model, asked)
         figures = _load_in_turns(running, asked, folder, rounds, seconds)
         result["load_average"]["after"] = machine.load_average()
-        result["servers"] = {name: _looks(server) for name, server in running.items()}
+        result["servers"] = {name: _start_and_memory(server) for name, server in running.items()}
     result["scenarios"] = {
         scenario.name: {"title": scenario.title, "rounds": figures[scenario.name]}
         for scenario in asked
@@ -115,7 +115,7 @@ def _start(
             if scenario.server == name:
                 body = ask(scenario, server.url, model.expected)
                 if scenario.name == "headrace-tensor":
-                    # The echo answers as many bytes as the server it is the limit of.
+                    # The echo answers as many bytes as the server that it is the limit for.
                     answer.write_bytes(body)
     return running
 
@@ -127,7 +127,7 @@ def _load_in_turns(
     rounds: int,
     seconds: int,
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Load every scenario at every number of connections once a round."""
+    """Load every scenario at every number of connections once per round."""
     figures: dict[str, dict[str, list[dict[str, float]]]] = {
         scenario.name: {str(count): [] for count in CONNECTIONS} for scenario in asked
     }
@@ -164,7 +164,7 @@ def _loaded(
     return figures
 
 
-def _looks(server: servers.Server) -> dict[str, Any]:
+def _start_and_memory(server: servers.Server) -> dict[str, Any]:
     """How fast the server started, and its memory after the load."""
     return {
         "live_after_seconds": round(server.live_after, 3),

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.against COMMIT`: this checkout beside an earlier commit, in one run.
+"""`python -m benchmarks.against COMMIT`: this checkout and an earlier commit, in one run.
 
 Both serve the same scikit-learn model, and a third server is this checkout with its access log on.
 The rounds are interleaved in random order, so a busy machine slows all of them alike. A ratio is
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("commit", help="what to compare with")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--name", default="against", help="of the file in results/")
+    parser.add_argument("--name", default="against", help="name of the file in results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
@@ -94,7 +94,7 @@ def _measure(
 
 
 def _medians(states: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Of each state; `front_us` is processor time of the front process for one request."""
+    """The medians of each state; `front_us` is the front's processor time for one request."""
     first = states["before"]
     return {
         state: {

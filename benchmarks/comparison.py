@@ -1,4 +1,4 @@
-"""What the rounds of a run say together: medians, ratios, goals."""
+"""What the rounds of a run add up to: medians, ratios, goals."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def middle(result: Run, scenario: str, connections: int, figure: str) -> float:
 
 
 def ratio(result: Run, name: str, base: str, connections: int) -> tuple[float, float, float]:
-    """The rate of `name` over that of `base`: of the medians, and the least and largest of a round.
+    """The rate of `name` over that of `base`: of the medians, and the lowest and highest round.
 
-    Rounds are compared with the round of `base` next to them in time, so that what else the
-    machine did falls on both.
+    Each round is compared with the round of `base` next to it in time, so that other load on the
+    machine affects both.
     """
     both = zip(rounds(result, name, connections), rounds(result, base, connections), strict=True)
     each = [ours["rate"] / theirs["rate"] for ours, theirs in both]
@@ -37,7 +37,7 @@ def ratio(result: Run, name: str, base: str, connections: int) -> tuple[float, f
 
 
 def goals(result: Run) -> Iterable[tuple[Goal, float, float, float]]:
-    """Each goal with the ratio reached, and its least and largest in a round."""
+    """Each goal with the ratio reached, and its lowest and highest in a round."""
     for goal in GOALS:
         yield goal, *ratio(result, goal.name, goal.base, goal.connections)
 

@@ -1,4 +1,4 @@
-"""The limit of the door: a raw ASGI application that reads the body and answers fixed bytes."""
+"""The limit of the transport: a raw ASGI application that reads the body and sends fixed bytes."""
 
 from __future__ import annotations
 

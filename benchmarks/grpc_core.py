@@ -1,7 +1,7 @@
-"""`python -m benchmarks.grpc_core`: gRPC on the native core, and on grpcio, for the same model.
+"""`python -m benchmarks.grpc_core`: gRPC on the native core and on grpcio, for the same model.
 
-The load comes from h2load, over four connections. A gRPC error travels under HTTP status 200,
-so each server's answer is compared before it is loaded.
+The load comes from h2load, over four connections. A gRPC error still has HTTP status 200, so
+each server's answer is checked before it is loaded.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def main() -> int:
 
 
 def measure() -> dict[str, Any]:
-    """Start both servers and load them in turns.
+    """Start both servers and load them in turn.
 
     Raises:
-        LoadFailed, NotStarted: there is no number.
+        LoadFailed, NotStarted: there is no result.
     """
     if shutil.which("h2load") is None:
         raise load.LoadFailed("h2load is not installed; on Debian: apt-get install nghttp2-client")
@@ -63,7 +63,7 @@ def measure() -> dict[str, Any]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
         model = wine.save(folder / "models")
         body = _body()
-        # A message of gRPC: not compressed, its length, itself.
+        # A gRPC message: the flag for no compression, its length, its bytes.
         (folder / "body").write_bytes(struct.pack(">BI", 0, len(body)) + body)
         running = {
             name: stack.enter_context(servers.running(name, model.sklearn, folder / f"{name}.log"))
@@ -75,7 +75,7 @@ def measure() -> dict[str, Any]:
             for calls in CALLS:
                 for name, server in running.items():
                     rate = _load(server, folder / "body", calls)
-                    # The first round warms up.
+                    # The first round is the warm-up.
                     if number:
                         rates[str(calls)].setdefault(name, []).append(rate)
                         print(f"round {number}, {calls:2} calls, {name:22} {rate:8,.0f}/s")

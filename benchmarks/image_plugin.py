@@ -1,7 +1,7 @@
-"""`python -m benchmarks.image_plugin`: pictures scored by a plugin, and by a server made by hand.
+"""`python -m benchmarks.image_plugin`: pictures scored by a plugin and by a hand-written server.
 
-The same function answers in all of them. The server made by hand calls it on its event loop,
-which is the fastest it can do; ours runs it in a worker, one picture at a time or batched.
+All servers call the same function. The hand-written one calls it on its event loop, which is the
+fastest it can do; Headrace runs it in a worker, one picture at a time or batched.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main() -> int:
 
 
 def measure() -> dict[str, Any]:
-    """Start all servers, load them in turns, compare.
+    """Start all servers, load them in turn, compare.
 
     Raises:
-        LoadFailed, NotStarted: there is no number.
+        LoadFailed, NotStarted: there is no result.
     """
     wrk = load.wrk_version()
     rates: dict[str, list[float]] = {name: [] for name in SERVERS}
@@ -67,7 +67,7 @@ def measure() -> dict[str, Any]:
         for number in range(ROUNDS + 1):
             for name, server in running.items():
                 measured = load.run(server.url + PATH, script, CONNECTIONS, SECONDS)
-                # The first round warms up.
+                # The first round is the warm-up.
                 if number:
                     rates[name].append(round(measured.rate, 1))
                     print(f"round {number}, {name:24} {measured.rate:8,.0f}/s", flush=True)
@@ -93,7 +93,7 @@ def _ratio(rates: dict[str, list[float]], name: str, goal: float) -> dict[str, f
 
 
 def _compare_answers(running: dict[str, servers.Server], picture: bytes) -> None:
-    """All must answer the same ten probabilities, or their rates say nothing."""
+    """All must answer with the same ten probabilities, or their rates mean nothing."""
     answers = []
     for server in running.values():
         request = urllib.request.Request(server.url + PATH, picture, {"Content-Type": "image/png"})

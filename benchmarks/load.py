@@ -27,7 +27,7 @@ LONGEST = 20
 
 
 class LoadFailed(Exception):
-    """wrk is missing, could not run, or saw an error: there is no number."""
+    """wrk is missing, could not run, or saw an error: there is no result."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,24 @@ class Measured:
 
 
 def wrk_version() -> str:
-    """The first line that wrk says of itself.
+    """The name and version that wrk prints.
 
     Raises:
         LoadFailed: wrk is not installed.
     """
     if shutil.which("wrk") is None:
         raise LoadFailed(
-            "wrk is not installed, and it makes the load; on Debian and Ubuntu: "
+            "wrk, which makes the load, is not installed; on Debian and Ubuntu: "
             "apt-get install wrk, on macOS: brew install wrk"
         )
-    # wrk has no quiet way to tell its version: it exits 1 after the usage.
-    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, timeout=10)
-    return (said.stdout + said.stderr).splitlines()[0].split(" Copyright")[0]
+    # wrk prints its usage after the version, and exits with 1.
+    done = subprocess.run(["wrk", "--version"], capture_output=True, text=True, timeout=10)
+    return (done.stdout + done.stderr).splitlines()[0].split(" Copyright")[0]
 
 
 def write_script(path: Path, body: bytes, content_type: str = "application/json") -> None:
     """Write the Lua script that posts `body`."""
-    # Every byte by its number: a Lua string may hold any of them.
+    # Every byte by its number, because a Lua string may hold any of them.
     escaped = "".join(f"\\{byte:03}" for byte in body)
     path.write_text(SCRIPT.format(body=escaped, content_type=content_type))
 
@@ -83,10 +83,10 @@ def run(url: str, script: Path, connections: int, seconds: int) -> Measured:
     result = json.loads(lines[0].removeprefix("RESULT "))
     errors: Mapping[str, int] = result["errors"]
     if not result["requests"] and not any(errors.values()) and seconds < LONGEST:
-        # A peer may take longer than a round for its first answer; its rate is one all the same.
+        # A server may take longer than a round for its first answer, and still has a rate.
         return run(url, script, connections, 3 * seconds)
     if any(errors.values()) or not result["requests"]:
-        raise LoadFailed(f"{connections} connections to {url}: {errors}, so this is no result")
+        raise LoadFailed(f"{connections} connections to {url}: {errors}, so there is no result")
     taken = result["microseconds"] / 1e6
     return Measured(
         result["requests"],

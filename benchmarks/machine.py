@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""The machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit(root: Path) -> str:
-    """The commit that is checked out; says so when the files differ from it."""
+    """The commit that is checked out, marked if the files in src differ from it."""
     head = _git(root, "rev-parse", "--short=12", "HEAD")
     if not head:
         return "none"

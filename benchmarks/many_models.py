@@ -1,7 +1,7 @@
 """`python -m benchmarks.many_models`: two hundred small scikit-learn models in one server.
 
 Measures the seconds until all of them are ready, and what each adds to the resident memory of
-the front and of the worker: the difference to a server with one model, over the number of models.
+the front and of the worker: the difference from a server with one model, per added model.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def save(folder: Path, count: int) -> Path:
 
 
 def measure(folder: Path, log: Path, count: int) -> dict[str, Any]:
-    """Start a server of the folder, ask every model once, and look at its memory."""
+    """Serve the folder, call every model once, and measure the server's memory."""
     with servers.running("headrace-many", folder, log) as server:
         loaded = server.memory_mb()
         for number in range(count):
@@ -78,7 +78,7 @@ def measure(folder: Path, log: Path, count: int) -> dict[str, Any]:
 
 
 def ask(url: str, model: str) -> None:
-    """One row, which every model must answer."""
+    """Send one row, which the model must answer."""
     row = {"name": "x", "datatype": "FP64", "shape": [1, 11], "data": [0.5] * 11}
     body = json.dumps({"inputs": [row]}).encode()
     with urllib.request.urlopen(f"{url}/v2/models/{model}/infer", body, timeout=30) as response:

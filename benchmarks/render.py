@@ -1,4 +1,4 @@
-"""Renders docs/benchmarks.md from the results; no figure of that page is typed."""
+"""Renders docs/benchmarks.md from the results; no figure on that page is typed by hand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
 This page is rendered from `benchmarks/results/` by `python -m benchmarks.render`; do not edit it.
-`make bench` measures again and renders it; `benchmarks/README.md` says how.
+`make bench` measures again and renders it; `benchmarks/README.md` describes how.
 
-One wine, a row of eleven numbers, per request. The load comes from wrk on the same machine, so
-the rates are those of this machine with wrk on it; the ratios travel better than the rates.
+Each request holds one wine, a row of eleven numbers. The load comes from wrk on the same machine,
+so the rates are those of this machine while it also runs wrk; the ratios carry over to other
+machines better than the rates.
 """
 
 
@@ -59,7 +60,7 @@ def section(result: Run) -> str:
 def main() -> None:
     """Write the page from every results file."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    # What has no scenarios was measured by a program of its own, and is not of this page.
+    # Results without scenarios come from programs of their own, and are not on this page.
     results = [result for result in results if "scenarios" in result]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results))

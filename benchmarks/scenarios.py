@@ -1,4 +1,4 @@
-"""What is asked of whom: one wine per request, in the forms that each server takes."""
+"""The requests to each server: one wine per request, in the forms that the server takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INFER = "/v2/models/wine/infer"
 class Scenario:
     """One request, sent again and again to one server; `read` finds the prediction in an answer.
 
-    A scenario without `read` promises the size of its answer only.
+    Where `read` is None, only the size of the answer counts.
     """
 
     name: str
@@ -48,7 +48,7 @@ GOALS = (
 
 
 class WrongAnswer(Exception):
-    """A server did not answer what the model predicts."""
+    """A server's answer is not what the model predicts."""
 
 
 def tensor_body() -> bytes:

@@ -1,4 +1,4 @@
-"""The servers under test as child processes: started, asked whether ready, looked at, ended."""
+"""The servers under test as child processes: started, awaited, measured, stopped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Server:
         self.ready_after = 0.0
 
     def processes(self) -> dict[str, list[int]]:
-        """The process ids: `front`, which was started, and `workers`, all that descend from it."""
+        """The process ids: `front`, which was started, and `workers`, all its descendants."""
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -83,7 +83,7 @@ def running(
     `environ` is added to the environment.
 
     Raises:
-        NotStarted: it ended or was not ready in time; `log` has what it said.
+        NotStarted: it ended or was not ready in time; `log` has its output.
     """
     port, grpc_port = _free_port(), _free_port()
     # `mlflow models serve` looks for uvicorn on the path.
@@ -148,11 +148,11 @@ def _answers(server: Server, path: str, began: float, log: Path) -> float:
 
 
 def _end(server: Server) -> None:
-    """Ask the server to end, and end what is left of its session."""
+    """Stop the server, and kill what is left of its session."""
     server.process.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.process.wait(STOP_TIMEOUT)
-    # The process group is its own, so nobody else's process is in it.
+    # The process group is its own, so no other process is in it.
     with suppress(ProcessLookupError):
         os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait(STOP_TIMEOUT)

@@ -1,4 +1,4 @@
-"""The model under test: MLflow's tutorial wine model, saved for each server, and its one wine."""
+"""The model under test, MLflow's tutorial wine model saved for each server, and one wine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def save(folder: Path) -> WineModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         named = ElasticNet(alpha=0.5, l1_ratio=0.5, random_state=42).fit(table, target)
-        # The requirements are only written down here; finding them out would take a while.
+        # The requirements are given because inferring them would take a while.
         mlflow.sklearn.save_model(
             named,
             str(folder / "mlflow"),

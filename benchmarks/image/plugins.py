@@ -10,7 +10,7 @@ from headrace.plugins import BasePlugin
 
 
 class Single(BasePlugin):
-    """Scores each picture by itself."""
+    """Scores each picture on its own."""
 
     def load_model(self, model_uri: str) -> Any:
         return scoring.load(model_uri)

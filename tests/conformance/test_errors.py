@@ -33,7 +33,7 @@ OF_JSON = {
 }
 OF_RAW = {
     "too few bytes": Tensor("x", "FP32", [2, 2], [1.0]),
-    "a lie about BYTES": Tensor("x", "BYTES", [3], [b"mill"]),
+    "a wrong count of BYTES": Tensor("x", "BYTES", [3], [b"mill"]),
 }
 
 # The statuses that mean the same; gRPC may split one HTTP status, but not the reverse.

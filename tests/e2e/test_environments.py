@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def test_a_server_that_is_stopped_while_it_builds_leaves_nothing(
 def commands(server: Server) -> str:
     found = []
     for pid in server.workers():
-        path = Path(f"/proc/{pid}/cmdline")
-        found.append(path.read_text(errors="replace") if path.exists() else "")
+        # The process may end in the meantime.
+        with suppress(OSError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
     return " ".join(found)

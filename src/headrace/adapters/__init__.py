@@ -1,4 +1,5 @@
-"""How each protocol is served: its routes, how it reads a request and writes an answer.
+"""Protocol adapters: their routes, and how they read a request and write an answer.
 
-One file a protocol. `server.py` lists them; routing, 405s, OpenAPI and the pages derive from them.
+One file per protocol. `server.py` lists them; routing, 405s, OpenAPI and the pages derive from
+them.
 """

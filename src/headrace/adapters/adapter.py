@@ -1,4 +1,4 @@
-"""What a protocol declares of itself, once, and what it is given to work with."""
+"""What a protocol adapter declares, once, and what it works with."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PART = re.compile(r"{(\w+)}")
 
 
 class Route(NamedTuple):
-    """A path that answers POST; `{name}` and `{version}` in it say which model is meant.
+    """A path that answers POST; `{name}` and `{version}` in it identify the model.
 
-    `streams` means that every answer is streamed, `may_stream` that each request decides.
+    With `streams` every answer is streamed; with `may_stream` each request decides.
     """
 
     path: str
@@ -32,15 +32,15 @@ class Route(NamedTuple):
 
     @property
     def is_nameless(self) -> bool:
-        """Whether the path names no model, so that the only one of the protocol is meant."""
+        """Whether the path names no model, and so leads to the only one of the protocol."""
         return "{name}" not in self.path
 
 
 def refuse_plugin(model: ModelView) -> None:
-    """Say where a plugin takes its payload, for protocols that have no form for it.
+    """Refuse a plugin, for protocols that cannot carry its payload.
 
     Raises:
-        InvalidInput: the model is a plugin.
+        InvalidInput: the model is a plugin; the message says where to send its payload.
     """
     if model.model_metadata.payload_type is not None:
         raise InvalidInput(
@@ -49,13 +49,13 @@ def refuse_plugin(model: ModelView) -> None:
 
 
 def of_models(*verbs: str, streams: bool = False, may_stream: bool = False) -> tuple[Route, ...]:
-    """The routes of verbs below each model of `/v2`, with and without a version."""
+    """The routes of verbs below each model's path in `/v2`, with and without a version."""
     paths = [f"{prefix}/{verb}" for verb in verbs for prefix in VERSIONED]
     return tuple(Route(path, streams, may_stream) for path in paths)
 
 
 class Reply(NamedTuple):
-    """An answer over HTTP; the driver adds its length, its id and what the model's headers say."""
+    """An answer over HTTP, still without its length, its request id and the model's headers."""
 
     status: int
     headers: HeaderList
@@ -63,7 +63,7 @@ class Reply(NamedTuple):
 
 
 class HttpRequest(Protocol):
-    """What came over HTTP: header fields by lower-case name, the decoded body, the ASGI scope."""
+    """A request over HTTP: header fields by lower-case name, decoded body, ASGI scope."""
 
     @property
     def headers(self) -> Mapping[bytes, bytes]: ...
@@ -74,7 +74,7 @@ class HttpRequest(Protocol):
 
 
 class ModelView(Protocol):
-    """All that a protocol sees of a model. Without a load, the metadata is empty."""
+    """All that an adapter sees of a model. Until it is loaded, the metadata is empty."""
 
     @property
     def name(self) -> str: ...
@@ -89,7 +89,7 @@ class ModelView(Protocol):
 
 
 class Directory(Protocol):
-    """What pages of a protocol may ask of the models that are served."""
+    """What an adapter's pages can find out about the models that are served."""
 
     def names(self) -> list[str]:
         """The names of all models, sorted."""
@@ -98,13 +98,13 @@ class Directory(Protocol):
         """Whether one model can answer now; raises NotFound."""
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, oldest first; none where it has no number."""
+        """The versions of a model, oldest first; empty if it has no version number."""
 
 
 class Page(NamedTuple):
     """A route that answers GET about models, such as a list of them.
 
-    `answer` is a method of the adapter. It takes the `Directory` and the parts of the path.
+    `answer` is a method of the adapter. It takes the `Directory` and the path parameters.
     """
 
     path: str
@@ -113,16 +113,16 @@ class Page(NamedTuple):
 
 
 class Adapter:
-    """One protocol over HTTP. A subclass declares what differs from what stands here."""
+    """One protocol over HTTP. A subclass declares what differs from these defaults."""
 
-    # In logs and metrics.
+    # In logs.
     name = ""
     routes: tuple[Route, ...] = ()
     pages: tuple[Page, ...] = ()
-    # For requests that name no model: how to name one of several, and what to say if there is none.
+    # For requests that name no model: how to name one of several, and the error if there is none.
     named_at = "/v2/models/{name}/infer"
     absent = "no model is served"
-    # Paths of others whose errors take this protocol's form.
+    # Other paths whose errors take this protocol's form.
     error_paths: tuple[str, ...] = ()
     # What ends a stream of events.
     last_event = b""
@@ -130,11 +130,11 @@ class Adapter:
     schemas: Mapping[str, Schema] = {}
 
     def speaks(self, model: ModelView) -> bool:
-        """Whether the model can be asked in this protocol; decides what "the only model" is."""
+        """Whether the model can be called in this protocol; decides what "the only model" is."""
         return model.model_metadata.payload_type is None
 
     def prefers(self, model: ModelView) -> bool:
-        """Whether the model is meant before others that can be asked in this protocol too."""
+        """Whether the model takes precedence over others that can be called in this protocol."""
         return False
 
     def select(
@@ -151,7 +151,7 @@ class Adapter:
         return route.streams
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
-        """The request as the model gets it, and what `encode` needs to know of it.
+        """The request as the model gets it, and what `encode` needs to know about it.
 
         Raises:
             HeadraceError: the request is refused.
@@ -162,7 +162,7 @@ class Adapter:
         """A whole answer.
 
         Raises:
-            BadModelOutput: the model's answer has no form in this protocol.
+            BadModelOutput: the model's answer cannot be expressed in this protocol.
         """
         raise NotImplementedError
 
@@ -170,7 +170,7 @@ class Adapter:
         """One server-sent event of a streamed answer.
 
         Raises:
-            BadModelOutput: the piece has no form in this protocol.
+            BadModelOutput: the piece cannot be expressed in this protocol.
         """
         return b"data: %b\n\n" % self.encode(model, piece, id, context).body
 
@@ -179,7 +179,7 @@ class Adapter:
         return open_inference_error(error)
 
     def error_event(self, body: bytes) -> bytes:
-        """The event that ends a stream which failed; `body` is that of `error`."""
+        """The event that ends a failed stream; `body` is the one from `error`."""
         return b"event: error\ndata: %b\n\n" % body
 
     def operation(self, route: Route, model: ModelView) -> Schema:

@@ -1,4 +1,4 @@
-"""The single table from error kinds to HTTP status and MLflow's error code, and bodies of both."""
+"""The one table of error kinds with their HTTP statuses and MLflow codes, and the error bodies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.errors import HeadraceError
 
 
 class Row(NamedTuple):
-    """How one error kind is told over HTTP."""
+    """How one error kind is reported over HTTP."""
 
     status: int
     mlflow: str
@@ -38,7 +38,7 @@ TABLE = {
     "poisoned": Row(500, "INTERNAL_ERROR"),
     "unimplemented": Row(501, "NOT_IMPLEMENTED"),
     "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
-    # Told to whoever asked for the load; requests for the model itself get `model_not_ready`.
+    # For the caller that requested the load; requests to the model itself get `model_not_ready`.
     "load_failed": Row(422, "INVALID_STATE"),
     "invalid_model": Row(422, "INVALID_STATE"),
     "missing_dependency": Row(422, "INVALID_STATE"),
@@ -53,12 +53,12 @@ def row(error: HeadraceError) -> Row:
 
 
 def open_inference_error(error: HeadraceError) -> tuple[int, bytes]:
-    """Status and body of an error as the Open Inference Protocol tells it, with our code."""
+    """Status and body of an error in the Open Inference Protocol, with Headrace's `code` added."""
     return row(error).status, orjson.dumps({"error": error.message, "code": error.kind})
 
 
 def mlflow_error(error: HeadraceError) -> tuple[int, bytes]:
-    """Status and body of an error as MLflow's servers tell it."""
+    """Status and body of an error in the form of MLflow's servers."""
     found = row(error)
     return found.status, orjson.dumps({"error_code": found.mlflow, "message": error.message})
 

@@ -37,11 +37,11 @@ class MLflowScoring(Adapter):
     error_paths = ("/ping", "/health", "/version")
 
     def prefers(self, model: ModelView) -> bool:
-        # As MLServer has it: the MLflow model among others.
+        # As in MLServer, an MLflow model takes precedence over others.
         return model.model_metadata.decodes_scoring
 
     def wants_stream(self, route: Route, body: bytes) -> bool:
-        # A body that has no such word in it needs no second look.
+        # A body without that word need not be parsed for it.
         return STREAM in body and scoring.wants_stream(body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
@@ -59,7 +59,7 @@ class MLflowScoring(Adapter):
         return Reply(200, JSON_HEADERS, scoring.encode(response, context))
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
-        # The bare value, as MLflow's agent server has it.
+        # The bare value, as MLflow's agent server sends it.
         return b"data: %b\n\n" % scoring.encode(piece, wrapped=False)
 
     def error_event(self, body: bytes) -> bytes:

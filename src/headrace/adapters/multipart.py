@@ -14,12 +14,12 @@ from headrace.errors import InvalidInput, UnsupportedMedia
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-# What is wrong with a request is told to its sender, not to the log.
+# What is wrong with a request is reported to its sender, not in the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 # A form holds one payload and perhaps a few fields; each costs the parser some Python calls.
 MOST_PARTS = 100
-# Of the transfer encodings those that leave the bytes as they are (RFC 2045 6.2).
+# The transfer encodings that leave the bytes as they are (RFC 2045 6.2).
 UNENCODED = (b"7bit", b"8bit", b"binary")
 
 
@@ -39,11 +39,11 @@ class Part:
 def payload(body: bytes, content_type: str) -> tuple[bytes, str | None]:
     """The content of a form's only file, or of its only part, and that part's own media type.
 
-    A field that is no file and names no type is plain text (RFC 7578 4.4).
+    A field that is not a file and names no type is plain text (RFC 7578 4.4).
 
     Raises:
-        InvalidInput: the form is damaged, or holds no file and not exactly one part, or several
-            files.
+        InvalidInput: the form is damaged, has several files, or has no file and not exactly one
+            part.
         UnsupportedMedia: the part is in a transfer encoding such as base64.
     """
     parts = _parts(body, content_type)
@@ -55,7 +55,7 @@ def payload(body: bytes, content_type: str) -> tuple[bytes, str | None]:
     (found,) = files or parts
     encoding = found.headers.get(b"content-transfer-encoding", b"binary")
     if encoding.lower() not in UNENCODED:
-        raise UnsupportedMedia("the form's part has a Content-Transfer-Encoding, send it unencoded")
+        raise UnsupportedMedia("the form's part has a Content-Transfer-Encoding; send it unencoded")
     own = found.headers.get(b"content-type", None if found.is_file else b"text/plain")
     return b"".join(found.pieces), None if own is None else own.decode("latin-1")
 

@@ -25,20 +25,19 @@ from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS
 MEDIA_TYPES = (
     b"application/json",
     b"application/octet-stream",
-    # None at all, and curl's default for a body: what follows is parsed as JSON all the same.
+    # No type at all, and curl's default for a body, which is parsed as JSON all the same.
     b"",
     b"application/x-www-form-urlencoded",
 )
 
 
-@lru_cache(maxsize=256)
 @lru_cache(maxsize=128)
 def _is_accepted(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
 
 
 class OpenInference(Adapter):
-    """Tensors in JSON, or as raw bytes behind it."""
+    """Tensors in JSON, or as raw bytes after it."""
 
     name = "open_inference"
     # `generate` is MLServer's other name for the same thing.
@@ -84,7 +83,7 @@ class OpenInference(Adapter):
         return Reply(200, fields, body)
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
-        # An event is text, so no output of it can be binary.
+        # An event is text, so none of its outputs can be binary.
         return super().event(model, piece, id, NO_OUTPUTS)
 
     def operation(self, route: Route, model: ModelView) -> Schema:

@@ -1,4 +1,4 @@
-"""Pieces of OpenAPI that several protocols write alike."""
+"""Parts of the OpenAPI document that several adapters share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Schema = dict[str, Any]
 
 PARAMETERS: Schema = {"type": "object", "additionalProperties": True}
 STRING: Schema = {"type": "string"}
-# What can go wrong with any request that a model is to answer.
+# The errors that any request to a model can get.
 FAILURES = ("400", "408", "413", "415", "500", "503", "504")
 
 

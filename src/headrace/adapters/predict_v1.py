@@ -1,4 +1,4 @@
-"""The predict API of TensorFlow Serving, which KServe's v1 protocol and Vertex AI speak too.
+"""The predict API of TensorFlow Serving, which KServe's v1 protocol and Vertex AI also use.
 
 Sources: TensorFlow Serving's RESTful API, "Predict API" and "Model status API"; KServe's "V1
 Inference Protocol"; Vertex AI's "custom container requirements".
@@ -30,7 +30,7 @@ from headrace.protocol.mlflow import scoring
 from headrace.protocol.open_inference.json_faults import refusal
 
 ROWS, COLUMNS = "predictions", "outputs"
-# TensorFlow Serving's name of the only way in that most models have.
+# TensorFlow Serving's name for the only signature that most models have.
 SIGNATURE = "serving_default"
 MEDIA_TYPES = (b"", b"application/json", b"application/x-www-form-urlencoded")
 
@@ -39,7 +39,7 @@ _NOTHING = msgspec.Raw()
 
 
 class _Body(msgspec.Struct):
-    """The top level of a body; what is absent is empty."""
+    """The top level of a body; absent fields are empty."""
 
     instances: msgspec.Raw = _NOTHING
     inputs: msgspec.Raw = _NOTHING
@@ -51,7 +51,7 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 class PredictV1(Adapter):
-    """`instances`, one value a row, or `inputs`, one value an input; answered in the same form."""
+    """`instances`, one value per row, or `inputs`, one per input; answered in the same form."""
 
     name = "predict_v1"
     named_at = "/v1/models/{name}:predict"
@@ -77,7 +77,7 @@ class PredictV1(Adapter):
         fields = {name: value for name, value in fields.items() if len(value)}
         if ("instances" in fields) is ("inputs" in fields):
             raise InvalidInput("the request body: expected either instances or inputs")
-        # The same values mean the same to MLflow, which took its forms from here.
+        # MLflow took these forms from here, so the same values mean the same to it.
         decoded = scoring.decode(msgspec.json.encode(fields), "application/json", model.signature)
         return decoded.request, ROWS if "instances" in fields else COLUMNS
 
@@ -86,14 +86,14 @@ class PredictV1(Adapter):
         return Reply(200, JSON_HEADERS, b'{"%b":%b}' % (context.encode(), answer))
 
     def models(self, directory: Directory) -> Reply:
-        """KServe lists names, and OpenAI's clients want objects; both are here."""
+        """KServe lists names, and OpenAI's clients expect objects; the answer has both."""
         names = directory.names()
         data = [{"id": name, "object": "model", "owned_by": "headrace"} for name in names]
         answer = {"models": names, "object": "list", "data": data}
         return Reply(200, JSON_HEADERS, orjson.dumps(answer))
 
     def model(self, directory: Directory, name: str) -> Reply:
-        """KServe's readiness of one model, beside TensorFlow Serving's status of its versions.
+        """KServe's readiness of one model, with TensorFlow Serving's status of its versions.
 
         Raises:
             NotFound: there is no such model.
@@ -121,7 +121,7 @@ class PredictV1(Adapter):
     schemas = {
         "PredictRequest": {
             "type": "object",
-            "description": "Either instances, one value a row, or inputs, one value an input.",
+            "description": "Either instances, one value per row, or inputs, one value per input.",
             "properties": {
                 "instances": {"type": "array", "items": {}},
                 "inputs": {},

@@ -1,4 +1,4 @@
-"""A plugin's own payload as the body, and its own answer as the body of the answer."""
+"""A plugin's payload as the body of the request, and its result as the body of the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from headrace.protocol.tensor import Tensor, pack_bytes
 
 
 class Raw(Adapter):
-    """Bytes of the media type that the plugin names, bare or as the one file of a form."""
+    """Bytes of the plugin's media type, bare or as the only file of a form."""
 
     name = "raw"
     named_at = "/v2/models/{name}/raw"
@@ -36,10 +36,10 @@ class Raw(Adapter):
         wanted = model.model_metadata.payload_type
         if wanted is None:
             if not model.is_ready:
-                # What it takes is not known yet. Queueing the request gives the reason.
+                # What it takes is not known yet. Queueing the request raises the reason.
                 return InferenceRequest([]), None
             raise InvalidInput(
-                f"model '{model.name}' is not a plugin: ask it at /v2/models/{model.name}/infer"
+                f"model '{model.name}' is not a plugin: call it at /v2/models/{model.name}/infer"
             )
         body = request.body
         field = request.headers.get(b"content-type")
@@ -63,7 +63,7 @@ class Raw(Adapter):
         answer, media_type = (bytes(tensor.data[4:]) for tensor in response.outputs)
         if not media_types.GIVEN.fullmatch(media_type.decode("latin-1")):
             raise BadModelOutput(f"model '{model.name}' answered with a malformed media type")
-        # What a model says of its answer holds: no browser is to guess a page in it.
+        # The model's media type is final: no browser may guess a page from the bytes.
         fields = [(b"content-type", media_type), (b"x-content-type-options", b"nosniff")]
         return Reply(200, fields, answer)
 

@@ -84,7 +84,7 @@ class Control:
         self._refusals = refusals
 
     def protocol_routes(self) -> list[Route]:
-        """What the protocols declared: pages, and what makes other verbs a 405 and not a 404."""
+        """Routes for the adapters' pages, and those that make other verbs a 405, not a 404."""
         routes = [
             Route(page.path, partial(self.page, adapter, page))
             for adapter in self._router.adapters
@@ -96,9 +96,9 @@ class Control:
         return routes
 
     async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
-        """A page of a protocol about the models that are served."""
+        """An adapter's page about the models that are served."""
         if self._router.match(route_path(request.scope)) is not None:
-            # What looks like a name is a verb, such as that of `/v1/models/{name}:predict`.
+            # What looks like a name ends in a verb, as in `/v1/models/{name}:predict`.
             raise HTTPException(405, headers={"allow": "POST"})
         answer = page.answer(adapter, self._dataplane, **request.path_params)
         return Response(answer.body, answer.status, _text(answer.headers))
@@ -133,7 +133,7 @@ class Control:
         return _json(answer, 503, {"retry-after": "1"})
 
     async def ping(self, request: Request) -> Response:
-        """MLflow answers one newline while it can score; so does this when ready."""
+        """MLflow answers with one newline while it can score; so does this when ready."""
         if self._dataplane.is_ready():
             return Response(b"\n", media_type="application/json")
         status, body = mlflow_error(ModelNotReady("the server is not ready"))

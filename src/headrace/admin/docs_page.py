@@ -1,6 +1,6 @@
 """The page at `/docs`: every route of the OpenAPI document with a form to try it.
 
-One file, without anything from elsewhere, so that it works where there is no network.
+One self-contained file, so that it works without a network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
 
 
 def docs_route() -> Route:
-    """The page."""
+    """The route of the page."""
     return Route("/docs", _show)
 
 

@@ -24,12 +24,12 @@ from headrace.errors import MethodNotAllowed, NotFound
 from headrace.observability.counters import BUCKETS, Histogram
 
 LABELS = ("model", "version")
-# A worker that takes longer is shown as it last answered, and never holds up a scrape.
+# A worker that takes longer never holds up a scrape; its last answer is shown instead.
 WORKER_TIMEOUT = 1.0
 
 
 class Workers(Protocol):
-    """What the page shows of all workers; see `headrace.executors.placement`."""
+    """What the page shows about all workers; see `headrace.executors.placement`."""
 
     @property
     def restarts(self) -> int: ...
@@ -62,7 +62,7 @@ class MetricsApp:
             measured = await self._workers.measured(WORKER_TIMEOUT)
             body = generate_latest(self._registry)
             if any(measured):
-                # Beside the event loop: nobody knows how much there is.
+                # Not on the event loop, because there may be a lot of it.
                 body += await asyncio.to_thread(self._users.render, measured)
         headers = [
             (b"content-type", content_type.encode()),

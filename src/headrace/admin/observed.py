@@ -1,4 +1,4 @@
-"""Makes a call of each request to a route about the server, so that observers see it too."""
+"""Turns each request to an admin route into a call, so that observers see it too."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CALL = "headrace.call"
 
 
 class Observed:
-    """The ASGI application of one route, whose requests observers may refuse and see answered.
+    """The ASGI application of one route, whose requests observers see and may refuse.
 
-    Errors that its application raises are handled above, with the call that is in the scope.
+    Errors that `app` raises are handled by Starlette's handlers, with the call from the scope.
     """
 
     def __init__(self, app: Any, route: str, calls: Calls, refusals: Refusals) -> None:
@@ -48,7 +48,7 @@ class Observed:
 
 
 class Answer:
-    """Passes on an answer with its request's id, and knows its status and its size."""
+    """Passes on an answer with its request id, and records its status and size."""
 
     def __init__(self, send: Any, call: Call) -> None:
         self._send = send

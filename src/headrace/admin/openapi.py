@@ -13,7 +13,7 @@ from headrace.http.router import Router
 from headrace.protocol.messages import ModelRoute
 from headrace.serving.served_model import ServedModel
 
-# A part of a path in braces, with what Starlette turns it into.
+# A path parameter in braces, with the convertor that Starlette applies to it.
 CONVERTOR = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-z]+)?}")
 
 SCHEMAS: dict[str, Schema] = {
@@ -95,7 +95,7 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
     paths.update(_protocols(dataplane, router))
     for model in dataplane.answering():
         for own in model.model_metadata.routes:
-            # What stands there already comes first when a request is routed, too.
+            # What is already there takes precedence, as it does in routing.
             operations = paths.setdefault(CONVERTOR.sub(r"{\1}", own.path), {})
             operations.setdefault(own.method.lower(), _own(model, own))
     return {
@@ -109,12 +109,12 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
 
 
 def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
-    """What the protocols declared, for each model that speaks them."""
+    """The adapters' routes, for each model that speaks their protocol."""
     paths: dict[str, Any] = {}
     for adapter, route in router.routes():
         speaking = [model for model in dataplane.models() if adapter.speaks(model)]
         if route.is_nameless:
-            # Several would be refused there.
+            # With several models, such a request is refused.
             only = {model.name for model in speaking}
             speaking = [dataplane.get(only.pop())] if len(only) == 1 else []
         for model in speaking:
@@ -126,7 +126,7 @@ def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
 
 
 def _path(dataplane: DataPlane, route: Route, model: ServedModel) -> str | None:
-    """The route's path for one version of a model; None when it means another one."""
+    """The route's path for one version of a model; None if it leads to another one."""
     if "{version}" not in route.path:
         is_default = route.is_nameless or dataplane.get(model.name) is model
         return route.path.replace("{name}", model.name) if is_default else None
@@ -154,7 +154,7 @@ def _page(path: str, summary: str) -> Schema:
 
 
 def _own(model: ServedModel, route: ModelRoute) -> Schema:
-    """A route of a model's own; only its handler knows what it takes."""
+    """A model's own route; only its handler knows what it takes."""
     operation: Schema = {
         "summary": route.summary or f"A route of {model.name}",
         "responses": {"200": {"description": "OK"}},

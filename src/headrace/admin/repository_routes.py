@@ -13,6 +13,7 @@ from starlette.routing import Route
 from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput
 from headrace.http.body import read_body
+from headrace.http.header_fields import collect
 
 PREFIX = "/v2/repository"
 LARGEST_BODY = 1024 * 1024
@@ -54,7 +55,7 @@ class RepositoryControl:
 
 
 async def _read(request: Request) -> dict[str, Any]:
-    body = await read_body(dict(request.scope["headers"]), request.receive, LARGEST_BODY)
+    body = await read_body(collect(request.scope["headers"]), request.receive, LARGEST_BODY)
     if not body.strip():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Routes that the MLflow pluggable scoring server has beside `/api/predict`, and the first page."""
+"""Routes that the MLflow pluggable scoring server has besides `/api/predict`, and the index."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from headrace.http.router import Router
 INDEX = """{name} {version}
 models: {models}
 
-/docs                   a page to read about the routes and try them
-/openapi.json           every route, with what it takes and answers
-/v2/models/MODEL        what a model takes and answers
+/docs                   a page to try every route
+/openapi.json           every route, with its request and its answer
+/v2/models/MODEL        the inputs and outputs of a model
 /v2/health/ready        whether every model can answer
 /api/status             this process, and the state of every model
 """
@@ -47,15 +47,15 @@ class Status:
         self._router = router
 
     async def index(self, request: Request) -> Response:
-        told = self._dataplane.server_metadata()
+        server = self._dataplane.server_metadata()
         names = list(dict.fromkeys(entry["name"] for entry in self._dataplane.index()))
         models = listing(names) if names else "none"
         return PlainTextResponse(
-            INDEX.format(name=told["name"], version=told["version"], models=models)
+            INDEX.format(name=server["name"], version=server["version"], models=models)
         )
 
     async def status(self, request: Request) -> Response:
-        """The keys are those scripts read already; `models` is ours."""
+        """The keys are those that existing scripts read; `models` is an addition."""
         level = logging.getLogger("headrace").getEffectiveLevel()
         system = {
             "pid": os.getpid(),

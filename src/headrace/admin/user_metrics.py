@@ -1,4 +1,4 @@
-"""Prometheus text of what user code measures in the workers, added up over all of them."""
+"""Prometheus text for what user code measures in the workers, added up over all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("headrace.http")
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 # What Prometheus adds to the name of a metric for its samples.
 SUFFIXES = ("", "_total", "_bucket", "_count", "_sum", "_created", "_info")
-# Of these one worker's value stands for all; any other value is a number to add.
+# For these types one worker's value stands for all; values of other types are added.
 ALIKE = ("info", "stateset")
 
 
@@ -26,7 +26,7 @@ class UserMetrics:
     """Merges the families of all workers; a name that is taken is left out, with one warning.
 
     Values live as long as the worker that holds them: a restart begins at zero, which
-    Prometheus knows as the reset of a counter.
+    Prometheus recognizes as the reset of a counter.
     """
 
     def __init__(self, server: CollectorRegistry) -> None:
@@ -45,7 +45,7 @@ class UserMetrics:
             for family in families:
                 name = family["name"]
                 if not self._is_free(name):
-                    self._warn(name, "the server has a metric of that name, or none can have it")
+                    self._warn(name, "the name is taken by the server, reserved or malformed")
                 elif name in found and found[name].type != family["type"]:
                     self._warn(name, "its type is not the same in every worker")
                 else:
@@ -54,10 +54,13 @@ class UserMetrics:
 
     def _add(self, found: dict[str, _Family], name: str, family: dict[str, Any]) -> None:
         try:
-            found.setdefault(name, _Family(family)).add(family["samples"])
+            shown = found.get(name) or _Family(family)
+            shown.add(family["samples"])
         except ValueError as exc:
             # The worker's environment may have another version of the library.
             self._warn(name, shorten(exc, 100))
+        else:
+            found[name] = shown
 
     def _is_free(self, name: str) -> bool:
         return (
@@ -81,15 +84,21 @@ class _Family:
         self._samples: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def add(self, samples: list[Any]) -> None:
-        for name, labels, text in samples:
-            # When a worker began to count says nothing about the sum.
+        """Add all samples.
+
+        Raises:
+            ValueError: one of them is not a number; none is added.
+        """
+        numbers = [(name, labels, float(text)) for name, labels, text in samples]
+        for name, labels, number in numbers:
+            # The time when a worker began to count says nothing about the sum.
             if not name.endswith("_created"):
                 key = name, tuple(sorted(labels.items()))
                 before = 0.0 if self.type in ALIKE else self._samples.get(key, 0.0)
-                self._samples[key] = before + float(text)
+                self._samples[key] = before + number
 
     def metric(self) -> Metric:
-        """The metric with the samples that were added; asked once."""
+        """The metric with the samples that were added; called once."""
         for (name, labels), value in self._samples.items():
             self._metric.add_sample(name, dict(labels), value)
         return self._metric

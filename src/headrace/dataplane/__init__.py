@@ -1,7 +1,7 @@
-"""The conversation between callers and models, the same for every transport.
+"""What happens between callers and models, the same for every transport.
 
-`plane` answers what is asked about models, `resolve` finds the one that a request means, `call`
-carries a request to it and the answer back, and `observers` see every call.
+`plane` answers questions about models, `resolve` finds the model for a request, `call` carries
+the request to it and the answer back, and `observers` see every call.
 """
 
 from headrace.dataplane.call import Call, Calls, as_error

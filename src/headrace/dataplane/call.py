@@ -23,16 +23,16 @@ NO_HEADERS: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Call:
-    """One request of one caller, as far as it has come; observers read it.
+    """One request from one caller, as far as it has come; observers read it.
 
-    `protocol` and `route` are what was asked for, `request_id` is in the log and in the answer,
+    `protocol` and `route` are what was requested, `request_id` is in the log and in the answer,
     `peer` is the caller's address as the transport knows it, and `headers` are HTTP's, or gRPC's
     metadata. `received` and `sent` are the bytes of the bodies. `status` is that of the answer in
     the transport's terms. An observer that wants to know where the time went sets `timing` for
     the batcher to fill in.
     """
 
-    # Defaults of the class: setting each of them anew would be paid for by every request.
+    # Class attributes, because setting them on each instance would cost every request time.
     model: ServedModel | None = None
     timing: Timing | None = None
     status: int | str = 0
@@ -148,7 +148,7 @@ class Calls:
 
 
 def _log_bug() -> None:
-    """An observer stands in the way neither of the others nor of the answer."""
+    """Log an observer's failure, which must not affect other observers or the answer."""
     logger.exception("an observer failed; this is a bug")
 
 

@@ -1,4 +1,4 @@
-"""What a caller says about a request: its id, and the time it has."""
+"""What a caller says about a request: its id and its time limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RequestIds:
         self._numbers = count(1)
 
     def of(self, given: str | None) -> str:
-        """Printable ASCII, 256 characters at most. Hot."""
+        """Printable ASCII, at most 256 characters. Hot."""
         if given is not None and REQUEST_ID.fullmatch(given):
             return given
         return f"{self._prefix}-{next(self._numbers):x}"

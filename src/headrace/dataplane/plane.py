@@ -1,4 +1,4 @@
-"""What is asked about models: health, metadata, which there are, and loading them."""
+"""Health, metadata and the index of models, and loading and unloading them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
 class DataPlane:
-    """Health, metadata and control of the models of a repository, which is private behind it.
+    """Health, metadata and control of the models of a repository, which stays private.
 
-    Errors are `HeadraceError`s; each transport translates their kinds by its own table.
+    Errors are `HeadraceError`s; each transport translates their kinds with its own table.
     """
 
     def __init__(self, repository: ModelRepository, settings: ServerSettings) -> None:
@@ -46,7 +46,7 @@ class DataPlane:
         """Why one model cannot answer now.
 
         Raises:
-            NotFound: nothing of that name or version is configured.
+            NotFound: no model of that name or version is configured.
         """
         return self._reason(self._repository.get(name, version))
 
@@ -54,7 +54,7 @@ class DataPlane:
         """Whether one model can answer now.
 
         Raises:
-            NotFound: nothing of that name or version is configured.
+            NotFound: no model of that name or version is configured.
         """
         return self._repository.is_ready(self._repository.get(name, version))
 
@@ -71,7 +71,7 @@ class DataPlane:
         """Open Inference Protocol, "Model Metadata".
 
         Raises:
-            NotFound: nothing of that name or version is configured.
+            NotFound: no model of that name or version is configured.
         """
         model = self._repository.get(name, version)
         metadata = model.model_metadata
@@ -87,7 +87,7 @@ class DataPlane:
         return answer
 
     def index(self, ready: bool = False) -> list[dict[str, str]]:
-        """Every model that is known, or that can answer now: name, version, state, reason.
+        """Every known model, or every ready one: name, version, state and reason.
 
         Implements "index" of the model repository extension.
         """
@@ -96,7 +96,7 @@ class DataPlane:
             can_answer = self._repository.is_ready(model)
             if ready and not can_answer:
                 continue
-            # One that answers may show how far its next load is.
+            # A model that can answer may show the state of its next load.
             state, reason = model.state, model.reason
             if not can_answer and state in (State.READY, State.UNAVAILABLE):
                 state, reason = State.UNAVAILABLE, self._reason(model)
@@ -111,20 +111,20 @@ class DataPlane:
         return entries
 
     async def load(self, name: str, parameters: Any = None) -> None:
-        """Load a model from disk again, or for the first time; the old load answers until then.
+        """Load a model from disk, or reload it; the previous load answers until then.
 
         Implements "load" of the model repository extension.
 
         Raises:
             Forbidden: the operation is switched off.
-            Unimplemented: there are `parameters`, settings or files that came with the request.
+            Unimplemented: the request came with `parameters`, that is, settings or files.
             NotFound, Conflict, LoadFailed: see `ModelRepository.load`.
         """
         self._require_repository_api()
         if parameters:
             raise Unimplemented(
                 "parameters: a model is loaded as its folder describes it; "
-                "settings and files inside the request are not taken"
+                "settings and files in the request are not accepted"
             )
         await self._repository.load(name)
 
@@ -155,14 +155,14 @@ class DataPlane:
             raise ShuttingDown("the server is draining")
 
     def find(self, name: str | None, version: str | None, protocol: Speaker) -> ServedModel:
-        """The model that a request of a protocol means; see `Resolver.find`. Hot."""
+        """The model for a request; see `Resolver.find`. Hot."""
         return self._resolver.find(name, version, protocol)
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """The model of that name; without a version, the default one. Hot.
 
         Raises:
-            NotFound: nothing of that name or version is configured.
+            NotFound: no model of that name or version is configured.
         """
         return self._repository.get(name, version)
 
@@ -183,16 +183,16 @@ class DataPlane:
         return self._repository.answering()
 
     def watch(self, watcher: Callable[[ServedModel], None]) -> None:
-        """Have each model that becomes ready reported; nothing depends on what is done with it."""
+        """Call `watcher` with each model that becomes ready, for information only."""
         self._repository.watchers.append(watcher)
 
     def is_up(self, model: ServedModel) -> bool:
-        """Loaded, and with a live worker."""
+        """Whether the model is loaded and has a live worker."""
         return self._repository.is_ready(model)
 
 
 def _allows_repository_api(settings: ServerSettings) -> bool:
-    """Whoever reaches this machine over the network may not change what it serves unless told."""
+    """Whether callers may change what is served; by default, only on a loopback address."""
     if settings.allow_repository_api is not None:
         return settings.allow_repository_api
     if settings.host == "localhost":

@@ -1,4 +1,4 @@
-"""Which served model a request means."""
+"""Finds the served model for a request."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from headrace.serving.served_model import ServedModel
 
 
 class Speaker(Protocol):
-    """What a protocol says of models, for requests that name none."""
+    """What a protocol knows about models, for requests that name none."""
 
-    # How a request names a model, and what to say if there is none.
+    # How a request names a model, and the error if there is none.
     named_at: str
     absent: str
 
     def speaks(self, model: ServedModel) -> bool:
-        """Whether the model can be asked in this protocol."""
+        """Whether the model can be called in this protocol."""
 
     def prefers(self, model: ServedModel) -> bool:
-        """Whether it is meant before others that can be asked too."""
+        """Whether the model takes precedence over others that can be called too."""
 
 
 class Resolver:
     """Finds models by name and version, or the only one that speaks a protocol.
 
-    This is where more than a request's words may decide, such as a split of traffic.
+    Anything beyond the request itself that selects a model, such as a traffic split, goes here.
     """
 
     def __init__(self, repository: ModelRepository) -> None:
@@ -36,8 +36,8 @@ class Resolver:
         """The model that a request names; without a name, the only one of its protocol. Hot.
 
         Raises:
-            NotFound: nothing of that name or version is configured, or no model speaks it.
-            ModelNotReady: none speaks it yet, but a model that may is still to be loaded.
+            NotFound: no model of that name or version is configured, or none speaks the protocol.
+            ModelNotReady: none speaks it yet, but one that has not loaded may.
             InvalidInput: several speak it; the message says where to name one.
         """
         if name is not None:
@@ -46,7 +46,7 @@ class Resolver:
 
     def _only(self, protocol: Speaker) -> ServedModel:
         wanted = [model for model in self._repository.models() if model.wanted]
-        # What a model speaks is known once it is loaded.
+        # Which protocols a model speaks is known only once it is loaded.
         speaking = [model for model in wanted if model.has_loaded and protocol.speaks(model)]
         preferred = [model for model in speaking if protocol.prefers(model)]
         names = list(dict.fromkeys(model.name for model in preferred or speaking))

@@ -9,9 +9,9 @@ from headrace.http.router import Router, route_path
 
 
 class App:
-    """Hands POST requests to the protocol that declared their path, and the rest to `admin`.
+    """Passes POST requests to the adapter that declared their path, and the rest to `admin`.
 
-    Connections of our own listener hand small ones to `inference.direct` instead, which saves
+    Headrace's own connections pass small requests to `inference.direct` instead, which saves
     each of them a task.
     """
 

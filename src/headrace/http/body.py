@@ -1,4 +1,4 @@
-"""Bodies: read and inflated within a cap, and compressed for the way back."""
+"""Reads and inflates request bodies within a cap, and compresses answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia,
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MIN_COMPRESSED_SIZE = 1024
-# Answers from here on are compressed in a thread, so that they hold up nobody else.
+# Answers of at least this size are compressed in a thread, so as not to hold up other requests.
 COMPRESS_IN_THREAD = 64 * 1024
 COMPRESSION_LEVEL = 1
 # The event loop gets a turn after this many decoded bytes, about two milliseconds' worth.
@@ -25,13 +25,13 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The whole request body, with its Content-Encoding undone. Hot.
+    """The whole request body, with its Content-Encoding decoded. Hot.
 
     Raises:
-        TooLarge: more than `limit` bytes, encoded or decoded. Declared sizes are judged before
+        TooLarge: more than `limit` bytes, encoded or decoded. A declared size is checked before
             the first byte is read.
         UnsupportedMedia: a Content-Encoding other than gzip, deflate or identity, or several.
-        InvalidInput: a compressed body that is damaged, cut short, or followed by more.
+        InvalidInput: a compressed body that is damaged, truncated, or followed by more data.
         Cancelled: the client left before the end.
     """
     if int(headers.get(b"content-length", 0)) > limit:
@@ -66,7 +66,7 @@ async def _read_rest(message: MutableMapping[str, Any], receive: Receive, limit:
 async def _read_inflated(receive: Receive, limit: int, encoding: bytes) -> bytes:
     if encoding not in (b"gzip", b"x-gzip", b"deflate"):
         raise UnsupportedMedia(
-            f"Content-Encoding '{shorten(encoding.decode('latin-1'))}' is not understood; "
+            f"Content-Encoding '{shorten(encoding.decode('latin-1'))}' is not supported; "
             "send gzip, deflate or identity"
         )
     inflater = _Inflater(encoding, limit)
@@ -87,7 +87,7 @@ async def _read_inflated(receive: Receive, limit: int, encoding: bytes) -> bytes
 
 
 class _Inflater:
-    """Undoes one layer of gzip or deflate, never holding more than `limit` decoded bytes."""
+    """Decodes one layer of gzip or deflate, and never holds more than `limit` decoded bytes."""
 
     def __init__(self, encoding: bytes, limit: int) -> None:
         self._name = encoding.decode("ascii")
@@ -97,10 +97,10 @@ class _Inflater:
         self._stream = None if encoding == b"deflate" else zlib.decompressobj(_GZIP)
 
     def step(self, data: bytes) -> bytes:
-        """Decode at most `INFLATE_STEP` bytes; what is left of `data` comes back."""
+        """Decode at most `INFLATE_STEP` bytes, and return what is left of `data`."""
         if self._stream is None:
             # RFC 9110 8.4.1.2: "deflate" is the zlib form, yet some clients send it raw.
-            # Compression method 8 in the low bits of the first byte tells them apart.
+            # The zlib form has compression method 8 in the low bits of its first byte.
             self._stream = zlib.decompressobj(_ZLIB if data[0] & 0x0F == 8 else _RAW)
         if self._stream.eof:
             raise InvalidInput(f"the {self._name} body is followed by more data")
@@ -116,11 +116,11 @@ class _Inflater:
         return self._stream.unused_data or self._stream.unconsumed_tail
 
     def finish(self) -> bytes:
-        # Output that filled the last step exactly may leave a little behind in the stream.
+        # If the output filled the last step exactly, a little may be left in the stream.
         while self._stream is not None and not self._stream.eof and self._drain():
             pass
         if self._stream is None or not self._stream.eof:
-            raise InvalidInput(f"the {self._name} body ends before its data does")
+            raise InvalidInput(f"the {self._name} body is truncated")
         return b"".join(self._parts)
 
     def _drain(self) -> bool:
@@ -139,10 +139,10 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, str | None]:
-    """An answer's body as the client accepts it, and its Content-Encoding.
+    """An answer's body in an encoding that the client accepts, and its Content-Encoding.
 
     Bodies under 1 KiB, and those that do not shrink, stay as they are. Takes 10 to 15 ms per
-    MiB, without the interpreter lock: run it in a thread for large bodies.
+    MiB without the interpreter lock, so run it in a thread for large bodies.
     """
     if len(body) < MIN_COMPRESSED_SIZE or not accept_encoding:
         return body, None
@@ -158,7 +158,7 @@ def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, str | None]:
 
 @functools.lru_cache(maxsize=64)
 def _choose_encoding(accept_encoding: bytes) -> str | None:
-    """Gzip before deflate, whichever the client gives a weight above zero (RFC 9110 12.5.3)."""
+    """The encoding with the highest weight above zero, gzip in a tie (RFC 9110 12.5.3)."""
     weights: dict[str, float] = {}
     for item in accept_encoding.decode("latin-1").lower().split(","):
         name, _, parameters = item.partition(";")

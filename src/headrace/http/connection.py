@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: uvicorn's httptools protocol with deadlines, caps and JSON errors.
 
-What every request pays for is a state byte, one reading of the clock and one comparison per
-segment received. All else happens on the slow paths: a request that arrives in pieces, a
-segment larger than a request head may be, and the listener's sweep.
+Every request pays for a state byte, one reading of the clock and one comparison per segment
+received. Everything else happens on the slow paths: a request that arrives in pieces, a segment
+larger than a request head may be, and the listener's sweep.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
 
-# Answers a request that is refused while it is being received, by its path, peer, header fields
-# and error; with the request's id.
+# Answers a request that is refused while it is being received. Takes its path, peer, header
+# fields and error; returns the answer and the request's id.
 Refuse = Callable[[str, Any, HeaderList, HeadraceError], tuple[Reply, str]]
 
 
@@ -43,24 +43,24 @@ class Direct(Protocol):
     """Answers requests that have arrived whole, without the cost of an ASGI task."""
 
     def match(self, path: str) -> Any:
-        """What `direct` needs to know of a POST path; None when it is not for it."""
+        """What `direct` needs to know about a POST path; None if it cannot answer there."""
 
     def needs_task(self, match: Any, body: bytes) -> bool:
-        """Whether a request to a route that may stream is to be answered by the application."""
+        """Whether the application must answer this request to a route that may stream."""
 
     def direct(
         self, connection: Any, match: Any, body: bytes, answer: Callable[..., None]
     ) -> asyncio.Future[Any] | None:
         """Answer now and return None, or return the future after which `answer` is called.
 
-        Whoever returns a future calls `connection.settled` with it when it is done.
+        If it returns a future, it also calls `connection.settled` once that is done.
         """
 
 
 MAX_FIELDS = 100
 MAX_PIPELINED = 32
-# A refused client may still be sending: reading on for a moment lets it see the answer, where
-# closing at once would reset the connection and destroy it.
+# A refused client may still be sending. Reading on for a moment lets it see the answer; closing
+# at once would reset the connection and lose it.
 LINGER_SECONDS = 3.0
 
 NEVER = math.inf
@@ -73,7 +73,7 @@ LARGEST_DIRECT = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
-    """A client's connection; in each request's scope under `headrace.connection`.
+    """A client's connection, which each request's scope has as `headrace.connection`.
 
     `on_disconnect` is called once when the client leaves; the application sets it while it
     awaits a model and clears it afterwards. `deadline` is the loop time after which the
@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self._refusal_of = refuse
         self._max_head = settings.max_header_size
         self._largest_direct = min(LARGEST_DIRECT, settings.max_body_size)
-        # What is being received, and whether `deadline` was set for it already.
+        # What is being received, and what `deadline` was last set for.
         self._receiving = IDLE
         self._timed = IDLE
         self._head_size = 0
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
         except HeadraceError as error:
             self._refuse(error)
             return
-        # Not while the exception is handled: it would take the place of what a callback raises.
+        # Not in the `except`: there the upgrade would become the context of a callback's error.
         self._ignore_upgrade(rest)
 
     def on_message_begin(self) -> None:
@@ -184,10 +184,10 @@ class Connection(HttpToolsProtocol):
         scope["method"] = self.parser.get_method().decode("ascii")
         if version != "1.1":
             if version != "1.0":
-                raise InvalidInput("malformed HTTP request: only HTTP/1.1 and HTTP/1.0 are spoken")
+                raise InvalidInput("malformed HTTP request: expected HTTP/1.1 or HTTP/1.0")
             scope["http_version"] = version
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise Overloaded(f"more than {MAX_PIPELINED} requests wait on one connection")
+            raise Overloaded(f"more than {MAX_PIPELINED} requests are waiting on one connection")
         scope["raw_path"], scope["query_string"], scope["path"] = read_target(self.url)
         self._receiving = BODY
         self._match = self._direct_match(scope)
@@ -219,7 +219,7 @@ class Connection(HttpToolsProtocol):
             return
         cycle.more_body = False
         cycle.message_event.set()
-        # With reading paused, nobody would notice the client leave.
+        # While reading is paused, a client that leaves would go unnoticed.
         if self.flow.read_paused and not self.pipeline:
             self.flow.resume_reading()
 
@@ -244,21 +244,21 @@ class Connection(HttpToolsProtocol):
         self.deadline = self.loop.time() + self._settings.body_timeout
 
     def close(self) -> None:
-        """Close after an answer; a client still sending its body gets time to see it."""
+        """Close after an answer; a client that is still sending its body gets time to read it."""
         if self._receiving and not self.transport.is_closing():
             self._close_with(b"")
         else:
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Close when idle; otherwise let the request at hand be answered, then close."""
+        """Close if idle; otherwise close once the current request is answered."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
         elif self._receiving == IDLE:
             self.transport.close()
 
     def expire(self, now: float) -> None:
-        """Act on a deadline that has passed: refuse, close, or give a moving answer more time."""
+        """Handle a passed deadline: refuse, close, or give an answer on its way more time."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent != self._unsent:
             self._unsent = unsent
@@ -293,7 +293,7 @@ class Connection(HttpToolsProtocol):
     def _new_cycle(self, keep_alive: bool) -> Cycle:
         return Cycle(
             scope=self.scope,
-            # Its writes go straight to the transport, its closing goes through `close`.
+            # Writes go straight to the transport; closing goes through `close`.
             transport=cast("asyncio.Transport", self),
             flow=self.flow,
             logger=self.logger,
@@ -307,7 +307,7 @@ class Connection(HttpToolsProtocol):
         )
 
     def _direct_match(self, scope: dict[str, Any]) -> Any:
-        """Whether this request can do without a task: small, plain, and nothing before it."""
+        """The match of a request that needs no task: small, plain, and with none before it."""
         if (
             self._direct is None
             or self._suspect
@@ -320,12 +320,12 @@ class Connection(HttpToolsProtocol):
         return self._direct.match(scope["path"])
 
     def _answer_directly(self) -> None:
-        assert self._direct is not None, "only what it matched gets here"
+        assert self._direct is not None, "only matched requests get here"
         match, self._match = self._match, None
         direct = self._direct_cycle
         body = bytes(direct.body)
         if match.route.may_stream and self._direct.needs_task(match, body):
-            # It has arrived whole, so that the task finds all of it.
+            # The request has arrived whole, so the task finds all of it.
             self.cycle = cycle = self._new_cycle(direct.keep_alive)
             cycle.body += body
             cycle.more_body = False
@@ -336,14 +336,14 @@ class Connection(HttpToolsProtocol):
         if future is not None:
             self.tasks.add(future)  # type: ignore[arg-type]
 
-    def goes_on(self, future: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
-        """A direct request whose future is done is still being answered, by a task."""
+    def continued(self, future: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
+        """A direct request's future is done, but a task still has to answer it."""
         self.settled(future)
         self.tasks.add(task)
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the client has not taken yet."""
+        """Bytes of answers still waiting to be sent."""
         size: int = self.transport.get_write_buffer_size()
         return size
 
@@ -353,9 +353,9 @@ class Connection(HttpToolsProtocol):
         self.tasks.discard(future)
 
     def _check_head(self, version: str) -> None:
-        """Judge a head that is large, came in pieces, or holds a framing field.
+        """Check a head that is large, arrived in pieces, or has a framing field.
 
-        The parser itself refuses Content-Length beside Transfer-Encoding, more than one
+        The parser itself refuses Content-Length together with Transfer-Encoding, more than one
         Content-Length, folded lines and bare line feeds.
         """
         self._require_small_head(self._measure_head())
@@ -364,7 +364,7 @@ class Connection(HttpToolsProtocol):
                 if version != "1.1":
                     raise InvalidInput("malformed HTTP request: Transfer-Encoding needs HTTP/1.1")
                 if value.lower() != b"chunked":
-                    raise Unimplemented("the only Transfer-Encoding understood is 'chunked'")
+                    raise Unimplemented("the only supported Transfer-Encoding is 'chunked'")
             elif name == b"expect":
                 self.expect_100_continue = value.lower() == b"100-continue"
             elif name == b"upgrade":
@@ -398,7 +398,7 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.loop.time() + self._settings.body_timeout
             self._bytes_beside_body = 0
             return
-        # Trailers and chunk extensions advance nothing, so only this count bounds them.
+        # Trailers and chunk extensions add nothing to the body, so only this count bounds them.
         self._bytes_beside_body = 0 if self._body_advanced else self._bytes_beside_body + size
         self._body_advanced = False
         if self._bytes_beside_body > self._max_head:
@@ -408,7 +408,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read on as if no upgrade had been offered.
+        """Continue as if no upgrade had been offered.
 
         The parser takes what follows an upgrade for another protocol, but RFC 9110 7.8 lets
         a server ignore the offer, and then a body follows as usual. Java's HttpClient offers
@@ -463,7 +463,7 @@ class Connection(HttpToolsProtocol):
         self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
         self._receiving = IDLE
         self._lingering = True
-        # A task that only now begins to read must not offer to: its "100 Continue" would fail.
+        # A task that starts reading only now must not send "100 Continue": that would fail.
         self.is_closing = lambda: True
         self.deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write(answer)

@@ -1,4 +1,4 @@
-"""Cross-origin requests of browsers, where the settings allow any."""
+"""Cross-origin requests from browsers, if the settings allow any."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from headrace.settings import CorsSettings
 
 
 def with_cors(app: Any, cors: CorsSettings | None) -> Any:
-    """The application behind Starlette's middleware; the application itself without settings.
+    """The application behind Starlette's middleware, or the application itself if `cors` is None.
 
-    Behind it every request is a task of ASGI: small ones are no longer taken directly.
+    Behind the middleware every request is an ASGI task; small ones are not answered directly.
     """
     if cors is None:
         return app

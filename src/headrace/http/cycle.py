@@ -1,7 +1,7 @@
 """The answer to one request, for ASGI tasks and for requests that need none.
 
-uvicorn writes an answer's head and body apart, which is two system calls and often two
-packets for an answer of a hundred bytes. Both cycles here join them: docs/decisions/0004.
+uvicorn writes an answer's head and body separately, which is two system calls and often two
+packets for an answer of a hundred bytes. Both cycles here join them; see docs/decisions/0004.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ REFUSED = "headrace.refused"
 
 
 class Cycle(RequestResponseCycle):
-    """Holds the head of an answer of known length until its body comes."""
+    """Holds the head of an answer of known length until its body follows."""
 
     _head = b""
-    # Whether the end of the connection is that of the answer, as in HTTP/1.0.
+    # Whether closing the connection ends the answer, as in HTTP/1.0.
     _until_close = False
 
     async def send(self, message: Any) -> None:
-        """Take one ASGI message of the answer. Hot."""
+        """Send one ASGI message of the answer. Hot."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -36,7 +36,7 @@ class Cycle(RequestResponseCycle):
         elif kind == "http.response.body" and self.response_started and not self.response_complete:
             self._write(message.get("body", b""), message.get("more_body", False))
         else:
-            raise RuntimeError(f"'{kind}' does not follow what was sent before; this is a bug")
+            raise RuntimeError(f"'{kind}' was sent out of order; this is a bug")
 
     def _start(self, status: int, headers: Any) -> None:
         self.response_started = True
@@ -48,7 +48,7 @@ class Cycle(RequestResponseCycle):
             lines += (name, b": ", value, b"\r\n")
         for name, value in headers:
             if b"\n" in value or b"\r" in value:
-                raise RuntimeError("an answer's header holds a line break; this is a bug")
+                raise RuntimeError("an answer's header contains a line break; this is a bug")
             if name == b"content-length":
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
@@ -64,7 +64,7 @@ class Cycle(RequestResponseCycle):
         if self.scope["method"] == "HEAD" or status in WITHOUT_BODY:
             self.chunked_encoding = False
         elif self.chunked_encoding is None and self.scope["http_version"] == "1.0":
-            # Which has no chunks (RFC 9112 7.1); it is never kept alive here.
+            # HTTP/1.0 has no chunks (RFC 9112 7.1); its connections are never kept alive here.
             self.chunked_encoding = False
             self._until_close = True
         elif self.chunked_encoding is None:
@@ -106,10 +106,10 @@ class Cycle(RequestResponseCycle):
 
 
 class DirectCycle:
-    """The answers to a connection's direct requests, one at a time; no task awaits them.
+    """Answers a connection's direct requests, one at a time and without a task.
 
-    One object serves a connection for all its life. It has the attributes that the protocol
-    looks at in any cycle.
+    One object serves a connection for its whole life. It has the attributes that uvicorn's
+    protocol reads from any cycle.
     """
 
     __slots__ = (
@@ -128,16 +128,16 @@ class DirectCycle:
         self.disconnected = False
 
     def begin(self, keep_alive: bool) -> None:
-        """Be ready for the next request."""
+        """Reset for the next request."""
         self.body = bytearray()
         self.keep_alive = keep_alive
         self.response_started = self.response_complete = False
 
     def set(self) -> None:
-        """Wake nobody: where others have an event, this stands in for it."""
+        """Do nothing: this object stands in for the event that other cycles have."""
 
     def answer(self, reply: Reply, request_id: str) -> None:
-        """Send a whole answer, whose fields are ours: at most one of them is `connection`. Hot."""
+        """Send a whole answer; its fields are trusted, and at most one is `connection`. Hot."""
         connection = self._connection
         if connection.transport.is_closing():
             return

@@ -16,7 +16,7 @@ class Events:
         self.sent = 0
 
     def add_headers(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Header fields of the answer; those that come after its head has gone are lost."""
+        """Add header fields to the answer; once its head has been sent, this does nothing."""
         if not self.started:
             self._added = fields
 
@@ -27,7 +27,7 @@ class Events:
         await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def end(self) -> None:
-        """Send what ends the stream."""
+        """End the stream."""
         await self._start()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,4 +1,4 @@
-"""Header fields: of requests, and those that models ask for or send with their answers."""
+"""Header fields: those of requests, and those that models read or add to their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.protocol.messages import InferenceResponse
 NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-# How an answer is written and sent is the server's affair, whatever its model says.
+# The server alone decides how an answer is framed, whatever headers its model sets.
 FRAMING = frozenset(
     (
         *(b"connection", b"content-length", b"date", b"keep-alive", b"te", b"trailer"),
@@ -35,13 +35,13 @@ def collect(fields: HeaderList) -> Headers:
 
 
 def given_id(headers: Headers) -> str | None:
-    """The request id that the caller chose."""
+    """The request id that the caller chose, if any."""
     given = headers.get(b"x-request-id")
     return None if given is None else given.decode("latin-1")
 
 
 def request_context(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The headers of a request as `InferenceRequest.context` has them, names in lower case."""
+    """The headers of a request for `InferenceRequest.context`, with lower-case names."""
     return {
         "headers": {
             name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()
@@ -63,7 +63,7 @@ def taken(
 
 
 def field(name: Any, value: Any, model: str) -> tuple[bytes, bytes]:
-    """A header as it is sent, its name in lower case.
+    """A header as it is sent, with a lower-case name.
 
     Raises:
         BadModelOutput: it would break the head of the answer.

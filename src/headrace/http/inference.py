@@ -1,4 +1,4 @@
-"""Inference over HTTP: one conversation, driven by connections directly or through ASGI. Hot."""
+"""Inference over HTTP, driven by connections directly or through ASGI. Hot."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Answer = Callable[[Reply, str], None]
 
 # What nginx logs for a client that closed its connection before the answer.
 CLIENT_CLOSED_REQUEST = 499
-# In the scope of a request whose caller left, where the connection is another server's.
+# In the scope of a request whose caller left, if the connection belongs to another server.
 LEFT = "headrace.left"
 
 
 class HttpCall(Call):
-    """A call over HTTP: what came, and once that is decoded, all that its answer needs.
+    """A call over HTTP: the request and, once that is decoded, everything its answer needs.
 
     It is the `HttpRequest` that adapters read. `shown` is the id in the answer's body.
     """
@@ -57,11 +57,11 @@ class HttpCall(Call):
 
 
 class InferenceRoutes:
-    """Answers every route that a protocol declared.
+    """Answers every route that an adapter declared.
 
     `__call__` is the ASGI application. `direct` does the same without a task, for connections
-    that hold a whole small request in memory already. Both decode by `_decode`, answer by
-    `_reply` and refuse by `_refusal`; what must hold for every answer is decided there.
+    that already have a whole small request in memory. Both decode with `_decode`, answer with
+    `_reply` and refuse with `_refusal`; rules for every answer belong there.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class InferenceRoutes:
         await send_reply(send, reply, call.request_id)
 
     def needs_task(self, match: RouteMatch, body: bytes) -> bool:
-        """Whether the answer is to be streamed, which takes a task."""
+        """Whether the answer is to be streamed, which needs a task."""
         return match.adapter.wants_stream(match.route, body)
 
     def direct(
         self, connection: Any, match: RouteMatch, body: bytes, answer: Answer
     ) -> asyncio.Future[Any] | None:
-        """Take a request that has arrived whole; `answer` is called once, now or later. Hot.
+        """Handle a request that has arrived whole; `answer` is called once, now or later. Hot.
 
-        Returns the future of the request in flight, or None when it is answered already.
+        Returns the future of the request in flight, or None if it is already answered.
         """
         scope = connection.scope
         headers = collect(scope["headers"])
@@ -140,7 +140,7 @@ class InferenceRoutes:
             if accepted is not None and _is_compressible(reply):
                 if len(reply.body) >= COMPRESS_IN_THREAD:
                     task = asyncio.ensure_future(_compressed(accepted, reply))
-                    connection.goes_on(future, task)
+                    connection.continued(future, task)
                     task.add_done_callback(partial(self._on_compressed, connection, call, answer))
                     return
                 reply = _compress(accepted, reply)
@@ -172,8 +172,8 @@ class InferenceRoutes:
     async def _stream(self, call: HttpCall, send: Any) -> None:
         """Answer with server-sent events, one for each piece.
 
-        What goes wrong before the first piece is an ordinary error; after it, an event, and the
-        answer ends.
+        A failure before the first piece is an ordinary error; a later one is sent as an event,
+        which ends the answer.
         """
         adapter, model = call.adapter, call.model
         assert model is not None, "decoding found it"
@@ -203,7 +203,7 @@ class InferenceRoutes:
                 self._calls.answered(call, 200, events.sent)
 
     def _decode(self, call: HttpCall) -> None:
-        """Find the model and decode the request, into the call.
+        """Find the model and decode the request; both are stored in the call.
 
         Raises:
             HeadraceError: the request is refused.
@@ -211,7 +211,7 @@ class InferenceRoutes:
         adapter, headers, match = call.adapter, call.headers, call.match
         call.received = len(call.body)
         name, version = adapter.select(match.name, match.version, call)
-        # Known from here on, for a request that does not decode is a failure of this model's.
+        # Set before decoding: a request that cannot be decoded counts as this model's failure.
         model = call.model = self._dataplane.find(name, version, adapter)
         decoded, call.context = adapter.decode(call, model)
         call.request = decoded
@@ -231,7 +231,7 @@ class InferenceRoutes:
         """The answer of a model.
 
         Raises:
-            BadModelOutput: it has no form in the request's protocol.
+            BadModelOutput: it cannot be expressed in the request's protocol.
         """
         model = call.model
         assert model is not None, "it has answered"
@@ -248,7 +248,7 @@ class InferenceRoutes:
 
 @contextmanager
 def _withdrawn_with_caller(scope: Any) -> Iterator[None]:
-    """Cancel the current task when its caller leaves meanwhile."""
+    """Cancel the current task if its caller leaves."""
     connection = scope.get("headrace.connection")
     task = asyncio.current_task()
     if connection is None or task is None:
@@ -267,7 +267,7 @@ async def _settled(
     """The answer of a model; a caller who leaves withdraws the request."""
     connection = scope.get("headrace.connection")
     if connection is None:
-        # Another server's connection: all that can come after the body is that the caller left.
+        # Another server's connection: only the disconnect can still arrive after the body.
         watching = asyncio.ensure_future(receive())
         watching.add_done_callback(partial(_on_left, scope, future))
         try:
@@ -302,7 +302,7 @@ def _is_compressible(reply: Reply) -> bool:
 
 
 async def _compressed(accepted: bytes, reply: Reply) -> Reply:
-    """The reply in an encoding its caller takes; large ones hold up nobody else."""
+    """The reply in an encoding that its caller accepts; large ones are compressed in a thread."""
     if not _is_compressible(reply):
         return reply
     if len(reply.body) < COMPRESS_IN_THREAD:

@@ -28,7 +28,7 @@ FLUSH_INTERVAL = 0.01
 def bind(host: str, port: int) -> socket.socket:
     """Open a listening socket on an IPv4 or IPv6 address; port 0 picks a free one.
 
-    It listens at once, so that a second server on the same port fails here and not later.
+    It listens immediately, so that a second server on the same port fails here and not later.
 
     Raises:
         ConfigurationError: the address is unknown, taken or not allowed; the message names
@@ -66,8 +66,8 @@ def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
 class Listener:
     """Serves an ASGI application on sockets that `bind` opened.
 
-    Draining, in this order: set `announce_close`, `close_listeners()`,
-    `shut_down_connections()`, wait for `in_flight()` to empty, `stop()`.
+    To drain it: set `announce_close`, call `close_listeners()` and `shut_down_connections()`,
+    wait until `in_flight()` is empty, and call `stop()`, in this order.
     """
 
     def __init__(self, app: Any, settings: ServerSettings) -> None:
@@ -117,7 +117,7 @@ class Listener:
 
     @property
     def announce_close(self) -> bool:
-        """Whether every answer tells its client to close the connection."""
+        """Whether every answer announces that the connection closes."""
         return self._announce_close
 
     @announce_close.setter
@@ -127,15 +127,15 @@ class Listener:
 
     @property
     def connections(self) -> set[Connection]:
-        """The connections now open."""
+        """The open connections."""
         return cast("set[Connection]", self._state.connections)
 
     def in_flight(self) -> set[asyncio.Task[None]]:
-        """The requests now being answered; the set is live."""
+        """The requests being answered; the set is live."""
         return self._state.tasks
 
     def close_listeners(self) -> None:
-        """Stop accepting connections; those open stay."""
+        """Stop accepting connections; those that are open stay open."""
         for server in self._servers:
             server.close()
 
@@ -146,7 +146,7 @@ class Listener:
             connection.shutdown()
 
     async def flush(self, deadline: float) -> int:
-        """Wait until clients have taken what was answered; returns how many have not by then."""
+        """Wait until all answers are sent; return how many connections are behind at `deadline`."""
         loop = asyncio.get_running_loop()
         while unsent := [each for each in self.connections if each.unsent]:
             if loop.time() >= deadline:
@@ -155,7 +155,7 @@ class Listener:
         return 0
 
     async def stop(self) -> None:
-        """Cut what is left: listeners, connections, and the tasks that outlive them."""
+        """Stop what is left: listeners, connections, and the tasks that outlive them."""
         self.close_listeners()
         if self._ticks is not None:
             self._ticks.cancel()
@@ -163,7 +163,7 @@ class Listener:
                 await self._ticks
         for connection in list(self.connections):
             connection.transport.abort()
-        # Requests learn of the lost connection first, and most end by themselves.
+        # Requests notice the lost connection first, and most end on their own.
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=0.1)
         for task in list(self._state.tasks):
@@ -181,7 +181,7 @@ class Listener:
                     connection.expire(now)
 
     def _refresh_headers(self) -> None:
-        # In place: an answer reads this list when it is sent, so that requests already
+        # In place: an answer reads this list when it is sent, so requests that are already
         # under way announce the close too.
         headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
         if self._announce_close:

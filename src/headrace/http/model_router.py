@@ -1,4 +1,4 @@
-"""Routes that served models declare themselves, behind all of the server's own."""
+"""Routes that served models declare, tried after all of the server's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOUND = "headrace.model_route"
 
 
 class Found(NamedTuple):
-    """The route that a request means, and what it wrote into the path's braces."""
+    """The route that a request matches, and the values of its path parameters."""
 
     model: ServedModel
     route: ModelRoute
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _pattern(path: str) -> re.Pattern[str] | None:
-    """A path with its braces, ready to be compared; None when it cannot be read."""
+    """A path template as a pattern; None if it is malformed."""
     try:
         return compile_path(path)[0]
     except (AssertionError, ValueError, re.error):
@@ -46,10 +46,10 @@ def _pattern(path: str) -> re.Pattern[str] | None:
 
 
 class ModelRoutes(BaseRoute):
-    """Finds the model that answers a path, and hands the request to it as inference does.
+    """Finds the model that answers a path, and passes the request to it as inference does.
 
-    Of two models that declare the same, the one that the server knew first has it. `server` are
-    the routes that come before.
+    If two models declare the same route, the one that the server knew first answers it. The
+    `server` routes take precedence over both.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ModelRoutes(BaseRoute):
         dataplane.watch(self.report)
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
-        """Whether a model has such a route, by path and method or by its path alone."""
+        """Whether a model has such a route, by path and method or by path alone."""
         if scope["type"] != "http":
             return Match.NONE, {}
         allowed = set()
@@ -92,24 +92,24 @@ class ModelRoutes(BaseRoute):
         for route in model.model_metadata.routes:
             shown = f"{route.method} {shorten(route.path)}"
             if _pattern(route.path) is None:
-                _warn(model.name, shown, "its path cannot be read")
+                _warn(model.name, shown, "its path is malformed")
             elif self._is_servers(route):
-                _warn(model.name, shown, "the server has a route there itself")
+                _warn(model.name, shown, "the server itself has a route there")
             else:
                 first, *others = self._holders(model, route)
                 for name in others if first == model.name else [model.name] if others else []:
-                    _warn(name, shown, f"model '{first}' has it already")
+                    _warn(name, shown, f"model '{first}' already has it")
 
     def _is_servers(self, route: ModelRoute) -> bool:
         scope = {"type": "http", "path": route.path, "method": route.method}
         return any(own.matches(scope)[0] is Match.FULL for own in self._server)
 
     def _holders(self, model: ServedModel, route: ModelRoute) -> list[str]:
-        """The models that declare the same, this one included, the longest known first."""
+        """The models that declare the same route, including this one, the longest known first."""
         wanted = route.method, route.path
         found = []
         for other in self._dataplane.answering():
-            # A model that is to replace another is not in its place yet.
+            # A model that will replace another has not taken its place yet.
             current = model if other.name == model.name else other
             if wanted in [(item.method, item.path) for item in current.model_metadata.routes]:
                 found.append(current.name)
@@ -129,7 +129,7 @@ def _warn(model: str, route: str, why: str) -> None:
 
 
 class OwnRoute(Adapter):
-    """One request to a model's own route, written for its worker, and what its handler answers."""
+    """The adapter of one request to a model's own route, which a handler in the worker answers."""
 
     name = "model_route"
 
@@ -137,7 +137,7 @@ class OwnRoute(Adapter):
         self._found = found
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
-        """The call as a request."""
+        """The HTTP request as an inference request."""
         scope = request.scope
         call = ModelCall(
             handler=self._found.route.handler,
@@ -153,9 +153,9 @@ class OwnRoute(Adapter):
         return model_call.to_request(call, request.body), None
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
-        """Status, body and headers as the handler gave them."""
+        """Status, body and headers as the handler set them."""
         answer = model_call.from_response(response, model.name)
         fields = [field(name, value, model.name) for name, value in answer.headers]
-        # Bytes where none may follow would be taken for the next answer.
+        # A body after a status without one would be taken for the next answer.
         body = b"" if answer.status in WITHOUT_BODY else answer.body
         return Reply(answer.status, [item for item in fields if item[0] not in FRAMING], body)

@@ -1,4 +1,4 @@
-"""Small pieces around httptools' parser: stand-ins for it, and what its results mean."""
+"""Helpers for httptools' parser: stand-ins for it, and the meaning of its results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Discard:
 
 
 class KnownHead:
-    """Passes parser callbacks on to a connection, except those of one head it knows already."""
+    """Passes parser callbacks on to a connection, except those for a head that it already has."""
 
     def __init__(self, connection: HttpToolsProtocol) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ def read_target(target: bytes) -> Target:
     Raises:
         InvalidInput: it has no path.
     """
-    # The same few come again and again; a stranger's long ones must not fill the memory.
+    # The same few recur; a stranger's long ones must not fill the memory.
     return _remembered(target) if len(target) <= REMEMBERED_LENGTH else _read_target(target)
 
 
@@ -98,7 +98,7 @@ _remembered = lru_cache(maxsize=1024)(_read_target)
 
 
 def cause(error: httptools.HttpParserError) -> HeadraceError:
-    """What a parser error means: one of ours that a callback raised, or malformed HTTP."""
+    """What a parser error means: a `HeadraceError` from a callback, or malformed HTTP."""
     if isinstance(error.__context__, HeadraceError):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):

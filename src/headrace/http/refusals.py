@@ -1,4 +1,4 @@
-"""Answers to requests that are refused, with or without a protocol to refuse them."""
+"""Answers to refused requests, whether or not they reached an adapter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ErrorForm = Callable[[HeadraceError], tuple[int, bytes]]
 
 
 def refusal(calls: Calls, call: Call, exc: Exception, form: ErrorForm) -> Reply:
-    """End a call with an error, and return the answer that says so."""
+    """End a call with an error, and return the answer that reports it."""
     error = as_error(exc, call.request_id)
     status, body = form(error)
     calls.refused(call, error, status, len(body))
@@ -26,9 +26,9 @@ def refusal(calls: Calls, call: Call, exc: Exception, form: ErrorForm) -> Reply:
 
 
 class Refusals:
-    """Refuses what reaches no protocol: a malformed head, a slow body, a path without a route.
+    """Refuses what reaches no adapter: a malformed head, a slow body, a path without a route.
 
-    The error has the form of the protocol that the path belongs to, as far as it is known.
+    The error has the form of the protocol that the path belongs to, if that is known.
     """
 
     def __init__(self, calls: Calls, router: Router) -> None:
@@ -38,9 +38,9 @@ class Refusals:
     def refuse(
         self, path: str, peer: Any, fields: HeaderList, error: Exception
     ) -> tuple[Reply, str]:
-        """Refuse a request that is not a call yet, with the answer and its request id.
+        """Refuse a request that is not a call yet; returns the answer and the request id.
 
-        `path` is "" where it is unknown.
+        `path` is "" if it is unknown.
         """
         headers = collect(fields)
         call = Call("http", path, self._calls.request_id(given_id(headers)), peer, headers)

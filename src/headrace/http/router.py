@@ -1,4 +1,4 @@
-"""From paths to the protocols that declared them."""
+"""Maps paths to the adapters that declared them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from headrace.adapters.adapter import PART, Adapter, Route
 from headrace.adapters.error_bodies import open_inference_error
 from headrace.errors import HeadraceError
 
-# Paths that are looked up again and again; the rest are matched each time.
+# How many paths are remembered with their matches.
 REMEMBERED = 4096
 
 
 def route_path(scope: Mapping[str, Any]) -> str:
-    """The path below the one where the application is mounted."""
+    """The path relative to where the application is mounted."""
     path: str = scope["path"]
     root = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(root) else path
 
 
 class RouteMatch(NamedTuple):
-    """The protocol and the route that a path leads to, and the model that it names."""
+    """The adapter and the route that a path leads to, and the model that it names."""
 
     adapter: Adapter
     route: Route
@@ -32,7 +32,7 @@ class RouteMatch(NamedTuple):
 
 
 class Router:
-    """Finds who answers a POST, and whose form the errors of any path take."""
+    """Finds the adapter that answers a POST, and the one that gives a path's errors their form."""
 
     def __init__(self, adapters: tuple[Adapter, ...]) -> None:
         self.adapters = adapters
@@ -41,25 +41,25 @@ class Router:
             for adapter in adapters
             for route in adapter.routes
         ]
-        # Whose form an error takes where no POST is answered.
+        # Adapters that give errors their form on paths that answer no POST.
         self._others = [
             (_pattern(path), adapter)
             for adapter in adapters
             for path in (*adapter.error_paths, *(page.path for page in adapter.pages))
         ]
-        # An instance is made once, and lives as long as its cache.
+        # There is one instance, and it lives as long as its caches.
         self.match = lru_cache(REMEMBERED)(self._match)
         self.match_direct = lru_cache(REMEMBERED)(self._match_direct)
 
     def _match(self, path: str) -> RouteMatch | None:
-        """Who answers a POST to this path; None when no protocol does."""
+        """What answers a POST to this path; None if nothing does."""
         for pattern, adapter, route in self._routes:
             if found := pattern.fullmatch(path):
                 return RouteMatch(adapter, route, **found.groupdict())
         return None
 
     def _match_direct(self, path: str) -> RouteMatch | None:
-        """The same, for requests that need no task: their answer is not always a stream."""
+        """The same, but None for routes that always stream: their requests need a task."""
         match = self.match(path)
         return None if match is None or match.route.streams else match
 
@@ -79,7 +79,7 @@ class Router:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """A template as an expression; a part in braces is anything without a slash."""
+    """A path template as a pattern; a part in braces matches anything without a slash."""
     pieces = PART.split(path)
     text = "".join(
         f"(?P<{piece}>[^/]+)" if index % 2 else re.escape(piece)

@@ -1,4 +1,4 @@
-"""The table of errors, and the form each path gives them."""
+"""The table of errors, and the form that each path gives them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from headrace.http.router import Router
 from headrace.server import PROTOCOLS
 
 
-def told(path, error):
+def error_body(path, error):
     return json.loads(Router(PROTOCOLS).error_body(path, error)[1])
 
 
 @pytest.mark.parametrize("path", ["/v2/models/m/infer", "/v2", "/nothing", ""])
-def test_open_inference_paths_tell_error_and_code(path):
-    assert told(path, InvalidInput("missing")) == {"error": "missing", "code": "invalid_argument"}
+def test_an_open_inference_error_has_a_message_and_a_code(path):
+    assert error_body(path, InvalidInput("missing")) == {
+        "error": "missing",
+        "code": "invalid_argument",
+    }
 
 
-def test_error_has_mlflows_code_and_our_message():
-    assert told("/invocations", InvalidInput("missing column 'a'")) == {
+def test_an_mlflow_error_has_mlflows_code_and_our_message():
+    assert error_body("/invocations", InvalidInput("missing column 'a'")) == {
         "error_code": "INVALID_PARAMETER_VALUE",
         "message": "missing column 'a'",
     }
@@ -49,17 +52,19 @@ def test_error_has_mlflows_code_and_our_message():
     ],
 )
 def test_error_code_follows_the_table(kind, code):
-    assert told("/invocations", BY_KIND[kind]("x"))["error_code"] == code
+    assert error_body("/invocations", BY_KIND[kind]("x"))["error_code"] == code
 
 
-def test_page_of_routes_has_the_whole_table_of_errors():
+def test_the_page_of_routes_has_the_whole_table_of_errors():
     page = Path(__file__).parents[3] / "docs/reference/http.md"
     lines = re.findall(
         r"^\| (\d{3})(, with .*?)? \| (.*?) \| `(.*?)` \|$", page.read_text(), re.MULTILINE
     )
-    told = {
+    documented = {
         kind: (int(status), mlflow, bool(again))
         for status, again, kinds, mlflow in lines
         for kind in re.findall(r"`(.*?)`", kinds)
     }
-    assert told == {kind: (row.status, row.mlflow, row.retry_after) for kind, row in TABLE.items()}
+    assert documented == {
+        kind: (row.status, row.mlflow, row.retry_after) for kind, row in TABLE.items()
+    }

@@ -29,7 +29,7 @@ def test_the_only_file_is_the_payload_whatever_fields_are_around_it():
     assert payload(form((FIELD, b"a"), (FILE, b"b"), (FIELD, b"c")), TYPE) == (b"b", "image/png")
 
 
-def test_the_only_part_is_the_payload_though_it_is_no_file_and_is_text_by_default():
+def test_the_only_part_is_the_payload_even_if_not_a_file_and_is_text_by_default():
     assert payload(form((FIELD, b"a")), TYPE) == (b"a", "text/plain")
 
 
@@ -59,7 +59,7 @@ def test_an_encoded_part_is_refused():
         pytest.param(b"--XX--\r\n", "no file and 0 fields", id="nothing"),
         pytest.param(form((FILE, b"a"))[:-8], "before its last boundary", id="cut short"),
         pytest.param(b"", "before its last boundary", id="empty"),
-        pytest.param(b"hello", "not a valid multipart form", id="no form"),
+        pytest.param(b"hello", "not a valid multipart form", id="not a form"),
         pytest.param(form(*[(FIELD, b"")] * (MOST_PARTS + 1)), "more than", id="many parts"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_form_without_exactly_one_payload_is_refused(body, words):
 
 
 @given(st.binary())
-def test_no_bytes_make_it_fail_otherwise(body):
+def test_any_bytes_are_refused_as_invalid_input(body):
     with pytest.raises(InvalidInput):
         payload(b"--XX\r\n" + body, TYPE)
 

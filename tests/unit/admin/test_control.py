@@ -1,4 +1,4 @@
-"""Health, metadata and what is answered where nothing is: in this process, without ports."""
+"""Health, metadata and the answers at unknown paths: in this process, without ports."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class FakePlane:
 def test_a_server_that_is_not_ready_says_why(plane: Any, words: str, models: Any) -> None:
     control = Control(plane, None, None)  # type: ignore[arg-type]
     answer = asyncio.run(control.ready(None))  # type: ignore[arg-type]
-    told = orjson.loads(answer.body)
+    body = orjson.loads(answer.body)
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert (told["ready"], told.get("models")) == (False, models)
-    assert words in told["error"]
+    assert (body["ready"], body.get("models")) == (False, models)
+    assert words in body["error"]
 
 
-def test_a_ping_that_is_too_early_is_refused_as_mlflow_would() -> None:
+def test_a_ping_that_is_too_early_gets_an_error_of_mlflow() -> None:
     control = Control(FakePlane({}), None, None)  # type: ignore[arg-type]
     answer = asyncio.run(control.ping(None))  # type: ignore[arg-type]
 
@@ -87,7 +87,7 @@ def test_a_server_that_is_ready_says_so(path: str, body: bytes, client: TestClie
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_a_model_that_did_not_load_is_told_apart_from_those_that_did(tmp_path: Path) -> None:
+def test_readiness_names_the_model_that_did_not_load(tmp_path: Path) -> None:
     write_model(tmp_path, name="good")
     write_model(tmp_path, name="bad", load="raise OSError('no weights')")
     with TestClient(tmp_path) as client:
@@ -101,18 +101,19 @@ def test_a_model_that_did_not_load_is_told_apart_from_those_that_did(tmp_path: P
     assert "no weights" in bad.json()["error"]
 
 
-def test_the_server_tells_its_name_and_what_it_can(client: TestClient) -> None:
-    told = client.get("/v2").json()
+def test_server_metadata_has_the_name_the_version_and_the_extensions(client: TestClient) -> None:
+    metadata = client.get("/v2").json()
 
-    assert (told["name"], told["version"]) == ("mine", __version__)
-    assert told["extensions"] == ["binary_tensor_data", "model_repository", "own"]
+    assert (metadata["name"], metadata["version"]) == ("mine", __version__)
+    assert metadata["extensions"] == ["binary_tensor_data", "model_repository", "own"]
 
 
-def test_a_model_tells_what_it_takes_and_answers(client: TestClient) -> None:
-    told = client.get("/v2/models/Double").json()
+def test_model_metadata_has_the_name_the_platform_and_the_inputs(client: TestClient) -> None:
+    metadata = client.get("/v2/models/Double").json()
 
-    assert (told["name"], told["versions"], told["platform"]) == ("Double", [], "python")
-    assert [tensor["name"] for tensor in told["inputs"]] == ["x"]
+    assert (metadata["name"], metadata["versions"]) == ("Double", [])
+    assert metadata["platform"] == "python"
+    assert [tensor["name"] for tensor in metadata["inputs"]] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_model_tells_what_it_takes_and_answers(client: TestClient) -> None:
         "/v1/models/nope",
     ],
 )
-def test_what_is_not_there_is_a_404_in_json(path: str, client: TestClient) -> None:
+def test_an_unknown_path_is_a_404_in_json(path: str, client: TestClient) -> None:
     answer = client.get(path)
 
     assert answer.status_code == 404
@@ -159,7 +160,7 @@ def test_a_wrong_verb_is_a_405_that_names_the_right_ones(
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/invocations"), ("POST", "/ping")])
-def test_on_paths_of_mlflow_a_refusal_has_its_form(
+def test_a_refusal_on_a_path_of_mlflow_has_its_form(
     method: str, path: str, client: TestClient
 ) -> None:
     answer = client.request(method, path)
@@ -185,6 +186,6 @@ def test_a_name_in_an_error_is_escaped_and_short(client: TestClient) -> None:
     assert len(answer.content) < 200
 
 
-def test_metrics_that_are_switched_off_are_not_there() -> None:
+def test_metrics_that_are_switched_off_are_not_served() -> None:
     with TestClient(Double, metrics_endpoint="") as client:
         assert client.get("/metrics").status_code == 404

@@ -1,4 +1,4 @@
-"""Observers see the requests about the server as they see those of models."""
+"""Observers see requests to admin routes as they see those to models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Double(Model):
 
 
 class Guard(Observer):
-    """Lets nobody in, unless they know the word."""
+    """Refuses everyone who does not know the word."""
 
     def admit(self, call: Call) -> None:
         if call.headers.get(b"x-word") != b"please":
@@ -35,7 +35,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
         yield client
 
 
-def test_one_observer_guards_every_route_there_is(guarded: TestClient) -> None:
+def test_one_observer_guards_every_route(guarded: TestClient) -> None:
     document = guarded.get("/openapi.json", headers={"X-Word": "please"}).json()
     routes = [
         (method, re.sub("{.*?}", "Double", path))
@@ -51,7 +51,7 @@ def test_one_observer_guards_every_route_there_is(guarded: TestClient) -> None:
     assert all("say the word" in answer.text for answer in answers.values())
 
 
-def test_whoever_is_admitted_meets_the_route(guarded: TestClient) -> None:
+def test_an_admitted_request_reaches_the_route(guarded: TestClient) -> None:
     answer = guarded.get("/v2/models/Double", headers={"X-Word": "please", "X-Request-Id": "mine"})
 
     assert (answer.status_code, answer.json()["name"]) == (200, "Double")

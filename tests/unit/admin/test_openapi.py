@@ -20,7 +20,7 @@ PLUGIN = {"request_content_type": "image/png", "response_content_type": "text/pl
 
 
 class FakePlane:
-    """A data plane of these models; of several versions the last is the default one."""
+    """A data plane with these models; the last of several versions is the default one."""
 
     def __init__(self, *models: ServedModel, **settings: Any) -> None:
         self._models = models
@@ -71,7 +71,7 @@ def test_a_server_without_models_documents_itself() -> None:
     ],
     ids=["no models", "a stream and a plugin", "versions and a route"],
 )
-def test_every_reference_leads_to_a_schema_and_no_operation_is_without_an_answer(
+def test_every_reference_leads_to_a_schema_and_every_operation_has_an_answer(
     models: list[ServedModel],
 ) -> None:
     found = document(*models)
@@ -110,7 +110,7 @@ def test_an_input_of_a_model_is_in_the_example() -> None:
     assert [tensor["data"] for tensor in example["inputs"]] == [[0, 0, 0], ["text"]]
 
 
-def test_each_version_has_paths_and_the_default_one_those_without_a_version_too() -> None:
+def test_each_version_has_paths_and_the_default_one_also_those_without_a_version() -> None:
     old, new = model(version="1"), model(version="2")
     found = [path for path in paths(old, new) if path.endswith(("/m", "/infer", "/1", "/2"))]
 
@@ -144,13 +144,13 @@ def test_only_a_model_that_streams_has_routes_for_it(streams: bool) -> None:
     ],
     ids=["one", "versions", "two", "a plugin", "one and a plugin"],
 )
-def test_a_path_that_names_no_model_is_there_when_only_one_is_meant(
+def test_a_path_that_names_no_model_is_there_if_only_one_model_can_answer_it(
     models: list[ServedModel], nameless: set[str]
 ) -> None:
     assert {"/invocations", "/api/predict"} & set(paths(*models)) == nameless
 
 
-def test_a_plugin_is_asked_in_its_own_way_only() -> None:
+def test_a_plugin_has_only_its_own_routes() -> None:
     found = paths(model("p", parameters=PLUGIN))
     body = found["/v2/models/p/raw"]["post"]["requestBody"]["content"]
 
@@ -158,7 +158,7 @@ def test_a_plugin_is_asked_in_its_own_way_only() -> None:
     assert set(body) == {"image/png", "multipart/form-data"}
 
 
-def test_a_route_of_a_models_own_is_there_with_what_its_braces_mean() -> None:
+def test_a_models_own_route_has_its_path_parameters() -> None:
     own = ModelRoute("/own/{row:int}/{name}", "PUT", "handler", "Change a row")
     operation = paths(model(routes=[own]))["/own/{row}/{name}"]["put"]
 
@@ -167,13 +167,13 @@ def test_a_route_of_a_models_own_is_there_with_what_its_braces_mean() -> None:
     assert "requestBody" in operation
 
 
-def test_a_route_without_a_body_asks_for_none() -> None:
+def test_a_route_without_a_body_documents_none() -> None:
     found = paths(model(routes=[ModelRoute("/own", "GET", "handler")]))
 
     assert "requestBody" not in found["/own"]["get"]
 
 
-def test_a_route_of_a_model_takes_nothing_from_the_server_or_from_a_model_before_it() -> None:
+def test_a_models_own_route_replaces_none_of_the_server_or_of_an_earlier_model() -> None:
     first = model("a", routes=[ModelRoute("/own", "GET", "h", "of a")])
     second = model(
         "b",
@@ -201,11 +201,11 @@ def test_a_model_that_does_not_answer_shows_no_routes_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("root", "url"), [("", "/"), ("/ml", "/ml")])
-def test_a_proxy_in_front_has_its_path_in_the_document(root: str, url: str) -> None:
+def test_the_path_of_a_proxy_in_front_is_in_the_document(root: str, url: str) -> None:
     assert document(root_path=root)["servers"] == [{"url": url}]
 
 
-def test_metrics_are_documented_where_they_are() -> None:
+def test_metrics_are_documented_where_they_are_served() -> None:
     assert "/numbers" in paths(metrics_endpoint="/numbers")
     assert "/metrics" not in paths(metrics_endpoint="")
 

@@ -32,7 +32,7 @@ def states(client: TestClient, **body: Any) -> list[tuple[str, str]]:
     return [(entry["name"], entry["state"]) for entry in client.post(INDEX, json=body).json()]
 
 
-def test_the_index_tells_each_model_with_its_state(client: TestClient) -> None:
+def test_the_index_lists_each_model_with_its_state(client: TestClient) -> None:
     answer = client.post(INDEX)
 
     assert answer.status_code == 200
@@ -50,7 +50,7 @@ def test_a_model_that_was_unloaded_stays_known_until_it_is_loaded_again(
     assert states(client) == [("Double", "READY")]
 
 
-def test_the_index_can_be_of_what_is_ready_only(client: TestClient) -> None:
+def test_the_index_can_list_only_what_is_ready(client: TestClient) -> None:
     assert states(client, ready=True) == [("Double", "READY")]
     client.post(UNLOAD)
 
@@ -58,7 +58,7 @@ def test_the_index_can_be_of_what_is_ready_only(client: TestClient) -> None:
     assert states(client, ready=False) == states(client, ready=None) != []
 
 
-def test_dependents_of_which_there_are_none_may_be_named(client: TestClient) -> None:
+def test_unloading_dependents_is_accepted_though_there_are_none(client: TestClient) -> None:
     answer = client.post(UNLOAD, json={"parameters": {"unload_dependents": True}})
 
     assert answer.status_code == 200
@@ -70,7 +70,7 @@ def test_dependents_of_which_there_are_none_may_be_named(client: TestClient) -> 
     [b"{", b"[]", b"null", b"\xff", b"[" * 10_000],
     ids=["cut", "list", "null", "raw", "deep"],
 )
-def test_a_body_that_is_no_object_is_refused_and_nothing_happens(
+def test_a_body_that_is_not_an_object_is_refused_and_nothing_happens(
     body: bytes, path: str, client: TestClient
 ) -> None:
     answer = client.post(path, content=body)
@@ -80,16 +80,14 @@ def test_a_body_that_is_no_object_is_refused_and_nothing_happens(
 
 
 @pytest.mark.parametrize("ready", ["yes", 1, [True]])
-def test_what_is_neither_true_nor_false_is_not_taken_for_either(
-    ready: Any, client: TestClient
-) -> None:
+def test_ready_must_be_true_or_false(ready: Any, client: TestClient) -> None:
     answer = client.post(INDEX, json={"ready": ready})
 
     assert answer.status_code == 400
     assert "ready" in answer.json()["error"]
 
 
-def test_a_body_beyond_its_bound_is_refused(client: TestClient) -> None:
+def test_a_body_over_the_limit_is_refused(client: TestClient) -> None:
     assert client.post(INDEX, content=b" " * (LARGEST_BODY + 1)).status_code == 413
     assert client.post(INDEX, content=b" " * LARGEST_BODY).status_code == 200
 
@@ -102,16 +100,16 @@ def test_settings_that_come_with_a_load_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
-def test_a_model_that_nobody_knows_is_not_found(verb: str, client: TestClient) -> None:
+def test_an_unknown_model_is_not_found(verb: str, client: TestClient) -> None:
     answer = client.post(f"/v2/repository/models/nope/{verb}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
-    "settings", [{"allow_repository_api": False}, {"host": "0.0.0.0"}], ids=["told", "public"]
+    "settings", [{"allow_repository_api": False}, {"host": "0.0.0.0"}], ids=["off", "public"]
 )
-def test_where_it_is_not_allowed_models_are_listed_but_not_changed(settings: Any) -> None:
+def test_models_are_listed_but_not_changed_where_that_is_not_allowed(settings: Any) -> None:
     with TestClient(Double, **settings) as client:
         refused = [client.post(path) for path in (LOAD, UNLOAD)]
 
@@ -120,6 +118,6 @@ def test_where_it_is_not_allowed_models_are_listed_but_not_changed(settings: Any
         assert states(client) == [("Double", "READY")]
 
 
-def test_whoever_says_so_may_change_models_of_a_public_server() -> None:
+def test_a_setting_allows_changes_to_the_models_of_a_public_server() -> None:
     with TestClient(Double, host="0.0.0.0", allow_repository_api=True) as client:
         assert client.post(LOAD).status_code == 200

@@ -39,15 +39,15 @@ def client() -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "line"),
     [((), "models: none"), (("a", "a", "b"), "models: 'a', 'b'"), (("x\n",), r"models: 'x\n'")],
-    ids=["none", "two, one of them twice", "one that is no line"],
+    ids=["none", "two, one of them twice", "one with a line break"],
 )
-def test_the_first_page_names_each_model_once(names: tuple[str, ...], told: str) -> None:
+def test_the_first_page_names_each_model_once(names: tuple[str, ...], line: str) -> None:
     status = Status(FakePlane(*names), None)  # type: ignore[arg-type]
     page = asyncio.run(status.index(None)).body.decode()  # type: ignore[arg-type]
 
-    assert page.splitlines()[:2] == ["mine 1.2", told]
+    assert page.splitlines()[:2] == ["mine 1.2", line]
 
 
 def test_every_link_of_the_first_page_leads_somewhere(client: TestClient) -> None:
@@ -69,12 +69,12 @@ def test_the_status_is_that_of_this_process(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/swagger", "/swagger.json"])
-def test_the_document_stands_under_its_older_names_too(path: str, client: TestClient) -> None:
+def test_the_document_has_its_older_names_too(path: str, client: TestClient) -> None:
     assert client.get(path).json() == client.get("/openapi.json").json()
     assert client.get(path).json()["info"]["version"] == __version__
 
 
-def test_the_page_to_read_runs_no_script_but_its_own(client: TestClient) -> None:
+def test_the_docs_page_runs_no_script_but_its_own(client: TestClient) -> None:
     page = client.get("/docs")
     policy = page.headers["content-security-policy"]
 

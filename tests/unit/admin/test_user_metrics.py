@@ -1,4 +1,4 @@
-"""What the workers measured, added up to Prometheus text."""
+"""What the workers measured, added up as Prometheus text."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_the_buckets_of_histograms_are_added():
     assert found["took_sum",] == 3
 
 
-def test_what_stands_for_a_fact_is_not_added():
-    def tell(registry):
+def test_info_is_not_added():
+    def info(registry):
         Info("build", "", registry=registry).info({"version": "1"})
 
-    assert rendered(families(tell), families(tell)) == {("build_info", ("version", "1")): 1}
+    assert rendered(families(info), families(info)) == {("build_info", ("version", "1")): 1}
 
 
-def test_values_that_are_no_numbers_arrive():
+def test_infinite_values_arrive():
     def gauge(registry):
         Gauge("heat", "", registry=registry).set(float("inf"))
 
@@ -66,7 +66,7 @@ def test_values_that_are_no_numbers_arrive():
 
 
 @pytest.mark.parametrize("name", ["taken", "taken_total", "headrace_mine", "not a name"])
-def test_a_name_that_cannot_be_had_is_left_out_with_one_warning(name, caplog):
+def test_a_name_that_cannot_be_used_is_left_out_with_one_warning(name, caplog):
     server = CollectorRegistry()
     Counter("taken", "", registry=server)
     metrics = UserMetrics(server)
@@ -87,7 +87,7 @@ def test_a_name_of_two_types_shows_the_first(caplog):
     assert "its type is not the same" in caplog.text
 
 
-def test_a_type_that_nobody_knows_spoils_no_other_metric(caplog):
+def test_an_unknown_type_affects_no_other_metric(caplog):
     odd = {"name": "odd", "type": "spiral", "help": "", "samples": []}
     gauges = families(lambda registry: Gauge("x", "", registry=registry).set(1))
 
@@ -101,3 +101,13 @@ def test_a_worker_shows_no_more_samples_than_it_may(caplog):
 
     assert measured._bounded([few, many]) == [few]
     assert "metric many is left out" in caplog.text
+
+
+def test_a_family_with_a_broken_sample_is_not_shown_in_part():
+    def count(registry):
+        Counter("seen", "", ["kind"], registry=registry).labels(kind="a").inc(2)
+
+    broken = families(count)
+    broken[0]["samples"].append(["seen_total", {"kind": "b"}, "many"])
+
+    assert rendered(broken) == {}

@@ -1,4 +1,4 @@
-"""What observers see of a call, and that those that see nothing cost nothing."""
+"""What observers see of a call, and that hooks which do nothing cost nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_hook_that_is_not_overridden_is_not_called() -> None:
     assert len(hooks.answered) == 1
 
 
-def test_an_observer_may_refuse_a_call_before_its_body_is_looked_at() -> None:
+def test_an_observer_may_refuse_a_call_before_its_body_is_read() -> None:
     class Guard(Observer):
         def admit(self, call: Call) -> None:
             raise InvalidInput("not you")
@@ -60,7 +60,7 @@ async def test_answers_and_failures_are_counted_with_their_times_and_callers_who
     assert sum(served.metrics.duration.counts) == 3
 
 
-def test_a_call_ends_once_and_no_observer_stands_in_the_way(
+def test_a_call_ends_once_and_an_observer_that_fails_affects_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ends: list[str] = []

@@ -1,4 +1,4 @@
-"""Which model is meant by a request that names none."""
+"""Which model answers a request that names none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def served(world: World, **models: ModelMetadata) -> Resolver:
 
 
 @in_world
-async def test_a_plugin_beside_one_model_leaves_it_the_only_one_to_score(world: World) -> None:
+async def test_a_model_and_a_plugin_are_each_the_only_one_of_their_protocol(world: World) -> None:
     resolver = await served(world, wine=ModelMetadata(), picture=PLUGIN)
 
     assert resolver.find(None, None, MLflowScoring()).name == "wine"
@@ -31,14 +31,14 @@ async def test_a_plugin_beside_one_model_leaves_it_the_only_one_to_score(world: 
 
 
 @in_world
-async def test_the_one_mlflow_model_among_others_is_meant_by_mlflows_route(world: World) -> None:
+async def test_mlflows_route_prefers_the_one_mlflow_model_among_others(world: World) -> None:
     resolver = await served(world, a=ModelMetadata(), logged=LOGGED, b=ModelMetadata())
 
     assert resolver.find(None, None, MLflowScoring()).name == "logged"
 
 
 @in_world
-async def test_several_that_could_be_meant_are_named_and_so_is_where_to_ask(world: World) -> None:
+async def test_an_ambiguous_request_is_refused_with_the_models_and_the_route(world: World) -> None:
     resolver = await served(world, a=LOGGED, b=LOGGED)
 
     with pytest.raises(InvalidInput, match=r"'a', 'b'.*/v2/models/{name}/invocations"):
@@ -46,7 +46,7 @@ async def test_several_that_could_be_meant_are_named_and_so_is_where_to_ask(worl
 
 
 @in_world
-async def test_nothing_that_speaks_it_is_not_found(world: World) -> None:
+async def test_no_model_of_the_protocol_is_not_found(world: World) -> None:
     resolver = await served(world, wine=ModelMetadata())
 
     with pytest.raises(NotFound, match="no plugin is served"):
@@ -54,7 +54,7 @@ async def test_nothing_that_speaks_it_is_not_found(world: World) -> None:
 
 
 @in_world
-async def test_a_model_that_is_still_to_be_loaded_may_be_the_one(world: World) -> None:
+async def test_a_model_that_has_not_loaded_may_be_the_one(world: World) -> None:
     await world.repository.load_all([model(broken=True)])
 
     with pytest.raises(ModelNotReady, match="it is broken"):

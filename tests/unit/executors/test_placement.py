@@ -134,9 +134,10 @@ def test_a_model_joins_the_first_part_where_its_modules_clash_with_none(world_of
 
 def test_models_that_name_a_group_share_it_whatever_modules_they_bring(world_of: Any) -> None:
     async def test(world: World) -> None:
-        pools = [await world.place(key, gid="1", modules={"m": key}) for key in "ab"]
+        first = await world.place("a", gid="1", modules={"m": "a"})
+        await world.place("b", modules={"m": "b"})
 
-        assert pools[0] is pools[1]
+        assert await world.place("c", gid="1", modules={"m": "c"}) is first
 
     world_of(test)
 

@@ -239,10 +239,11 @@ def test_a_batch_goes_to_the_least_busy_of_the_workers_that_hold_its_model(world
     world_of(test, size=3)
 
 
-def test_a_worker_that_died_gets_no_batch_while_another_lives(world_of: Any) -> None:
+def test_a_worker_that_is_about_to_end_gets_no_batch_while_another_lives(world_of: Any) -> None:
     async def test(world: World) -> None:
         await world.load("m", instances=2)
-        world.workers[0].end()
+        # Its end is noticed later.
+        world.workers[0].channel.lose(WorkerLost("it was ended"))
 
         assert world.pool.is_up("m")
         assert [await world.pid("m") for _ in range(2)] == [2, 2]
@@ -298,15 +299,15 @@ def test_a_model_that_keeps_failing_refuses_requests_with_its_reason(world_of: A
 def test_nobody_is_refused_while_one_instance_may_still_come_back(world_of: Any) -> None:
     async def test(world: World) -> None:
         await world.load("m", instances=2)
-        world.loads["m"] = [BROKEN, "hangs", BROKEN, BROKEN]
+        world.loads["m"] = [BROKEN, "hangs", BROKEN, BROKEN, BROKEN]
         for worker in tuple(world.workers):
             worker.end()
-        await asyncio.sleep(LOAD_TIMEOUT / 2)
+        while not any(slot.refusal("m") for slot in world.pool._slots):
+            await turns()
         waiting = world.begin("m", LOAD_TIMEOUT)
         await turns()
-        refused = [slot.refusal("m") for slot in world.pool._slots]
 
-        assert (any(refused), all(refused)) == (False, False)
+        assert not waiting.done()
         assert pid(await waiting) > 2
 
     world_of(test, size=2)
@@ -409,9 +410,13 @@ def test_a_batch_alone_whose_load_hangs_ends_at_its_deadline(world_of: Any) -> N
     world_of(test)
 
 
-@pytest.mark.parametrize("outcome", ["dies", "hangs"])
+@pytest.mark.parametrize(("outcome", "deaths"), [("dies", 2), ("hangs", 1)])
 def test_a_model_that_ends_its_worker_is_tried_alone_until_it_loads_there(
-    outcome: str, world_of: Any, monkeypatch: pytest.MonkeyPatch
+    outcome: str,
+    deaths: int,
+    world_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(worker_slot, "DEATHS_BEFORE_TRIAL", 1)
 
@@ -425,10 +430,13 @@ def test_a_model_that_ends_its_worker_is_tried_alone_until_it_loads_there(
         alone = [worker for worker in world.workers[2:] if worker.pid not in world.pool.pids]
 
         assert [worker.received for worker in alone] == [[(Kind.LOAD, "lethal")]] * 2
+        assert all(worker.exited.is_set() for worker in alone)
         assert world.pool.restarts == 2
         assert await world.pid("neighbour") == await world.pid("lethal")
 
     world_of(test)
+
+    assert caplog.text.count("exited with status 3 while") == deaths
 
 
 def test_a_stream_comes_from_a_worker_that_holds_its_model(world_of: Any) -> None:

@@ -119,9 +119,9 @@ def refused(data, status, path="/v2", **settings):
     assert headers["connection"] == "close"
     assert headers["content-type"] == "application/json"
     assert "date" in headers
-    told = json.loads(body)
-    assert told["path"] == path
-    return told["error"]
+    parsed = json.loads(body)
+    assert parsed["path"] == path
+    return parsed["error"]
 
 
 async def until(condition):

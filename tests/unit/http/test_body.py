@@ -22,7 +22,7 @@ def read(chunks, limit=10_000, **headers):
 
 
 def sender(chunks):
-    """A `receive` that gives each chunk; None stands for the client leaving."""
+    """A `receive` that returns each chunk; None stands for the client leaving."""
     left = list(chunks)
 
     async def receive():

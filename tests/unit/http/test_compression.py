@@ -1,4 +1,4 @@
-"""Compressing a large answer holds up no other request, whichever way it goes."""
+"""Compressing a large answer holds up no other request, on either path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_health_answers_while_a_large_answer_is_compressed(
 
     def compress(body: bytes, accepted: bytes) -> tuple[bytes, str | None]:
         begun.set()
-        assert healthy.wait(60), "nothing else was answered meanwhile"
+        assert healthy.wait(60), "nothing else was answered during compression"
         return b"small", "gzip"
 
     monkeypatch.setattr(inference, "compress", compress)

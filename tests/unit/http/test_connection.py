@@ -16,7 +16,7 @@ def test_a_slow_head_is_answered_408():
     assert message == "the request head did not arrive within 0.2 s"
 
 
-def test_a_slow_first_line_is_answered_408_for_the_part_of_the_path_that_came():
+def test_a_slow_first_line_is_answered_408_for_the_part_of_the_path_that_arrived():
     refused(b"GET /v2/mod", 408, path="/v2/mod", header_timeout=0.2)
 
 
@@ -67,7 +67,7 @@ def test_an_idle_connection_is_closed_without_an_answer():
     serve(scenario, keep_alive_timeout=0.2)
 
 
-def test_a_body_refused_before_the_application_asks_for_it_is_no_fault_of_the_application():
+def test_a_body_refused_before_the_application_reads_it_does_not_fail_the_application():
     ended = []
 
     async def app(scope, receive, send):
@@ -99,7 +99,7 @@ def test_a_slow_application_outlives_every_deadline():
     serve(scenario, app, header_timeout=0.1, body_timeout=0.1, keep_alive_timeout=0.1)
 
 
-def test_a_client_that_never_reads_its_answer_is_cut():
+def test_a_client_that_never_reads_its_answer_is_disconnected():
     async def app(scope, receive, send):
         await answer(send, 200, bytes(30_000_000))
 

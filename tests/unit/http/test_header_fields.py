@@ -1,4 +1,4 @@
-"""Headers that a model puts into its answer, as HTTP sends them."""
+"""Headers that a model adds to its answer, as HTTP sends them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_answer_without_headers_is_left_alone():
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "connection", "transfer-encoding", "date"])
-def test_what_frames_an_answer_is_not_the_models_to_say(name):
+def test_a_model_cannot_set_the_headers_that_frame_an_answer(name):
     assert taken({name: "1"})[1] == []
 
 
@@ -37,7 +37,7 @@ def test_what_frames_an_answer_is_not_the_models_to_say(name):
     "header",
     [
         pytest.param({"x-a": "1\r\nset-cookie: evil"}, id="a line break"),
-        pytest.param({"x a": "1"}, id="a blank in a name"),
+        pytest.param({"x a": "1"}, id="a space in a name"),
         pytest.param({"": "1"}, id="no name"),
         pytest.param({"x-a": "\N{SNOWMAN}"}, id="not latin-1"),
     ],

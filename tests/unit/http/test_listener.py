@@ -68,7 +68,7 @@ def test_a_request_refused_after_an_upgrade_offer_gets_its_own_answer():
         assert (await client.ask(offer + GET.replace(b"HTTP/1.1", b"HTTP/2.0")))[0] == 200
         status, _, body = await client.read_answer()
         assert status == 400
-        assert b"only HTTP/1.1 and HTTP/1.0 are spoken" in body
+        assert b"expected HTTP/1.1 or HTTP/1.0" in body
 
     serve(scenario)
 
@@ -125,7 +125,7 @@ def test_a_client_that_expects_100_continue_gets_its_413_instead():
     serve(scenario)
 
 
-def test_a_client_that_expects_100_continue_is_told_to_go_on():
+def test_a_client_that_expects_100_continue_gets_it():
     async def scenario(_listener, connect):
         client = await connect()
         await client.send(POST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What the protocols declare is what is routed, documented and refused."""
+"""What the adapters declare is what is routed, documented and refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_no_two_protocols_declare_one_route() -> None:
         ("/v1/models/m/versions/2:predict", "predict_v1", "m", "2"),
     ],
 )
-def test_a_path_means_a_protocol_and_a_model(path, protocol, name, version) -> None:
+def test_a_path_leads_to_a_protocol_and_a_model(path, protocol, name, version) -> None:
     match = ROUTER.match(path)
 
     assert (match.adapter.name, match.name, match.version) == (protocol, name, version)

@@ -1,4 +1,4 @@
-"""A line of the log is one line, whatever is in it, and the same from both writers."""
+"""A log entry is one line, whatever is in it, and the same from both writers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_no_text_breaks_its_line(dumps: logs.Dumps, text: str) -> None:
 
 
 @pytest.mark.parametrize("dumps", FORMS)
-def test_what_json_has_no_form_for_is_written_as_text(dumps: logs.Dumps) -> None:
+def test_a_value_that_json_cannot_express_is_written_as_text(dumps: logs.Dumps) -> None:
     line = json.loads(dumps({"a": {1, 2}.__class__, "b": 2**70}))
 
     assert line == {"a": "<class 'set'>", "b": 2**70}

@@ -1,4 +1,4 @@
-"""What happens to calls besides being answered: metrics, logs, and whatever may refuse them.
+"""What happens to calls besides being answered: metrics, logs, and checks that may refuse them.
 
-One observer a file. `server.py` lists those that are on, in their order.
+One observer per file. `server.py` lists the active ones, in order.
 """

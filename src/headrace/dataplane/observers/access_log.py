@@ -1,4 +1,4 @@
-"""A line in the log for each refusal, or with `--access-log` for each call."""
+"""A log line for each refusal or, with `--access-log`, for each call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace.calls")
 
-# What the server itself is to blame for. Temporary refusals are not included.
+# Errors that are the server's own fault. Temporary refusals are not included.
 SEVERE = frozenset(("internal", "model_error", "bad_model_output", "poisoned", "configuration"))
 
 
@@ -51,7 +51,7 @@ def _level(error: HeadraceError) -> int:
 
 
 def _address(peer: Any) -> str:
-    """`host:port` of HTTP's pairs; gRPC's words as they are."""
+    """`host:port` from HTTP's pairs; gRPC's text unchanged."""
     return ":".join(map(str, peer)) if isinstance(peer, (tuple, list)) else str(peer or "")
 
 

@@ -1,4 +1,4 @@
-"""Counts what becomes of the calls of each model; `admin/metrics.py` renders the counters."""
+"""Counts how the calls of each model end; `admin/metrics.py` renders the counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MetricsObserver(Observer):
             metrics.duration.observe(call.seconds)
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        # Without a model there is no series: strangers would make as many as they like.
+        # No series without a model: strangers could create as many as they like.
         if call.model is not None:
             metrics = call.model.metrics
             metrics.failures[error.kind] = metrics.failures.get(error.kind, 0) + 1

@@ -1,4 +1,4 @@
-"""The hooks that an observer may have, and those of all that are on."""
+"""The hooks that an observer may have, and those of all active observers."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 class Observer:
     """Sees every call, refusals included. A hook that is not overridden costs nothing.
 
-    Hooks run on the event loop, between one request and the next: none may wait.
+    Hooks run on the event loop, between one request and the next, so none may block.
     """
 
     def admit(self, call: Call) -> None:
-        """A call has come, and is not decoded yet.
+        """A call has arrived and is not decoded yet.
 
         Raises:
-            HeadraceError: refuses it.
+            HeadraceError: to refuse the call.
         """
 
     def decoded(self, call: Call) -> None:
-        """Its model is found and its request decoded.
+        """The call's model is found and its request decoded.
 
         Raises:
-            HeadraceError: refuses it.
+            HeadraceError: to refuse the call.
         """
 
     def answered(self, call: Call) -> None:
-        """It is answered, with `call.status`."""
+        """The call is answered, with `call.status`."""
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        """It is told an error. Its model is None where none was found yet."""
+        """The call is answered with an error. Its model is None if none was found yet."""
 
     def left(self, call: Call) -> None:
-        """Its caller left before the answer."""
+        """The caller left before the answer."""
 
 
 class Observers:
