@@ -261,5 +261,5 @@ def test_a_handler_past_its_deadline_is_a_504_and_the_next_is_answered(tmp_path)
     with serving(tmp_path, "--infer-timeout", "1") as server:
         answer = ask(server.http, "POST", "/sleep", b"")
         assert (answer.status, answer.json["code"]) == (504, "deadline_exceeded")
-        # Its worker was ended with it, and the next may take longer to start than a request may wait.
-        until(lambda: ask(server.http, "POST", "/explain", [1]).status == 200, 60, "the next answer")
+        # Its worker was ended with it, and the next may take longer to start than a request waits.
+        until(lambda: ask(server.http, "POST", "/explain", [1]).status == 200, 60, "it answers")
