@@ -356,6 +356,13 @@ def test_a_response_without_a_web_framework(serve):
     assert served.call() == (418, [["content-type", "text/css"], ["X-A", "b"]], b"x")
 
 
+def test_a_response_has_one_media_type_however_its_header_is_written(serve):
+    before = "from mlserver.rest.responses import Response"
+    served = serve("", "return Response({}, headers={'Content-Type': 'text/x'})", before=before)
+
+    assert served.call() == (200, [["Content-Type", "text/x"]], b"{}")
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "body"),
     [

@@ -203,7 +203,7 @@ def _json_data(tensor: Tensor) -> Any:
 def _result(headers: Mapping[str, str], body: bytes) -> InferResult:
     length = headers.get(LENGTH_HEADER)
     view = memoryview(body)
-    head = len(view) if length is None else int(length) if length.isdigit() else -1
+    head = len(view) if length is None else int(length) if length.isdecimal() else -1
     if not 0 <= head <= len(view):
         raise client_errors.BadAnswer(f"the answer's {LENGTH_HEADER} does not fit its body")
     try:
@@ -271,4 +271,4 @@ def _seconds(retry_after: str | None) -> float | None:
     if retry_after is None:
         return None
     # A date instead of seconds is rare, and a default is good enough for it.
-    return float(retry_after) if retry_after.strip().isdigit() else 1.0
+    return float(retry_after) if retry_after.strip().isdecimal() else 1.0

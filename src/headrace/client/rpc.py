@@ -109,7 +109,7 @@ def error_of(status: str, message: str, trailing: dict[str, Any]) -> client_erro
     return kind(
         message or f"the server answered {status}",
         code=str(code) if code is not None else None,
-        retry_after=float(seconds) if seconds.isdigit() else None,
+        retry_after=float(seconds) if seconds.isdecimal() else None,
     )
 
 

@@ -170,7 +170,7 @@ def _interpreter(wanted: str) -> str:
 
 def _patch(python: Path) -> int:
     patch = python.parents[1].name.rpartition(".")[2]
-    return int(patch) if patch.isdigit() else -1
+    return int(patch) if patch.isdecimal() else -1
 
 
 def explanation(output: str) -> str:

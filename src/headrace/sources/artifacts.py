@@ -57,7 +57,7 @@ def sweep() -> None:
     """Remove downloads left behind by servers that are gone."""
     for folder in _downloads().glob("*-*"):
         pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdecimal() and not _is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

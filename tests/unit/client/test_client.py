@@ -72,6 +72,28 @@ def test_an_array_comes_back_as_it_was_sent(value, binary):
     np.testing.assert_array_equal(result.to_numpy(), value)
 
 
+@pytest.mark.parametrize("length", ["\u00b2", "-1", "x", "99"])
+def test_a_length_that_does_not_fit_the_answer_is_a_bad_answer(length: str) -> None:
+    headers = {"inference-header-content-length": length.encode()}
+    with (
+        client_of(lambda request: httpx.Response(200, content=b"{}", headers=headers)) as client,
+        pytest.raises(BadAnswer, match="does not fit"),
+    ):
+        client.infer("m", {"x": [1.0]})
+
+
+@pytest.mark.parametrize("wait", ["\u00b2", "Fri, 31 Dec 1999 23:59:59 GMT"])
+def test_a_wait_that_is_not_a_number_of_seconds_is_a_second(wait: str) -> None:
+    headers = {"retry-after": wait.encode("latin-1")}
+    with (
+        client_of(lambda request: httpx.Response(503, headers=headers), retries=0) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        client.infer("m", {"x": [1.0]})
+
+    assert caught.value.retry_after == 1.0
+
+
 def test_infinities_survive_as_binary_and_are_refused_as_json():
     with client_of(echo) as client:
         assert client.infer("echo", {"x": [np.inf]}).to_numpy().tolist() == [np.inf]

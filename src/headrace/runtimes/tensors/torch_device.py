@@ -24,7 +24,7 @@ def choose(extra: dict[str, Any]) -> Any:
     wanted = extra.get("device")
     if wanted is None or wanted == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if str(wanted).lstrip("-").isdigit():
+    if str(wanted).lstrip("-").isdecimal():
         wanted = "cpu" if int(wanted) < 0 else f"cuda:{wanted}"
     try:
         device = torch.device(wanted)

@@ -25,4 +25,6 @@ class Response:
         else:
             self.body = jsontext.dumps(content, "the answer")
             kind = media_type or "application/json"
-        self.headers = {**({"content-type": kind} if kind else {}), **(headers or {})}
+        given = headers or {}
+        has_type = any(name.lower() == "content-type" for name in given)
+        self.headers = {**({"content-type": kind} if kind and not has_type else {}), **given}
