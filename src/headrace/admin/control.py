@@ -56,13 +56,25 @@ def admin_app(
         routes.append(Route(metrics.path, metrics, methods=["GET"]))
     for route in routes:
         route.app = Observed(route.app, route.path, calls, refusals)
-    return Starlette(
+    # With a slash at the end it is the same, as in the specification's own examples. A redirect
+    # would not do: many clients do not follow it.
+    own = (route for route in routes if route.endpoint != control.inference_only)
+    routes += [_with_slash(route) for route in own if route.path != "/"]
+    app = Starlette(
         routes=[*routes, ModelRoutes(dataplane, inference, routes)],
         exception_handlers={
             HTTPException: control.on_http_error,
             HeadraceError: control.on_error,
         },
     )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _with_slash(route: Route) -> Route:
+    twin = Route(f"{route.path}/", route.endpoint, methods=list(route.methods or ()))
+    twin.app = route.app
+    return twin
 
 
 def _model_routes(control: Control) -> list[Route]:

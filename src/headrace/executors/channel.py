@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any, cast
 
@@ -163,6 +165,9 @@ class Channel(asyncio.Protocol):
             if not ended.done():
                 self._calls.pop(call, None)
                 self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
+            elif not ended.cancelled():
+                # Retrieved, though nobody may be there to hear of it.
+                ended.exception()
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Withdraw a batch that nobody waits for; the worker skips it unless it has begun."""
@@ -240,10 +245,19 @@ class Channel(asyncio.Protocol):
                 # Python writes deeper lists and larger numbers than orjson reads. If this were
                 # raised, it would end the worker and the calls to its other models.
                 refusal = BadModelOutput(f"the model's answer cannot be read: {error.msg}")
+                self._drop(kind, call, bytes(received[header : header + meta_size]))
                 kind, meta = Kind.ERROR, frames.error_meta(refusal)
             payload = received[header + meta_size : end]
             del received[:end]
             self._resolve(kind, call, meta, payload)
+
+    def _drop(self, kind: int, call: int, text: bytes) -> None:
+        """Let the worker go on after an answer that could not be read."""
+        with suppress(ValueError, RecursionError, LookupError, TypeError):
+            tensors = json.loads(text)["tensors"]
+            self._release([entry[4] for entry in tensors if entry[4] >= 0])
+        if kind == Kind.PIECE:
+            self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
         result = meta

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from headrace.errors import DeadlineExceeded
+from headrace.errors import DeadlineExceeded, HeadraceError
 from headrace.executors.executor import LoadOverdue, in_time
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.runtimes import import_lock
@@ -69,7 +69,8 @@ class InlineExecutor:
         await asyncio.wait([asked], timeout=timeout)
         if not asked.done():
             return []
-        self._asked = None
+        if self._asked is asked:
+            self._asked = None
         return [asked.result()]
 
     def slots(self, key: str) -> int:
@@ -120,8 +121,8 @@ class InlineExecutor:
             loop = asyncio.get_running_loop()
             try:
                 await loop.run_in_executor(thread, self._host.unload, key)
-            except Exception:
-                logger.exception("unloading %s failed", key)
+            except HeadraceError as exc:
+                logger.warning("unloading %s failed: %s", key, exc)
             thread.shutdown(wait=False)
 
     async def stop(self) -> None:

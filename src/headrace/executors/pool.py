@@ -48,8 +48,10 @@ class WorkerPool:
                 "(--parallel-workers)",
                 *(settings.name, settings.instances, len(self._slots)),
             )
-        slots = sorted(self._slots, key=lambda slot: len(slot.orders))
+        slots = sorted(self._slots, key=lambda slot: slot.size)
         chosen = slots[: max(1, min(settings.instances, len(slots)))]
+        for slot in chosen:
+            slot.reserved.add(key)
         loads = [asyncio.create_task(slot.load(key, settings)) for slot in chosen]
         try:
             metadata = await asyncio.gather(*loads)
@@ -64,6 +66,9 @@ class WorkerPool:
             for slot in pending:
                 slot.forget(key)
             raise
+        finally:
+            for slot in chosen:
+                slot.reserved.discard(key)
         return metadata[0]
 
     def slots(self, key: str) -> int:

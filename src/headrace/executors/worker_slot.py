@@ -58,6 +58,8 @@ class WorkerSlot:
         self.load_timeout = load_timeout
         self.process: WorkerProcess | None = None
         self.orders: dict[str, ModelSettings] = {}
+        # Models that are being loaded for the first time, so that others go elsewhere.
+        self.reserved: set[str] = set()
         self.loaded: set[str] = set()
         self.retries: dict[str, Retry] = {}
         self.restarts = 0
@@ -66,6 +68,11 @@ class WorkerSlot:
     def is_up(self) -> bool:
         """Whether there is a process that takes calls."""
         return self.process is not None and not self.process.channel.is_lost
+
+    @property
+    def size(self) -> int:
+        """How many models are here, or on their way."""
+        return len(self.orders.keys() | self.reserved)
 
     def holds(self, key: str) -> bool:
         """Whether a model could answer here now."""
@@ -166,9 +173,12 @@ class WorkerSlot:
         except WorkerLost:
             raise await process.death() from None
         async with self._changed:
-            self.loaded.add(key)
-            self._changed.notify_all()
-        return metadata
+            # It may have died right after it answered.
+            if process is self.process and self.is_up:
+                self.loaded.add(key)
+                self._changed.notify_all()
+                return metadata
+        raise await process.death()
 
     async def _supervise(self) -> None:
         """Keep a worker running: start it, wait for its death, bring its models back, repeat."""
@@ -199,11 +209,11 @@ class WorkerSlot:
             await asyncio.sleep(pause)
 
     def _bring_back(self) -> None:
-        """Bring back every model that is not on its way already; those that failed come last."""
+        """Bring back every model that is not on its way already."""
         missing = [
             key for key in self.orders if (task := self._returning.get(key)) is None or task.done()
         ]
-        for key in sorted(missing, key=lambda key: key in self.retries):
+        for key in missing:
             task = self._returning[key] = asyncio.create_task(self._come_back(key))
             task.add_done_callback(partial(self._on_return, key))
 

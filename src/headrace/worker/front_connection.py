@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, Callable
 
@@ -147,10 +148,8 @@ class Connection:
         while True:
             frame = lane.get()
             if frame is None:
-                try:
+                with suppress(HeadraceError):
                     self._host.unload(key)
-                except Exception:
-                    logger.exception("unloading %s failed", key)
                 return
             self._answer(key, frame)
             if frame.kind == Kind.UNLOAD:

@@ -165,16 +165,30 @@ class ModelHost:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
             yield from _each(hosted.model.infer_stream(request))
+        except _OF_WORKERS as exc:
+            raise _failure(hosted, request, exc) from exc
         except (HeadraceError, GeneratorExit):
             raise
         except BaseException as exc:
             raise _failure(hosted, request, exc) from exc
 
     def unload(self, key: str) -> None:
-        """Forget a model and let it free what it holds. Unknown keys are fine."""
+        """Forget a model and let it free what it holds. Unknown keys are fine.
+
+        Raises:
+            ModelFailed: the model raised while it freed what it held.
+        """
         hosted = self._models.pop(key, None)
-        if hosted is not None:
+        if hosted is None:
+            return
+        try:
             hosted.close()
+        except BaseException as exc:
+            name = hosted.settings.name
+            logger.exception("model %s failed to unload", name)
+            raise ModelFailed(
+                f"model '{name}' raised {type(exc).__name__} while unloading"
+            ) from exc
 
 
 def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:

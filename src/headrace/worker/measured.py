@@ -64,8 +64,9 @@ def _bounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = []
     count = 0
     for family in found:
-        count += len(family["samples"])
-        if count <= MOST_SAMPLES:
+        size = len(family["samples"])
+        if count + size <= MOST_SAMPLES:
+            count += size
             kept.append(family)
         elif family["name"] not in _left_out:
             _left_out.add(family["name"])

@@ -56,3 +56,12 @@ def test_an_admitted_request_reaches_the_route(guarded: TestClient) -> None:
 
     assert (answer.status_code, answer.json()["name"]) == (200, "Double")
     assert answer.headers["x-request-id"] == "mine"
+
+
+def test_a_slash_at_the_end_changes_nothing() -> None:
+    with TestClient(Double) as client:
+        for path in ("/v2", "/v2/health/ready", "/v2/models/Double", "/v1/models"):
+            plain, slashed = client.get(path), client.get(f"{path}/")
+
+            assert (slashed.status_code, slashed.json()) == (plain.status_code, plain.json())
+        assert client.post("/v2/models/Double/infer/").status_code == 404

@@ -46,7 +46,7 @@ def model(name: str = "m", version: str | None = None, **metadata: Any) -> Serve
 
 
 def document(*models: ServedModel, **settings: Any) -> dict[str, Any]:
-    return openapi.document(FakePlane(*models, **settings), Router(PROTOCOLS))  # type: ignore[arg-type]
+    return openapi.document(FakePlane(*models, **settings), Router(PROTOCOLS))
 
 
 def paths(*models: ServedModel, **settings: Any) -> dict[str, Any]:

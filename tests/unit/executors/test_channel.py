@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -393,3 +394,46 @@ async def test_memory_of_an_answer_is_copied_and_given_back(worker: Worker) -> N
 
     assert (await call).outputs[1].data == large.data
     assert (worker.kinds[-1], worker.received[-1].meta) == (Kind.RELEASE, [0])
+
+
+HUGE = b'{"tensors": [["y", "UINT8", [3], {}, 0, 3]], "parameters": {"p": 1%b}}' % (b"0" * 400)
+
+
+@with_worker
+async def test_memory_of_an_answer_that_cannot_be_read_is_given_back(worker: Worker) -> None:
+    call = worker.channel.infer("m", request())
+    worker.channel.data_received(b"".join(frames.encode(Kind.RESULT, 1, HUGE)))
+
+    with pytest.raises(BadModelOutput):
+        await call
+    assert (worker.received[-1].kind, worker.received[-1].meta) == (Kind.RELEASE, [0])
+
+
+@with_worker
+async def test_a_stream_with_a_piece_that_cannot_be_read_is_withdrawn(worker: Worker) -> None:
+    pieces = worker.channel.stream("m", request(), 1e9)
+    first = asyncio.create_task(take(pieces))
+    await asyncio.sleep(0)
+    worker.channel.data_received(b"".join(frames.encode(Kind.PIECE, 1, HUGE)))
+
+    with pytest.raises(BadModelOutput):
+        await first
+    assert worker.kinds[-1] == Kind.WITHDRAW
+
+
+@with_worker
+async def test_an_error_of_a_stream_that_was_left_is_no_noise(worker: Worker) -> None:
+    noise: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    pieces = worker.channel.stream("m", request(), 1e9)
+    first = asyncio.create_task(take(pieces))
+    await asyncio.sleep(0)
+    for number in (1, 2):
+        worker.send(Kind.PIECE, 1, {"n": number})
+    worker.send(Kind.ERROR, 1, {"kind": "model_error", "message": "no"})
+    await first
+    await pieces.aclose()
+    del pieces, first
+    gc.collect()
+
+    assert noise == []

@@ -484,3 +484,17 @@ def test_every_live_worker_is_asked_what_it_measures(world_of: Any) -> None:
         assert await WorkerPool(Environment("python"), 2, LOAD_TIMEOUT).measured(1) == []
 
     world_of(test, size=2)
+
+
+def test_models_that_load_at_once_are_spread_and_one_that_failed_takes_no_room(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        world.loads["bad"] = [BROKEN]
+        with pytest.raises(LoadFailed):
+            await world.load("bad")
+        await asyncio.gather(*map(world.load, "abcd"))
+
+        assert sorted(pid for pid, key in world.calls(Kind.LOAD) if key != "bad") == [1, 1, 2, 2]
+
+    world_of(test, size=2)

@@ -22,6 +22,7 @@ from support import virtual_time
 LOAD_TIMEOUT = 100.0
 # What may come of a load, besides an error that is answered.
 WELL, DIES, KILLED, HANGS = "loads well", "dies", "is killed", "hangs"
+THEN_DIES = "loads well, then dies"
 
 
 class FakeProcess:
@@ -48,6 +49,9 @@ class FakeProcess:
             outcome.add_done_callback(lambda _: answer.set_result(ModelMetadata().to_dict()))
         elif isinstance(outcome, HeadraceError):
             answer.set_exception(outcome)
+        elif outcome == THEN_DIES:
+            answer.set_result(ModelMetadata().to_dict())
+            self.end()
         elif outcome == WELL:
             answer.set_result(ModelMetadata().to_dict())
         elif outcome != HANGS:
@@ -456,5 +460,28 @@ def test_a_slot_that_is_stopped_while_models_come_back_lets_them_be(world_of: An
         await asyncio.sleep(1000)
 
         assert len(world.loads) == tries
+
+    world_of(test)
+
+
+def test_a_worker_that_dies_as_it_answers_a_first_load_has_not_loaded(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        world.outcomes["m"] = [THEN_DIES]
+        with pytest.raises(LoadFailed, match="exited with status 3"):
+            await world.load("m")
+
+        assert world.slot.loaded == set()
+
+    world_of(test)
+
+
+def test_a_worker_that_dies_as_it_answers_a_later_load_loads_again(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        world.outcomes["m"] = [THEN_DIES]
+        world.worker.end()
+        await world.until_held("m")
+
+        assert (Kind.LOAD, "m") in world.worker.asked
 
     world_of(test)

@@ -96,7 +96,7 @@ class Front:
     def send(self, kind: int, meta: Any, payload: Sequence[Any] = (), call: int = 0) -> int:
         call = call or next(self._calls)
         text = json.dumps(meta).encode()
-        self.sock.sendall(b"".join(frames.encode(kind, call, text, payload)))  # type: ignore[arg-type]
+        self.sock.sendall(b"".join(frames.encode(kind, call, text, payload)))
         return call
 
     def infer(self, key: str, *tensors: Tensor, kind: int = Kind.INFER, **meta: Any) -> int:

@@ -234,12 +234,24 @@ def test_a_model_that_fails_to_unload_is_gone_and_so_is_its_event_loop(host_of: 
             raise OSError("no")
 
     host = host_of(Stuck)
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(ModelFailed, match="raised OSError while unloading"):
         host.unload("m")
 
     assert loops[0].is_closed()
     with pytest.raises(ModelNotReady):
         host.infer("m", request())
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+def test_nothing_that_a_model_raises_while_unloading_ends_its_thread(
+    error: type[BaseException], host_of: Host
+) -> None:
+    class Quits(Echo):
+        def unload(self) -> None:
+            raise error
+
+    with pytest.raises(ModelFailed, match=error.__name__):
+        host_of(Quits).unload("m")
 
 
 class Counts(Model):
@@ -308,6 +320,21 @@ def test_a_refusal_of_a_stream_is_the_answer(error: HeadraceError, host_of: Host
 
     with pytest.raises(type(error), match=error.message):
         next(host_of(Refuses).stream("m", request()))
+
+
+def test_a_model_cannot_say_that_its_worker_died(host_of: Host) -> None:
+    class Lies(Echo):
+        def infer(self, request: InferenceRequest) -> InferenceResponse:
+            raise WorkerCrashed("no")
+
+        def infer_stream(self, request: InferenceRequest) -> Any:
+            raise WorkerCrashed("no")
+
+    host = host_of(Lies)
+    with pytest.raises(ModelFailed):
+        host.infer("m", request())
+    with pytest.raises(ModelFailed):
+        next(host.stream("m", request()))
 
 
 def test_a_stream_and_a_request_may_run_beside_each_other(host_of: Host) -> None:

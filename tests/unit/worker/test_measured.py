@@ -120,3 +120,10 @@ def test_a_metric_above_the_bound_is_left_out_and_warned_about_once(
 
     assert names() == names() == ["small"]
     assert caplog.text.count("metric many") == 1
+
+
+def test_a_metric_after_one_above_the_bound_is_shown(registry: CollectorRegistry) -> None:
+    registry.register(Many("many", measured.MOST_SAMPLES + 1))
+    registry.register(Many("small", 1))
+
+    assert names() == ["small"]
