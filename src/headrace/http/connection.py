@@ -17,7 +17,6 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from headrace.adapters.adapter import HeaderList, Reply
 from headrace.errors import (
@@ -28,7 +27,7 @@ from headrace.errors import (
     RequestTimeout,
     Unimplemented,
 )
-from headrace.http.cycle import REFUSED, Cycle, DirectCycle
+from headrace.http.cycle import REFUSED, AnswerHeads, Cycle, DirectCycle
 from headrace.http.parsing import Discard, KnownHead, cause, read_target
 from headrace.settings import ServerSettings
 
@@ -83,7 +82,7 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        server_state: ServerState,
+        server_state: AnswerHeads,
         settings: ServerSettings,
         refuse: Refuse,
         loop: asyncio.AbstractEventLoop,

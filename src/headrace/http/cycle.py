@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from headrace.adapters.adapter import Reply
+from headrace.adapters.adapter import JSON_HEADERS, Reply
 
 WITHOUT_BODY = (204, 304)
 # In the scope of a request that its connection has refused, such as one whose body was too slow.
@@ -105,6 +106,29 @@ class Cycle(RequestResponseCycle):
             self.transport.write(head + body if head else body)
 
 
+class AnswerHeads(ServerState):
+    """What the heads of all answers of a listener share, kept up to date by its ticks.
+
+    `common_head` is the head of a JSON answer with status 200, up to the value of its request id;
+    empty while answers close their connections.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common_head = b""
+
+    def refresh(self, date: str, closes: bool) -> None:
+        """Set the default headers."""
+        headers = [(b"date", date.encode())]
+        if closes:
+            headers.append((b"connection", b"close"))
+        # In place: an answer reads this list when it is sent, so that requests already
+        # under way announce the close too.
+        self.default_headers[:] = headers
+        fields = b"".join(b"%b: %b\r\n" % field for field in (*headers, *JSON_HEADERS))
+        self.common_head = b"" if closes else STATUS_LINE[200] + fields + b"x-request-id: "
+
+
 class DirectCycle:
     """Answers a connection's direct requests, one at a time and without a task.
 
@@ -142,9 +166,18 @@ class DirectCycle:
         if connection.transport.is_closing():
             return
         status, fields, body = reply
-        lines = [STATUS_LINE[status]]
         keep_alive = self.keep_alive
-        for name, value in (*connection.server_state.default_headers, *fields):
+        state = connection.server_state
+        if fields is JSON_HEADERS and status == 200 and keep_alive and state.common_head:
+            head = b"%b%b\r\ncontent-length: %d\r\n\r\n"
+            connection.transport.write(
+                head % (state.common_head, request_id.encode(), len(body)) + body
+            )
+            self.response_started = self.response_complete = True
+            connection.on_response_complete()
+            return
+        lines = [STATUS_LINE[status]]
+        for name, value in (*state.default_headers, *fields):
             if name == b"connection":
                 keep_alive = False
             else:

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from headrace.errors import ConfigurationError
 from headrace.http.connection import Connection, Direct, Refuse
+from headrace.http.cycle import AnswerHeads
 from headrace.settings import ServerSettings
 
 BACKLOG = 2048
@@ -85,7 +85,7 @@ class Listener:
             server_header=False,
         )
         self._config.load()
-        self._state = ServerState()
+        self._state = AnswerHeads()
         self._servers: list[asyncio.Server] = []
         self._ticks: asyncio.Task[None] | None = None
         self._announce_close = False
@@ -181,9 +181,4 @@ class Listener:
                     connection.expire(now)
 
     def _refresh_headers(self) -> None:
-        # In place: an answer reads this list when it is sent, so requests that are already
-        # under way announce the close too.
-        headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
-        if self._announce_close:
-            headers.append((b"connection", b"close"))
-        self._state.default_headers[:] = headers
+        self._state.refresh(formatdate(time.time(), usegmt=True), self._announce_close)
