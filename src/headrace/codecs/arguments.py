@@ -47,12 +47,17 @@ class Arguments:
         self.returns = hints.get("return")
         self.any_parameter = False
         self.arguments: list[Argument] = []
+        # By type they may be left out, though they have no default to fall back on.
+        self._absent: dict[str, None] = {}
         for name, parameter in inspect.signature(predict).parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 self.any_parameter = True
             elif parameter.kind is not parameter.VAR_POSITIONAL:
                 required = parameter.default is parameter.empty
-                self.arguments.append(_argument(name, hints.get(name, np.ndarray), required))
+                argument = _argument(name, hints.get(name, np.ndarray), required)
+                self.arguments.append(argument)
+                if required and not argument.required:
+                    self._absent[name] = None
         self._by_name = {argument.name: argument for argument in self.arguments}
         required_ones = [argument for argument in self.arguments if argument.required]
         self._whole = next((a for a in required_ones if a.form in _WHOLE), None)
@@ -78,7 +83,7 @@ class Arguments:
                 bound[name] = _parameter(argument, value)
             elif self.any_parameter and name not in RESERVED and argument is None:
                 bound[name] = value
-        return bound
+        return {**self._absent, **bound}
 
     def metadata(self) -> list[TensorMetadata]:
         """The inputs as the protocol describes them; empty if one parameter takes them all."""
