@@ -17,7 +17,7 @@ from headrace.adapters.adapter import Adapter, HeaderList, Page
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
 from headrace.admin.docs_page import docs_route
-from headrace.admin.observed import CALL, Observed
+from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
 from headrace.admin.status import status_routes
 from headrace.dataplane import Calls, DataPlane
@@ -163,11 +163,7 @@ class Control:
     async def on_error(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HeadraceError)
         path = route_path(request.scope)
-        if (call := request.scope.get(CALL)) is not None:
-            reply, id = self._refusals.end(call, path, exc), call.request_id
-        else:
-            fields = request.scope["headers"]
-            reply, id = self._refusals.refuse(path, request.scope.get("client"), fields, exc)
+        reply, id = self._refusals.refuse(path, request.scope, exc)
         headers = _text([*reply.headers, (b"x-request-id", id.encode())])
         return Response(reply.body, reply.status, headers)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from headrace.dataplane import Call, Calls
 from headrace.http.header_fields import collect, given_id
 from headrace.http.inference import CLIENT_CLOSED_REQUEST, send_reply
-from headrace.http.refusals import Refusals
+from headrace.http.refusals import CALL, Refusals
 from headrace.http.router import route_path
 
 PROTOCOL = "admin"
-# In the scope of a request: its call.
-CALL = "headrace.call"
 
 
 class Observed:
     """The ASGI application of one route, whose requests observers see and may refuse.
 
-    Errors that `app` raises are handled by Starlette's handlers, with the call from the scope.
+    An error that `app` raises is the answer; any other exception is a bug, and is logged.
     """
 
     def __init__(self, app: Any, route: str, calls: Calls, refusals: Refusals) -> None:
@@ -32,17 +32,21 @@ class Observed:
         headers = collect(scope["headers"])
         id = self._calls.request_id(given_id(headers))
         call = scope[CALL] = Call(PROTOCOL, self._route, id, scope.get("client"), headers)
-        try:
-            self._calls.admit(call)
-        except Exception as exc:
-            await send_reply(send, self._refusals.end(call, route_path(scope), exc), id)
-            return
         answer = Answer(send, call)
         try:
+            self._calls.admit(call)
             await self._app(scope, receive, answer.send)
         except asyncio.CancelledError:
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
             raise
+        except HTTPException:
+            # Starlette's own, for which there is a handler.
+            raise
+        except Exception as exc:
+            reply, id = self._refusals.refuse(route_path(scope), scope, exc)
+            if not answer.status:
+                await send_reply(send, reply, id)
+            return
         # A call that was refused has ended already.
         self._calls.answered(call, answer.status, answer.sent)
 

@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from headrace.adapters.adapter import HeaderList, Reply
+from headrace.adapters.adapter import Reply
 from headrace.errors import (
     HeadersTooLarge,
     HeadraceError,
@@ -27,15 +27,15 @@ from headrace.errors import (
     RequestTimeout,
     Unimplemented,
 )
-from headrace.http.cycle import REFUSED, AnswerHeads, Cycle, DirectCycle
+from headrace.http.cycle import AnswerHeads, Cycle, DirectCycle
 from headrace.http.parsing import Discard, KnownHead, cause, read_target
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
 
-# Answers a request that is refused while it is being received. Takes its path, peer, header
-# fields and error; returns the answer and the request's id.
-Refuse = Callable[[str, Any, HeaderList, HeadraceError], tuple[Reply, str]]
+# Answers a request that is refused while it is being received. Takes its path, scope and error;
+# returns the answer and the request's id.
+Refuse = Callable[[str, dict[str, Any], HeadraceError], tuple[Reply, str]]
 
 
 class Direct(Protocol):
@@ -435,7 +435,6 @@ class Connection(HttpToolsProtocol):
             if owed:
                 self.pipeline.popleft()
             else:
-                self.scope[REFUSED] = True  # type: ignore[literal-required]
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
                 if self.cycle.response_started:
@@ -449,13 +448,16 @@ class Connection(HttpToolsProtocol):
             self._close_with(refusal)
 
     def _render(self, path: str, error: HeadraceError) -> bytes:
-        received = list(self.scope["headers"]) if self._receiving else []
-        reply, id = self._refusal_of(path, self.client, received, error)
+        scope = cast("dict[str, Any]", self.scope) if self._receiving else self._no_request()
+        reply, id = self._refusal_of(path, scope, error)
         common = (*self.server_state.default_headers, *reply.headers)
         lines = [b"%b: %b\r\n" % field for field in common if field[0] != b"connection"]
         framing = b"x-request-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         lines.append(framing % (id.encode(), len(reply.body)))
         return b"".join([STATUS_LINE[reply.status], *lines, reply.body])
+
+    def _no_request(self) -> dict[str, Any]:
+        return {"client": self.client, "headers": []}
 
     def _close_with(self, answer: bytes) -> None:
         """Send a last answer, then read on for a moment before the connection closes."""

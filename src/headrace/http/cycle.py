@@ -14,8 +14,6 @@ from uvicorn.server import ServerState
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 
 WITHOUT_BODY = (204, 304)
-# In the scope of a request that its connection has refused, such as one whose body was too slow.
-REFUSED = "headrace.refused"
 
 
 class Cycle(RequestResponseCycle):

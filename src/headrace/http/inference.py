@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from headrace.adapters.adapter import Headers, Reply
 from headrace.dataplane import (
@@ -19,10 +19,10 @@ from headrace.dataplane import (
 from headrace.errors import Cancelled
 from headrace.http import header_fields
 from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
-from headrace.http.cycle import REFUSED, WITHOUT_BODY
+from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.events import Events
 from headrace.http.header_fields import collect, given_id
-from headrace.http.refusals import refusal
+from headrace.http.refusals import CALL, refusal
 from headrace.http.router import RouteMatch, Router
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
@@ -31,6 +31,10 @@ Scope = dict[str, Any]
 Answer = Callable[[Reply, str], None]
 
 
+T = TypeVar("T")
+
+# Bytes from which on bodies are decoded, and answers encoded, in a thread.
+LARGE = 256 * 1024
 # What nginx logs for a client that closed its connection before the answer.
 CLIENT_CLOSED_REQUEST = 499
 # In the scope of a request whose caller left, if the connection belongs to another server.
@@ -75,20 +79,20 @@ class InferenceRoutes:
     async def __call__(self, scope: Scope, receive: Any, send: Any, match: RouteMatch) -> None:
         headers = collect(scope["headers"])
         call = HttpCall(match, self._calls.request_id(given_id(headers)), headers, scope)
+        scope[CALL] = call
         try:
             self._calls.admit(call)
             call.body = await read_body(headers, receive, self._limit)
-            self._decode(call)
-            if match.adapter.wants_stream(match.route, call.body):
-                await self._stream(call, send)
+            call.received = len(call.body)
+            self._find(call)
+            streams = await in_thread_if(len(call.body) >= LARGE, self._read, call)
+            if streams:
+                await self._stream(call, receive, send)
                 return
-            reply = self._reply(call, await _settled(scope, receive, self._submit(call)))
-            if b"accept-encoding" in headers:
-                reply = await _compressed(headers[b"accept-encoding"], reply)
+            reply = await self._finish(call, await _settled(scope, receive, self._submit(call)))
         except (Cancelled, asyncio.CancelledError) as exc:
-            # A connection that gave up on the body has refused the request itself.
-            if REFUSED not in scope:
-                self._calls.left(call, CLIENT_CLOSED_REQUEST)
+            # Unless the connection gave up on the body, and has refused the call itself.
+            self._calls.left(call, CLIENT_CLOSED_REQUEST)
             if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
                 raise
             return
@@ -118,6 +122,8 @@ class InferenceRoutes:
         try:
             self._calls.admit(call)
             call.body = body
+            call.received = len(body)
+            self._find(call)
             self._decode(call)
             future = self._submit(call)
         except Exception as exc:
@@ -135,15 +141,22 @@ class InferenceRoutes:
         future: asyncio.Future[InferenceResponse],
     ) -> None:
         try:
-            reply = self._reply(call, future.result())
-            accepted = call.headers.get(b"accept-encoding")
-            if accepted is not None and _is_compressible(reply):
-                if len(reply.body) >= COMPRESS_IN_THREAD:
-                    task = asyncio.ensure_future(_compressed(accepted, reply))
-                    connection.continued(future, task)
-                    task.add_done_callback(partial(self._on_compressed, connection, call, answer))
-                    return
-                reply = _compress(accepted, reply)
+            response = future.result()
+            rest: Coroutine[Any, Any, Reply] | None = None
+            if _is_large(response):
+                rest = self._finish(call, response)
+            else:
+                reply = self._reply(call, response)
+                accepted = call.headers.get(b"accept-encoding")
+                if accepted is not None and len(reply.body) >= COMPRESS_IN_THREAD:
+                    rest = _compressed(accepted, reply)
+                elif accepted is not None:
+                    reply = _compress(accepted, reply)
+            if rest is not None:
+                task = asyncio.ensure_future(rest)
+                connection.continued(future, task)
+                task.add_done_callback(partial(self._on_finished, connection, call, answer))
+                return
         except asyncio.CancelledError:
             connection.settled(future)
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
@@ -155,7 +168,7 @@ class InferenceRoutes:
         self._calls.answered(call, reply.status, len(reply.body))
         answer(reply, call.request_id)
 
-    def _on_compressed(
+    def _on_finished(
         self, connection: Any, call: HttpCall, answer: Answer, task: asyncio.Task[Reply]
     ) -> None:
         connection.settled(task)
@@ -169,7 +182,13 @@ class InferenceRoutes:
         self._calls.answered(call, reply.status, len(reply.body))
         answer(reply, call.request_id)
 
-    async def _stream(self, call: HttpCall, send: Any) -> None:
+    async def _finish(self, call: HttpCall, response: InferenceResponse) -> Reply:
+        """The answer as it is sent; what is large is encoded and compressed in a thread."""
+        reply = await in_thread_if(_is_large(response), self._reply, call, response)
+        accepted = call.headers.get(b"accept-encoding")
+        return reply if accepted is None else await _compressed(accepted, reply)
+
+    async def _stream(self, call: HttpCall, receive: Any, send: Any) -> None:
         """Answer with server-sent events, one for each piece.
 
         A failure before the first piece is an ordinary error; a later one is sent as an event,
@@ -179,15 +198,15 @@ class InferenceRoutes:
         assert model is not None, "decoding found it"
         events = Events(send, call.request_id.encode())
         pieces = self._calls.stream(call, model, call.request, call.timeout)
-        with _withdrawn_with_caller(call.scope):
+        with _withdrawn_with_caller(call.scope, receive):
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
                         if model.model_metadata.takes_headers:
                             piece, fields = header_fields.taken(piece, model.name)
                             events.add_headers(fields)
-                        text = adapter.event(model, piece, call.shown, call.context)
-                        await events.send(text)
+                        write = partial(adapter.event, model, piece, call.shown, call.context)
+                        await events.send(await in_thread_if(_is_large(piece), write))
             except Exception as exc:
                 if not events.started or isinstance(exc, Cancelled):
                     raise
@@ -202,17 +221,29 @@ class InferenceRoutes:
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
 
+    def _find(self, call: HttpCall) -> None:
+        """Find the model, before decoding: a request that cannot be decoded is its failure.
+
+        Raises:
+            HeadraceError: there is none, or it is not clear which.
+        """
+        adapter, match = call.adapter, call.match
+        name, version = adapter.select(match.name, match.version, call)
+        call.model = self._dataplane.find(name, version, adapter)
+
+    def _read(self, call: HttpCall) -> bool:
+        """Decode the request, and return whether its answer is to be streamed."""
+        self._decode(call)
+        return call.adapter.wants_stream(call.match.route, call.body)
+
     def _decode(self, call: HttpCall) -> None:
-        """Find the model and decode the request; both are stored in the call.
+        """Decode the request into the call.
 
         Raises:
             HeadraceError: the request is refused.
         """
-        adapter, headers, match = call.adapter, call.headers, call.match
-        call.received = len(call.body)
-        name, version = adapter.select(match.name, match.version, call)
-        # Set before decoding: a request that cannot be decoded counts as this model's failure.
-        model = call.model = self._dataplane.find(name, version, adapter)
+        adapter, headers, model = call.adapter, call.headers, call.model
+        assert model is not None, "it was found before"
         decoded, call.context = adapter.decode(call, model)
         call.request = decoded
         call.shown = decoded.id or call.request_id
@@ -246,13 +277,32 @@ class InferenceRoutes:
         return refusal(self._calls, call, exc, call.adapter.error)
 
 
+def _is_large(response: InferenceResponse) -> bool:
+    size = 0
+    for tensor in response.outputs:
+        size += tensor.nbytes
+    return size >= LARGE
+
+
+async def in_thread_if(large: bool, work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` returns; what is large is done in a thread, so that it holds up nobody else."""
+    return await asyncio.to_thread(work, *arguments) if large else work(*arguments)
+
+
 @contextmanager
-def _withdrawn_with_caller(scope: Any) -> Iterator[None]:
+def _withdrawn_with_caller(scope: Any, receive: Any) -> Iterator[None]:
     """Cancel the current task if its caller leaves."""
     connection = scope.get("headrace.connection")
     task = asyncio.current_task()
-    if connection is None or task is None:
-        yield
+    assert task is not None, "an ASGI application runs in one"
+    if connection is None:
+        # Another server's connection: only the disconnect can still arrive after the body.
+        watching = asyncio.ensure_future(receive())
+        watching.add_done_callback(partial(_on_left, scope, task))
+        try:
+            yield
+        finally:
+            watching.cancel()
         return
     connection.on_disconnect = task.cancel
     try:
@@ -297,21 +347,15 @@ async def send_reply(send: Any, reply: Reply, request_id: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _is_compressible(reply: Reply) -> bool:
-    return not any(name == b"content-encoding" for name, _ in reply.headers)
-
-
 async def _compressed(accepted: bytes, reply: Reply) -> Reply:
-    """The reply in an encoding that its caller accepts; large ones are compressed in a thread."""
-    if not _is_compressible(reply):
-        return reply
-    if len(reply.body) < COMPRESS_IN_THREAD:
-        return _compress(accepted, reply)
-    return await asyncio.to_thread(_compress, accepted, reply)
+    return await in_thread_if(len(reply.body) >= COMPRESS_IN_THREAD, _compress, accepted, reply)
 
 
 def _compress(accepted: bytes, reply: Reply) -> Reply:
+    """The reply in an encoding that its caller accepts."""
     status, fields, body = reply
+    if any(name == b"content-encoding" for name, _ in fields):
+        return reply
     body, encoding = compress(body, accepted)
     if encoding is None:
         return reply

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from headrace.adapters.adapter import JSON_HEADERS, HeaderList, Reply
+from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import HeadraceError
 from headrace.http.header_fields import collect, given_id
 from headrace.http.router import Router
 
+# In the scope of a request: its call.
+CALL = "headrace.call"
 # Status and JSON body of an error, in the form of a protocol.
 ErrorForm = Callable[[HeadraceError], tuple[int, bytes]]
 
@@ -35,17 +37,22 @@ class Refusals:
         self._calls = calls
         self._router = router
 
-    def refuse(
-        self, path: str, peer: Any, fields: HeaderList, error: Exception
-    ) -> tuple[Reply, str]:
-        """Refuse a request that is not a call yet; returns the answer and the request id.
+    def refuse(self, path: str, scope: Mapping[str, Any], error: Exception) -> tuple[Reply, str]:
+        """Refuse the request of a scope; returns the answer and the request id.
 
-        `path` is "" if it is unknown.
+        A request that is not a call yet becomes one, which observers may refuse in their own
+        words. `path` is "" if it is unknown.
         """
-        headers = collect(fields)
-        call = Call("http", path, self._calls.request_id(given_id(headers)), peer, headers)
-        return self.end(call, path, error), call.request_id
-
-    def end(self, call: Call, path: str, error: Exception) -> Reply:
-        """Refuse a call to a path."""
-        return refusal(self._calls, call, error, partial(self._router.error_body, path))
+        call: Call | None = scope.get(CALL)
+        if call is None:
+            headers = collect(scope["headers"])
+            match = self._router.match(path)
+            route = "" if match is None else match.route.path
+            id = self._calls.request_id(given_id(headers))
+            call = Call("http", route, id, scope.get("client"), headers)
+            try:
+                self._calls.admit(call)
+            except Exception as refused:
+                error = refused
+        form = partial(self._router.error_body, path)
+        return refusal(self._calls, call, error, form), call.request_id

@@ -27,7 +27,7 @@ POST = b"POST /v2 HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def refuse(path, peer, fields, error):
+def refuse(path, scope, error):
     body = json.dumps({"path": path, "error": error.message}).encode()
     return Reply(STATUS[error.kind], [*JSON_HEADERS, *error_headers(error)], body), "id-1"
 

@@ -6,25 +6,44 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 
 from headrace.http.router import Router
-from headrace.server import PROTOCOLS
+from headrace.server import PROTOCOLS, Application
+from headrace.settings import ServerSettings
 
 PAGE = Path(__file__).parents[3] / "docs/reference/http.md"
 ROUTER = Router(PROTOCOLS)
+Methods = dict[str, set[str]]
 
 
-def documented() -> set[str]:
-    """The paths in the page's table; those with a version are described below it."""
-    table = PAGE.read_text().partition("## Headers")[0]
-    return set(re.findall(r"`(/[^`]*)`", table))
+def documented() -> Methods:
+    """The methods of each path in the page's table, with the versions described below it."""
+    found: Methods = {}
+    rows = re.findall(r"^\| (.*?`/.*?) \| ([A-Z, ]+) \|", PAGE.read_text(), re.MULTILINE)
+    for paths, methods in rows:
+        for path in re.findall(r"`(/[^`]*)`", paths):
+            found[path] = set(methods.split(", "))
+            if path.startswith("/v2/models/{name}") or path.endswith(":predict"):
+                versioned = path.replace("{name}", "{name}/versions/{version}")
+                found[versioned] = found[path]
+    return found
 
 
-def test_the_page_lists_every_route_that_a_protocol_declares() -> None:
-    declared = {route.path for _, route in ROUTER.routes() if "{version}" not in route.path}
-    declared |= {page.path for adapter in PROTOCOLS for page in adapter.pages}
+def served() -> Methods:
+    """The methods of each path that the protocols or the admin application have a route for."""
+    application = Application(ServerSettings(), [], lambda name: [])
+    found: Methods = {route.path: {"POST"} for _, route in ROUTER.routes()}
+    for route in application.http._admin.routes:
+        if isinstance(route, Route):
+            # Each exists with a slash at the end too.
+            methods = found.setdefault(route.path.rstrip("/") or "/", set())
+            methods |= (route.methods or set()) - {"HEAD"}
+    return found
 
-    assert declared - documented() == set()
+
+def test_the_page_and_the_server_have_the_same_routes() -> None:
+    assert documented() == served()
 
 
 def test_no_two_protocols_declare_one_route() -> None:

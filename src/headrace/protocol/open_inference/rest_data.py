@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -26,9 +27,18 @@ from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 # Below this many characters, the typed decoder is faster than setting up the large path.
 LARGE = 16_384
 
-# Up to this many characters, all texts share one parser; each larger one gets its own.
+# Up to this many characters, the texts of a thread share one parser; each larger one gets its own.
 _KEPT = 2**20
-_PARSER = simdjson.Parser()
+
+
+class _Parsers(threading.local):
+    """A parser for each thread: one cannot be used by two at once."""
+
+    def __init__(self) -> None:
+        self.kept = simdjson.Parser()
+
+
+_PARSERS = _Parsers()
 
 # Up to here, each double stands for exactly one whole number.
 _EXACT = 2**53 - 1
@@ -360,7 +370,7 @@ _PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
 
 def _parse(text: bytes, form: Literal["d", "i", "u"]) -> np.ndarray[Any, Any] | None:
     # A parser keeps memory many times the size of the largest text it has ever seen.
-    parser = _PARSER if len(text) <= _KEPT else simdjson.Parser()
+    parser = _PARSERS.kept if len(text) <= _KEPT else simdjson.Parser()
     try:
         buffer = cast(simdjson.Array, parser.parse(text)).as_buffer(of_type=form)
     except (ValueError, TypeError, RuntimeError):
