@@ -75,6 +75,8 @@ class PredictV1(Adapter):
             )
         fields = {"instances": body.instances, "inputs": body.inputs, "params": body.parameters}
         fields = {name: value for name, value in fields.items() if len(value)}
+        if "params" in fields and bytes(fields["params"])[:1] != b"{":
+            raise InvalidInput("parameters: expected a JSON object")
         if ("instances" in fields) is ("inputs" in fields):
             raise InvalidInput("the request body: expected either instances or inputs")
         # MLflow took these forms from here, so the same values mean the same to it.
@@ -100,7 +102,8 @@ class PredictV1(Adapter):
             ModelNotReady: it cannot answer now.
         """
         if not directory.model_ready(name):
-            raise ModelNotReady(f"model '{shorten(name)}' is not ready")
+            reason = directory.why_not_ready(name)
+            raise ModelNotReady(f"model '{shorten(name)}' is not ready: {reason}")
         versions = [
             _status(version, directory.model_ready(name, version))
             for version in directory.versions(name)

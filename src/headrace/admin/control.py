@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from headrace.adapters.adapter import Adapter, HeaderList, Page
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
 from headrace.admin.docs_page import docs_route
+from headrace.admin.json_response import json_response
 from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
 from headrace.admin.status import status_routes
@@ -116,33 +116,33 @@ class Control:
         return Response(answer.body, answer.status, _text(answer.headers))
 
     async def live(self, request: Request) -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
     async def ready(self, request: Request) -> Response:
         if self._dataplane.is_ready():
-            return _json({"ready": True})
+            return json_response({"ready": True})
         answer: dict[str, Any] = {"ready": False, "error": "the server is not ready"}
         if self._dataplane.draining:
             answer["error"] = "the server is draining"
         elif not_ready := self._dataplane.not_ready():
             answer["error"] = "models are not ready: " + ", ".join(sorted(not_ready))
             answer["models"] = not_ready
-        return _json(answer, 503, {"retry-after": "1"})
+        return json_response(answer, 503, {"retry-after": "1"})
 
     async def server_metadata(self, request: Request) -> Response:
-        return _json(self._dataplane.server_metadata())
+        return json_response(self._dataplane.server_metadata())
 
     async def model_metadata(self, request: Request) -> Response:
-        return _json(self._dataplane.model_metadata(*_model_of(request)))
+        return json_response(self._dataplane.model_metadata(*_model_of(request)))
 
     async def model_ready(self, request: Request) -> Response:
         name, version = _model_of(request)
         if self._dataplane.model_ready(name, version):
-            return _json({"name": name, "ready": True})
+            return json_response({"name": name, "ready": True})
         reason = self._dataplane.why_not_ready(name, version)
         error = f"model '{shorten(name)}' is not ready: {reason}"
         answer = {"name": name, "ready": False, "error": error}
-        return _json(answer, 503, {"retry-after": "1"})
+        return json_response(answer, 503, {"retry-after": "1"})
 
     async def ping(self, request: Request) -> Response:
         """MLflow answers with one newline while it can score; so does this when ready."""
@@ -155,7 +155,7 @@ class Control:
         return Response(__version__, media_type="application/json")
 
     async def openapi(self, request: Request) -> Response:
-        return _json(openapi.document(self._dataplane, self._router))
+        return json_response(openapi.document(self._dataplane, self._router))
 
     async def inference_only(self, request: Request) -> Response:
         raise AssertionError("inference routes are answered before Starlette; this is a bug")
@@ -171,7 +171,7 @@ class Control:
         assert isinstance(exc, HTTPException)
         path = shorten(request.scope["path"])
         if exc.status_code == 405:
-            error: HeadraceError = MethodNotAllowed(f"{path} does not answer {request.method}")
+            error: HeadraceError = MethodNotAllowed(f"{request.method} is not allowed on {path}")
         else:
             error = NotFound(f"nothing is served at {path}")
         response = await self.on_error(request, error)
@@ -183,10 +183,6 @@ class Control:
 
 def _model_of(request: Request) -> tuple[str, str | None]:
     return request.path_params["name"], request.path_params.get("version")
-
-
-def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(answer), status, headers, "application/json")
 
 
 def _text(fields: HeaderList) -> dict[str, str]:

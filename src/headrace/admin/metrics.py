@@ -21,6 +21,7 @@ from headrace.adapters.error_bodies import open_inference_error
 from headrace.admin.user_metrics import UserMetrics
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
+from headrace.http.router import route_path
 from headrace.observability.counters import BUCKETS, Histogram
 
 LABELS = ("model", "version")
@@ -52,12 +53,14 @@ class MetricsApp:
         if scope["type"] != "http":
             return
         status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
-        if scope["path"] != self.path:
+        if route_path(scope).rstrip("/") != self.path:
             content_type = "application/json"
             status, body = open_inference_error(NotFound(f"metrics are served at {self.path}"))
         elif scope["method"] not in ("GET", "HEAD"):
             content_type = "application/json"
-            status, body = open_inference_error(MethodNotAllowed(f"{self.path} answers GET only"))
+            status, body = open_inference_error(
+                MethodNotAllowed(f"only GET is allowed on {self.path}")
+            )
         else:
             measured = await self._workers.measured(WORKER_TIMEOUT)
             body = generate_latest(self._registry)

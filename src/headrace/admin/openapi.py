@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from headrace import __version__
-from headrace.adapters.adapter import Route
+from headrace.adapters.adapter import Adapter, Route
 from headrace.adapters.openapi_parts import PARAMETERS, STRING, Schema, content, json_body, post
 from headrace.dataplane import DataPlane
+from headrace.errors import HeadraceError
 from headrace.http.router import Router
 from headrace.protocol.messages import ModelRoute
 from headrace.serving.served_model import ServedModel
@@ -114,15 +115,21 @@ def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
     for adapter, route in router.routes():
         speaking = [model for model in dataplane.models() if adapter.speaks(model)]
         if route.is_nameless:
-            # With several models, such a request is refused.
-            only = {model.name for model in speaking}
-            speaking = [dataplane.get(only.pop())] if len(only) == 1 else []
+            speaking = _only(dataplane, adapter)
         for model in speaking:
             path = _path(dataplane, route, model)
             if path is None or (route.streams and not model.model_metadata.streams):
                 continue
             paths[path] = {"post": adapter.operation(route, model)}
     return paths
+
+
+def _only(dataplane: DataPlane, adapter: Adapter) -> list[ServedModel]:
+    """The model that answers a request which names none; nothing if that would be refused."""
+    try:
+        return [dataplane.find(None, None, adapter)]
+    except HeadraceError:
+        return []
 
 
 def _path(dataplane: DataPlane, route: Route, model: ServedModel) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput
 from headrace.http.body import read_body
@@ -40,18 +40,18 @@ class RepositoryControl:
         ready = (await _read(request)).get("ready") or False
         if not isinstance(ready, bool):
             raise InvalidInput("ready: expected true or false")
-        return _json(self._dataplane.index(ready))
+        return json_response(self._dataplane.index(ready))
 
     async def load(self, request: Request) -> Response:
         parameters = (await _read(request)).get("parameters")
         await self._dataplane.load(request.path_params["name"], parameters)
-        return _json({})
+        return json_response({})
 
     async def unload(self, request: Request) -> Response:
         # No model here depends on another, so `unload_dependents` changes nothing.
         await _read(request)
         await self._dataplane.unload(request.path_params["name"])
-        return _json({})
+        return json_response({})
 
 
 async def _read(request: Request) -> dict[str, Any]:
@@ -62,7 +62,3 @@ async def _read(request: Request) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput("the body is not a JSON object") from None
-
-
-def _json(answer: Any) -> Response:
-    return Response(orjson.dumps(answer), media_type="application/json")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from headrace.admin import openapi
+from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import listing
 from headrace.http.router import Router
@@ -67,11 +66,7 @@ class Status:
             },
             "current_logging_level": logging.getLevelName(level),
         }
-        return _json({"system": system, "models": self._dataplane.index()})
+        return json_response({"system": system, "models": self._dataplane.index()})
 
     async def document(self, request: Request) -> Response:
-        return _json(openapi.document(self._dataplane, self._router))
-
-
-def _json(answer: Any) -> Response:
-    return Response(orjson.dumps(answer), media_type="application/json")
+        return json_response(openapi.document(self._dataplane, self._router))

@@ -363,6 +363,6 @@ def _expired() -> DeadlineExceeded:
 def _time(batch: Sequence[Entry], rows: int, began: float) -> None:
     for entry in batch:
         if (timing := entry.timing) is not None:
-            timing.batch = max(rows, timing.rows)
+            timing.batch = max(rows, timing.rows or 1)
             timing.queued = began - timing.created
             timing.computed = perf_counter() - began

@@ -13,6 +13,7 @@ from headrace.errors import HeadraceError
 
 # How many paths are remembered with their matches.
 REMEMBERED = 4096
+REMEMBERED_LENGTH = 256
 
 
 def route_path(scope: Mapping[str, Any]) -> str:
@@ -47,21 +48,24 @@ class Router:
             for adapter in adapters
             for path in (*adapter.error_paths, *(page.path for page in adapter.pages))
         ]
-        # There is one instance, and it lives as long as its caches.
-        self.match = lru_cache(REMEMBERED)(self._match)
-        self.match_direct = lru_cache(REMEMBERED)(self._match_direct)
+        # There is one instance, and it lives as long as its cache.
+        self._remembered = lru_cache(REMEMBERED)(self._match)
+
+    def match(self, path: str) -> RouteMatch | None:
+        """What answers a POST to this path; None if nothing does. Hot."""
+        # The long paths of strangers must not fill the memory.
+        return self._remembered(path) if len(path) <= REMEMBERED_LENGTH else self._match(path)
+
+    def match_direct(self, path: str) -> RouteMatch | None:
+        """The same, but None for routes that always stream: their requests need a task. Hot."""
+        match = self.match(path)
+        return None if match is None or match.route.streams else match
 
     def _match(self, path: str) -> RouteMatch | None:
-        """What answers a POST to this path; None if nothing does."""
         for pattern, adapter, route in self._routes:
             if found := pattern.fullmatch(path):
                 return RouteMatch(adapter, route, **found.groupdict())
         return None
-
-    def _match_direct(self, path: str) -> RouteMatch | None:
-        """The same, but None for routes that always stream: their requests need a task."""
-        match = self.match(path)
-        return None if match is None or match.route.streams else match
 
     def routes(self) -> Iterator[tuple[Adapter, Route]]:
         """All routes, in the order in which they are tried."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -60,7 +61,7 @@ class TextFormatter(logging.Formatter):
     """Time, level, message and `key=value` fields; control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={_escape(value)}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
         message = _escape(record.getMessage())
         line = f"{_time(record)} {record.levelname:<7} {message}{fields}"
         if record.exc_info:
@@ -129,6 +130,12 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     found = record.__dict__
     values = ((name, found.get(name)) for name in FIELDS)
     return {name: value for name, value in values if value is not None and value != ""}
+
+
+def _quoted(value: object) -> str:
+    """A value that no reader takes for two fields."""
+    text = _escape(value)
+    return json.dumps(text) if re.search('[ ="]', text) else text
 
 
 def _escape(value: object) -> str:

@@ -6,13 +6,16 @@ from time import perf_counter
 
 
 class Timing:
-    """Filled in by the batcher: rows of the request and its batch; how long it waited and ran."""
+    """Filled in by the batcher: rows of the request and its batch; how long it waited and ran.
+
+    What has not happened is None, as for a request that expired in the queue.
+    """
 
     __slots__ = ("batch", "computed", "created", "queued", "rows")
 
     def __init__(self) -> None:
         self.created = perf_counter()
-        self.rows = 0
-        self.batch = 0
-        self.queued = 0.0
-        self.computed = 0.0
+        self.rows: int | None = None
+        self.batch: int | None = None
+        self.queued: float | None = None
+        self.computed: float | None = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from headrace import Model, server
+from headrace.asgi import create_app
 from headrace.dataplane import Call
 from headrace.dataplane.observers.observer import Observer
-from headrace.errors import Forbidden
+from headrace.errors import Forbidden, HeadraceError
 from headrace.testing import TestClient
 
 
@@ -65,3 +70,47 @@ def test_a_slash_at_the_end_changes_nothing() -> None:
 
             assert (slashed.status_code, slashed.json()) == (plain.status_code, plain.json())
         assert client.post("/v2/models/Double/infer/").status_code == 404
+
+
+def test_a_bug_in_an_admin_route_is_an_error_in_json_and_a_call_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[tuple[str, object]] = []
+
+    class Ends(Observer):
+        def refused(self, call: Call, error: HeadraceError) -> None:
+            ended.append((call.route, call.status))
+
+    def fail(*_: object) -> None:
+        raise OSError("secret")
+
+    monkeypatch.setattr(server, "observers", lambda settings: (Ends(),))
+    monkeypatch.setattr("headrace.admin.openapi.document", fail)
+    with TestClient(Double) as client:
+        answer = client.get("/openapi.json")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"]
+    assert ended == [("/openapi.json", 500)]
+
+
+def test_a_path_without_a_route_is_refused_by_a_guard_too(guarded: TestClient) -> None:
+    assert guarded.get("/nowhere").status_code == 403
+    assert guarded.request("DELETE", "/v2").status_code == 403
+
+
+def test_metrics_are_served_below_the_path_where_the_server_is_mounted() -> None:
+    app = create_app(Double, parallel_workers=0)
+    mounted = Starlette(routes=[Mount("/sub", app)])
+
+    async def ask() -> list[int]:
+        await app.start()
+        transport = httpx.ASGITransport(mounted)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            paths = ("/sub/metrics", "/sub/metrics/", "/sub/v2/")
+            found = [(await client.get(path)).status_code for path in paths]
+        await app.stop()
+        return found
+
+    assert asyncio.run(ask()) == [200, 200, 200]

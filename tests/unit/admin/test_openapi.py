@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from headrace import __version__
 from headrace.admin import openapi
+from headrace.dataplane.resolve import Resolver
 from headrace.http.router import Router
 from headrace.protocol.messages import ModelMetadata, ModelRoute, TensorMetadata
 from headrace.server import PROTOCOLS
@@ -35,12 +36,16 @@ class FakePlane:
     def answering(self) -> list[ServedModel]:
         return [model for model in self._models if model.is_ready]
 
+    def find(self, name: str | None, version: str | None, protocol: Any) -> ServedModel:
+        return Resolver(self).find(name, version, protocol)  # type: ignore[arg-type]
+
 
 def model(name: str = "m", version: str | None = None, **metadata: Any) -> ServedModel:
     return ServedModel(
         ModelSettings(name, "fake:Fake", version=version),
         key=name,
         state=State.READY,
+        batcher=cast(Any, object()),
         model_metadata=ModelMetadata(**metadata),
     )
 

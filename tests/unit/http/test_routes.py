@@ -92,3 +92,11 @@ def test_no_other_path_does(path) -> None:
 def test_a_route_whose_answers_are_always_streamed_is_not_answered_directly() -> None:
     assert ROUTER.match_direct("/v2/models/m/infer_stream") is None
     assert ROUTER.match_direct("/v2/models/m/infer") is not None
+
+
+def test_long_paths_of_strangers_are_not_remembered() -> None:
+    router = Router(PROTOCOLS)
+    for number in range(10):
+        router.match(f"/v2/models/{number:0>300}/infer")
+
+    assert router._remembered.cache_info().currsize == 0

@@ -60,3 +60,9 @@ def test_a_level_that_is_off_makes_no_record(caplog: pytest.LogCaptureFixture) -
         logs.log(logger, logging.INFO, "on", {"status": 200})
 
     assert [(each.message, each.status) for each in caplog.records] == [("on", 200)]  # type: ignore[attr-defined]
+
+
+def test_a_value_with_spaces_is_one_field_of_the_text_form() -> None:
+    line = logs.TextFormatter().format(record("x", route='/a status=200 "b"', model="m"))
+
+    assert line.endswith(' x route="/a status=200 \\"b\\"" model=m')

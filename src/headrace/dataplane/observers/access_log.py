@@ -55,6 +55,10 @@ def _address(peer: Any) -> str:
     return ":".join(map(str, peer)) if isinstance(peer, (tuple, list)) else str(peer or "")
 
 
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
 def _refusal(call: Call, error: HeadraceError) -> dict[str, Any]:
     return {
         "request_id": call.request_id,
@@ -76,8 +80,8 @@ def _fields(call: Call) -> dict[str, Any]:
         "bytes_out": call.sent,
         "rows": timing.rows,
         "batch": timing.batch,
-        "queue_ms": round(timing.queued * 1000, 3),
-        "compute_ms": round(timing.computed * 1000, 3),
-        "total_ms": round(call.seconds * 1000, 3),
+        "queue_ms": _milliseconds(timing.queued),
+        "compute_ms": _milliseconds(timing.computed),
+        "total_ms": _milliseconds(call.seconds),
         "caller": _address(call.peer),
     }
