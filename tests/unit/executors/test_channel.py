@@ -16,9 +16,10 @@ from headrace.errors import (
     HeadraceError,
     InvalidInput,
     ModelFailed,
+    Overloaded,
 )
 from headrace.executors.channel import Channel
-from headrace.executors.executor import WorkerLost
+from headrace.executors.executor import MOST_STREAMS, WorkerLost
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
@@ -309,11 +310,52 @@ async def test_a_stream_that_is_left_is_withdrawn_and_its_late_pieces_are_droppe
     worker.send(Kind.PIECE, 1, 1)
     await first
     await pieces.aclose()
-    assert worker.channel.calls == 0
     worker.send(Kind.PIECE, 1, 2)
     worker.send(Kind.RESULT, 1, {})
 
     assert worker.kinds == [Kind.STREAM, Kind.WITHDRAW]
+    assert worker.channel.calls == 0
+
+
+@with_worker
+async def test_a_stream_that_is_left_keeps_its_place_until_the_worker_has_ended_it(
+    worker: Worker,
+) -> None:
+    soon = asyncio.get_running_loop().time() + 5
+    for _ in range(MOST_STREAMS):
+        with pytest.raises(DeadlineExceeded):
+            await anext(worker.channel.stream("m", request(), soon))
+    with pytest.raises(Overloaded, match=f"{MOST_STREAMS}"):
+        await anext(worker.channel.stream("m", request(), FAR))
+    assert worker.channel.calls == MOST_STREAMS
+    other = asyncio.create_task(take(worker.channel.stream("other", request(), FAR)))
+    worker.send(Kind.RESULT, 1, {})
+    await asyncio.sleep(0)
+    again = asyncio.create_task(take(worker.channel.stream("m", request(), FAR)))
+    await asyncio.sleep(0)
+    for call in (MOST_STREAMS + 1, MOST_STREAMS + 2):
+        worker.send(Kind.PIECE, call, call)
+
+    assert await asyncio.gather(other, again) == [MOST_STREAMS + 1, MOST_STREAMS + 2]
+
+
+@with_worker
+async def test_whoever_asks_is_told_when_a_stream_that_is_left_has_ended(worker: Worker) -> None:
+    left: list[asyncio.Future[Any]] = []
+    for call, ending in enumerate((Kind.PIECE, Kind.RESULT), 1):
+        pieces = worker.channel.stream("m", request(), FAR, left.append)
+        first = asyncio.create_task(take(pieces))
+        await asyncio.sleep(0)
+        worker.send(Kind.PIECE, call, call)
+        await first
+        worker.send(ending, call, {})
+        await anext(pieces, None)
+        await pieces.aclose()
+    (ended,) = left
+    assert not ended.done()
+    worker.send(Kind.RESULT, 1, {})
+
+    assert ended.done()
 
 
 @with_worker
@@ -410,7 +452,9 @@ async def test_memory_of_an_answer_that_cannot_be_read_is_given_back(worker: Wor
 
 
 @with_worker
-async def test_a_stream_with_a_piece_that_cannot_be_read_is_withdrawn(worker: Worker) -> None:
+async def test_a_stream_with_a_piece_that_cannot_be_read_is_withdrawn_but_has_not_ended(
+    worker: Worker,
+) -> None:
     pieces = worker.channel.stream("m", request(), 1e9)
     first = asyncio.create_task(take(pieces))
     await asyncio.sleep(0)
@@ -419,6 +463,7 @@ async def test_a_stream_with_a_piece_that_cannot_be_read_is_withdrawn(worker: Wo
     with pytest.raises(BadModelOutput):
         await first
     assert worker.kinds[-1] == Kind.WITHDRAW
+    assert worker.channel.calls == 1
 
 
 @with_worker

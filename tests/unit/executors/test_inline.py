@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, LoadFailed
+from headrace.errors import DeadlineExceeded, LoadFailed, ModelNotReady, Overloaded
 from headrace.executors import inline
 from headrace.executors.inline import InlineExecutor
 from headrace.protocol.messages import InferenceRequest
@@ -43,6 +45,16 @@ class Slow(Gated):
 class Stuck(Gated):
     def infer(self, request):
         self.gate.wait(30)
+
+class HangsInStream(Gated):
+    ended = 0
+
+    def infer_stream(self, request):
+        try:
+            self.gate.wait(30)
+            yield "piece"
+        finally:
+            type(self).ended += 1
 
 class Broken(Gated):
     def unload(self):
@@ -121,6 +133,59 @@ def test_a_model_that_hangs_does_not_hold_up_the_shutdown(
     run(test)
 
 
+def test_a_model_that_hangs_is_unloaded_all_the_same_and_freed_if_it_ends_after_all(
+    models: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inline, "STOP_GRACE", 0.05)
+    models.Stuck.unload = models.Slow.unload
+
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m#1", settings("Stuck"))
+        with pytest.raises(DeadlineExceeded):
+            await executor.infer("m#1", InferenceRequest([]), in_seconds(0.05))
+        await executor.unload("m#1")
+
+        assert not executor.is_up("m#1")
+        with pytest.raises(ModelNotReady):
+            await executor.infer("m#1", InferenceRequest([]), in_seconds(20))
+        await executor.load("m#2", settings("Stuck"))
+        assert not models.Stuck.done.is_set()
+        models.Stuck.gate.set()
+        assert await asyncio.to_thread(models.Stuck.done.wait, 20)
+
+    run(test)
+
+    assert "unloading m#1 takes more than 0.05 s; its thread is left behind" in caplog.text
+
+
+EXITS = """
+from headrace import Model
+from headrace.testing import TestClient
+import threading
+
+class Hangs(Model):
+    def predict(self, n: int) -> int:
+        threading.Event().wait()
+
+    def predict_stream(self, n: int):
+        threading.Event().wait()
+        yield n
+
+BODY = {"inputs": [{"name": "n", "shape": [1], "datatype": "INT64", "data": [1]}]}
+with TestClient(Hangs, infer_timeout=0.1) as client:
+    for route in ("infer", "infer_stream"):
+        print(client.post(f"/v2/models/Hangs/{route}", json=BODY).status_code)
+"""
+
+
+def test_a_model_that_hangs_does_not_keep_its_process_from_ending() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXITS], capture_output=True, text=True, timeout=100
+    )
+
+    assert (done.returncode, done.stdout.split()) == (0, ["504", "504"])
+
+
 def test_scrapes_at_the_same_time_get_the_same_answer(
     models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +211,32 @@ def test_a_stream_that_the_caller_leaves_ends_in_the_thread_it_ran_in(models: An
         assert await asyncio.to_thread(models.Gated.done.wait, 20)
         model = executor._host._models["m"].model
         assert model.thread == ran_in != threading.get_ident()
+
+    run(test)
+
+
+def test_a_stream_that_hangs_keeps_its_place_until_its_thread_ends(
+    models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "MOST_STREAMS", 2)
+
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("HangsInStream"))
+        await executor.load("other", settings("Gated"))
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):
+                await anext(executor.stream("m", InferenceRequest([]), in_seconds(0.05)))
+        with pytest.raises(Overloaded):
+            await anext(executor.stream("m", InferenceRequest([]), in_seconds(20)))
+        others = executor.stream("other", InferenceRequest([]), in_seconds(20))
+        await anext(others)
+        models.Gated.gate.set()
+        for thread in executor._streams["m"]:
+            await asyncio.to_thread(thread._thread.join, 20)
+        await others.aclose()
+
+        assert models.HangsInStream.ended == 2
+        assert [piece async for piece in executor.stream("m", InferenceRequest([]), in_seconds(20))]
 
     run(test)
 

@@ -65,9 +65,12 @@ def test_no_two_protocols_declare_one_route() -> None:
         ("/v1/models/m/versions/2:predict", "predict_v1", "m", "2"),
     ],
 )
-def test_a_path_leads_to_a_protocol_and_a_model(path, protocol, name, version) -> None:
+def test_a_path_leads_to_a_protocol_and_a_model(
+    path: str, protocol: str, name: str | None, version: str | None
+) -> None:
     match = ROUTER.match(path)
 
+    assert match is not None
     assert (match.adapter.name, match.name, match.version) == (protocol, name, version)
 
 
@@ -85,7 +88,7 @@ def test_a_path_leads_to_a_protocol_and_a_model(path, protocol, name, version) -
         "",
     ],
 )
-def test_no_other_path_does(path) -> None:
+def test_no_other_path_does(path: str) -> None:
     assert ROUTER.match(path) is None
 
 

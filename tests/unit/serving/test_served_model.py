@@ -13,14 +13,13 @@ from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import (
     InvalidInput,
     ModelNotReady,
-    Overloaded,
     ShuttingDown,
     Unimplemented,
 )
 from headrace.executors.retry import Retry
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import SCORING
-from headrace.serving.served_model import MOST_STREAMS, ServedModel, State
+from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ModelSettings
 from support import virtual_time
 
@@ -232,23 +231,7 @@ async def test_a_model_that_does_not_stream_says_so() -> None:
 
 
 @timed
-async def test_so_many_streams_may_be_open_and_one_that_ends_makes_room() -> None:
-    behind = Answers("m")
-    streams = [behind.model.stream(request(), None) for _ in range(MOST_STREAMS)]
-    for stream in streams:
-        await anext(stream)
-    with pytest.raises(Overloaded, match=f"{MOST_STREAMS}"):
-        await pieces(behind.model)
-    await streams[0].aclose()
-
-    assert len(await pieces(behind.model)) == 2
-    for stream in streams:
-        await stream.aclose()
-    assert (behind.model.streams, behind.closed) == (0, MOST_STREAMS + 1)
-
-
-@timed
-async def test_a_stream_that_fails_makes_room_as_well() -> None:
+async def test_a_stream_that_fails_is_open_no_longer() -> None:
     async def fails(request: InferenceRequest, deadline: float) -> Any:
         raise InvalidInput("no")
         yield
