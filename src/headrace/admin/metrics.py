@@ -17,7 +17,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from headrace.adapters.error_bodies import open_inference_error
 from headrace.admin.user_metrics import UserMetrics
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
@@ -39,7 +38,11 @@ class Workers(Protocol):
 
 
 class MetricsApp:
-    """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else."""
+    """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else.
+
+    Raises:
+        NotFound, MethodNotAllowed: another path, or another method.
+    """
 
     def __init__(self, dataplane: DataPlane, workers: Workers, path: str = "/metrics") -> None:
         self.path = path
@@ -52,26 +55,20 @@ class MetricsApp:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        status, body, content_type = 200, b"", CONTENT_TYPE_LATEST
         if route_path(scope).rstrip("/") != self.path:
-            content_type = "application/json"
-            status, body = open_inference_error(NotFound(f"metrics are served at {self.path}"))
-        elif scope["method"] not in ("GET", "HEAD"):
-            content_type = "application/json"
-            status, body = open_inference_error(
-                MethodNotAllowed(f"only GET is allowed on {self.path}")
-            )
-        else:
-            measured = await self._workers.measured(WORKER_TIMEOUT)
-            body = generate_latest(self._registry)
-            if any(measured):
-                # Not on the event loop, because there may be a lot of it.
-                body += await asyncio.to_thread(self._users.render, measured)
+            raise NotFound(f"metrics are served at {self.path}")
+        if scope["method"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"only GET is allowed on {self.path}")
+        measured = await self._workers.measured(WORKER_TIMEOUT)
+        body = generate_latest(self._registry)
+        if any(measured):
+            # Not on the event loop, because there may be a lot of it.
+            body += await asyncio.to_thread(self._users.render, measured)
         headers = [
-            (b"content-type", content_type.encode()),
+            (b"content-type", CONTENT_TYPE_LATEST.encode()),
             (b"content-length", b"%d" % len(body)),
         ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 

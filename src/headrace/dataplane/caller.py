@@ -8,6 +8,7 @@ from secrets import token_hex
 
 from headrace.errors import InvalidInput
 
+SECONDS = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -31,10 +32,7 @@ def seconds_given(text: str) -> float:
     Raises:
         InvalidInput: it is not a number of seconds above 0.
     """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = float(text) if SECONDS.fullmatch(text.strip()) else 0.0
     if not 0 < seconds < 1e9:
         raise InvalidInput("X-Request-Timeout: expected a number of seconds above 0")
     return seconds

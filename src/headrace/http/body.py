@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gzip
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -22,6 +23,9 @@ INFLATE_STEP = 1024 * 1024
 
 # zlib's window argument: 15 is the largest window, +16 asks for a gzip wrapper.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
+
+# RFC 9110 12.4.2.
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
@@ -163,10 +167,11 @@ def _choose_encoding(accept_encoding: bytes) -> str | None:
     for item in accept_encoding.decode("latin-1").lower().split(","):
         name, _, parameters = item.partition(";")
         key, _, weight = parameters.partition("=")
-        try:
-            weights[name.strip()] = float(weight) if key.strip() == "q" else 1.0
-        except ValueError:
-            weights[name.strip()] = 0.0
+        if key.strip() != "q":
+            weights[name.strip()] = 1.0
+        else:
+            weight = weight.strip()
+            weights[name.strip()] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
     default = weights.get("*", 0.0)
     offers = [(weights.get(name, default), name) for name in ("deflate", "gzip")]
     best, name = max(offers)

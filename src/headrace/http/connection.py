@@ -11,14 +11,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from headrace.adapters.adapter import Reply
 from headrace.errors import (
     HeadersTooLarge,
     HeadraceError,
@@ -28,33 +27,11 @@ from headrace.errors import (
     Unimplemented,
 )
 from headrace.http.cycle import AnswerHeads, Cycle, DirectCycle
+from headrace.http.direct import Direct, Refuse
 from headrace.http.parsing import Discard, KnownHead, cause, read_target
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
-
-# Answers a request that is refused while it is being received. Takes its path, scope and error;
-# returns the answer and the request's id.
-Refuse = Callable[[str, dict[str, Any], HeadraceError], tuple[Reply, str]]
-
-
-class Direct(Protocol):
-    """Answers requests that have arrived whole, without the cost of an ASGI task."""
-
-    def match(self, path: str) -> Any:
-        """What `direct` needs to know about a POST path; None if it cannot answer there."""
-
-    def needs_task(self, match: Any, body: bytes) -> bool:
-        """Whether the application must answer this request to a route that may stream."""
-
-    def direct(
-        self, connection: Any, match: Any, body: bytes, answer: Callable[..., None]
-    ) -> asyncio.Future[Any] | None:
-        """Answer now and return None, or return the future after which `answer` is called.
-
-        If it returns a future, it also calls `connection.settled` once that is done.
-        """
-
 
 MAX_FIELDS = 100
 MAX_PIPELINED = 32
@@ -110,6 +87,8 @@ class Connection(HttpToolsProtocol):
         self._unsent = 0
         self._refusal = b""
         self._lingering = False
+        self._running: list[Cycle] = []
+        self._arriving: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -127,6 +106,11 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._has_arrived()
+        # uvicorn marks the newest request only; others may run before it.
+        for cycle in self._running:
+            cycle.disconnected = True
+            cycle.message_event.set()
         notify, self.on_disconnect = self.on_disconnect, None
         if notify is not None:
             notify()
@@ -321,6 +305,9 @@ class Connection(HttpToolsProtocol):
     def _answer_directly(self) -> None:
         assert self._direct is not None, "only matched requests get here"
         match, self._match = self._match, None
+        self._has_arrived()
+        if self.transport.is_closing():
+            return
         direct = self._direct_cycle
         body = bytes(direct.body)
         if match.route.may_stream and self._direct.needs_task(match, body):
@@ -381,6 +368,17 @@ class Connection(HttpToolsProtocol):
                 f"the request head exceeds {self._max_head} bytes; --max-header-size raises the cap"
             )
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        super()._start_asgi_task(cycle, app)
+        self._running = [each for each in self._running if not each.response_complete]
+        self._running.append(cycle)
+
+    def _has_arrived(self) -> None:
+        """A direct request is complete, or never will be."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            self.tasks.discard(arriving)
+
     def _received_part(self, size: int) -> None:
         """Account for a segment that leaves a request incomplete."""
         if self._receiving == HEAD:
@@ -393,6 +391,10 @@ class Connection(HttpToolsProtocol):
             self._require_small_head(self._head_size)
             return
         if self._timed != BODY:
+            if self._match is not None:
+                # No task awaits it yet, and a server that stops must.
+                self._arriving = self.loop.create_future()
+                self.tasks.add(self._arriving)  # type: ignore[arg-type]
             self._timed = BODY
             self.deadline = self.loop.time() + self._settings.body_timeout
             self._bytes_beside_body = 0
@@ -428,17 +430,20 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         owed = self.cycle is not None and not self.cycle.response_complete
-        path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
-        refusal = self._render(path, error)
+        answered = False
         if self._receiving == BODY:
             owed = bool(self.pipeline)
+            # An answer that did not wait for the body is the only one.
+            answered = not owed and self.cycle.response_started
+        path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
+        refusal = b"" if answered else self._render(path, error)
+        if self._receiving == BODY:
+            self._has_arrived()
             if owed:
                 self.pipeline.popleft()
             else:
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-                if self.cycle.response_started:
-                    refusal = b""
         if owed:
             self._receiving = IDLE
             self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))

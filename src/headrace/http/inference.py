@@ -86,6 +86,8 @@ class InferenceRoutes:
             call.received = len(call.body)
             self._find(call)
             streams = await in_thread_if(len(call.body) >= LARGE, self._read, call)
+            if _has_left(scope):
+                raise Cancelled("the caller left before the model began")
             if streams:
                 await self._stream(call, receive, send)
                 return

@@ -16,8 +16,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace.errors import ConfigurationError
-from headrace.http.connection import Connection, Direct, Refuse
+from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
+from headrace.http.direct import Direct, Refuse
 from headrace.settings import ServerSettings
 
 BACKLOG = 2048
