@@ -10,14 +10,15 @@ app = create_app("models", parallel_workers=2)
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from headrace import configuration
-from headrace.errors import LoadFailed
+from headrace.errors import LoadFailed, ShuttingDown
 from headrace.model import Model
 from headrace.repository.repository import Find
 from headrace.server import Application
@@ -37,18 +38,29 @@ def create_app(
     of `ServerSettings`; environment variables and `settings.json` count as well.
 
     Raises:
+        TypeError: there is no setting of that name.
         ConfigurationError: a setting or a model's file is wrong.
     """
+    _check_names(settings)
     environ = dict(os.environ)
     if isinstance(model, type):
         own = ModelSettings(name or model.__name__, _named(model), inline=True)
-        resolved = configuration.resolve(settings, environ, None).settings
+        resolved = configuration.resolve({}, environ, None, keywords=settings).settings
         return AsgiApp(resolved, [own], lambda wanted: [own] if wanted == own.name else [])
     place = os.fspath(model)
     folder = Path(place) if os.path.isdir(place) else None
-    resolved = configuration.resolve(settings, environ, folder).settings
+    resolved = configuration.resolve({}, environ, folder, keywords=settings).settings
     source = open_source(place, name, environ)
     return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    known = [field.name for field in fields(ServerSettings)]
+    for name in settings:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise TypeError(f"create_app() got an unexpected keyword argument '{name}'{hint}")
 
 
 # Classes passed to `create_app`, under unique names: those defined in a function have no path.
@@ -90,10 +102,12 @@ class AsgiApp:
             raise LoadFailed(f"no model could be loaded: {reasons}")
 
     async def stop(self) -> None:
-        """Stop the workers. Requests that are still running fail."""
+        """Stop the workers. Requests that still wait or run fail at once."""
         application, self._application = self._application, None
         if application is not None:
             application.dataplane.draining = True
+            for model in application.repository.models():
+                model.abandon(ShuttingDown("the application is stopping"))
             await application.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

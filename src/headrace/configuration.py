@@ -48,13 +48,18 @@ class Resolved:
 
 
 def resolve(
-    flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None, conf: Given = NONE
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    folder: Path | None,
+    conf: Given = NONE,
+    keywords: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Combine all sources, and record where each value came from.
 
     `flags` holds only what was given on the command line, and `conf` the values of the `--conf`
     file, which take precedence over `settings.json`. Unknown keys in `settings.json` are ignored,
-    as in MLServer.
+    as in MLServer. `keywords` are what a caller in Python gave, and come first; None is a value
+    there.
 
     Raises:
         ConfigurationError: a value is of the wrong type or out of range; the message says where
@@ -64,8 +69,11 @@ def resolve(
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
     origins = {field.name: DEFAULT for field in fields(ServerSettings)}
+    keywords = keywords or {}
     for name in origins:
         given, origin = _given(name, flags, environ, from_file)
+        if name in keywords:
+            given, origin = keywords[name], name
         if origin is not None:
             values[name], origins[name] = _convert(given, hints[name], origin), origin
     for switch, (name, value) in SWITCHES.items():

@@ -23,12 +23,13 @@ class TestClient:
     ```
 
     Takes the arguments of `create_app`. Models run in threads of this process, so that a debugger
-    stops in them; `parallel_workers=1` gives them a worker process, as in production. Answers are
-    httpx responses.
+    stops in them; `parallel_workers=1` gives those of a folder a worker process, as in production.
+    A class always runs in this process, the only one that has it. Answers are httpx responses.
 
     Raises:
         MissingDependency: httpx is not installed.
-        ConfigurationError, LoadFailed: as `create_app`, and on entering the block.
+        TypeError, ConfigurationError: as `create_app`.
+        LoadFailed: on entering the block, if no model could be loaded.
     """
 
     # Keeps pytest from taking it for a test because of its name.

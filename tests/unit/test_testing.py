@@ -146,9 +146,64 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(
         pass
 
 
-def test_a_wrong_setting_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="--max-queue-size: expected integer"):
-        create_app(Double, max_queue_size="many")
+def test_a_wrong_setting_is_refused_by_the_name_that_was_given() -> None:
+    for value in ("many", None):
+        with pytest.raises(ConfigurationError, match="^max_queue_size: expected integer"):
+            create_app(Double, max_queue_size=value)
+    with pytest.raises(ConfigurationError, match="^metrics_port: expected a port"):
+        TestClient(Double, metrics_port=99999)
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_is_meant(
+    tmp_path: Path,
+) -> None:
+    for served in (Double, write_model(tmp_path)):
+        with pytest.raises(TypeError, match="'paralel_workers'; did you mean 'parallel_workers'"):
+            create_app(served, paralel_workers=7)
+    with pytest.raises(TypeError, match="'qqq'$"):
+        create_app(Double, qqq=1)
+
+
+def test_none_is_a_value_that_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_METRICS_ENDPOINT", "/measured")
+    with TestClient(Double) as client:
+        assert client.get("/measured").status_code == 200
+    with TestClient(Double, metrics_endpoint=None) as client:
+        assert client.get("/measured").status_code == 404
+        assert client.get("/metrics").status_code == 404
+
+
+def test_requests_that_run_or_wait_when_it_stops_fail_at_once() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Slow(Model):
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            begun.set()
+            assert may_end.wait(60)
+            return x
+
+    async def main() -> list[httpx.Response]:
+        app = create_app(Slow)
+        await app.start()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            asked = [
+                asyncio.create_task(client.post("/v2/models/Slow/infer", json=REQUEST))
+                for _ in range(2)
+            ]
+            assert await asyncio.to_thread(begun.wait, 60)
+            stopping = asyncio.create_task(app.stop())
+            answers = await asyncio.gather(*asked)
+            # The model is still at it.
+            assert not may_end.is_set()
+            may_end.set()
+            await stopping
+        return answers
+
+    answers = asyncio.run(main())
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all("the application is stopping" in answer.text for answer in answers)
 
 
 def test_a_host_that_sends_lifespan_events_starts_and_stops_it() -> None:

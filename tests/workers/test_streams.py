@@ -53,6 +53,14 @@ class Endless(Model):
             self.produced += 1
             yield np.array([self.produced])
 
+class Hangs(Model):
+    def predict(self, n: int) -> int:
+        return n
+
+    def predict_stream(self, n: int):
+        time.sleep(600)
+        yield n
+
 class Plain(Model):
     def predict(self, n: int) -> int:
         return n
@@ -131,6 +139,23 @@ def test_a_stream_ends_at_its_deadline(tmp_path: Path) -> None:
             await exhaust(pool.stream("m", request(1), soon(0.2)))
 
     run(tmp_path, "Endless", test)
+
+
+def test_a_worker_whose_stream_hangs_after_its_deadline_is_ended_and_the_model_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.executors.pool.STOP_GRACE", 0.2)
+
+    async def test(pool: WorkerPool) -> None:
+        (worker,) = pool._processes
+        with pytest.raises(DeadlineExceeded):
+            await exhaust(pool.stream("m", request(1), soon(0.2)))
+        await worker.exited.wait()
+
+        assert number(await pool.infer("m", request(7), soon())) == 7
+        assert pool.restarts == 1
+
+    run(tmp_path, "Hangs", test)
 
 
 def test_a_reader_who_is_late_learns_of_the_deadline_at_the_next_piece(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headrace.cli import conf, dotenv
 from headrace.errors import ConfigurationError
+from headrace.executors.daemon_thread import DaemonThread
 from headrace.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -124,17 +125,18 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         status = runner.run(serve())
     if _still_run(before):
-        # A model inside the server hangs, and Python would wait for its thread forever.
+        # A model inside the server hangs.
         logger.error("a model is still running and is abandoned")
         os._exit(status)
     return status
 
 
 def _still_run(before: list[threading.Thread]) -> bool:
-    """Whether threads that are not in `before` would keep this process from ending."""
+    """Whether threads that are not in `before` would keep this process from ending well."""
     deadline = time.monotonic() + LAST_THREADS
     left = [thread for thread in threading.enumerate() if thread not in before]
-    left = [thread for thread in left if not thread.daemon]
+    # Python would not wait for a model's thread, but native code in it may crash at the exit.
+    left = [thread for thread in left if isinstance(thread, DaemonThread) or not thread.daemon]
     for thread in left:
         thread.join(max(0.0, deadline - time.monotonic()))
     return any(thread.is_alive() for thread in left)

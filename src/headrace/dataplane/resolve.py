@@ -37,7 +37,8 @@ class Resolver:
 
         Raises:
             NotFound: no model of that name or version is configured, or none speaks the protocol.
-            ModelNotReady: none speaks it yet, but one that has not loaded may.
+            ModelNotReady: the one that is preferred has not loaded, or none speaks the protocol yet
+                and one that has not loaded may.
             InvalidInput: several speak it; the message says where to name one.
         """
         if name is not None:
@@ -46,17 +47,19 @@ class Resolver:
 
     def _only(self, protocol: Speaker) -> ServedModel:
         wanted = [model for model in self._repository.models() if model.wanted]
+        waiting = [model for model in wanted if not model.has_loaded]
         # Which protocols a model speaks is known only once it is loaded.
         speaking = [model for model in wanted if model.has_loaded and protocol.speaks(model)]
-        preferred = [model for model in speaking if protocol.prefers(model)]
-        names = list(dict.fromkeys(model.name for model in preferred or speaking))
+        # Which is preferred is known before: another model must not answer for it meanwhile.
+        preferred = [model for model in [*speaking, *waiting] if protocol.prefers(model)]
+        names = sorted({model.name for model in preferred or speaking})
         if len(names) > 1:
             raise InvalidInput(
                 f"several models are served ({listing(names)}); name one with {protocol.named_at}"
             )
-        if names:
-            return self._repository.get(names[0])
-        waiting = next((model for model in wanted if not model.has_loaded), None)
-        if waiting is None:
+        meant = self._repository.get(names[0]) if names else next(iter(waiting), None)
+        if meant is None:
             raise NotFound(protocol.absent)
-        raise ModelNotReady(f"model '{waiting.name}' is not ready: {waiting.why_not_ready()}")
+        if not meant.has_loaded:
+            raise ModelNotReady(f"model '{meant.name}' is not ready: {meant.why_not_ready()}")
+        return meant

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from itertools import count
@@ -13,8 +14,8 @@ from typing import Any, cast
 
 import orjson
 
-from headrace.errors import BadModelOutput, InvalidInput, from_kind
-from headrace.executors.executor import WorkerLost, in_time
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, from_kind
+from headrace.executors.executor import MOST_STREAMS, WorkerLost, in_time, too_many_streams
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
 from headrace.worker import frames
@@ -30,7 +31,9 @@ class Channel(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._placed: dict[int, list[int]] = {}
         self._requests: dict[int, InferenceRequest] = {}
-        self._pieces: dict[int, asyncio.Queue[InferenceResponse | None]] = {}
+        self._pieces: dict[int, asyncio.Queue[InferenceResponse | HeadraceError | None]] = {}
+        # By model: streams that the worker has not ended, whether or not anybody reads them.
+        self._streams: Counter[str] = Counter()
         self._ids = count(1)
         self._received = bytearray()
         self._outbound: Arena | None = None
@@ -76,7 +79,7 @@ class Channel(asyncio.Protocol):
 
     @property
     def calls(self) -> int:
-        """Calls that wait for an answer."""
+        """Calls that the worker has not answered."""
         return len(self._calls)
 
     def request(self, kind: Kind, meta: dict[str, Any]) -> asyncio.Future[Any]:
@@ -139,23 +142,42 @@ class Channel(asyncio.Protocol):
         self._write(frames.encode(kind, call, text, payload))
 
     async def stream(
-        self, key: str, request: InferenceRequest, deadline: float
+        self,
+        key: str,
+        request: InferenceRequest,
+        deadline: float,
+        on_leave: Callable[[asyncio.Future[Any]], None] = lambda ended: None,
     ) -> AsyncGenerator[InferenceResponse, None]:
         """The pieces of a streamed answer; leaving the loop early withdraws it.
 
+        `on_leave` is called then, with a future that is done once the worker has ended the stream.
+
         Raises:
+            Overloaded: the worker has not ended too many streams of this model.
             WorkerLost: the worker died first.
             DeadlineExceeded: the stream was not over by `deadline`.
             InvalidInput: a parameter cannot be sent.
             HeadraceError: the error that the worker sent.
         """
+        if self._streams[key] >= MOST_STREAMS:
+            raise too_many_streams()
         call, ended = self._open()
         self._send_request(Kind.STREAM, call, key, request)
-        pieces: asyncio.Queue[InferenceResponse | None] = asyncio.Queue()
+        pieces: asyncio.Queue[InferenceResponse | HeadraceError | None] = asyncio.Queue()
         self._pieces[call] = pieces
-        ended.add_done_callback(lambda _: pieces.put_nowait(None))
+        self._streams[key] += 1
+
+        def on_end(ended: asyncio.Future[Any]) -> None:
+            pieces.put_nowait(None)
+            self._streams[key] -= 1
+            # Retrieved, though nobody may be there to hear of it.
+            ended.exception()
+
+        ended.add_done_callback(on_end)
         try:
             while (piece := await in_time(pieces.get, deadline)) is not None:
+                if isinstance(piece, HeadraceError):
+                    raise piece
                 yield piece
                 if not ended.done():
                     self._write(frames.encode(Kind.GRANT, call, b"{}"))
@@ -163,11 +185,8 @@ class Channel(asyncio.Protocol):
         finally:
             del self._pieces[call]
             if not ended.done():
-                self._calls.pop(call, None)
                 self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
-            elif not ended.cancelled():
-                # Retrieved, though nobody may be there to hear of it.
-                ended.exception()
+                on_leave(ended)
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Withdraw a batch that nobody waits for; the worker skips it unless it has begun."""
@@ -239,25 +258,33 @@ class Channel(asyncio.Protocol):
             end = header + meta_size + payload_size
             if len(received) < end:
                 return
+            text = received[header : header + meta_size]
+            payload = received[header + meta_size : end]
+            del received[:end]
             try:
-                meta = orjson.loads(received[header : header + meta_size])
+                meta = orjson.loads(text)
             except orjson.JSONDecodeError as error:
                 # Python writes deeper lists and larger numbers than orjson reads. If this were
                 # raised, it would end the worker and the calls to its other models.
                 refusal = BadModelOutput(f"the model's answer cannot be read: {error.msg}")
-                self._drop(kind, call, bytes(received[header : header + meta_size]))
-                kind, meta = Kind.ERROR, frames.error_meta(refusal)
-            payload = received[header + meta_size : end]
-            del received[:end]
-            self._resolve(kind, call, meta, payload)
+                self._refuse(kind, call, text, refusal)
+            else:
+                self._resolve(kind, call, meta, payload)
 
-    def _drop(self, kind: int, call: int, text: bytes) -> None:
-        """Let the worker go on after an answer that could not be read."""
+    def _refuse(self, kind: int, call: int, text: Buffer, refusal: HeadraceError) -> None:
+        """Fail the caller of an answer that could not be read, and let the worker go on."""
         with suppress(ValueError, RecursionError, LookupError, TypeError):
-            tensors = json.loads(text)["tensors"]
+            tensors = json.loads(bytes(text))["tensors"]
             self._release([entry[4] for entry in tensors if entry[4] >= 0])
         if kind == Kind.PIECE:
-            self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
+            # The worker has not ended the stream; it is withdrawn when the caller leaves it.
+            self._put(call, refusal)
+        else:
+            self._resolve(Kind.ERROR, call, frames.error_meta(refusal), b"")
+
+    def _put(self, call: int, piece: InferenceResponse | HeadraceError) -> None:
+        if call in self._pieces:
+            self._pieces[call].put_nowait(piece)
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
         result = meta
@@ -267,8 +294,7 @@ class Channel(asyncio.Protocol):
             )
             self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
         if kind == Kind.PIECE:
-            if call in self._pieces:
-                self._pieces[call].put_nowait(result)
+            self._put(call, result)
             return
         # The worker is done with the tensors it was sent, whether or not anybody still waits.
         future = self._forget(call)

@@ -7,11 +7,17 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from headrace.errors import DeadlineExceeded, LoadFailed, WorkerCrashed
+from headrace.errors import DeadlineExceeded, LoadFailed, Overloaded, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 
 T = TypeVar("T")
+
+# Seconds that a worker, a model or a stream may take to end when it is told to.
+STOP_GRACE = 5.0
+# Streams of one model that may hold a thread of one process at once, also those that nobody reads
+# any more and that have not ended yet.
+MOST_STREAMS = 64
 
 
 class Executor(Protocol):
@@ -56,6 +62,7 @@ class Executor(Protocol):
 
         Raises:
             Unimplemented: the model does not stream.
+            Overloaded: too many streams of the model have not ended.
             DeadlineExceeded, WorkerCrashed, HeadraceError: as `infer`.
         """
 
@@ -85,6 +92,10 @@ class WorkerLost(WorkerCrashed):
         super().__init__(message)
         self.blameless = blameless
         self.killed = killed
+
+
+def too_many_streams() -> Overloaded:
+    return Overloaded(f"{MOST_STREAMS} streams of this model are already open")
 
 
 async def in_time(take: Callable[[], Awaitable[T]], deadline: float) -> T:

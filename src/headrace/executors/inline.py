@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future
 from typing import Any
 
-from headrace.errors import DeadlineExceeded, HeadraceError
-from headrace.executors.executor import LoadOverdue, in_time
+from headrace.errors import DeadlineExceeded, ModelNotReady, ShuttingDown
+from headrace.executors.daemon_thread import DaemonThread
+from headrace.executors.executor import (
+    MOST_STREAMS,
+    STOP_GRACE,
+    LoadOverdue,
+    in_time,
+    too_many_streams,
+)
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.runtimes import import_lock
 from headrace.settings import ModelSettings
@@ -29,17 +35,21 @@ class InlineExecutor:
     def __init__(self, load_timeout: float) -> None:
         self._load_timeout = load_timeout
         self._host = ModelHost()
-        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._threads: dict[str, DaemonThread] = {}
+        # By model, also those that nobody reads any more: a thread cannot be ended from outside.
+        self._streams: dict[str, list[DaemonThread]] = {}
         # By model name: done once the thread of an abandoned load is free.
         self._loading: dict[str, Future[None]] = {}
-        self._asked: asyncio.Task[list[Any]] | None = None
+        self._asked: asyncio.Future[list[Any]] | None = None
+        # Done when open streams are to end; there is none before the first stream.
+        self._stopping: asyncio.Future[None] | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         import_lock.install()
         if (last := self._loading.get(settings.name)) is not None and not last.done():
             raise LoadOverdue(f"the last attempt to load model '{settings.name}' is still running")
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{settings.name}")
-        loading = asyncio.get_running_loop().run_in_executor(thread, self._host.load, key, settings)
+        thread = DaemonThread(f"model-{settings.name}")
+        loading = asyncio.wrap_future(thread.submit(self._host.load, key, settings))
         try:
             metadata = await asyncio.wait_for(loading, self._load_timeout)
         except BaseException as exc:
@@ -48,7 +58,7 @@ class InlineExecutor:
                 self._loading[settings.name] = thread.submit(lambda: None)
             # Nothing is left of a load that succeeds after all.
             thread.submit(self._host.unload, key)
-            thread.shutdown(wait=False)
+            thread.end()
             if isinstance(exc, TimeoutError):
                 raise LoadOverdue(
                     f"model '{settings.name}' did not load within {self._load_timeout:g} s "
@@ -63,7 +73,10 @@ class InlineExecutor:
         if not self._threads:
             return []
         if self._asked is None:
-            self._asked = asyncio.create_task(asyncio.to_thread(measured.families))
+            # Collecting runs user code, which may hang.
+            thread = DaemonThread("metrics")
+            self._asked = asyncio.wrap_future(thread.submit(measured.families))
+            thread.end()
         # Several scrapes may wait for the same answer.
         asked = self._asked
         await asyncio.wait([asked], timeout=timeout)
@@ -86,7 +99,10 @@ class InlineExecutor:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads[key], self._host.infer, key, request)
+        thread = self._threads.get(key)
+        if thread is None:
+            raise ModelNotReady("the model is not loaded")
+        running = asyncio.wrap_future(thread.submit(self._host.infer, key, request))
         try:
             return await asyncio.wait_for(running, max(0.0, deadline - loop.time()))
         except TimeoutError:
@@ -101,34 +117,64 @@ class InlineExecutor:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
         loop = asyncio.get_running_loop()
-        thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        running = [thread for thread in self._streams.get(key, ()) if thread.is_alive()]
+        if len(running) >= MOST_STREAMS:
+            raise too_many_streams()
+        stopping = self._stopping = self._stopping or loop.create_future()
+        thread = DaemonThread("stream")
+        self._streams[key] = [*running, thread]
         pieces = self._host.stream(key, request)
-        take = partial(loop.run_in_executor, thread, next, pieces, None)
+
+        async def take() -> InferenceResponse | None:
+            piece: asyncio.Future[InferenceResponse | None]
+            piece = asyncio.wrap_future(thread.submit(next, pieces, None))
+            piece.add_done_callback(_retrieve)
+            await asyncio.wait([piece, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not piece.done():
+                raise ShuttingDown("the server is stopping")
+            return piece.result()
+
         try:
             while (piece := await in_time(take, deadline)) is not None:
                 yield piece
         finally:
             # After the current piece, and in the thread where a model may have its own loop.
             thread.submit(pieces.close)
-            thread.shutdown(wait=False)
+            thread.end()
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Do nothing: every batch passed to this executor has begun."""
 
     async def unload(self, key: str) -> None:
+        """Forget a model; one that hangs is left behind, along with its thread."""
+        self._streams.pop(key, None)
         thread = self._threads.pop(key, None)
-        if thread is not None:
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.run_in_executor(thread, self._host.unload, key)
-            except HeadraceError as exc:
-                logger.warning("unloading %s failed: %s", key, exc)
-            thread.shutdown(wait=False)
+        if thread is None:
+            return
+        # Not cancelled when the time is up: the model is freed if it ends after all.
+        unloading = asyncio.wrap_future(thread.submit(self._host.unload, key))
+        unloading.add_done_callback(_retrieve)
+        thread.end()
+        await asyncio.wait([unloading], timeout=STOP_GRACE)
+        if not unloading.done():
+            logger.warning(
+                "unloading %s takes more than %g s; its thread is left behind", key, STOP_GRACE
+            )
+        elif (error := unloading.exception()) is not None:
+            logger.warning("unloading %s failed: %s", key, error)
 
     async def stop(self) -> None:
         """Unload every model; one that hangs is left behind, along with its thread."""
+        if self._stopping is not None and not self._stopping.done():
+            self._stopping.set_result(None)
         unloads = [asyncio.create_task(self.unload(key)) for key in list(self._threads)]
         if unloads:
             _, stuck = await asyncio.wait(unloads, timeout=LAST_UNLOADS)
             for unload in stuck:
                 unload.cancel()
+
+
+def _retrieve(done: asyncio.Future[Any]) -> None:
+    """Keep asyncio from reporting an error that nobody waits for any more."""
+    if not done.cancelled():
+        done.exception()

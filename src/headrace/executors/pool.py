@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from headrace.errors import DeadlineExceeded, LoadFailed, ModelNotReady
-from headrace.executors.executor import WorkerLost
+from headrace.executors.executor import STOP_GRACE, WorkerLost
 from headrace.executors.process import Environment, WorkerProcess
-from headrace.executors.worker_slot import STOP_GRACE, WorkerSlot
+from headrace.executors.worker_slot import WorkerSlot
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 from headrace.worker.frames import Kind
@@ -152,7 +153,8 @@ class WorkerPool:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
         process = self._least_busy(key) or await self._wait_for(key, deadline)
-        async with aclosing(process.channel.stream(key, request, deadline)) as pieces:
+        on_leave = partial(_end_stream, process, key, deadline)
+        async with aclosing(process.channel.stream(key, request, deadline, on_leave)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -215,6 +217,29 @@ def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) 
         process.kill(
             WorkerLost("the worker was ended because a request overran its deadline", True)
         )
+
+
+def _end_stream(
+    process: WorkerProcess, key: str, deadline: float, ended: asyncio.Future[Any]
+) -> None:
+    """End a worker that does not end a stream that its caller has left.
+
+    Until its deadline the model may take as long as it likes for the piece that it is at.
+    """
+    loop = asyncio.get_running_loop()
+    grace_ends = max(deadline, loop.time()) + STOP_GRACE
+    overrun = loop.call_at(grace_ends, _overrun_stream, process, key)
+    ended.add_done_callback(lambda _: overrun.cancel())
+
+
+def _overrun_stream(process: WorkerProcess, key: str) -> None:
+    logger.error(
+        "a stream of %s hangs and nobody reads it: it did not end within %g s of its deadline, so "
+        "its worker is ended",
+        *(key, STOP_GRACE),
+        extra={"pid": process.pid},
+    )
+    process.kill(WorkerLost("the worker was ended because a stream overran its deadline", True))
 
 
 def _late() -> DeadlineExceeded:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from headrace.errors import HeadraceError, LoadFailed
-from headrace.executors.executor import LoadOverdue, WorkerLost
+from headrace.executors.executor import STOP_GRACE, LoadOverdue, WorkerLost
 from headrace.executors.process import Environment, WorkerProcess
 from headrace.executors.retry import Retry, pause_after
 from headrace.protocol.messages import ModelMetadata
@@ -20,7 +20,6 @@ logger = logging.getLogger("headrace.executors")
 FIRST_PAUSE = 0.05
 # A worker that had loaded a model, or lived this long, restarts after the shortest pause.
 STEADY = 10.0
-STOP_GRACE = 5.0
 # The models of a worker load one after the other, so that a death can be traced to one of them.
 # A load that takes longer than this no longer holds up the next one.
 LONG_LOAD = 10.0

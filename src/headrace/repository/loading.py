@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -18,6 +19,7 @@ from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.mlflow.signature import Signature
+from headrace.runtimes import catalog
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
 from headrace.sources import artifacts
@@ -26,6 +28,8 @@ logger = logging.getLogger("headrace.repository")
 
 # More at once would only take turns on the processor, each with its thread and memory.
 LOADS_AT_ONCE = 8
+# More at once would only share the network, each with a process of MLflow's client.
+FETCHES_AT_ONCE = 8
 
 
 class Placement(Protocol):
@@ -50,7 +54,9 @@ class Loader:
         self._placement = placement
         self._executors: dict[str, Executor] = {}
         self._keys = count(1)
-        self._gate = asyncio.Semaphore(LOADS_AT_ONCE)
+        # A gate of their own: downloads that take minutes must not hold up models that are here.
+        self._fetch_gate = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._load_gate = asyncio.Semaphore(LOADS_AT_ONCE)
         self._downloads: dict[str, Path] = {}
 
     def admit(self, settings: ModelSettings) -> ServedModel:
@@ -58,6 +64,10 @@ class Loader:
         return ServedModel(
             settings,
             key=self._new_key(settings),
+            # As far as it is known before the load: it tells which model a request means.
+            model_metadata=ModelMetadata(
+                decodes_scoring=catalog.find(settings.implementation) is catalog.MLFLOW
+            ),
             infer_timeout=settings.infer_timeout or self._settings.infer_timeout,
         )
 
@@ -120,7 +130,7 @@ class Loader:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _load(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> ModelMetadata:
-        async with self._gate:
+        async with self._fetch_gate if _is_remote(model.settings.uri) else nullcontext():
             uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:
             self._downloads[model.key] = download
@@ -137,7 +147,7 @@ class Loader:
             executor = self._placement.place_alone(model.key) or executor
         report("")
         self._executors[model.key] = executor
-        async with self._gate:
+        async with self._load_gate:
             try:
                 return await executor.load(model.key, settings)
             except LoadOverdue:
@@ -197,6 +207,10 @@ class Loader:
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)
+
+
+def _is_remote(uri: str) -> bool:
+    return artifacts.is_uri(uri) and not uri.startswith("file:")
 
 
 def _is_to_blame(cause: BaseException | None, retry: Retry | None) -> bool:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from headrace.batching.batcher import Batcher
-from headrace.errors import HeadraceError, ModelNotReady, Overloaded, Unimplemented
+from headrace.errors import HeadraceError, ModelNotReady, Unimplemented
 from headrace.executors.retry import Retry
 from headrace.observability.counters import ModelMetrics
 from headrace.observability.timing import Timing
@@ -23,9 +23,6 @@ from headrace.protocol.mlflow.signature import SCORING, Signature
 from headrace.settings import ModelSettings
 
 Streamer = Callable[[InferenceRequest, float], AsyncGenerator[InferenceResponse, None]]
-
-# Each open stream holds a thread of its worker.
-MOST_STREAMS = 64
 
 
 class State(StrEnum):
@@ -124,7 +121,7 @@ class ServedModel:
         """The pieces of a streamed answer; closing the generator withdraws the request.
 
         Raises:
-            Overloaded: too many streams of this model are open.
+            Overloaded: too many streams of this model have not ended.
             ModelNotReady, InvalidInput: as `submit`.
             Unimplemented: the model does not stream.
         """
@@ -137,8 +134,6 @@ class ServedModel:
             return
         if not self.model_metadata.streams:
             raise Unimplemented(f"model '{self.name}' does not stream answers")
-        if self.streams >= MOST_STREAMS:
-            raise Overloaded(f"{MOST_STREAMS} streams of model '{self.name}' are already open")
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)

@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, LoadFailed, ModelNotReady, Overloaded
+from headrace.errors import (
+    DeadlineExceeded,
+    LoadFailed,
+    ModelNotReady,
+    Overloaded,
+    ShuttingDown,
+)
 from headrace.executors import inline
 from headrace.executors.inline import InlineExecutor
 from headrace.protocol.messages import InferenceRequest
@@ -232,11 +238,27 @@ def test_a_stream_that_hangs_keeps_its_place_until_its_thread_ends(
         await anext(others)
         models.Gated.gate.set()
         for thread in executor._streams["m"]:
-            await asyncio.to_thread(thread._thread.join, 20)
+            await asyncio.to_thread(thread.join, 20)
         await others.aclose()
 
         assert models.HangsInStream.ended == 2
         assert [piece async for piece in executor.stream("m", InferenceRequest([]), in_seconds(20))]
+
+    run(test)
+
+
+def test_a_stream_fails_at_once_when_the_server_stops(models: Any) -> None:
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Gated"))
+        pieces = executor.stream("m", InferenceRequest([]), in_seconds(20))
+        await anext(pieces)
+        second = asyncio.create_task(anext(pieces))
+        await asyncio.sleep(0)
+        await executor.stop()
+        with pytest.raises(ShuttingDown):
+            await second
+
+        assert not models.Gated.gate.is_set()
 
     run(test)
 

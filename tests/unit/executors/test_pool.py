@@ -3,163 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, HeadraceError, LoadFailed, ModelNotReady
+from headrace.errors import DeadlineExceeded, LoadFailed, ModelNotReady
 from headrace.executors import worker_slot
-from headrace.executors.channel import Channel
-from headrace.executors.executor import STOP_GRACE, WorkerLost
+from headrace.executors.executor import WorkerLost
 from headrace.executors.pool import BATCHES_PER_INSTANCE, WorkerPool
-from headrace.executors.process import Environment, WorkerProcess
-from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
-from headrace.protocol.tensor import Tensor
-from headrace.settings import ModelSettings
-from headrace.worker import frames
+from headrace.executors.process import Environment
 from headrace.worker.frames import Kind
-from support import virtual_time
+from support.fake_workers import LOAD, LOAD_TIMEOUT, World, pid, request, soon, turns
 
-LOAD_TIMEOUT = 100.0
-LOAD = ModelMetadata(platform="fake").to_dict()
 BROKEN = LoadFailed("no route to host")
-
-
-class FakeProcess:
-    """A worker that has a real channel, which writes to it as to its transport.
-
-    It loads what it is told to and answers with its pid, unless the world has something else.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.pid = len(world.workers) + 1
-        self.channel = Channel()
-        self.channel.connection_made(self)  # type: ignore[arg-type]
-        self.exited = asyncio.Event()
-        self.fate = "exited with status 3"
-        self.was_killed = False
-        self.received: list[tuple[int, Any]] = []
-
-    def write(self, data: bytes) -> None:
-        kind, call, size, _ = frames.parse_header(data)
-        meta = json.loads(data[frames.HEADER.size :][:size])
-        self.received.append((kind, call if kind == Kind.WITHDRAW else meta.get("model")))
-        asyncio.get_running_loop().call_soon(self._answer, kind, call, meta)
-
-    def abort(self) -> None: ...
-
-    def _answer(self, kind: int, call: int, meta: Any) -> None:
-        world = self._world
-        if kind == Kind.LOAD:
-            left = world.loads.get(meta["model"])
-            outcome = left.pop(0) if left else LOAD
-        elif kind == Kind.METRICS:
-            outcome = {"families": [self.pid]}
-        elif kind in (Kind.INFER, Kind.STREAM):
-            outcome = world.answers.get(meta["model"], self._own_answer())
-        elif kind in (Kind.GRANT, Kind.WITHDRAW):
-            return
-        else:
-            outcome = {}
-        if outcome == "dies":
-            self.end()
-        elif outcome != "hangs":
-            self.send(call, outcome)
-
-    def _own_answer(self) -> Any:
-        return {"tensors": [], "parameters": {"pid": self.pid}}
-
-    def send(self, call: int, outcome: Any, kind: Kind = Kind.RESULT) -> None:
-        if isinstance(outcome, HeadraceError):
-            kind, outcome = Kind.ERROR, frames.error_meta(outcome)
-        text = json.dumps(outcome).encode()
-        self.channel.data_received(b"".join(frames.encode(kind, call, text)))
-
-    def end(self) -> None:
-        self.channel.lose(WorkerLost("the worker process died"))
-        self.exited.set()
-
-    async def death(self) -> WorkerLost:
-        await self.exited.wait()
-        return WorkerLost(f"the worker process {self.fate} while loading it")
-
-    def kill(self, reason: WorkerLost | None = None) -> None:
-        self.channel.lose(reason or WorkerLost("the worker process was ended"))
-        self.was_killed = True
-        self.exited.set()
-
-    async def stop(self, grace: float) -> None:
-        self.kill()
-
-
-class World:
-    """A pool and the workers that were started for it.
-
-    `loads` holds what comes of a model's next loads, and `answers` what it answers.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.workers: list[FakeProcess] = []
-        self.loads: dict[str, list[Any]] = {}
-        self.answers: dict[str, Any] = {}
-        self.pool = WorkerPool(Environment("python"), size, LOAD_TIMEOUT)
-
-    async def spawn(self, environment: Environment) -> FakeProcess:
-        self.workers.append(FakeProcess(self))
-        return self.workers[-1]
-
-    async def load(self, key: str, instances: int = 1) -> ModelMetadata:
-        return await self.pool.load(key, ModelSettings(key, "fake:Fake", instances=instances))
-
-    def begin(self, key: str, seconds: float = 50.0) -> asyncio.Task[Any]:
-        return asyncio.create_task(self.pool.infer(key, request(), soon(seconds)))
-
-    async def pid(self, key: str) -> int:
-        """The worker that answered."""
-        return pid(await self.begin(key))
-
-    def calls(self, kind: Kind) -> list[tuple[int, Any]]:
-        """Which workers were asked that, and about what."""
-        return [
-            (worker.pid, what)
-            for worker in self.workers
-            for asked, what in worker.received
-            if asked == kind
-        ]
-
-
-@pytest.fixture
-def world_of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def run(test: Callable[[World], Coroutine[Any, Any, None]], size: int = 1) -> None:
-        async def body() -> None:
-            world = World(size)
-            monkeypatch.setattr(WorkerProcess, "spawn", world.spawn)
-            await test(world)
-            await world.pool.stop()
-
-        virtual_time.run(body())
-
-    return run
-
-
-def request() -> InferenceRequest:
-    return InferenceRequest([Tensor("x", "UINT8", [1], b"x")])
-
-
-def pid(response: InferenceResponse) -> int:
-    return int((response.parameters or {})["pid"])
-
-
-def soon(seconds: float = 50.0) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
-async def turns() -> None:
-    """Let everything go on that waits for nothing."""
-    await asyncio.sleep(0.001)
 
 
 def test_a_model_is_loaded_on_as_many_workers_as_it_has_instances(world_of: Any) -> None:
@@ -439,85 +295,6 @@ def test_a_model_that_ends_its_worker_is_tried_alone_until_it_loads_there(
     world_of(test)
 
     assert caplog.text.count("exited with status 3 while") == deaths
-
-
-def test_a_stream_comes_from_a_worker_that_holds_its_model(world_of: Any) -> None:
-    async def test(world: World) -> None:
-        await world.load("other")
-        await world.load("m")
-        world.answers["m"] = "hangs"
-        pieces = world.pool.stream("m", request(), soon())
-        first = asyncio.create_task(anext(pieces))
-        await turns()
-        ((worker, _),) = world.calls(Kind.STREAM)
-        piece = {"tensors": [], "parameters": {"pid": worker}}
-        world.workers[1].send(2, piece, Kind.PIECE)
-
-        assert pid(await first) == worker == 2
-        await pieces.aclose()
-        assert world.calls(Kind.WITHDRAW) == [(2, 2)]
-
-    world_of(test, size=2)
-
-
-def test_a_worker_whose_stream_hangs_is_ended_a_grace_after_the_deadline(
-    world_of: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def test(world: World) -> None:
-        await world.load("m")
-        world.answers["m"] = "hangs"
-        deadline = soon(5)
-        with pytest.raises(DeadlineExceeded):
-            await anext(world.pool.stream("m", request(), deadline))
-        neighbour = world.begin("m", 1000)
-        assert not world.workers[0].was_killed
-        with pytest.raises(WorkerLost) as lost:
-            await neighbour
-
-        assert lost.value.blameless
-        assert world.workers[0].was_killed
-        assert asyncio.get_running_loop().time() == deadline + STOP_GRACE
-
-    world_of(test)
-
-    assert "a stream of m hangs" in caplog.text
-
-
-@pytest.mark.parametrize(("left_after", "ended_after"), [(1, 50), (70, 70)])
-def test_a_stream_that_is_left_has_until_its_deadline_and_the_grace_to_end(
-    left_after: float, ended_after: float, world_of: Any
-) -> None:
-    async def test(world: World) -> None:
-        await world.load("m")
-        world.answers["m"] = "hangs"
-        began = asyncio.get_running_loop().time()
-        pieces = world.pool.stream("m", request(), began + 50)
-        first = asyncio.create_task(anext(pieces))
-        await turns()
-        world.workers[0].send(2, {"tensors": [], "parameters": {}}, Kind.PIECE)
-        await first
-        await asyncio.sleep(began + left_after - asyncio.get_running_loop().time())
-        await pieces.aclose()
-        await world.workers[0].exited.wait()
-
-        assert asyncio.get_running_loop().time() == began + ended_after + STOP_GRACE
-
-    world_of(test)
-
-
-def test_a_worker_that_ends_its_stream_within_the_grace_is_left_alone(world_of: Any) -> None:
-    async def test(world: World) -> None:
-        await world.load("m")
-        world.answers["m"] = "hangs"
-        with pytest.raises(DeadlineExceeded):
-            await anext(world.pool.stream("m", request(), soon(5)))
-        await asyncio.sleep(STOP_GRACE - 1)
-        world.workers[0].send(2, {})
-        await asyncio.sleep(10 * STOP_GRACE)
-
-        assert not world.workers[0].was_killed
-
-    world_of(test)
 
 
 def test_a_batch_is_withdrawn_from_the_worker_that_has_it_though_another_is_away(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headrace.errors import Conflict, LoadFailed, ModelNotReady, NotFound
 from headrace.executors import retry
-from headrace.repository.loading import LOADS_AT_ONCE
+from headrace.repository.loading import FETCHES_AT_ONCE, LOADS_AT_ONCE
 from headrace.serving.served_model import State
 from headrace.sources import artifacts
 from support.world import World, in_world, model, request
@@ -310,6 +311,37 @@ async def test_few_models_load_at_once(world: World) -> None:
 
     assert world.executor.most_loading == LOADS_AT_ONCE
     assert len(world.executor.loaded) == 50
+
+
+def test_downloads_that_take_long_hold_up_no_model_that_is_on_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end, fetching = asyncio.Event(), set[str]()
+
+    async def fetch(uri: str) -> tuple[str, None]:
+        if uri.startswith("s3:"):
+            fetching.add(uri)
+            await may_end.wait()
+        return uri, None
+
+    @in_world
+    async def test(world: World) -> None:
+        count = 2 * max(FETCHES_AT_ONCE, LOADS_AT_ONCE)
+        slow = [replace(model(f"slow{n}"), uri=f"s3://bucket/{n}") for n in range(count)]
+        loading = asyncio.create_task(world.repository.load_all(slow))
+        while len(fetching) < FETCHES_AT_ONCE:
+            await asyncio.sleep(0)
+        here = [replace(model(f"here{n}"), uri=uri) for n, uri in enumerate(("/m", "file:///m"))]
+        await asyncio.wait_for(world.repository.load_all(here), 20)
+
+        assert sorted(world.executor.loaded) == [f"here0#{count + 1}", f"here1#{count + 2}"]
+        assert len(fetching) == FETCHES_AT_ONCE
+        may_end.set()
+        await loading
+        assert len(world.executor.loaded) == count + 2
+
+    monkeypatch.setattr(artifacts, "fetch", fetch)
+    test()
 
 
 @in_world
