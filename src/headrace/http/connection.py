@@ -107,13 +107,23 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self.pipeline.clear()
         self._has_arrived()
+        self._mark_disconnected()
+        notify, self.on_disconnect = self.on_disconnect, None
+        if notify is not None:
+            notify()
+
+    def has_left(self) -> bool:
+        """Whether the client is gone, so that nothing can be sent any more."""
+        if self.transport.is_closing():
+            self._mark_disconnected()
+            return True
+        return False
+
+    def _mark_disconnected(self) -> None:
         # uvicorn marks the newest request only; others may run before it.
         for cycle in self._running:
             cycle.disconnected = True
             cycle.message_event.set()
-        notify, self.on_disconnect = self.on_disconnect, None
-        if notify is not None:
-            notify()
 
     def data_received(self, data: bytes) -> None:
         self._suspect = len(data) > self._max_head or self._receiving == HEAD

@@ -369,5 +369,5 @@ def _has_left(scope: Scope) -> bool:
     connection = scope.get("headrace.connection")
     if connection is None:
         return LEFT in scope
-    closing: bool = connection.transport.is_closing()
-    return closing
+    left: bool = connection.has_left()
+    return left
