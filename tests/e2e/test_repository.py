@@ -300,3 +300,22 @@ def test_the_routes_are_in_the_openapi_document_and_the_extension_in_the_metadat
         "/v2/repository/models/{name}/unload",
     }
     assert "model_repository" in ask(quiet, "GET", "/v2").json["extensions"]
+
+
+def test_no_counter_falls_when_a_model_is_loaded_again_or_fails_to(tmp_path):
+    write_model(tmp_path)
+    with serving(tmp_path) as server:
+        model = tmp_path / "m" / "model-settings.json"
+        good = model.read_text()
+        assert ask(server.http, "POST", "/v2/models/m/infer", numbers(1)).status == 200
+        for verb, settings, status in [
+            ("unload", good, 200),
+            ("load", good.replace('"implementation": "', '"implementation": "no'), 422),
+            ("load", good, 200),
+        ]:
+            model.write_text(settings)
+            assert ask(server.http, "POST", f"/v2/repository/models/m/{verb}").status == status
+            text = ask(server.http, "GET", "/metrics").body.decode()
+
+            assert 'model_infer_request_success_total{model="m",version=""} 1.0' in text
+            assert 'headrace_batches_total{model="m",version=""} 1.0' in text

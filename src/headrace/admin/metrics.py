@@ -109,11 +109,11 @@ class ServerCollector(Collector):
                 failure.add_metric([*labels, code], count)
             duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
             ready.add_metric(labels, self._dataplane.is_up(model))
+            batches.add_metric(labels, metrics.batching.batches)
+            rows.add_metric(labels, metrics.batching.rows)
             if (batcher := model.batcher) is not None:
                 queued.add_metric(labels, batcher.queued)
                 flight.add_metric(labels, batcher.in_flight)
-                batches.add_metric(labels, batcher.batches)
-                rows.add_metric(labels, batcher.batched_rows)
         yield from (success, failure, duration, queued, flight, batches, rows, ready)
         yield CounterMetricFamily(
             "headrace_worker_restarts", "Workers started again", value=self._workers.restarts

@@ -16,6 +16,7 @@ from time import perf_counter
 
 from headrace.batching import policy
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
+from headrace.observability.counters import BatchCounts
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
@@ -78,6 +79,7 @@ class Batcher:
         slots: int = 1,
         withdraw: Withdraw = lambda request: None,
         execute_alone: Execute | None = None,
+        counts: BatchCounts | None = None,
     ) -> None:
         self._execute = execute
         self._execute_alone = execute_alone or execute
@@ -96,8 +98,7 @@ class Batcher:
         self._dispatching = False
         self.queued = 0
         self.queued_bytes = 0
-        self.batches = 0
-        self.batched_rows = 0
+        self._counts = counts or BatchCounts()
 
     @property
     def in_flight(self) -> int:
@@ -254,8 +255,8 @@ class Batcher:
         # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
         execute = self._execute if batch[0].deaths < 2 else self._execute_alone
         counts = [entry.rows for entry in batch]
-        self.batches += 1
-        self.batched_rows += sum(counts)
+        self._counts.batches += 1
+        self._counts.rows += sum(counts)
         request = policy.merge([entry.request for entry in batch])
         self._batches[request] = batch
         began = perf_counter()

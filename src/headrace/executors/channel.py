@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 
-from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, from_kind
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel, from_kind
 from headrace.executors.executor import MOST_STREAMS, WorkerLost, in_time, too_many_streams
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer
@@ -83,8 +83,15 @@ class Channel(asyncio.Protocol):
         return len(self._calls)
 
     def request(self, kind: Kind, meta: dict[str, Any]) -> asyncio.Future[Any]:
-        """Send a frame without tensors; the future holds the answer's meta."""
-        text = orjson.dumps(meta)
+        """Send a frame without tensors; the future holds the answer's meta.
+
+        Raises:
+            InvalidModel: what it says of a model has no form in JSON.
+        """
+        try:
+            text = orjson.dumps(meta)
+        except orjson.JSONEncodeError as error:
+            raise InvalidModel(f"its settings cannot be sent to a worker: {error}") from None
         call, future = self._open()
         self._write(frames.encode(kind, call, text))
         return future

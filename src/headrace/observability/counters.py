@@ -27,12 +27,23 @@ class Histogram:
         self.total += seconds
 
 
-class ModelMetrics:
-    """What is counted for one served model."""
+class BatchCounts:
+    """Batches that were executed, and their rows."""
 
-    __slots__ = ("duration", "failures", "successes")
+    __slots__ = ("batches", "rows")
 
     def __init__(self) -> None:
+        self.batches = 0
+        self.rows = 0
+
+
+class ModelMetrics:
+    """What is counted for one served model, over all its loads."""
+
+    __slots__ = ("batching", "duration", "failures", "successes")
+
+    def __init__(self) -> None:
+        self.batching = BatchCounts()
         self.successes = 0
         # By the kind of error.
         self.failures: dict[str, int] = {}

@@ -204,6 +204,7 @@ class Loader:
             executor.slots(model.key),
             executor.withdraw,
             partial(executor.infer_alone, model.key),
+            model.metrics.batching,
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)

@@ -267,7 +267,10 @@ class ModelRepository:
             raise NotFound(f"model '{shorten(name)}' not found in the served folder")
         old = self._models.get(name, {})
         new: Versions = {settings.version: self._loader.admit(settings) for settings in found}
-        for model in new.values():
+        for version, model in new.items():
+            if (before := old.get(version)) is not None:
+                # From now on, so that no counter ever falls.
+                model.metrics = before.metrics
             # Readiness does not wait for a model that is added while serving: it may fail.
             model.wanted = any(before.wanted for before in old.values())
         is_answering = any(model.state is State.READY for model in old.values())
@@ -288,7 +291,7 @@ class ModelRepository:
         for version, model in new.items():
             model.wanted = True
             if (before := old.get(version)) is not None:
-                before.successor, model.metrics = model, before.metrics
+                before.successor = model
         await self._end(list(old.values()), "replaced")
 
     async def _unload(self, name: str) -> None:

@@ -117,7 +117,7 @@ async def test_a_request_that_an_observer_refuses_does_not_reach_the_model(world
         [piece async for piece in calls.stream(a_call(), served, request(), None)]
 
     assert served.batcher is not None
-    assert (served.batcher.batched_rows, served.streams) == (0, 0)
+    assert (served.metrics.batching.rows, served.streams) == (0, 0)
 
 
 def test_a_usable_id_is_kept_and_any_other_is_replaced() -> None:

@@ -15,6 +15,7 @@ from headrace.errors import (
     DeadlineExceeded,
     HeadraceError,
     InvalidInput,
+    InvalidModel,
     ModelFailed,
     Overloaded,
 )
@@ -482,3 +483,9 @@ async def test_an_error_of_a_stream_that_was_left_is_no_noise(worker: Worker) ->
     gc.collect()
 
     assert noise == []
+
+
+@with_worker
+async def test_settings_that_cannot_be_sent_are_wrong_and_not_a_bug(worker: Worker) -> None:
+    with pytest.raises(InvalidModel, match="cannot be sent"):
+        worker.channel.request(Kind.LOAD, {"model": "m", "settings": {"extra": 2**70}})
