@@ -41,9 +41,9 @@ test-short: $(VENV)/.installed ## Run some of the tests, to try an interpreter: 
 test-runtimes: $(RUNTIMES)/.installed ## Run the tests that need a heavy framework, in .venv-runtimes
 	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python $(PYTEST) -m runtimes $(ARGS)
 
-test-endurance: $(VENV)/.installed ## Repeat the tests of starts and of killed workers; ROUNDS=100
+test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers and the store; ROUNDS=100
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
-	  tests/e2e/test_kills.py $(ARGS)
+	  tests/e2e/test_kills.py tests/unit/store/test_processes.py $(ARGS)
 
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest

@@ -57,6 +57,7 @@ WORKER_SIDE = (
     "protocol.mlflow.schema",
     "protocol.mlflow.signature",
     "codecs",
+    "io",
     "runtimes",
     "compat",
     "worker",
@@ -192,7 +193,7 @@ def test_all_lists_the_visible_names():
 
 
 def test_what_a_worker_imports_needs_numpy_only():
-    blocked = [*HEAVY, "uvloop", "httptools", "scipy"]
+    blocked = [*HEAVY, "uvloop", "httptools", "python_multipart", "scipy"]
 
     result = run(
         sys.executable, "-c", IMPORT_WORKER_SIDE, " ".join(blocked), " ".join(worker_side())

@@ -6,6 +6,7 @@ are listed in `docs/reference/python.md`.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import (
@@ -53,10 +54,52 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # A worker has neither the client's libraries nor a use for them.
-    if name in ("AsyncClient", "Client"):
-        from headrace import client
+# Imported when first used: a worker has neither the client's libraries nor a use for them, and
+# nobody needs all frameworks.
+_LAZY = {
+    "AsyncClient": "headrace.client:AsyncClient",
+    "Client": "headrace.client:Client",
+    "Context": "headrace.services:Context",
+    "Runnable": "headrace.services:Runnable",
+    "Runner": "headrace.services:Runner",
+    "Service": "headrace.services:Service",
+    "Tag": "headrace.store.tag:Tag",
+    # `import headrace as bentoml` finds these.
+    "exceptions": "headrace.compat.bentoml.exceptions",
+}
+_LAZY_MODULES = frozenset(
+    (
+        "bundles",
+        "catboost",
+        "io",
+        "keras",
+        "lightgbm",
+        "mlflow",
+        "models",
+        "onnx",
+        "picklable_model",
+        "pytorch",
+        "sklearn",
+        "tensorflow",
+        "torchscript",
+        "transformers",
+        "xgboost",
+    )
+)
 
-        return getattr(client, name)
-    raise AttributeError(f"module 'headrace' has no attribute '{name}'")
+
+def __getattr__(name: str) -> Any:
+    place = f"headrace.{name}" if name in _LAZY_MODULES else _LAZY.get(name)
+    if place is None:
+        raise AttributeError(f"module 'headrace' has no attribute '{name}'")
+    path, _, attribute = place.partition(":")
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        # What the module itself needs, and where to get it, is for its own message to say.
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise
+        raise ImportError(
+            f"'headrace.{name}' needs {path}, which this installation does not have"
+        ) from None
+    return getattr(module, attribute) if attribute else module

@@ -23,6 +23,7 @@ HeadraceError
 ├── LoadFailed            a model could not be loaded; a retry may succeed
 │   └── InvalidModel      its settings or files are wrong; a retry cannot succeed
 │       └── MissingDependency   a framework is not installed
+├── StoreFailed           the model store cannot be read or written
 └── ConfigurationError    a flag, environment variable or file is wrong
 
 Errors cross the process boundary as `(kind, message)`, never as objects.
@@ -178,6 +179,12 @@ class MissingDependency(InvalidModel):
     """A framework is not installed; the message is the install command."""
 
     kind = "missing_dependency"
+
+
+class StoreFailed(HeadraceError):
+    """The model store, or an object store, cannot be read or written: a full disk, no access."""
+
+    kind = "store_failed"
 
 
 class ConfigurationError(HeadraceError):

@@ -42,6 +42,7 @@ TABLE = {
     "load_failed": Row(422, "INVALID_STATE"),
     "invalid_model": Row(422, "INVALID_STATE"),
     "missing_dependency": Row(422, "INVALID_STATE"),
+    "store_failed": Row(500, "INTERNAL_ERROR"),
     "configuration": Row(500, "INTERNAL_ERROR"),
     "internal": Row(500, "INTERNAL_ERROR"),
 }

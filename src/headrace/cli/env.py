@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from headrace.cli import dotenv
+from headrace.store.progress_bar import size_text
 
 if TYPE_CHECKING:
     from headrace.environments.shelf import Place, Shelf
@@ -84,7 +85,7 @@ def _prune(options: argparse.Namespace) -> None:
         size += size_of(shelf.cache, shared=False)
         build.clean_cache(shelf.cache)
         print("removed the package cache")
-    print(f"{count} environment{'' if count == 1 else 's'} removed, {_size(size)} freed")
+    print(f"{count} environment{'' if count == 1 else 's'} removed, {size_text(size)} freed")
     if count and not options.all:
         print("files shared with the package cache are kept there; --all removes it too")
 
@@ -129,22 +130,12 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         shown = ", ".join(row["requirements"][:SHOWN_REQUIREMENTS])
         more = len(row["requirements"]) - SHOWN_REQUIREMENTS
         shown += f" and {more} more" if more > 0 else ""
-        cells.append((row["key"], row["python"], _size(row["size"]), used, shown))
+        cells.append((row["key"], row["python"], size_text(row["size"]), used, shown))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         yield "  ".join(
             f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)
         ).rstrip()
-
-
-def _size(count: int) -> str:
-    """A number of bytes, for people."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def _time(seconds: float) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.cli import config, env, infer, serve
+from headrace.cli import config, env, infer, models_command, serve
 from headrace.errors import ConfigurationError
 
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config.add_command(commands)
     infer.add_command(commands)
     env.add_command(commands)
+    models_command.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         nargs="?",
         help="an MLflow model folder or URI (runs:/, models:/, s3://...), or a folder with "
-        "model-settings.json in it or below; the current folder by default",
+        "model-settings.json in it or below, or a stored model (NAME or NAME:VERSION); the current "
+        "folder by default",
     )
     parser.add_argument("--name", help="name to serve a single model under")
     parser.add_argument(

@@ -78,6 +78,9 @@ def opened(file: bytes, where: str) -> Any:
         image.load()
     except TooLarge:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's own limit, which is checked first, is higher.
+        raise TooLarge(f"{where}: the image is over {MAX_PIXELS} pixels") from error
     except Exception as error:
         raise InvalidInput(f"{where} is not an image, one of {', '.join(FORMATS)}") from error
     return image

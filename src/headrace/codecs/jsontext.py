@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
+import enum
 import json
 import math
 from typing import Any
@@ -73,6 +75,16 @@ def _plain(value: Any) -> Any:
 def _from_library(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump()
+    if hasattr(value, "__fields_set__"):
+        return value.dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__struct_fields__"):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    if hasattr(value, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in value.__attrs_attrs__}
+    if isinstance(value, enum.Enum):
+        return value.value
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         if not getattr(value.columns, "is_unique", True):
             raise _NoForm("a table with two columns of the same name has no JSON form")

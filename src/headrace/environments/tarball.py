@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from headrace.archives.archive import Archive
+from headrace.archives.decompression import CHUNK, Abandoned, Stop
 from headrace.environments import child, probe
-from headrace.environments.archive import Archive
-from headrace.environments.decompression import CHUNK, Abandoned, Stop
 from headrace.environments.shelf import Place, Record
 from headrace.errors import InvalidModel, LoadFailed, shorten
 

@@ -49,6 +49,7 @@ TABLE = {
     "load_failed": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "invalid_model": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "missing_dependency": Row(grpc.StatusCode.FAILED_PRECONDITION),
+    "store_failed": Row(grpc.StatusCode.INTERNAL),
     "configuration": Row(grpc.StatusCode.INTERNAL),
     "internal": Row(grpc.StatusCode.INTERNAL),
 }

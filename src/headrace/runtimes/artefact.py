@@ -78,7 +78,7 @@ def load_pickle(path: str, form: str) -> Any:
     if form == "joblib":
         return require("joblib", "sklearn").load(path)
     reader = (
-        require("cloudpickle", "mlflow")
+        require("cloudpickle", "pickle")
         if form == "cloudpickle"
         else importlib.import_module("pickle")
     )

@@ -67,7 +67,7 @@ class RuntimeEntry:
 RUNTIMES: tuple[RuntimeEntry, ...] = (
     RuntimeEntry(
         name="sklearn",
-        class_path="headrace.runtimes.tables.sklearn:SKLearnRuntime",
+        class_path="headrace.runtimes.tables.sklearn_runtime:SKLearnRuntime",
         extra="sklearn",
         frameworks=("sklearn",),
         mlserver_aliases=(
@@ -78,7 +78,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="xgboost",
-        class_path="headrace.runtimes.tables.xgboost:XGBoostRuntime",
+        class_path="headrace.runtimes.tables.xgboost_runtime:XGBoostRuntime",
         extra="xgboost",
         frameworks=("xgboost",),
         mlserver_aliases=(
@@ -89,7 +89,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="lightgbm",
-        class_path="headrace.runtimes.tables.lightgbm:LightGBMRuntime",
+        class_path="headrace.runtimes.tables.lightgbm_runtime:LightGBMRuntime",
         extra="lightgbm",
         frameworks=("lightgbm",),
         mlserver_aliases=(
@@ -100,7 +100,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="catboost",
-        class_path="headrace.runtimes.tables.catboost:CatBoostRuntime",
+        class_path="headrace.runtimes.tables.catboost_runtime:CatBoostRuntime",
         extra="catboost",
         frameworks=("catboost",),
         mlserver_aliases=(
@@ -111,7 +111,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="onnx",
-        class_path="headrace.runtimes.tensors.onnx:OnnxRuntime",
+        class_path="headrace.runtimes.tensors.onnx_runtime:OnnxRuntime",
         extra="onnx",
         frameworks=("onnxruntime",),
         mlserver_aliases=("mlserver_onnx.OnnxModel",),
@@ -129,7 +129,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="pytorch",
-        class_path="headrace.runtimes.tensors.pytorch:PyTorchRuntime",
+        class_path="headrace.runtimes.tensors.pytorch_runtime:PyTorchRuntime",
         extra="torch",
         frameworks=("torch",),
         # The class of a pickled module, or of one whose weights are loaded, is in that folder.
@@ -137,13 +137,13 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
     ),
     RuntimeEntry(
         name="keras",
-        class_path="headrace.runtimes.tensors.keras:KerasRuntime",
+        class_path="headrace.runtimes.tensors.keras_runtime:KerasRuntime",
         extra="keras",
         frameworks=("keras",),
     ),
     RuntimeEntry(
         name="tensorflow",
-        class_path="headrace.runtimes.tensors.tensorflow:TensorFlowRuntime",
+        class_path="headrace.runtimes.tensors.tensorflow_runtime:TensorFlowRuntime",
         extra="tensorflow",
         frameworks=("tensorflow",),
     ),
@@ -158,8 +158,16 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         ),
     ),
     RuntimeEntry(
+        name="pickle",
+        class_path="headrace.runtimes.pickle_runtime:PickleRuntime",
+        extra="pickle",
+        frameworks=("cloudpickle",),
+        # The class of a pickled object may be in that folder.
+        module_folders=_settings_folder,
+    ),
+    RuntimeEntry(
         name="spark",
-        class_path="headrace.runtimes.tables.spark:SparkRuntime",
+        class_path="headrace.runtimes.tables.spark_runtime:SparkRuntime",
         extra="spark",
         frameworks=("pyspark",),
         mlserver_aliases=("mlserver_mllib.MLlibModel", "mlserver_mllib.mllib.MLlibModel"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import sys
@@ -11,8 +12,11 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from headrace.errors import LoadFailed, MissingDependency
+from headrace.errors import LoadFailed, MissingDependency, StoreFailed
 from headrace.settings import home_folder
+from headrace.store.store import item_at
+
+logger = logging.getLogger("headrace.sources")
 
 FETCH_TIMEOUT = 600.0
 
@@ -28,9 +32,11 @@ async def fetch(uri: str) -> tuple[str, Path | None]:
 
     Raises:
         LoadFailed: the URI cannot be resolved or downloaded; the message is MLflow's reason.
+        InvalidModel: it is in the store, and its files are not as they were stored.
         MissingDependency: the MLflow client is not installed.
     """
     if not is_uri(uri):
+        await _verify(uri)
         return uri, None
     if urlsplit(uri).scheme == "file":
         return unquote(urlsplit(uri).path), None
@@ -51,6 +57,18 @@ async def fetch(uri: str) -> tuple[str, Path | None]:
             raise LoadFailed(f"'{uri}' was not fetched within {FETCH_TIMEOUT:g} s") from None
         raise
     return answer, folder
+
+
+async def _verify(path: str) -> None:
+    """Compare what is in the store with its digests. Reading it all may take a while."""
+    item = item_at(Path(path))
+    if item is None:
+        return
+    try:
+        await asyncio.to_thread(item.verify)
+    except StoreFailed as error:
+        logger.error("a stored model cannot be read: %s", error.message)
+        raise LoadFailed(f"{item} cannot be read; the server's log has the details") from error
 
 
 def sweep() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from headrace.sources.artifacts import is_uri
@@ -9,11 +10,14 @@ from headrace.sources.folder_source import FolderSource
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.plugin_source import PluginSource
 from headrace.sources.source import Source
+from headrace.sources.store_source import StoreSource, is_stored
 from headrace.sources.uri_source import UriSource
 
-# By the scheme of the argument. MLflow's client knows many more, and learns others from plugins.
-SOURCES: dict[str, type[Source]] = {"": FolderSource}
-OTHER_SCHEMES = UriSource
+# Schemes that are never the name of a stored model. MLflow's client knows more, from plugins too.
+SCHEMES = frozenset((
+    "abfss", "azureml", "databricks", "dbfs", "file", "ftp", "gs", "hdfs", "http", "https",
+    "mlflow-artifacts", "models", "r2", "runs", "s3", "sftp", "viewfs", "wasb", "wasbs",
+))  # fmt: skip
 
 
 def open_source(
@@ -26,5 +30,16 @@ def open_source(
     """The source for `model`; nothing is read from it yet. See `Source` for the arguments."""
     if plugin is not None:
         return PluginSource(model, plugin, name, environ, packages)
-    scheme = model.partition(":")[0].lower() if is_uri(model) else ""
-    return SOURCES.get(scheme, OTHER_SCHEMES)(model, name, environ, packages)
+    return _kind_of(model)(model, name, environ, packages)
+
+
+def _kind_of(model: str) -> type[Source]:
+    """A URI of a known scheme; else a path that exists; else a stored model; else any URI."""
+    uri = is_uri(model)
+    if uri and ("://" in model or model.partition(":")[0].lower() in SCHEMES):
+        return UriSource
+    if os.path.lexists(model):
+        return FolderSource
+    if is_stored(model):
+        return StoreSource
+    return UriSource if uri else FolderSource

@@ -65,7 +65,8 @@ class FolderSource(Source):
         path = Path(self.place)
         if not path.exists():
             raise ConfigurationError(
-                f"MODEL '{self.place}' does not exist; expected a folder or a URI"
+                f"MODEL '{self.place}' does not exist; expected a folder, a URI, or the tag of a "
+                "stored model"
             )
         if path.is_dir():
             # The walk below silently skips what it may not read.

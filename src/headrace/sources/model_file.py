@@ -107,6 +107,25 @@ def model_of_uri(
     return _found(values, origins, None, ())
 
 
+def model_of_store(
+    given: Mapping[str, Any], environ: Mapping[str, str], name: str | None, origin: str
+) -> FoundModel:
+    """The model that the store describes by some of its settings; `origin` says which it is.
+
+    The environment comes first, but does not identify the model or say how to load it.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    values, origins = _from_environment(environ)
+    for key, value in given.items():
+        if key in (*IDENTITY, "implementation") or key not in values:
+            values[key], origins[key] = value, origin
+    if name is not None:
+        values["name"], origins["name"] = name, "--name"
+    return _found(values, origins, None, ())
+
+
 def model_of_plugin(
     plugin: PluginArgument, uri: str, environ: Mapping[str, str], name: str | None, default: str
 ) -> FoundModel:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.adapters.multipart import MOST_PARTS, payload
+from headrace.adapters.multipart import payload
 from headrace.errors import InvalidInput, UnsupportedMedia
+from headrace.protocol.multipart_form import MOST_PARTS
 
 TYPE = "multipart/form-data; boundary=XX"
 FILE = b'Content-Disposition: form-data; name="f"; filename="a.png"\r\nContent-Type: image/png'

@@ -26,6 +26,7 @@ CODES = {
     "bad_model_output": "INTERNAL",
     "worker_crashed": "UNAVAILABLE",
     "poisoned": "INTERNAL",
+    "store_failed": "INTERNAL",
     "unimplemented": "UNIMPLEMENTED",
     "shutting_down": "UNAVAILABLE",
     "load_failed": "FAILED_PRECONDITION",

@@ -6,22 +6,24 @@ import importlib.util
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
 from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
-from headrace.codecs.registry import chosen
-from headrace.errors import HeadraceError, Unimplemented
+from headrace.codecs.registry import OUTPUT, chosen
+from headrace.errors import HeadraceError, InvalidModel, Unimplemented, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import SCORING, Signature
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
+from headrace.runtimes import refusal
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
+from headrace.runtimes.mlflow.native_flavors import Predict
 from headrace.runtimes.mlflow.scoring_payload import Payload
 
 logger = logging.getLogger("headrace.worker")
@@ -33,6 +35,10 @@ class MLflowRuntime(Model):
     The signature decides what the model gets: a DataFrame, an array or a dict of arrays. A
     model without one gets what the request's content type names. A request whose content
     type is `mlflow` holds a body of MLflow's scoring protocol.
+
+    `extra["methods"]` names methods of the model inside, such as `predict_proba`: a request whose
+    only output is one of them is answered by it. `extra["predict_fn"]` names the one that answers
+    other requests, by default `predict`. `extra["batchable"]` promises independent rows.
     """
 
     platform = "mlflow"
@@ -48,9 +54,13 @@ class MLflowRuntime(Model):
         native = native_flavors.load(folder)
         if native is not None:
             self._predict = native.predict
+            self._methods = self._methods_of(lambda: native.model)
         else:
             config = self.settings.extra.get("model_config")
-            self._predict, self._predict_stream, schema = pyfunc.load(folder, config)
+            loaded = pyfunc.load(folder, config)
+            self._predict, self._predict_stream = loaded.predict, loaded.predict_stream
+            schema = loaded.input_schema
+            self._methods = self._methods_of(loaded.native)
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
         self._times = {spec.name: "datetime" for spec in specs if spec.type == "datetime"}
@@ -63,9 +73,31 @@ class MLflowRuntime(Model):
         }
         self._payload = Payload(self._signature, schemas, schema, self._typed)
         # Instances of the class differ: only the native flavors promise independent rows.
-        self.row_independent = native is not None and native.row_independent
+        by_flavor = native is not None and native.row_independent
+        self.row_independent = by_flavor or bool(self.settings.extra.get("batchable"))
         if self.row_independent:
             self.row_independent = self._holds_promise(folder)
+
+    def _methods_of(self, model: Callable[[], Any]) -> dict[str, Predict]:
+        """The methods of the model inside that may be asked for, and `predict`.
+
+        Raises:
+            InvalidModel: it lacks one of them.
+        """
+        extra = self.settings.extra
+        names = [*(extra.get("methods") or ()), *filter(None, [extra.get("predict_fn")])]
+        found: dict[str, Predict] = {"predict": self._predict}
+        inner = model() if set(names) - {"predict"} else None
+        for name in names:
+            if name in found:
+                continue
+            method = getattr(inner, name, None)
+            if not callable(method):
+                raise InvalidModel(
+                    f"the MLflow model '{self.settings.name}' has no method '{shorten(name)}'"
+                )
+            found[name] = _without_params(method)
+        return found
 
     def _holds_promise(self, folder: MLflowFolder) -> bool:
         """Whether the input example confirms the flavor's promise, or there is no example."""
@@ -94,7 +126,7 @@ class MLflowRuntime(Model):
         return self._predict_stream is not None
 
     def unload(self) -> None:
-        del self._predict, self._predict_stream
+        del self._predict, self._predict_stream, self._methods
 
     def metadata(self) -> ModelMetadata:
         signature = self._signature
@@ -121,7 +153,12 @@ class MLflowRuntime(Model):
                 no such output as requested.
             BadModelOutput: the model's answer cannot be sent.
         """
-        return chosen(_encode(self._predict(*self._arguments_of(request))), request.outputs)
+        wanted, extra = request.outputs, self.settings.extra
+        name = extra.get("predict_fn") or "predict"
+        if wanted and len(wanted) == 1 and wanted[0] in (extra.get("methods") or ()):
+            name, wanted = wanted[0], None
+        answer = self._methods[name](*self._arguments_of(request))
+        return chosen(_encode(answer, OUTPUT if name == "predict" else name), wanted)
 
     def infer_stream(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
         """The pieces that the model's `predict_stream` yields; raises what `infer` raises."""
@@ -175,6 +212,10 @@ class MLflowRuntime(Model):
         return array.astype(object) if tensor.name in self._mixed else array
 
 
+def _without_params(method: Callable[[Any], Any]) -> Predict:
+    return lambda value, params: refusal.call(method, value)
+
+
 def _columns(signature: Signature | None) -> Any:
     """The names that the DataFrame's columns get: those the model was trained with."""
     if signature is None or not signature.is_columns:
@@ -202,7 +243,7 @@ def _listed(tensors: list[Tensor]) -> Any:
     return next(iter(lists.values())) if len(lists) == 1 else lists
 
 
-def _encode(answer: Any) -> InferenceResponse:
+def _encode(answer: Any, name: str = OUTPUT) -> InferenceResponse:
     """The answer as MLflow would show it: scalars stay scalars, Series become tables."""
     if isinstance(answer, (str, bytes)):
         answer = np.array(answer, dtype=object)
@@ -210,4 +251,4 @@ def _encode(answer: Any) -> InferenceResponse:
         answer = np.array(answer)
     elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
         answer = answer.to_frame()
-    return encode_response(answer)
+    return encode_response(answer, name)

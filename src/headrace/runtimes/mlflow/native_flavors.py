@@ -21,10 +21,14 @@ Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
 
 class Native(NamedTuple):
-    """How to predict, and whether rows never influence each other."""
+    """How to predict, whether rows never influence each other, and the model itself.
+
+    Other methods of the model take the same value as `predict`; a model without any is None.
+    """
 
     predict: Predict
     row_independent: bool = True
+    model: Any = None
 
 
 _SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
@@ -60,7 +64,7 @@ def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     if not hasattr(model, method):
         raise InvalidModel(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
-    return Native(lambda value, params: refusal.call(predict, value))
+    return Native(lambda value, params: refusal.call(predict, value), model=model)
 
 
 def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
@@ -98,7 +102,8 @@ def read_xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     return Native(
         lambda value, params: model.predict(
             value, validate_features=True, **_only(params, accepted)
-        )
+        ),
+        model=model,
     )
 
 
@@ -118,7 +123,7 @@ def read_lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None
         model = artefact.read(what, lambda: lightgbm.Booster(model_file=path))
     else:
         model = _pickled(folder, flavor["data"], form, flavor, what)
-    return Native(lambda value, params: model.predict(value))
+    return Native(lambda value, params: model.predict(value), model=model)
 
 
 def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
@@ -132,7 +137,7 @@ def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None
     model = getattr(artefact.require("catboost", "catboost"), name)()
     path, form = folder.file(flavor["data"]), flavor.get("save_format") or "cbm"
     artefact.read("the CatBoost model", lambda: model.load_model(path, form))
-    return Native(lambda value, params: model.predict(value))
+    return Native(lambda value, params: model.predict(value), model=model)
 
 
 def read_onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:

@@ -10,7 +10,7 @@ from headrace.errors import InvalidInput, listing
 from headrace.protocol.mlflow.signature import Signature
 from headrace.runtimes import artefact
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
-from headrace.runtimes.tensors import onnx, onnx_session
+from headrace.runtimes.tensors import onnx_runtime, onnx_session
 
 _PROVIDERS = ("CUDAExecutionProvider", onnx_session.CPU)
 
@@ -27,7 +27,7 @@ class MLflowGraph:
         self._inputs = {node.name: node.type for node in session.get_inputs()}
         self._outputs = [node.name for node in session.get_outputs()]
         # Flattening an output of several columns turns one row into several.
-        self.row_independent = onnx.rows_are_free(session) and not (
+        self.row_independent = onnx_runtime.rows_are_free(session) and not (
             takes_tables and any(map(_is_wide, session.get_outputs()))
         )
 
@@ -46,7 +46,7 @@ class MLflowGraph:
         for name, array in feed.items():
             if self._inputs[name] == "tensor(float)" and array.dtype == np.float64:
                 feed[name] = array.astype(np.float32)
-        answers = onnx.run(self._session, self._outputs, feed)
+        answers = onnx_runtime.run(self._session, self._outputs, feed)
         if not hasattr(value, "columns"):
             return dict(zip(self._outputs, answers))
         import pandas as pd

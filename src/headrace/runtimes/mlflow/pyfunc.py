@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
@@ -38,11 +39,15 @@ _SAFE = (
 
 
 class Pyfunc(NamedTuple):
-    """How to predict with a model, in pieces if it can, and MLflow's schema of its inputs."""
+    """How to predict with a model, in pieces if it can, and MLflow's schema of its inputs.
+
+    `native` returns the model itself, as its flavor loads it.
+    """
 
     predict: Predict
     predict_stream: Predict | None
     input_schema: Any
+    native: Callable[[], Any]
 
 
 def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
@@ -70,7 +75,16 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
 
     # MLflow records whether the class that was logged has a `predict_stream` of its own.
     streams = predict_stream if folder.pyfunc.get("streamable") else None
-    return Pyfunc(predict, streams, model.metadata.get_input_schema())
+    return Pyfunc(predict, streams, model.metadata.get_input_schema(), partial(_native, model))
+
+
+def _native(model: Any) -> Any:
+    """The model itself; None if MLflow does not hand it out."""
+    for way in ("unwrap_python_model", "get_raw_model"):
+        # Each raises for models of the other kind, and old versions lack the second.
+        with suppress(Exception):
+            return getattr(model, way)()
+    return None
 
 
 @contextmanager

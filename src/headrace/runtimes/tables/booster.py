@@ -33,7 +33,10 @@ class BoosterRuntime(MethodsRuntime):
         outputs = [self._labels()]
         if self._classes:
             outputs.append(TensorMetadata("predict_proba", "FP64", [-1, self._classes]))
-        return outputs
+        known = {output.name for output in outputs}
+        return outputs + [
+            TensorMetadata(name, "FP64", [-1]) for name in self._available if name not in known
+        ]
 
     def _prepared(self, value: Any) -> Any:
         self._features.check(value)

@@ -36,10 +36,18 @@ class MethodsRuntime(Model):
     def _offer(self, what: str, methods: Sequence[str]) -> None:
         """Set the methods that can be requested, and the default among them.
 
+        Those in `extra["methods"]` are added to `methods`.
+
         Raises:
-            InvalidModel: there is none, or `extra["predict_fn"]` is not among them.
+            InvalidModel: there is none, the model lacks one of `extra["methods"]`, or
+                `extra["predict_fn"]` is not among them.
         """
         self._available = list(methods)
+        for name in self.settings.extra.get("methods") or ():
+            if name not in self._available and has_method(self._model, name):
+                self._available.append(name)
+            elif name not in self._available:
+                raise InvalidModel(f"{what} has no method '{shorten(name)}'")
         chosen = self.settings.extra.get("predict_fn")
         self._default = chosen or ("predict" if "predict" in methods else "")
         if not chosen and methods and not self._default:
@@ -103,6 +111,15 @@ class MethodsRuntime(Model):
 def content_type_of(request: InferenceRequest, default: str | None) -> str:
     """The request's content type; without one, several inputs are the columns of a table."""
     return request.content_type or default or ("pd" if len(request.inputs) > 1 else "np")
+
+
+def has_method(model: Any, name: str) -> bool:
+    """Whether the model can be asked for this method."""
+    # Some estimators hide a method behind a property that raises.
+    try:
+        return callable(getattr(model, name, None))
+    except Exception:
+        return False
 
 
 def check_features(value: Any, expected: int | None) -> None:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 import zipfile
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,14 @@ _REFUSALS = tuple(
 _DATATYPES = {"float16": "FP16", "bfloat16": "FP32", "float32": "FP32", "float64": "FP64"}
 
 
+class Call(NamedTuple):
+    """A method of the module: its inputs, and the order of its arguments."""
+
+    function: Callable[..., Any]
+    specs: list[Spec]
+    order: list[str]
+
+
 class PyTorchRuntime(Model):
     """Serve an `nn.Module`: TorchScript, `torch.export`, a pickled module, or its weights.
 
@@ -49,6 +57,9 @@ class PyTorchRuntime(Model):
     arguments; everything else in the file is then refused. Inputs are the parameters of
     `forward`; floating-point ones are cast to the type of the weights. The answer is one
     output per tensor. `extra["batchable"]` promises independent rows; `device` picks a GPU.
+
+    `extra["methods"]` names further methods of the module: a request whose only output is one of
+    them is answered by it. `extra["predict_fn"]` replaces the call of the module.
     """
 
     platform = "pytorch"
@@ -66,22 +77,20 @@ class PyTorchRuntime(Model):
         floating = (w.dtype for w in module.parameters() if w.is_floating_point())
         self._dtype = next(floating, torch.float32)
         self._floats = _DATATYPES.get(str(self._dtype).partition(".")[2], "FP32")
-        forward = _forward_specs(module)
-        self._specs = array_inputs.declared_specs(self.settings) or forward
-        names = {spec.name for spec in self._specs}
-        # The arguments' order; declared inputs of other names are taken in the order declared.
-        same = names <= {spec.name for spec in forward}
-        self._order = [spec.name for spec in (forward if same else self._specs)]
-        self.row_independent = array_inputs.is_batchable(self.settings, self._specs)
+        default = self.settings.extra.get("predict_fn") or "__call__"
+        self._call = self._call_of(default, array_inputs.declared_specs(self.settings))
+        others = self.settings.extra.get("methods") or ()
+        self._others = {name: self._call_of(name) for name in others}
+        self.row_independent = array_inputs.is_batchable(self.settings, self._call.specs)
 
     def unload(self) -> None:
-        self._module = None
+        del self._module, self._call, self._others
         torch_device.release()
 
     def metadata(self) -> ModelMetadata:
         return ModelMetadata(
             platform=self.settings.platform or self.platform,
-            inputs=[spec.metadata(self._floats) for spec in self._specs],
+            inputs=[spec.metadata(self._floats) for spec in self._call.specs],
             outputs=declared(self.settings.outputs),
             parameters={"device": str(self._device)},
             row_independent=self.row_independent,
@@ -96,19 +105,37 @@ class PyTorchRuntime(Model):
         """
         import torch
 
-        specs = self._specs or [Spec(tensor.name) for tensor in request.inputs]
+        wanted = request.outputs
+        call = self._others.get(wanted[0]) if wanted and len(wanted) == 1 else None
+        # The name of a method is not that of a tensor.
+        call, wanted = (self._call, wanted) if call is None else (call, None)
+        specs = call.specs or [Spec(tensor.name) for tensor in request.inputs]
         arrays = array_inputs.take(request, specs, self._floats)
         tensors = {name: self._tensor(torch, array) for name, array in arrays.items()}
-        order = self._order or list(tensors)
+        order = call.order or list(tensors)
         given = next((i for i, name in enumerate(order) if name not in tensors), len(order))
         positional = [tensors.pop(name) for name in order[:given]]
         try:
             with torch.inference_mode():
-                found = self._module(*positional, **tensors)
+                found = call.function(*positional, **tensors)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise _refusal(error, request) or error from error
         names = [row["name"] for row in self.settings.outputs]
-        return array_inputs.answer(_arrays(found), names, request.outputs)
+        return array_inputs.answer(_arrays(found), names, wanted)
+
+    def _call_of(self, name: str, given: list[Spec] | None = None) -> Call:
+        """A method with its inputs: those that are given, or else its parameters."""
+        function = getattr(self._module, "forward" if name == "__call__" else name, None)
+        if not callable(function):
+            raise InvalidModel(
+                f"the PyTorch model '{self.settings.name}' has no method '{shorten(name)}'"
+            )
+        own = _specs_of(function)
+        specs = given or own
+        # The arguments' order; given inputs of other names are taken in the order given.
+        same = {spec.name for spec in specs} <= {spec.name for spec in own}
+        order = [spec.name for spec in (own if same else specs)]
+        return Call(self._module if name == "__call__" else function, specs, order)
 
     def _tensor(self, torch: Any, array: Any) -> Any:
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
@@ -153,14 +180,14 @@ class PyTorchRuntime(Model):
         return module.eval()
 
 
-def _forward_specs(module: Any) -> list[Spec]:
-    """The parameters of `forward`; empty if it takes any."""
-    schema = getattr(getattr(module, "forward", None), "schema", None)
+def _specs_of(function: Any) -> list[Spec]:
+    """The parameters of a method; empty if it takes any."""
+    schema = getattr(function, "schema", None)
     if schema is not None:
         arguments = schema.arguments[1:]
         return [Spec(a.name, required=not a.has_default_value()) for a in arguments]
     specs = []
-    for parameter in inspect.signature(module.forward).parameters.values():
+    for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             return []
         if parameter.kind is not parameter.VAR_KEYWORD:

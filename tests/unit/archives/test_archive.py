@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.environments import archive, members, tarball
-from headrace.environments.decompression import Abandoned
+from headrace.archives import archive, members
+from headrace.archives.decompression import Abandoned
+from headrace.environments import tarball
 from headrace.errors import LoadFailed
 
 CASES = 200
@@ -30,6 +32,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "tar.gz": gzip.compress,
     "tar.bz2": bz2.compress,
     "tar.xz": lzma.compress,
+    "tar.zst": zstd.compress,
 }
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -300,7 +303,7 @@ def test_unpacking_stops_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
         tarball.unpack_files(tmp_path / "a.tar", tmp_path / "e", stop)
 
 
-@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
 def test_unpacking_stops_in_the_middle_of_data_that_yields_nothing(
     tmp_path: Path, name: str
 ) -> None:
@@ -322,7 +325,7 @@ class After:
         return self._left < 0
 
 
-@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("name", ["tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
 def test_an_archive_may_be_compressed_in_several_parts(tmp_path: Path, name: str) -> None:
     data, compress = packed(sound()), COMPRESSIONS[name]
     (tmp_path / "a").write_bytes(compress(data[:700]) + compress(b"") + compress(data[700:]))

@@ -107,7 +107,7 @@ def _check_link(member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
     if not target or "\0" in target or len(os.fsencode(target)) > LONGEST_NAME:
         raise _refusal(member, "is a link to nowhere")
     if target.startswith("/"):
-        raise _refusal(member, "is a link to an absolute path, which conda-pack never makes")
+        raise _refusal(member, "is a link to an absolute path")
     steps = [step for step in target.split("/") if step not in ("", ".")]
     up = next((n for n, step in enumerate(steps) if step != ".."), len(steps))
     if up >= len(parts) or ".." in steps[up:]:

@@ -33,7 +33,8 @@ class KerasRuntime(Model):
 
     `extra["backend"]` (or `KERAS_BACKEND`) is `torch`, `jax` or `tensorflow`, by default the
     first of them that is installed. A file with code in it, such as a Lambda layer, is refused
-    unless `extra["safe_mode"]` is false. `extra["batchable"]` promises independent rows.
+    unless `extra["safe_mode"]` is false. `extra["custom_objects"]` is the path of a pickled dict
+    of the model's own layers and functions. `extra["batchable"]` promises independent rows.
     """
 
     platform = "keras"
@@ -45,9 +46,15 @@ class KerasRuntime(Model):
         path = artefact.locate(self.settings, FILES)
         safe = extra.get("safe_mode", True) is not False
         what = f"the Keras model '{self.settings.name}'"
-        self._model = artefact.read(
-            what, lambda: keras.saving.load_model(path, compile=False, safe_mode=safe)
-        )
+        objects = extra.get("custom_objects")
+
+        def read() -> Any:
+            custom = artefact.load_pickle(objects, "cloudpickle") if objects else None
+            return keras.saving.load_model(
+                path, compile=False, safe_mode=safe, custom_objects=custom
+            )
+
+        self._model = artefact.read(what, read)
         if not self._model.inputs and not self.settings.inputs:
             raise InvalidModel(f"{what} does not know its inputs; declare them in its settings")
         given = [_spec(tensor) for tensor in self._model.inputs or ()]

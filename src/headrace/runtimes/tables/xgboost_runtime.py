@@ -40,7 +40,7 @@ class XGBoostRuntime(MethodsRuntime):
         classes = getattr(self._model, "n_classes_", None)
         labels = "INT64" if classes is not None else "FP32"
         rows = {"predict": (labels, [-1]), "predict_proba": ("FP32", [-1, int(classes or -1)])}
-        return [TensorMetadata(name, *rows[name]) for name in self._available]
+        return [TensorMetadata(n, *rows.get(n, ("FP32", [-1]))) for n in self._available]
 
     def _prepared(self, value: Any) -> Any:
         check_features(value, feature_count(self._model))

@@ -9,7 +9,7 @@ import numpy as np
 from headrace.codecs.array import tensor_of
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact, refusal
-from headrace.runtimes.tables.methods import MethodsRuntime, check_features
+from headrace.runtimes.tables.methods import MethodsRuntime, check_features, has_method
 
 FILES = ("model.joblib", "model.pickle", "model.pkl", "model.skops")
 OUTPUTS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
@@ -29,7 +29,7 @@ class SKLearnRuntime(MethodsRuntime):
             self._model = artefact.read(what, lambda: artefact.load_skops(path, trusted))
         else:
             self._model = artefact.read(what, lambda: artefact.load_pickle(path, "joblib"))
-        self._offer(what, [name for name in OUTPUTS if _has(self._model, name)])
+        self._offer(what, [name for name in OUTPUTS if has_method(self._model, name)])
 
     def _inputs(self) -> list[TensorMetadata]:
         return _inputs(self._model)
@@ -43,14 +43,6 @@ class SKLearnRuntime(MethodsRuntime):
 
     def _call(self, method: str, value: Any) -> Any:
         return refusal.call(getattr(self._model, method), value)
-
-
-def _has(model: Any, name: str) -> bool:
-    # Some estimators hide a method behind a property that raises.
-    try:
-        return callable(getattr(model, name, None))
-    except Exception:
-        return False
 
 
 def _inputs(model: Any) -> list[TensorMetadata]:

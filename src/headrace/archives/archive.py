@@ -12,16 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
-from headrace.environments.decompression import CHUNK, Abandoned, Stop, opened
-from headrace.environments.members import SPARSE, Tree, parts_of
+from headrace.archives.decompression import CHUNK, Abandoned, Stop, opened
+from headrace.archives.members import SPARSE, Tree, parts_of
 from headrace.errors import InvalidModel, LoadFailed
 from headrace.settings import MIB
 
 # Extended headers hold names and numbers. They are read whole, and global ones are kept.
 LARGEST_HEADER = 128 * 1024
 MOST_GLOBALS = 100
+# An environment's content. Environments compress to about a quarter of their size.
 MOST_BYTES = 20 * 1024 * MIB
-# Environments compress to about a quarter of their size.
 MOST_RATIO = 100
 ALWAYS_ALLOWED = 256 * MIB
 
@@ -40,16 +40,17 @@ Visit = Callable[[tarfile.TarInfo, "IO[bytes] | None"], None]
 class Archive:
     """One open archive, which may be read several times.
 
+    Its content may have `most_bytes`, by default what an environment may have.
+
     Raises, in every method:
-        InvalidModel: it is damaged, or has a member that no environment has.
+        InvalidModel: it is damaged, or has a member that leads out of its folder.
         Abandoned: `stop` was set.
     """
 
-    def __init__(self, file: IO[bytes], stop: Stop) -> None:
+    def __init__(self, file: IO[bytes], stop: Stop, most_bytes: int | None = None) -> None:
         self._file = file
         self._stop = stop
-        size = os.fstat(file.fileno()).st_size
-        self._limit = min(MOST_BYTES, max(ALWAYS_ALLOWED, MOST_RATIO * size))
+        self._limit = most_content(file, MOST_BYTES if most_bytes is None else most_bytes)
 
     def check(self, wanted: str) -> None:
         """Read everything once and write nothing; the member `wanted` must be there."""
@@ -75,12 +76,26 @@ class Archive:
             # Read to the end of the file, where its checksum is.
             while stream.read(CHUNK):
                 pass
-        except (InvalidModel, Abandoned):
+        except (LoadFailed, Abandoned):
             raise
         # The parsers of five formats raise whatever their innermost line raises.
         except Exception:
             raise InvalidModel("it is damaged or not a tar archive") from None
         return tree
+
+
+def most_content(file: IO[bytes], most_bytes: int) -> int:
+    """How many bytes an archive may grow to, which depends on its size."""
+    size = os.fstat(file.fileno()).st_size
+    return min(most_bytes, max(ALWAYS_ALLOWED, MOST_RATIO * size))
+
+
+def overgrown(limit: int) -> InvalidModel:
+    """The error for an archive whose content is over its bound."""
+    return InvalidModel(
+        f"its content is over {limit} bytes: more than {MOST_RATIO} times its size, or than is "
+        "ever needed"
+    )
 
 
 class _Bounded:
@@ -101,10 +116,7 @@ class _Bounded:
         if size < 0:
             raise InvalidModel("it is damaged: a size in it is negative")
         if size > self._left:
-            raise InvalidModel(
-                f"its content is over {self._limit} bytes, which is more than {MOST_RATIO} times "
-                "its size, or than any environment has"
-            )
+            raise overgrown(self._limit)
 
 
 class _Member(tarfile.TarInfo):

@@ -1,0 +1,281 @@
+"""`headrace models`: what is in the model store; tables for people, JSON and YAML for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import ConfigurationError, HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.models import StoredModel
+
+OUTPUTS = ("table", "json", "yaml", "path")
+Parsers = argparse._SubParsersAction
+
+
+def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
+    """Add `models` with its verbs."""
+    parser = commands.add_parser("models", help="list, move and remove the models in the store")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_reading(verbs)
+    _add_moving(verbs)
+
+
+def _add_reading(verbs: Parsers[argparse.ArgumentParser]) -> None:
+    listing = _verb(verbs, "list", run_list, "list all models, or the versions of one")
+    listing.add_argument("tag", metavar="NAME", nargs="?", help="name, or tag, of a model")
+    listing.add_argument("--url", help="list what is in the object store at this URL instead")
+    get = _verb(verbs, "get", run_get, "show what is known of a model")
+    get.add_argument("tag", metavar="TAG", help="such as iris, iris:latest or iris:v1")
+    for each in (listing, get):
+        each.add_argument(
+            "-o", "--output", choices=OUTPUTS, default="table", help="form of what is printed"
+        )
+    delete = _verb(verbs, "delete", run_delete, "remove models, or all versions of a name")
+    delete.add_argument("tags", metavar="TAG", nargs="+")
+    delete.add_argument("-y", "--yes", action="store_true", help="do not ask first")
+    tag = _verb(verbs, "tag", run_tag, "give a model a second name or version")
+    tag.add_argument("tag", metavar="TAG")
+    tag.add_argument("new", metavar="NEW", help="its second tag, such as iris:prod")
+
+
+def _add_moving(verbs: Parsers[argparse.ArgumentParser]) -> None:
+    export = _verb(verbs, "export", run_export, "write a model to an archive or a folder")
+    export.add_argument("tag", metavar="TAG")
+    export.add_argument(
+        "path",
+        metavar="PATH",
+        nargs="?",
+        default=".",
+        help="archive or folder to write, or the URL of an object; by default an archive in the "
+        "current folder",
+    )
+    export.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar, zip or folder")
+    importing = _verb(verbs, "import", run_import, "add the models in an archive or a folder")
+    importing.add_argument(
+        "path",
+        metavar="PATH",
+        help="archive, its URL, or folder; those of BentoML and VtsServing are read too",
+    )
+    push = _verb(verbs, "push", run_push, "copy a model to an object store")
+    pull = _verb(verbs, "pull", run_pull, "copy a model from an object store")
+    for each in (push, pull):
+        each.add_argument("tag", metavar="TAG")
+        each.add_argument("url", metavar="URL", help="such as s3://bucket/models")
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """Print the models in the store, or in an object store."""
+    if options.url is not None:
+        return _list_remote(options)
+    found = _store().list(options.tag)
+    rows = [_row(model) for model in found]
+    if options.output == "path":
+        for model in found:
+            print(model.path.rstrip("/"))
+    elif options.output == "table":
+        columns = ("tag", "module", "size", "creation_time")
+        _print_table([{**row, "size": _size(row["size"])} for row in rows], columns)
+    else:
+        _print_document(rows, options.output)
+    return 0
+
+
+def run_get(options: argparse.Namespace) -> int:
+    """Print one model."""
+    model = _store().get(options.tag)
+    document = {**model.info.to_dict(), "path": model.path.rstrip("/")}
+    if options.output == "path":
+        print(document["path"])
+    elif options.output == "table":
+        document |= {"size": _size(_row(model)["size"])}
+        for line in _lines(document):
+            print(line)
+    else:
+        _print_document(document, options.output)
+    return 0
+
+
+def run_delete(options: argparse.Namespace) -> int:
+    """Remove models, once somebody has agreed."""
+    models = _store()
+    # All are looked for first, so that a mistyped tag removes nothing.
+    found = [str(model.tag) for tag in options.tags for model in _named(tag)]
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError("models delete: --yes is needed where nobody can be asked")
+        print("\n".join(found))
+        if input("remove these? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 1
+    for tag in dict.fromkeys(options.tags):
+        for gone in models.delete(tag):
+            print(f'Model(tag="{gone}") deleted')
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a model to an archive or a folder."""
+    model = _store().get(options.tag)
+    print(f"{model} exported to {model.export(options.path, options.format)}")
+    return 0
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """Add one model, or all that a folder of models holds."""
+    models = _store()
+    for path in _importable(options.path):
+        print(f"{models.import_model(path)} imported")
+    return 0
+
+
+def run_push(options: argparse.Namespace) -> int:
+    """Copy a model to an object store."""
+    model = _store().get(options.tag)
+    new = _store().push(model, options.url)
+    print(f"{model} {'pushed' if new else 'was there already'}")
+    return 0
+
+
+def run_pull(options: argparse.Namespace) -> int:
+    """Copy a model from an object store."""
+    print(f"{_store().pull(options.tag, options.url)} pulled")
+    return 0
+
+
+def run_tag(options: argparse.Namespace) -> int:
+    """Give a model a second tag."""
+    print(f"{_store().copy(options.tag, options.new)} created")
+    return 0
+
+
+def _verb(
+    verbs: Parsers[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    def guarded(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except ConfigurationError:
+            raise
+        except HeadraceError as error:
+            print(f"headrace: {error.message}", file=sys.stderr)
+            return 1
+
+    parser = verbs.add_parser(name, help=text)
+    parser.set_defaults(run=guarded)
+    return parser
+
+
+def _store() -> Any:
+    # Imported here so that `headrace --help` does not pay for it.
+    from headrace import models
+
+    return models
+
+
+def _named(tag: str) -> list[StoredModel]:
+    """The models that `delete` removes for this tag."""
+    models = _store()
+    found: list[StoredModel] = models.list(tag) if ":" not in tag else [models.get(tag)]
+    return found
+
+
+def _importable(path: str) -> list[str]:
+    """The folder of each model in a folder of several; otherwise the path itself."""
+    from headrace.store.model_info import RECORD
+    from headrace.store.transfer import records_below
+
+    place = Path(path)
+    if not place.is_dir():
+        return [path]
+    # BentoML's home folder has the store in `models`.
+    found = records_below(place, RECORD) or records_below(place / "models", RECORD)
+    return [str(each) for each in found] or [path]
+
+
+def _list_remote(options: argparse.Namespace) -> int:
+    from headrace.store.remote import Remote
+    from headrace.store.tag import Tag
+
+    name = Tag.parse(options.tag).name if options.tag is not None else None
+    rows: list[dict[str, Any]] = [
+        {
+            "tag": str(item.tag),
+            "size": item.manifest.size,
+            "creation_time": item.creation_time,
+        }
+        for item in Remote(options.url).list(name)
+    ]
+    if options.output == "path":
+        raise ConfigurationError("-o path: what is in an object store has no path here")
+    if options.output == "table":
+        _print_table(
+            [{**row, "size": _size(row["size"])} for row in rows], ("tag", "size", "creation_time")
+        )
+    else:
+        _print_document(rows, options.output)
+    return 0
+
+
+def _row(model: StoredModel) -> dict[str, Any]:
+    path = Path(model.path)
+    return {
+        "tag": str(model.tag),
+        "module": model.info.module,
+        "size": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "creation_time": model.info.creation_time.isoformat(timespec="seconds"),
+        "labels": model.info.labels,
+        "path": str(path),
+    }
+
+
+def _print_document(document: Any, form: str) -> None:
+    if form == "yaml":
+        from headrace.store.record_yaml import dump
+
+        sys.stdout.write(dump(document))
+        return
+    json.dump(document, sys.stdout, indent=2, default=str)
+    print()
+
+
+def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    if not rows:
+        print("no models")
+        return
+    cells = [[column.upper().replace("_", " ") for column in columns]]
+    cells += [[str(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        texts = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        print("  ".join(texts).rstrip())
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    """One line for each value; what is nested is named by the keys that lead to it."""
+    flat: dict[str, Any] = {}
+
+    def add(key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for inner, each in value.items():
+                add(f"{key}.{inner}" if key else str(inner), each)
+        else:
+            flat[key] = value
+
+    add("", document)
+    width = max(map(len, flat))
+    for key, value in flat.items():
+        yield f"{key:{width}}  {value}".rstrip()
+
+
+def _size(count: int) -> str:
+    from headrace.store.progress_bar import size_text
+
+    return size_text(count)

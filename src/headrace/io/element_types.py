@@ -1,0 +1,104 @@
+"""How the elements of arrays and columns are converted to the dtype that a descriptor names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import InvalidInput
+from headrace.protocol.casting import cast_array
+from headrace.protocol.datatypes import DATATYPES
+
+_ROWS = {
+    np.dtype(row.numpy): row for row in DATATYPES.values() if row.name not in ("BF16", "BYTES")
+}
+_LOWEST, _HIGHEST = -(2**63), 2**64 - 1
+
+
+def converted(array: Any, dtype: Any) -> Any:
+    """An array with elements of `dtype`; a cast of the same kind, or any that changes no value.
+
+    Numbers from JSON have no width of their own: `[1, 2]` becomes uint8 too, and `[1.0]` int64.
+
+    Raises:
+        InvalidInput: an element would change; the message says which, and how.
+    """
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind not in "biuf" or dtype not in _ROWS:
+        if array.dtype.kind in "OUS" and dtype.kind not in "OUS":
+            raise InvalidInput(f"text is not {dtype}")
+        if np.can_cast(array.dtype, dtype, casting="same_kind"):
+            return array.astype(dtype)
+        raise InvalidInput(f"{array.dtype} cannot be converted without loss")
+    if dtype.kind == "f" and array.dtype.kind != "f":
+        with np.errstate(over="ignore"):
+            result = array.astype(dtype)
+        if not np.isfinite(result).all():
+            raise InvalidInput(f"a number is too large for {dtype}")
+        return result
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return cast_array(flat, _ROWS[dtype], "").reshape(array.shape)
+
+
+def reason(error: InvalidInput) -> str:
+    """The message of `converted` without the place that it leaves empty."""
+    return error.message[2:] if error.message.startswith(": ") else error.message
+
+
+def array_of_json(value: Any, dtype: Any, where: str) -> Any:
+    """An array of what JSON held; nulls among numbers are NaN, `dtype` may be None.
+
+    Raises:
+        InvalidInput: it is no number, text or list, lists differ in length, or an integer needs
+            more than 64 bits.
+    """
+    if value is None or isinstance(value, dict):
+        kind = "null" if value is None else "object"
+        raise InvalidInput(f"{where}: expected an array, got {kind}")
+    try:
+        if dtype is not None and dtype.kind in "MmSUO":
+            return np.array(value, dtype)
+        array = np.array(value)
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidInput(f"{where}: {_unlike(value) or f'not an array of {dtype}'}") from None
+    return _of_numbers(array, value, dtype, where) if array.dtype.kind == "O" else array
+
+
+def _of_numbers(array: Any, value: Any, dtype: Any, where: str) -> Any:
+    """What numpy keeps as Python objects: numbers among nulls, and integers of many digits."""
+    for index, element in enumerate(array.reshape(-1)):
+        if not isinstance(element, (int, float, type(None))):
+            what = "object" if isinstance(element, dict) else "array"
+            if isinstance(element, str):
+                raise InvalidInput(f"{where}: element {index} is text among nulls")
+            detail = _unlike(value) or f"element {index} is an {what}, expected a number"
+            raise InvalidInput(f"{where}: {detail}")
+        keeps_integers = dtype is None or dtype.kind != "f"
+        if keeps_integers and isinstance(element, int) and not _LOWEST <= element <= _HIGHEST:
+            raise InvalidInput(f"{where}: element {index} is out of range of 64-bit integers")
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        raise InvalidInput(f"{where}: a number is out of range of float64") from None
+
+
+def _unlike(value: Any) -> str:
+    """The first place where nested lists differ in length or depth; empty if they do not."""
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    return _unlike_shape(value, shape, "") if shape else ""
+
+
+def _unlike_shape(value: Any, shape: list[int], path: str) -> str:
+    if not shape:
+        return f"{path} is a list, expected a single value" if isinstance(value, list) else ""
+    if not isinstance(value, list):
+        return f"{path} is a single value, expected a list of {shape[0]}"
+    if len(value) != shape[0]:
+        return f"lists differ in length: {path} has {len(value)} elements, others {shape[0]}"
+    inner = (_unlike_shape(item, shape[1:], f"{path}[{at}]") for at, item in enumerate(value))
+    return next((each for each in inner if each), "")

@@ -1,0 +1,65 @@
+"""XGBoost models in the model store."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from headrace.frameworks.framework import Framework, Kept
+from headrace.models import StoredModel
+from headrace.runtimes.tables import xgboost_runtime
+
+FRAMEWORK = Framework("xgboost", "xgboost", ("xgboost", "xgboost-cpu"))
+FILE = "model.ubj"
+
+
+def save_model(name: str, model: Any, **kept: Unpack[Kept]) -> StoredModel:
+    """Save a Booster or an estimator of XGBoost, as UBJSON, under a new version of `name`.
+
+    See `headrace.frameworks.framework.Kept` for what else is kept.
+
+    Raises:
+        TypeError: it is neither.
+        InvalidInput: a signature names a method that it does not have.
+    """
+    xgboost = FRAMEWORK.require("xgboost")
+    if not isinstance(model, (xgboost.Booster, xgboost.XGBModel)):
+        raise FRAMEWORK.refuse(model, "a Booster or an estimator of XGBoost")
+    own = next(cls for cls in type(model).__mro__ if cls.__module__.startswith("xgboost."))
+    with FRAMEWORK.saving(name, model, kept, {"model_class": own.__name__}) as stored:
+        model.save_model(stored.path_of(FILE))
+    return stored
+
+
+def load_model(tag: Any) -> Any:
+    """The Booster or estimator of a tag such as `iris:latest`, or of a stored model.
+
+    Raises:
+        NotFound: there is no such model, or another module saved it.
+        InvalidModel: its files are not as they were stored.
+    """
+    stored = FRAMEWORK.checked(tag)
+    xgboost = FRAMEWORK.require("xgboost")
+    cls = getattr(xgboost, str(stored.info.options.get("model_class")), None)
+    if cls is None:
+        return xgboost_runtime.load_model(_file(stored))
+    model = cls()
+    model.load_model(_file(stored))
+    return model
+
+
+def get(tag: Any) -> StoredModel:
+    """The stored model of a tag.
+
+    Raises:
+        NotFound: there is none, or another module saved it.
+    """
+    return FRAMEWORK.get(tag)
+
+
+def settings_of(stored: StoredModel) -> dict[str, Any]:
+    """The fields of `ModelSettings` by which a worker serves it."""
+    return FRAMEWORK.settings(stored, _file(stored))
+
+
+def _file(stored: StoredModel) -> str:
+    return FRAMEWORK.file(stored, FILE, "saved_model.ubj", "saved_model.json")
