@@ -20,7 +20,7 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-short test-runtimes test-endurance test-newest test-lowest \
+.PHONY: help install demo test test-short test-runtimes test-images test-endurance test-newest test-lowest \
   check fmt bench docs lock clean
 
 help: ## List these targets
@@ -33,13 +33,16 @@ demo: $(DEMO)/.installed ## Train, serve and query the wine model; CHECK=1 check
 	$(DEMO)/bin/python examples/wine/demo.py --port $(PORT) $(if $(CHECK),--check)
 
 test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' selects some
-	$(BIN)/python $(PYTEST) -m 'not runtimes' $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
 
 test-short: $(VENV)/.installed ## Run some of the tests, to try an interpreter: PYTHON=python3.13
-	$(BIN)/python $(PYTEST) -m 'not runtimes' $(SHORT) $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not runtimes and not images' $(SHORT) $(ARGS)
 
 test-runtimes: $(RUNTIMES)/.installed ## Run the tests that need a heavy framework, in .venv-runtimes
 	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python $(PYTEST) -m runtimes $(ARGS)
+
+test-images: $(VENV)/.installed ## Build images and start them, where buildah and mmdebstrap are
+	$(BIN)/python -m pytest -m images tests/images $(ARGS)
 
 test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers and the store; ROUNDS=100
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
@@ -48,13 +51,13 @@ test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
-	.venv-newest/bin/python $(PYTEST) -m 'not runtimes' $(ARGS)
+	.venv-newest/bin/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
 
 test-lowest: $(VENV)/.installed ## Run the tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 	  --constraints locks/lowest.txt -e '.[test]'
-	.venv-lowest/bin/python $(PYTEST) -m 'not runtimes' $(ARGS)
+	.venv-lowest/bin/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
 
 check: $(VENV)/.installed ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check

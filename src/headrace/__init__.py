@@ -30,6 +30,8 @@ from headrace.protocol.tensor import Tensor
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Client
+    from headrace.runners import Runner
+    from headrace.services import Context, Service
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,7 @@ __all__ = [
     "AsyncClient",
     "BadModelOutput",
     "Client",
+    "Context",
     "HeadraceError",
     "InferenceRequest",
     "InferenceResponse",
@@ -47,6 +50,8 @@ __all__ = [
     "ModelNotReady",
     "NotFound",
     "Overloaded",
+    "Runner",
+    "Service",
     "Tensor",
     "TensorMetadata",
     "Unimplemented",
@@ -60,8 +65,7 @@ _LAZY = {
     "AsyncClient": "headrace.client:AsyncClient",
     "Client": "headrace.client:Client",
     "Context": "headrace.services:Context",
-    "Runnable": "headrace.services:Runnable",
-    "Runner": "headrace.services:Runner",
+    "Runner": "headrace.runners:Runner",
     "Service": "headrace.services:Service",
     "Tag": "headrace.store.tag:Tag",
     # `import headrace as bentoml` finds these.

@@ -25,6 +25,8 @@ PREFIXES = ("HEADRACE_", "MLSERVER_")
 SETTINGS_FILE = "settings.json"
 ROOT = "model_repository_root"
 DEFAULT = "default"
+# Set in the images that we build: platforms that run containers name the port in PORT.
+IN_CONTAINER = "HEADRACE_CONTAINER"
 
 # MLServer's switches, as values of our settings; a value given under our own key comes first.
 SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_format", "json")}
@@ -115,6 +117,8 @@ def _given(
     variable = next((p + name.upper() for p in PREFIXES if p + name.upper() in environ), None)
     if variable is not None:
         return environ[variable], variable
+    if name == "http_port" and environ.get(IN_CONTAINER) and environ.get("PORT"):
+        return environ["PORT"], "PORT"
     return from_file.get(name, (None, None))
 
 

@@ -24,7 +24,7 @@ from headrace.adapters.raw import Raw
 from headrace.admin.control import admin_app
 from headrace.admin.metrics import MetricsApp
 from headrace.admin.observed import Observed
-from headrace.dataplane import Calls, DataPlane
+from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.observer import Observer
@@ -39,10 +39,13 @@ from headrace.http.listener import Listener, bind
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router
 from headrace.observability import logs
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.loading import Loader
+from headrace.repository.reloading import Reloader
 from headrace.repository.repository import Find, ModelRepository
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
+from headrace.sources.service_source import ServiceSource
 
 logger = logging.getLogger("headrace")
 
@@ -71,10 +74,11 @@ class Application:
         self._settings = settings
         self._models = models
         log_format = logs.settled(settings.log_format)
-        self._placement = Placement(settings, Environments(settings), log_format)
+        self._placement = Placement(settings, Environments(settings), log_format, self._ask)
         self.repository = ModelRepository(Loader(settings, self._placement), find)
         self.dataplane = DataPlane(self.repository, settings)
         self.calls = Calls(observers(settings))
+        self._runner_calls = RunnerCalls(self.repository.get, self.calls)
         router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
@@ -85,6 +89,12 @@ class Application:
             self.dataplane, self.calls, router, self.refusals, inference, self.metrics
         )
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
+
+    def _ask(
+        self, name: str, request: InferenceRequest, timeout: float | None
+    ) -> asyncio.Future[InferenceResponse]:
+        # Workers are placed before there is anything to ask.
+        return self._runner_calls.ask(name, request, timeout)
 
     async def load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""
@@ -104,11 +114,28 @@ class Application:
 
 
 class Server:
-    """One front process: an application, its listeners, and the signals that end it."""
+    """One front process: an application, its listeners, and the signals that end it.
 
-    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
+    `watched` is a service whose files are watched, with `--reload`.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        models: list[ModelSettings],
+        find: Find,
+        watched: ServiceSource | None = None,
+    ) -> None:
         self._settings = settings
         self._application = Application(settings, models, find)
+        self._reloader = None
+        if watched is not None:
+            self._reloader = Reloader(
+                self._application.repository,
+                watched.folder,
+                lambda: [model.settings for model in watched.found()],
+            )
+        self._reloading: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._listeners: list[Listener | GrpcListener] = []
 
@@ -170,6 +197,8 @@ class Server:
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()
+        if self._reloader is not None:
+            self._reloading = asyncio.create_task(self._reloader.run())
         return True
 
     def _announce(self) -> None:
@@ -194,6 +223,8 @@ class Server:
         """Finish what is in flight, then stop in order."""
         settings = self._settings
         logger.info("draining")
+        if self._reloading is not None:
+            self._reloading.cancel()
         self._application.dataplane.draining = True
         for listener in self._listeners:
             listener.announce_close = True

@@ -114,6 +114,9 @@ class ServerSettings:
     environment_timeout: float = setting(
         1800.0, "how long building one environment may take", unit="seconds"
     )
+    reload: bool = setting(
+        False, "load a service again whenever a file in its folder changes, for development"
+    )
     load_models_at_startup: bool = setting(
         True, "load all models at startup; otherwise each is loaded on request"
     )
@@ -181,7 +184,8 @@ class ModelSettings:
     one) replaces the model's own requirements, `packages` (lines) is added to them, `python` is
     a version such as "3.11". `environment_path` is an existing environment,
     `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
-    worker.
+    worker. Requests for an output in `unbatched` are never merged; `""` stands for requests that
+    name none.
     """
 
     name: str
@@ -203,6 +207,7 @@ class ModelSettings:
     environment_path: str = ""
     environment_tarball: str = ""
     inference_pool_gid: str | None = None
+    unbatched: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

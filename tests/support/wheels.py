@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 # A worker needs an environment where numpy can be imported; this one can be, and no more.
+ELSEWHERE = ("colorama", "tzdata", "exceptiongroup", "xgboost")
 FAKE_NUMPY = "__version__ = '9.9'\n"
 
 
@@ -32,19 +36,68 @@ def make_wheel(
 def repack(folder: Path, name: str) -> Path:
     """The wheel that an installed package came from."""
     found = metadata.distribution(name)
-    (tag,) = [
-        line.removeprefix("Tag: ")
+    tags = [
+        line.removeprefix("Tag: ").split("-")
         for line in (found.read_text("WHEEL") or "").splitlines()
         if line.startswith("Tag: ")
-    ][:1]
+    ]
+    # One wheel may be for several Pythons or platforms.
+    tag = "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))
     path = folder / f"{name}-{found.version}-{tag}.whl"
+    # Those are created again.
+    scripts = {each.name for each in found.entry_points if each.group == "console_scripts"}
     with zipfile.ZipFile(path, "w") as file:
         for each in found.files or ():
             source = Path(str(found.locate_file(each)))
-            # Scripts are outside and are created again.
-            if ".." not in each.parts and source.is_file() and source.suffix != ".pyc":
+            if not source.is_file() or source.suffix == ".pyc":
+                continue
+            if ".." not in each.parts:
                 file.write(source, str(each))
+            elif each.parts[-2] == "bin" and each.name not in scripts:
+                file.write(source, f"{name}-{found.version}.data/scripts/{each.name}")
     return path
+
+
+def closure(*requirements: str) -> Iterator[tuple[str, str]]:
+    """Name and version of each installed distribution that the requirements need, once."""
+    pending = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, str]] = set()
+    while pending:
+        wanted = pending.pop()
+        try:
+            found = metadata.distribution(wanted.name)
+        except metadata.PackageNotFoundError:
+            continue
+        name = canonicalize_name(wanted.name)
+        for extra in wanted.extras or {""}:
+            if (name, extra) in seen:
+                continue
+            if not any(known == name for known, _ in seen):
+                yield name, found.version
+            seen.add((name, extra))
+            needs = [Requirement(text) for text in found.requires or ()]
+            pending += [
+                each for each in needs if not each.marker or each.marker.evaluate({"extra": extra})
+            ]
+
+
+def wheelhouse(folder: Path, *requirements: str) -> Path:
+    """A folder with the wheels of all that the requirements need; those that are there stay.
+
+    Names that other platforms need get an empty wheel, so that a lock for all can be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {tuple(file.name.split("-")[:2]) for file in folder.glob("*.whl")}
+    for name, version in closure(*requirements):
+        # That of Headrace is made for each image and each bundle.
+        if (name.replace("-", "_"), version) not in there and name != "headrace":
+            made = repack(folder, name)
+            tail = made.name.removeprefix(f"{name}-")
+            made.rename(folder / f"{name.replace('-', '_')}-{tail}")
+    for name in ELSEWHERE:
+        if not list(folder.glob(f"{name}-*.whl")):
+            make_wheel(folder, name, "2099.1")
+    return folder
 
 
 def offline(wheels: Path) -> dict[str, str]:

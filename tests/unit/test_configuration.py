@@ -187,3 +187,15 @@ def test_the_model_is_the_argument_or_the_root_or_this_folder(tmp_path, monkeypa
     assert model_argument(None, {}) == "."
     write(tmp_path, model_repository_root="below")
     assert model_argument(None, {}) == "below"
+
+
+def test_the_port_of_a_platform_counts_in_a_container_and_after_our_own_variables():
+    environ = {"PORT": "9000"}
+    assert resolve({}, environ, None).settings.http_port == 8080
+
+    environ["HEADRACE_CONTAINER"] = "1"
+    found = resolve({}, environ, None)
+    assert (found.settings.http_port, found.origins["http_port"]) == (9000, "PORT")
+
+    environ["MLSERVER_HTTP_PORT"] = "9001"
+    assert resolve({}, environ, None).settings.http_port == 9001

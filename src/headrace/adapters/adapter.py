@@ -134,7 +134,8 @@ class Adapter:
 
     def speaks(self, model: ModelView) -> bool:
         """Whether the model can be called in this protocol; decides what "the only model" is."""
-        return model.model_metadata.payload_type is None
+        metadata = model.model_metadata
+        return metadata.payload_type is None and not metadata.is_service
 
     def prefers(self, model: ModelView) -> bool:
         """Whether the model takes precedence over others that can be called in this protocol."""

@@ -61,7 +61,7 @@ def admin_app(
     own = (route for route in routes if route.endpoint != control.inference_only)
     routes += [_with_slash(route) for route in own if route.path != "/"]
     app = Starlette(
-        routes=[*routes, ModelRoutes(dataplane, inference, routes)],
+        routes=[*routes, ModelRoutes(dataplane, router, inference, routes)],
         exception_handlers={
             HTTPException: control.on_http_error,
             HeadraceError: control.on_error,
@@ -109,7 +109,7 @@ class Control:
 
     async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
         """An adapter's page about the models that are served."""
-        if self._router.match(route_path(request.scope)) is not None:
+        if self._router.declared(route_path(request.scope)) is not None:
             # What looks like a name ends in a verb, as in `/v1/models/{name}:predict`.
             raise HTTPException(405, headers={"allow": "POST"})
         answer = page.answer(adapter, self._dataplane, **request.path_params)
@@ -176,7 +176,7 @@ class Control:
             error = NotFound(f"nothing is served at {path}")
         response = await self.on_error(request, error)
         response.headers.update(exc.headers or {})
-        if exc.status_code == 405 and self._router.match(route_path(request.scope)):
+        if exc.status_code == 405 and self._router.declared(route_path(request.scope)):
             response.headers["allow"] = "POST"
         return response
 

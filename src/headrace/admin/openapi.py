@@ -99,6 +99,9 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
             # What is already there takes precedence, as it does in routing.
             operations = paths.setdefault(CONVERTOR.sub(r"{\1}", own.path), {})
             operations.setdefault(own.method.lower(), _own(model, own))
+            schemas.update(
+                {name: each for name, each in own.components.items() if name not in schemas}
+            )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__},
@@ -161,7 +164,9 @@ def _page(path: str, summary: str) -> Schema:
 
 
 def _own(model: ServedModel, route: ModelRoute) -> Schema:
-    """A model's own route; only its handler knows what it takes."""
+    """A model's own route; only its handler knows what it takes, unless it says so."""
+    if route.operation is not None:
+        return route.operation
     operation: Schema = {
         "summary": route.summary or f"A route of {model.name}",
         "responses": {"200": {"description": "OK"}},

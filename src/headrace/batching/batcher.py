@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 from headrace.batching import policy
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
@@ -24,6 +26,8 @@ logger = logging.getLogger("headrace.batching")
 
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
 Withdraw = Callable[[InferenceRequest], None]
+# Starts a request if that is possible without waiting, and returns the future of its answer.
+Begin = Callable[[InferenceRequest, float], "asyncio.Future[InferenceResponse] | None"]
 
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
@@ -34,7 +38,7 @@ class BatchLimits:
     """`max_batch_size` counts rows and is inclusive; a batch is held open for `max_batch_time`
     seconds; the queue is bounded in requests and in bytes. Execution is ended `infer_timeout`
     seconds after the request arrived, however impatient its caller; None ends it at the caller's
-    deadline.
+    deadline. Requests for outputs in `unbatched` are never merged, see `policy.stays_alone`.
     """
 
     max_batch_size: int = 1
@@ -42,6 +46,7 @@ class BatchLimits:
     max_queue_size: int = 4096
     max_queue_bytes: int = 512 * 1024 * 1024
     infer_timeout: float | None = None
+    unbatched: frozenset[str] = frozenset()
 
 
 class Entry:
@@ -70,7 +75,10 @@ class Entry:
 
 
 class Batcher:
-    """Coalesces the requests of one model into batches for `slots` instances."""
+    """Coalesces the requests of one model into batches for `slots` instances.
+
+    A lone request is started by `begin`, if there is one, which saves it a task.
+    """
 
     def __init__(
         self,
@@ -80,16 +88,18 @@ class Batcher:
         withdraw: Withdraw = lambda request: None,
         execute_alone: Execute | None = None,
         counts: BatchCounts | None = None,
+        begin: Begin | None = None,
     ) -> None:
         self._execute = execute
         self._execute_alone = execute_alone or execute
         self._withdraw = withdraw
+        self._begin = begin
         self._limits = limits
         self._slots = slots
         self._loop = asyncio.get_running_loop()
         # Requests that may share a batch wait in one group; groups take turns.
         self._groups: dict[Hashable, deque[Entry]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
         self._executing: set[Entry] = set()
         self._batches: dict[InferenceRequest, Sequence[Entry]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -99,6 +109,10 @@ class Batcher:
         self.queued = 0
         self.queued_bytes = 0
         self._counts = counts or BatchCounts()
+
+    def now(self) -> float:
+        """The time of the event loop, which deadlines are stated in."""
+        return self._loop.time()
 
     @property
     def in_flight(self) -> int:
@@ -124,7 +138,11 @@ class Batcher:
                 )
             if self.queued and self.queued_bytes + size > self._limits.max_queue_bytes:
                 raise Overloaded("the requests waiting for this model fill --max-queue-bytes")
-        count = policy.rows(request) if self._limits.max_batch_size > 1 else None
+        unbatched = self._limits.unbatched
+        if unbatched and policy.stays_alone(request, unbatched):
+            count = None
+        else:
+            count = policy.rows(request) if self._limits.max_batch_size > 1 else None
         entry = Entry(
             request, count or 1, size, self._loop.time(), deadline, self._loop.create_future()
         )
@@ -175,14 +193,48 @@ class Batcher:
             batch = self._next_batch()
             if batch is None:
                 return
-            if batch:
-                task = self._loop.create_task(self._run(batch))
-                self._running.add(task)
-                task.add_done_callback(self._finished)
+            if batch and not (len(batch) == 1 and self._begun(batch[0])):
+                self._start(self._run(batch))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         self._dispatch()
+
+    def _begun(self, entry: Entry) -> bool:
+        """Start a lone request without a task, if it is possible now."""
+        if self._begin is None or entry.deaths:
+            return False
+        try:
+            future = self._begin(entry.request, self._ended_by(entry))
+        except HeadraceError:
+            # The usual way finds out again, and knows what to do.
+            return False
+        if future is None:
+            return False
+        self._counts.batches += 1
+        self._counts.rows += entry.rows
+        self._running.add(future)
+        self._executing.add(entry)
+        self._batches[entry.request] = (entry,)
+        future.add_done_callback(partial(self._ended, entry, perf_counter()))
+        return True
+
+    def _ended(self, entry: Entry, began: float, future: asyncio.Future[InferenceResponse]) -> None:
+        self._executing.discard(entry)
+        self._batches.pop(entry.request, None)
+        if entry.timing is not None:
+            _time((entry,), entry.rows, began)
+        error = future.exception()
+        if error is None:
+            _deliver(entry, future.result())
+        else:
+            self._start(self._run([entry], error))
+        self._finished(future)
 
     def _next_batch(self) -> list[Entry] | None:
         """Take the batch whose turn it is; None when every group is still held open."""
@@ -238,10 +290,13 @@ class Batcher:
         self._timer = None
         self._wake()
 
-    async def _run(self, batch: list[Entry]) -> None:
+    async def _run(self, batch: list[Entry], error: BaseException | None = None) -> None:
+        """Run a batch, or deal with the error that it has ended with already."""
         self._executing.update(batch)
         try:
             try:
+                if error is not None:
+                    raise error
                 await self._run_batch(batch)
             except HeadraceError as exc:
                 await self._recover(batch, exc)

@@ -13,6 +13,7 @@ from typing import Any
 from headrace.errors import BadModelOutput
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow.signature import SCORING
+from headrace.protocol.reserved_parameters import BATCH_DIM
 from headrace.protocol.tensor import Tensor, split_rows
 
 
@@ -30,6 +31,16 @@ def rows(request: InferenceRequest) -> int | None:
             return None
         count = shape[0]
     return count or None
+
+
+def stays_alone(request: InferenceRequest, unbatched: frozenset[str]) -> bool:
+    """Whether a request is for an output of `unbatched`, in which `""` is none by name.
+
+    A request that says where its rows are (`batch_dim`) is for one that can be merged after all.
+    """
+    if request.parameters and BATCH_DIM in request.parameters:
+        return False
+    return any(name in unbatched for name in request.outputs or ("",))
 
 
 def key(request: InferenceRequest) -> Hashable:

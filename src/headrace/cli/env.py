@@ -1,13 +1,18 @@
-"""`headrace env list` and `headrace env prune`: the environments built for models."""
+"""`headrace env build`, `list` and `prune`: the environments of models."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.cli import dotenv
@@ -22,7 +27,7 @@ SHOWN_REQUIREMENTS = 3
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `env` with its verbs."""
-    parser = commands.add_parser("env", help="list or remove the environments built for models")
+    parser = commands.add_parser("env", help="build, list or remove the environments of models")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="list the environments")
     listing.add_argument("--json", action="store_true", help="print one JSON array")
@@ -39,7 +44,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--all", action="store_true", help="however recently used, and the package cache too"
     )
     prune.set_defaults(run=run_prune)
-    for each in (listing, prune):
+    build = verbs.add_parser("build", help="build now what models would wait for when they load")
+    build.add_argument("model", metavar="MODEL", help="as for `headrace serve`")
+    build.set_defaults(run=run_build)
+    for each in (build, listing, prune):
         each.add_argument(
             "--environments-dir", help="folder of the environments, as for `headrace serve`"
         )
@@ -55,6 +63,47 @@ def run_list(options: argparse.Namespace) -> int:
     for line in _table(rows):
         print(line)
     return 0
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Build or unpack the environment of each model that needs one of its own."""
+    from headrace.errors import LoadFailed
+
+    try:
+        asyncio.run(_build(options))
+    except LoadFailed as exc:
+        print(f"headrace: {exc.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _build(options: argparse.Namespace) -> None:
+    from headrace import configuration
+    from headrace.environments import Environments
+    from headrace.environments.shelf import Shelf
+    from headrace.sources import artifacts
+    from headrace.sources.discovery import open_source
+
+    folder = Path(options.model) if os.path.isdir(options.model) else None
+    flags = {"environments_dir": options.environments_dir}
+    environ = dotenv.environment()
+    settings = configuration.resolve(flags, environ, folder).settings
+    # What copies the folder next expects it, even where no model needs an environment.
+    Shelf(settings).make()
+    environments = Environments(settings)
+    try:
+        for found in open_source(options.model, None, environ).found():
+            model = found.settings
+            uri, download = await artifacts.fetch(model.uri)
+            try:
+                python = await environments.python_for(replace(model, uri=uri), print)
+            finally:
+                if download is not None:
+                    shutil.rmtree(download, ignore_errors=True)
+            where = "the server's" if python == sys.executable else python
+            print(f"{model.name}: {where}")
+    finally:
+        await environments.close()
 
 
 def run_prune(options: argparse.Namespace) -> int:

@@ -10,7 +10,17 @@ import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.cli import config, env, infer, models_command, serve
+from headrace.cli import (
+    bundles_command,
+    bundling,
+    config,
+    env,
+    health_check,
+    images,
+    infer,
+    models_command,
+    serve,
+)
 from headrace.errors import ConfigurationError
 
 
@@ -26,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config.add_command(commands)
     infer.add_command(commands)
     env.add_command(commands)
+    bundling.add_command(commands)
+    bundles_command.add_command(commands)
+    images.add_command(commands)
+    health_check.add_command(commands)
     models_command.add_command(commands)
     options = parser.parse_args(arguments)
     try:

@@ -27,25 +27,25 @@ def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
 
 
 def _add_reading(verbs: Parsers[argparse.ArgumentParser]) -> None:
-    listing = _verb(verbs, "list", run_list, "list all models, or the versions of one")
+    listing = guarded_verb(verbs, "list", run_list, "list all models, or the versions of one")
     listing.add_argument("tag", metavar="NAME", nargs="?", help="name, or tag, of a model")
     listing.add_argument("--url", help="list what is in the object store at this URL instead")
-    get = _verb(verbs, "get", run_get, "show what is known of a model")
+    get = guarded_verb(verbs, "get", run_get, "show what is known of a model")
     get.add_argument("tag", metavar="TAG", help="such as iris, iris:latest or iris:v1")
     for each in (listing, get):
         each.add_argument(
             "-o", "--output", choices=OUTPUTS, default="table", help="form of what is printed"
         )
-    delete = _verb(verbs, "delete", run_delete, "remove models, or all versions of a name")
+    delete = guarded_verb(verbs, "delete", run_delete, "remove models, or all versions of a name")
     delete.add_argument("tags", metavar="TAG", nargs="+")
     delete.add_argument("-y", "--yes", action="store_true", help="do not ask first")
-    tag = _verb(verbs, "tag", run_tag, "give a model a second name or version")
+    tag = guarded_verb(verbs, "tag", run_tag, "give a model a second name or version")
     tag.add_argument("tag", metavar="TAG")
     tag.add_argument("new", metavar="NEW", help="its second tag, such as iris:prod")
 
 
 def _add_moving(verbs: Parsers[argparse.ArgumentParser]) -> None:
-    export = _verb(verbs, "export", run_export, "write a model to an archive or a folder")
+    export = guarded_verb(verbs, "export", run_export, "write a model to an archive or a folder")
     export.add_argument("tag", metavar="TAG")
     export.add_argument(
         "path",
@@ -56,14 +56,16 @@ def _add_moving(verbs: Parsers[argparse.ArgumentParser]) -> None:
         "current folder",
     )
     export.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar, zip or folder")
-    importing = _verb(verbs, "import", run_import, "add the models in an archive or a folder")
+    importing = guarded_verb(
+        verbs, "import", run_import, "add the models in an archive or a folder"
+    )
     importing.add_argument(
         "path",
         metavar="PATH",
         help="archive, its URL, or folder; those of BentoML and VtsServing are read too",
     )
-    push = _verb(verbs, "push", run_push, "copy a model to an object store")
-    pull = _verb(verbs, "pull", run_pull, "copy a model from an object store")
+    push = guarded_verb(verbs, "push", run_push, "copy a model to an object store")
+    pull = guarded_verb(verbs, "pull", run_pull, "copy a model from an object store")
     for each in (push, pull):
         each.add_argument("tag", metavar="TAG")
         each.add_argument("url", metavar="URL", help="such as s3://bucket/models")
@@ -80,9 +82,9 @@ def run_list(options: argparse.Namespace) -> int:
             print(model.path.rstrip("/"))
     elif options.output == "table":
         columns = ("tag", "module", "size", "creation_time")
-        _print_table([{**row, "size": _size(row["size"])} for row in rows], columns)
+        print_table([{**row, "size": shown_size(row["size"])} for row in rows], columns)
     else:
-        _print_document(rows, options.output)
+        print_document(rows, options.output)
     return 0
 
 
@@ -93,11 +95,11 @@ def run_get(options: argparse.Namespace) -> int:
     if options.output == "path":
         print(document["path"])
     elif options.output == "table":
-        document |= {"size": _size(_row(model)["size"])}
-        for line in _lines(document):
+        document |= {"size": shown_size(_row(model)["size"])}
+        for line in lines_of(document):
             print(line)
     else:
-        _print_document(document, options.output)
+        print_document(document, options.output)
     return 0
 
 
@@ -153,13 +155,22 @@ def run_tag(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verb(
+def guarded_verb(
     verbs: Parsers[argparse.ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
 ) -> argparse.ArgumentParser:
-    def guarded(options: argparse.Namespace) -> int:
+    """Add a verb whose errors are printed, and end it with status 1."""
+    parser = verbs.add_parser(name, help=text)
+    parser.set_defaults(run=guarded(run))
+    return parser
+
+
+def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, with its errors printed and status 1 instead of an exception."""
+
+    def run_guarded(options: argparse.Namespace) -> int:
         try:
             return run(options)
         except ConfigurationError:
@@ -168,9 +179,7 @@ def _verb(
             print(f"headrace: {error.message}", file=sys.stderr)
             return 1
 
-    parser = verbs.add_parser(name, help=text)
-    parser.set_defaults(run=guarded)
-    return parser
+    return run_guarded
 
 
 def _store() -> Any:
@@ -216,11 +225,12 @@ def _list_remote(options: argparse.Namespace) -> int:
     if options.output == "path":
         raise ConfigurationError("-o path: what is in an object store has no path here")
     if options.output == "table":
-        _print_table(
-            [{**row, "size": _size(row["size"])} for row in rows], ("tag", "size", "creation_time")
+        print_table(
+            [{**row, "size": shown_size(row["size"])} for row in rows],
+            ("tag", "size", "creation_time"),
         )
     else:
-        _print_document(rows, options.output)
+        print_document(rows, options.output)
     return 0
 
 
@@ -236,7 +246,8 @@ def _row(model: StoredModel) -> dict[str, Any]:
     }
 
 
-def _print_document(document: Any, form: str) -> None:
+def print_document(document: Any, form: str) -> None:
+    """Print a value as `json` or `yaml`."""
     if form == "yaml":
         from headrace.store.record_yaml import dump
 
@@ -246,9 +257,12 @@ def _print_document(document: Any, form: str) -> None:
     print()
 
 
-def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+def print_table(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], none: str = "no models"
+) -> None:
+    """Print a table, with the columns' names in its first line; `none` is for one without rows."""
     if not rows:
-        print("no models")
+        print(none)
         return
     cells = [[column.upper().replace("_", " ") for column in columns]]
     cells += [[str(row[column]) for column in columns] for row in rows]
@@ -258,7 +272,7 @@ def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         print("  ".join(texts).rstrip())
 
 
-def _lines(document: dict[str, Any]) -> Iterator[str]:
+def lines_of(document: dict[str, Any]) -> Iterator[str]:
     """One line for each value; what is nested is named by the keys that lead to it."""
     flat: dict[str, Any] = {}
 
@@ -275,7 +289,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"{key:{width}}  {value}".rstrip()
 
 
-def _size(count: int) -> str:
+def shown_size(count: int) -> str:
+    """A number of bytes, for people."""
     from headrace.store.progress_bar import size_text
 
     return size_text(count)

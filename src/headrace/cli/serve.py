@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headrace.cli import conf, dotenv
@@ -20,6 +19,7 @@ from headrace.settings import ServerSettings
 if TYPE_CHECKING:
     from headrace.cli.conf import Conf
     from headrace.configuration import Resolved
+    from headrace.sources.service_source import ServiceSource
     from headrace.sources.source import Source
 
 logger = logging.getLogger("headrace")
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         nargs="?",
         help="an MLflow model folder or URI (runs:/, models:/, s3://...), or a folder with "
-        "model-settings.json in it or below, or a stored model (NAME or NAME:VERSION); the current "
-        "folder by default",
+        "model-settings.json in it or below, or a stored model (NAME or NAME:VERSION), or a "
+        "service (service.py:svc); the current folder by default",
     )
     parser.add_argument("--name", help="name to serve a single model under")
     parser.add_argument(
@@ -81,7 +81,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
         ConfigurationError: a value is wrong, or lacks its counterpart.
     """
     from headrace import configuration
-    from headrace.sources.discovery import open_source
+    from headrace.sources.discovery import open_source, settings_folder
     from headrace.sources.plugin_argument import plugin_argument
 
     arguments = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
@@ -96,7 +96,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     packages = conf.packages(packages) if isinstance(packages, str) else packages
     environ = dotenv.environment()
     model = configuration.model_argument(arguments.get("model"), environ)
-    folder = Path(model) if os.path.isdir(model) else None
+    folder = settings_folder(model)
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
     return resolved, open_source(model, arguments.get("name"), environ, plugin, packages)
 
@@ -117,10 +117,12 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     if not models:
         logger.warning("no model found; a folder added later is served once it is loaded")
 
+    watched = _watched(source) if settings.reload else None
+
     async def serve() -> int:
         from headrace.server import Server
 
-        return await Server(settings, models, source.find).run()
+        return await Server(settings, models, source.find, watched).run()
 
     before = threading.enumerate()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -130,6 +132,14 @@ def start(options: argparse.Namespace, given: Conf) -> int:
         logger.error("a model is still running and is abandoned")
         os._exit(status)
     return status
+
+
+def _watched(source: Source) -> ServiceSource:
+    from headrace.sources.service_source import ServiceSource
+
+    if not isinstance(source, ServiceSource):
+        raise ConfigurationError("--reload is for services, and MODEL is not one")
+    return source
 
 
 def _still_run(before: list[threading.Thread]) -> bool:

@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.codecs import fast_json
 from headrace.errors import BadModelOutput, shorten
+
+# Characters of the dtypes whose elements are the numbers of Python.
+_PLAIN_NUMBERS = "?bBhHiIlLqQefd"
 
 
 class _NoForm(TypeError):
@@ -27,6 +31,11 @@ def dumps(value: Any, where: str) -> bytes:
     Raises:
         BadModelOutput: some part of the value has no JSON form.
     """
+    if type(value) is np.ndarray and value.dtype.char in _PLAIN_NUMBERS:
+        orjson = fast_json.module()
+        if orjson is not None:
+            found: bytes = orjson.dumps(value.tolist())
+            return found
     try:
         try:
             text = _strict(value)

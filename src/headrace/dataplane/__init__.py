@@ -7,5 +7,6 @@ the request to it and the answer back, and `observers` see every call.
 from headrace.dataplane.call import Call, Calls, as_error
 from headrace.dataplane.caller import seconds_given
 from headrace.dataplane.plane import DataPlane
+from headrace.dataplane.runner_calls import RunnerCalls
 
-__all__ = ["Call", "Calls", "DataPlane", "as_error", "seconds_given"]
+__all__ = ["Call", "Calls", "DataPlane", "RunnerCalls", "as_error", "seconds_given"]

@@ -113,6 +113,7 @@ async def build(
     wanted = need.python or RUNNING
     venv = ["venv", "--no-project", "--python", _interpreter(wanted), str(place.folder)]
     install = ["pip", "install", "--python", str(place.python), "--requirement", "-"]
+    install += pip_settings.as_uv_flags(variables)
     requirements = "\n".join(need.installed()) + "\n"
     await installer.run(Step(f"no environment of Python {wanted} could be made", PYTHON_KNOB), venv)
     await installer.run(

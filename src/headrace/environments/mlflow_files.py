@@ -67,13 +67,18 @@ def _environment(folder: Path, env: Any) -> tuple[str, list[str], list[str]]:
         _check(isinstance(python, str), file, "python: expected a version")
         return python, _texts(content.get("dependencies"), file), []
     if file := _file(folder, names.get("conda") or "conda.yaml"):
-        return _of_conda(file)
+        return of_conda(file)
     if _file(folder, "requirements.txt"):
         return "", ["-r requirements.txt"], []
     return "", [], []
 
 
-def _of_conda(file: Path) -> tuple[str, list[str], list[str]]:
+def of_conda(file: Path) -> tuple[str, list[str], list[str]]:
+    """Of conda's environment file: Python, requirements for pip, what conda alone installs.
+
+    Raises:
+        InvalidModel: it cannot be read, or does not have the expected shape.
+    """
     python, requirements, conda_only = "", [], []
     dependencies = yaml_file.read(file).get("dependencies") or []
     _check(isinstance(dependencies, list), file, "dependencies: expected a list")

@@ -62,6 +62,12 @@ async def as_uv_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def as_uv_flags(variables: Mapping[str, str]) -> list[str]:
+    """What uv reads from no variable: that there is no index."""
+    value = variables.get("UV_NO_INDEX", "").strip().lower()
+    return [] if value in ("", "0", "false", "no", "off") else ["--no-index"]
+
+
 def parse(lines: Iterable[str]) -> dict[str, str]:
     """The options that `pip install` would use, from the lines of `pip config list`."""
     sections: dict[str, dict[str, str]] = {}

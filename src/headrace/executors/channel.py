@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from typing import Any, cast
@@ -16,17 +16,21 @@ import orjson
 
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel, from_kind
 from headrace.executors.executor import MOST_STREAMS, WorkerLost, in_time, too_many_streams
+from headrace.executors.runner_answers import AskModel, RunnerAnswers, refuse
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.protocol.tensor import Buffer
+from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
 from headrace.worker.arena import SUPPORTED, Arena
 from headrace.worker.frames import Kind
 
 
 class Channel(asyncio.Protocol):
-    """Calls into one worker process; each call's future completes, even if the worker dies."""
+    """Calls into one worker process; each call's future completes, even if the worker dies.
 
-    def __init__(self) -> None:
+    `ask` is what the calls of runners in the worker are passed on to.
+    """
+
+    def __init__(self, ask: AskModel = refuse) -> None:
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._placed: dict[int, list[int]] = {}
@@ -36,19 +40,23 @@ class Channel(asyncio.Protocol):
         self._streams: Counter[str] = Counter()
         self._ids = count(1)
         self._received = bytearray()
+        self._unsent: list[Buffer] = []
         self._outbound: Arena | None = None
         self._inbound: Arena | None = None
         self._lost: WorkerLost | None = None
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runners = RunnerAnswers(self, ask)
+        # Kept: to ask for it takes a system call in some versions of Python.
+        self.loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
 
     @classmethod
-    async def connect(cls, path: str) -> Channel:
+    async def connect(cls, path: str, ask: AskModel = refuse) -> Channel:
         """Connect to a worker's socket and share memory with it where the system can."""
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        channel = cls()
+        channel = cls(ask)
         try:
             sock.connect(path)
             hello = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
@@ -114,8 +122,10 @@ class Channel(asyncio.Protocol):
         if not answered.cancelled() and answered.exception() is None:
             self._measured = answered.result()["families"]
 
-    def infer(self, key: str, request: InferenceRequest) -> asyncio.Future[Any]:
+    def infer(self, key: str, request: InferenceRequest, soon: bool = False) -> asyncio.Future[Any]:
         """Send one batch; the future holds its `InferenceResponse`.
+
+        `soon` sends it with others, for a worker that gets many at a time.
 
         The future fails with `WorkerLost` if the worker dies first, otherwise with the error that
         the worker sent.
@@ -125,10 +135,12 @@ class Channel(asyncio.Protocol):
         """
         call, future = self._open()
         self._requests[call] = request
-        self._send_request(Kind.INFER, call, key, request)
+        self._send_request(Kind.INFER, call, key, request, soon)
         return future
 
-    def _send_request(self, kind: Kind, call: int, key: str, request: InferenceRequest) -> None:
+    def _send_request(
+        self, kind: Kind, call: int, key: str, request: InferenceRequest, soon: bool = False
+    ) -> None:
         placed = self._placed[call] = []
         described, payload = frames.describe(request.inputs, self._placer(placed))
         meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
@@ -146,7 +158,8 @@ class Channel(asyncio.Protocol):
                 "parameters hold an integer beyond 64 bits or text with an unpaired surrogate, "
                 "which cannot be sent to a model"
             ) from None
-        self._write(frames.encode(kind, call, text, payload))
+        write = self._write_soon if soon else self._write
+        write(frames.encode(kind, call, text, payload))
 
     async def stream(
         self,
@@ -220,6 +233,7 @@ class Channel(asyncio.Protocol):
             if arena is not None:
                 arena.close()
         self._outbound = self._inbound = None
+        self._runners.withdraw_all()
         self._placed.clear()
         self._requests.clear()
 
@@ -227,18 +241,27 @@ class Channel(asyncio.Protocol):
         if self._lost is not None:
             raise self._lost
         call = next(self._ids)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[call] = future
         return call, future
 
     def _placer(self, placed: list[int]) -> Callable[[Buffer], int | None]:
         def place(data: Buffer) -> int | None:
-            offset = self._outbound.place(data) if self._outbound is not None else None
+            offset = self.place(data)
             if offset is not None:
                 placed.append(offset)
             return offset
 
         return place
+
+    def place(self, data: Buffer) -> int | None:
+        """Copy a large buffer into shared memory, until the worker or `_forget` releases it."""
+        return self._outbound.place(data) if self._outbound is not None else None
+
+    def send(self, buffers: list[Buffer]) -> None:
+        """Send one frame soon, unless the worker is gone."""
+        if self._lost is None:
+            self._write_soon(buffers)
 
     def _fetch(self, offset: int, size: int) -> bytes:
         assert self._inbound is not None, "a worker placed a tensor in memory it was not given"
@@ -250,7 +273,20 @@ class Channel(asyncio.Protocol):
 
     def _write(self, buffers: list[Buffer]) -> None:
         assert self._transport is not None, "the channel is used before it is connected"
+        # Nothing overtakes what was to be sent soon.
+        self._flush()
         self._transport.write(b"".join(buffers))
+
+    def _write_soon(self, buffers: list[Buffer]) -> None:
+        """Write with everything else that this turn of the event loop has for the worker."""
+        if not self._unsent:
+            self.loop.call_soon(self._flush)
+        self._unsent += buffers
+
+    def _flush(self) -> None:
+        if self._unsent and self._lost is None and self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports do not inherit from asyncio's.
@@ -295,11 +331,17 @@ class Channel(asyncio.Protocol):
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
         result = meta
+        if kind == Kind.CALL:
+            self._runners.take(call, meta, self._restored(meta, payload))
+            return
+        if kind == Kind.WITHDRAW:
+            self._runners.withdraw(call)
+            return
+        if kind == Kind.RELEASE:
+            self._free(meta)
+            return
         if "tensors" in meta:
-            result = InferenceResponse(
-                frames.restore(meta["tensors"], payload, self._fetch), meta["parameters"]
-            )
-            self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
+            result = InferenceResponse(self._restored(meta, payload), meta["parameters"])
         if kind == Kind.PIECE:
             self._put(call, result)
             return
@@ -312,13 +354,21 @@ class Channel(asyncio.Protocol):
         else:
             future.set_result(result)
 
+    def _restored(self, meta: Any, payload: Buffer) -> list[Tensor]:
+        tensors = frames.restore(meta["tensors"], payload, self._fetch)
+        self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
+        return tensors
+
     def _forget(self, call: int) -> asyncio.Future[Any] | None:
         """Release everything held for a call and return its future, if it still waits."""
         self._requests.pop(call, None)
-        for offset in self._placed.pop(call, ()):
-            if self._outbound is not None:
-                self._outbound.free(offset)
+        self._free(self._placed.pop(call, ()))
         return self._calls.pop(call, None)
+
+    def _free(self, offsets: Iterable[int]) -> None:
+        if self._outbound is not None:
+            for offset in offsets:
+                self._outbound.free(offset)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose(WorkerLost("the worker process died"))

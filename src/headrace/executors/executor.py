@@ -50,6 +50,15 @@ class Executor(Protocol):
             HeadraceError: what the model or its runtime raised.
         """
 
+    def begin(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> asyncio.Future[InferenceResponse] | None:
+        """Start one batch as `infer` does, if that takes no waiting; None if it does.
+
+        Raises:
+            InvalidInput: it cannot be sent.
+        """
+
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:

@@ -108,6 +108,11 @@ class InlineExecutor:
         except TimeoutError:
             raise DeadlineExceeded("the request's time ran out before the model answered") from None
 
+    def begin(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> asyncio.Future[InferenceResponse] | None:
+        return None
+
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:

@@ -11,7 +11,8 @@ from headrace.executors.executor import Executor
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
-from headrace.runtimes import own_modules
+from headrace.executors.runner_answers import AskModel, refuse
+from headrace.runtimes import needs_worker, own_modules
 from headrace.settings import ModelSettings, ServerSettings
 
 Progress = Callable[[str], None]
@@ -41,15 +42,21 @@ class Group(NamedTuple):
 class Placement:
     """Finds an executor for each model.
 
-    A pool starts with its first model and stops after its last one.
+    A pool starts with its first model and stops after its last one. `ask` is what the calls of
+    runners in workers are passed on to.
     """
 
     def __init__(
-        self, settings: ServerSettings, interpreters: Interpreters, log_format: str
+        self,
+        settings: ServerSettings,
+        interpreters: Interpreters,
+        log_format: str,
+        ask: AskModel = refuse,
     ) -> None:
         self._settings = settings
         self._interpreters = interpreters
         self._log_format = log_format
+        self._ask = ask
         self._inline = InlineExecutor(settings.load_timeout)
         self._pools: dict[Group, WorkerPool] = {}
         # Each model's own modules, by its key.
@@ -64,7 +71,8 @@ class Placement:
         Raises:
             LoadFailed: the environment that the model needs cannot be provided.
         """
-        if settings.inline or self._settings.parallel_workers <= 0:
+        is_inline = settings.inline or self._settings.parallel_workers <= 0
+        if is_inline and not needs_worker(settings):
             if settings.environment or settings.environment_path or settings.environment_tarball:
                 raise InvalidModel(
                     f"model '{settings.name}' asks for an environment of its own, but runs inside "
@@ -138,7 +146,7 @@ class Placement:
         pool = self._pools.get(group)
         if pool is None:
             settings = self._settings
-            environment = Environment(group.python, settings.log_level, self._log_format)
+            environment = Environment(group.python, settings.log_level, self._log_format, self._ask)
             size = max(1, settings.parallel_workers)
             pool = self._pools[group] = WorkerPool(environment, size, settings.load_timeout)
         return pool

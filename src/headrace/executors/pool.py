@@ -106,6 +106,17 @@ class WorkerPool:
         process = self._least_busy(key) or await self._wait_for(key, deadline)
         return await _answer(process, key, request, deadline)
 
+    def begin(
+        self, key: str, request: InferenceRequest, deadline: float
+    ) -> asyncio.Future[InferenceResponse] | None:
+        process = self._least_busy(key)
+        if process is None:
+            return None
+        answer: asyncio.Future[InferenceResponse] = process.channel.infer(key, request, True)
+        overrun = process.channel.loop.call_at(deadline, _overrun, process, answer)
+        answer.add_done_callback(lambda _: overrun.cancel())
+        return answer
+
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
@@ -200,9 +211,8 @@ class WorkerPool:
 async def _answer(
     process: WorkerProcess, key: str, request: InferenceRequest, deadline: float
 ) -> InferenceResponse:
-    loop = asyncio.get_running_loop()
     answer = process.channel.infer(key, request)
-    overrun = loop.call_at(deadline, _overrun, process, answer)
+    overrun = process.channel.loop.call_at(deadline, _overrun, process, answer)
     try:
         response: InferenceResponse = await answer
     finally:

@@ -17,6 +17,7 @@ import headrace
 from headrace.executors.channel import Channel
 from headrace.executors.executor import WorkerLost
 from headrace.executors.output import Output
+from headrace.executors.runner_answers import AskModel, refuse
 
 # Signals that a process brings upon itself.
 FAULTS = {
@@ -33,11 +34,15 @@ START = Path(headrace.__file__).with_name("worker") / "start.py"
 
 @dataclass(frozen=True)
 class Environment:
-    """The interpreter workers run on and how they log (`text` or `json`)."""
+    """The interpreter workers run on and how they log (`text` or `json`).
+
+    `ask` answers what runners in them ask of other models.
+    """
 
     python: str
     log_level: str = "info"
     log_format: str = "text"
+    ask: AskModel = refuse
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a worker."""
@@ -82,7 +87,7 @@ class WorkerProcess:
                 process, output = _popen(environment, listener.fileno())
                 try:
                     # The path is needed only for this connection and is removed with the folder.
-                    worker = cls(process, await Channel.connect(path), output)
+                    worker = cls(process, await Channel.connect(path, environment.ask), output)
                     worker._watch()
                 except BaseException:
                     process.kill()

@@ -17,7 +17,7 @@ from headrace.errors import shorten
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.header_fields import FRAMING, field
 from headrace.http.inference import InferenceRoutes
-from headrace.http.router import RouteMatch, route_path
+from headrace.http.router import RouteMatch, Router, route_path
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
 from headrace.protocol.model_call import ModelCall
@@ -49,16 +49,22 @@ class ModelRoutes(BaseRoute):
     """Finds the model that answers a path, and passes the request to it as inference does.
 
     If two models declare the same route, the one that the server knew first answers it. The
-    `server` routes take precedence over both.
+    `server` routes take precedence over both. A POST to a path without braces does not get here:
+    `router` has these, so that they are answered as directly as inference is.
     """
 
     def __init__(
-        self, dataplane: DataPlane, inference: InferenceRoutes, server: Sequence[BaseRoute]
+        self,
+        dataplane: DataPlane,
+        router: Router,
+        inference: InferenceRoutes,
+        server: Sequence[BaseRoute],
     ) -> None:
         self._dataplane = dataplane
+        self._router = router
         self._inference = inference
         self._server = server
-        dataplane.watch(self.report)
+        dataplane.watch(self._take)
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Whether a model has such a route, by path and method or by path alone."""
@@ -79,13 +85,30 @@ class ModelRoutes(BaseRoute):
         if not isinstance(found, Found):
             raise HTTPException(405, headers={"allow": found})
         model = found.model
-        adapter = OwnRoute(found)
+        adapter = OwnRoute(found.route, found.parameters)
         match = RouteMatch(adapter, Route(found.route.path), model.name, model.version)
         await self._inference(scope, receive, send, match)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
         """No route here has a name."""
         raise NoMatchFound(name, path_params)
+
+    def _take(self, model: ServedModel) -> None:
+        """Serve and report the routes of a model that has become ready."""
+        self._router.own = self._plain_routes(model)
+        self.report(model)
+
+    def _plain_routes(self, ready: ServedModel) -> dict[str, RouteMatch]:
+        own: dict[str, RouteMatch] = {}
+        for other in self._dataplane.answering():
+            # A model that is to replace another is not in its place yet.
+            model = ready if other.name == ready.name else other
+            for route in model.model_metadata.routes:
+                if route.method != "POST" or "{" in route.path or self._is_servers(route):
+                    continue
+                adapter = OwnRoute(route, {})
+                own.setdefault(route.path, RouteMatch(adapter, Route(route.path), model.name))
+        return own
 
     def report(self, model: ServedModel) -> None:
         """Warn about routes that are not served, now that this model has become ready."""
@@ -133,20 +156,24 @@ class OwnRoute(Adapter):
 
     name = "model_route"
 
-    def __init__(self, found: Found) -> None:
-        self._found = found
+    def __init__(self, route: ModelRoute, parameters: dict[str, str]) -> None:
+        self._route = route
+        self._parameters = parameters
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         """The HTTP request as an inference request."""
+        if self._route.only_body:
+            given = request.headers.get(b"content-type", b"").decode("latin-1")
+            return model_call.to_body_request(self._route.handler, given, request.body), None
         scope = request.scope
         call = ModelCall(
-            handler=self._found.route.handler,
+            handler=self._route.handler,
             method=scope["method"],
             path=scope["path"],
             raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
             headers=[[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]],
-            path_params=self._found.parameters,
+            path_params=self._parameters,
             scheme=scope.get("scheme", "http"),
             client=list(scope["client"]) if scope.get("client") else None,
         )
@@ -155,7 +182,18 @@ class OwnRoute(Adapter):
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         """Status, body and headers as the handler set them."""
         answer = model_call.from_response(response, model.name)
-        fields = [field(name, value, model.name) for name, value in answer.headers]
+        fields = _sent(tuple(map(tuple, answer.headers)), model.name)
         # A body after a status without one would be taken for the next answer.
         body = b"" if answer.status in WITHOUT_BODY else answer.body
-        return Reply(answer.status, [item for item in fields if item[0] not in FRAMING], body)
+        return Reply(answer.status, fields, body)
+
+
+@lru_cache(maxsize=256)
+def _sent(headers: tuple[tuple[Any, Any], ...], model: str) -> list[tuple[bytes, bytes]]:
+    """The fields of an answer as they are sent, most of which come again and again.
+
+    Raises:
+        BadModelOutput: one of them cannot be sent.
+    """
+    fields = [field(name, value, model) for name, value in headers]
+    return [item for item in fields if item[0] not in FRAMING]

@@ -48,16 +48,22 @@ class Router:
             for adapter in adapters
             for path in (*adapter.error_paths, *(page.path for page in adapter.pages))
         ]
+        # Of models: the paths without braces that they answer a POST to themselves.
+        self.own: dict[str, RouteMatch] = {}
         # There is one instance, and it lives as long as its cache.
         self._remembered = lru_cache(REMEMBERED)(self._match)
 
     def match(self, path: str) -> RouteMatch | None:
-        """What answers a POST to this path; None if nothing does. Hot."""
+        """What answers a POST to this path; None if neither an adapter nor a model does. Hot."""
+        return self.declared(path) or self.own.get(path)
+
+    def declared(self, path: str) -> RouteMatch | None:
+        """The adapter and its route that answer a POST to this path; None if none does. Hot."""
         # The long paths of strangers must not fill the memory.
         return self._remembered(path) if len(path) <= REMEMBERED_LENGTH else self._match(path)
 
     def match_direct(self, path: str) -> RouteMatch | None:
-        """The same, but None for routes that always stream: their requests need a task. Hot."""
+        """As `match`, but None for routes that always stream: their requests need a task. Hot."""
         match = self.match(path)
         return None if match is None or match.route.streams else match
 

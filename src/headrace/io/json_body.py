@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any, Callable
 
+from headrace.codecs import fast_json
 from headrace.errors import InvalidInput
 from headrace.io.descriptor import text_of
 
@@ -14,6 +16,7 @@ from headrace.io.descriptor import text_of
 # Looked for with every digit as 0, by searches that cost far less than reading the text does.
 _ZEROS = bytes(48 if 48 <= each <= 57 else each for each in range(256))
 _MAYBE_HUGE = (b"e000", b"E000", b"e+000", b"E+000", b"0" * 300)
+_MANY_DIGITS = b"0" * 19
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:Infinity|NaN|\d[\d.eE+-]*)')
 
 
@@ -31,9 +34,15 @@ def loads(body: bytes, where: str) -> Any:
     """
     if not body:
         raise InvalidInput(f"{where} is empty, expected JSON")
+    zeros = body.translate(_ZEROS)
+    # It would make floats of integers beyond 64 bits, which are refused where they are used.
+    orjson = fast_json.module()
+    if orjson is not None and _MANY_DIGITS not in zeros:
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
+        # What is wrong, and where, is said below.
     text = text_of(body, where)
     try:
-        zeros = body.translate(_ZEROS)
         if any(each in zeros for each in _MAYBE_HUGE):
             return json.loads(text, parse_constant=_refuse, parse_float=_finite)
         return json.loads(text, parse_constant=_refuse)

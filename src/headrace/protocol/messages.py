@@ -94,13 +94,18 @@ class TensorMetadata:
 class ModelRoute:
     """An HTTP path and method that a model answers itself; `handler` is its name in the model.
 
-    The path may have parts in braces, as in Starlette.
+    The path may have parts in braces, as in Starlette. `operation` is its OpenAPI operation, if
+    the model knows more of it than the path, and `components` the schemas that it refers to.
+    With `only_body`, its handler wants to know the body and its media type and nothing else.
     """
 
     path: str
     method: str
     handler: str
     summary: str = ""
+    operation: dict[str, Any] | None = None
+    components: dict[str, Any] = field(default_factory=dict)
+    only_body: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,9 @@ class ModelMetadata:
     `outputs`, `params`), or None. `takes_headers` asks for the headers of each request, and for
     those in `parameters["headers"]` of an answer to be sent. `streams` means that answers can be
     streamed, and `decodes_scoring` that the model decodes MLflow's bodies itself; the code that
-    loads the model fills in both.
+    loads the model fills in both. `concurrency` is how many requests each instance works on at
+    once. A service `is_service`: it has endpoints, and no inference protocol is meant for it
+    unless a request names it.
     """
 
     platform: str = ""
@@ -125,6 +132,8 @@ class ModelMetadata:
     streams: bool = False
     decodes_scoring: bool = False
     routes: list[ModelRoute] = field(default_factory=list)
+    concurrency: int = 1
+    is_service: bool = False
 
     @property
     def payload_type(self) -> str | None:

@@ -13,6 +13,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 
 ROUTE = "route"
+ENDPOINT = "endpoint"
 
 
 class ModelCall(NamedTuple):
@@ -38,6 +39,28 @@ class ModelAnswer(NamedTuple):
     status: int
     headers: list[list[str]]
     body: bytes
+
+
+class BodyCall(NamedTuple):
+    """A call of which the handler needs to know the body and its media type only."""
+
+    handler: str
+    content_type: str
+    body: bytes
+
+
+def to_body_request(handler: str, content_type: str, body: bytes) -> InferenceRequest:
+    """A `BodyCall` as a request for the model's worker. Hot."""
+    context = {ENDPOINT: handler, "content_type": content_type}
+    return InferenceRequest([Tensor("body", "BYTES", [], body)], context=context)
+
+
+def body_of(request: InferenceRequest) -> BodyCall | None:
+    """The call, or None when the request is something else. Hot."""
+    context = request.context
+    if context is None or ENDPOINT not in context:
+        return None
+    return BodyCall(context[ENDPOINT], context["content_type"], bytes(request.inputs[0].data))
 
 
 def to_request(call: ModelCall, body: bytes) -> InferenceRequest:

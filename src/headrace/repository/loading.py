@@ -197,14 +197,16 @@ class Loader:
             max_queue_size=self._settings.max_queue_size,
             max_queue_bytes=self._settings.max_queue_bytes,
             infer_timeout=model.infer_timeout,
+            unbatched=frozenset(model.settings.unbatched),
         )
         model.batcher = Batcher(
             partial(executor.infer, model.key),
             limits,
-            executor.slots(model.key),
+            executor.slots(model.key) * metadata.concurrency,
             executor.withdraw,
             partial(executor.infer_alone, model.key),
-            model.metrics.batching,
+            counts=model.metrics.batching,
+            begin=partial(executor.begin, model.key) if metadata.concurrency > 1 else None,
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)

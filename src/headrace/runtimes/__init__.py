@@ -62,6 +62,15 @@ def create(settings: ModelSettings) -> Model:
     return model
 
 
+# Not in the catalogue: it is no framework's, and a source names it, never a settings file.
+SERVICE = "headrace.runtimes.service.service_runtime:ServiceRuntime"
+
+
+def needs_worker(settings: ModelSettings) -> bool:
+    """Whether a model never runs inside the server, even where others do."""
+    return settings.implementation == SERVICE
+
+
 def own_modules(settings: ModelSettings) -> dict[str, str]:
     """The modules that a model brings with it: the path of each, by name.
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from time import monotonic
 
 from headrace.batching.batcher import Batcher
 from headrace.errors import HeadraceError, ModelNotReady, Unimplemented
@@ -113,7 +114,12 @@ class ServedModel:
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
-        return batcher.submit(request, asyncio.get_running_loop().time() + limit, timing)
+        if self.model_metadata.is_service:
+            # For the calls that it makes to other models; the clock is that of every process.
+            if request.context is None:
+                request.context = {}
+            request.context["deadline"] = monotonic() + limit
+        return batcher.submit(request, batcher.now() + limit, timing)
 
     async def stream(
         self, request: InferenceRequest, timeout: float | None

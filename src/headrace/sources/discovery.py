@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from headrace.sources.artifacts import is_uri
+from headrace.sources.bundle_source import BundleSource, is_bundle, is_stored_bundle
 from headrace.sources.folder_source import FolderSource
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.plugin_source import PluginSource
+from headrace.sources.service_source import ServiceSource, reference_of
 from headrace.sources.source import Source
 from headrace.sources.store_source import StoreSource, is_stored
 from headrace.sources.uri_source import UriSource
@@ -30,16 +33,28 @@ def open_source(
     """The source for `model`; nothing is read from it yet. See `Source` for the arguments."""
     if plugin is not None:
         return PluginSource(model, plugin, name, environ, packages)
+    reference = reference_of(model)
+    if reference is not None:
+        return ServiceSource(model, reference, name, environ, packages)
     return _kind_of(model)(model, name, environ, packages)
 
 
+def settings_folder(model: str) -> Path | None:
+    """The folder whose `settings.json` counts: the one that is served, or a bundle's sources."""
+    if _kind_of(model) is BundleSource:
+        return BundleSource(model).sources()
+    return Path(model) if os.path.isdir(model) else None
+
+
 def _kind_of(model: str) -> type[Source]:
-    """A URI of a known scheme; else a path that exists; else a stored model; else any URI."""
+    """A URI of a known scheme; else a path that exists; else what is stored; else any URI."""
     uri = is_uri(model)
     if uri and ("://" in model or model.partition(":")[0].lower() in SCHEMES):
         return UriSource
     if os.path.lexists(model):
-        return FolderSource
+        return BundleSource if is_bundle(Path(model)) else FolderSource
+    if is_stored_bundle(model):
+        return BundleSource
     if is_stored(model):
         return StoreSource
     return UriSource if uri else FolderSource

@@ -43,6 +43,8 @@ class Kind:
 
 MODELS = Kind("model", "models", "model.yaml")
 BUNDLES = Kind("bundle", "bundles", "bundle.yaml")
+# Set while a bundle is served, to its folder: models are found in it and nowhere else.
+BUNDLE_VARIABLE = "HEADRACE_BUNDLE"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Store:
 
     def __init__(self, kind: Kind = MODELS, root: Path | None = None) -> None:
         self.kind = kind
-        self.root = (root or home_folder() / kind.folder).absolute()
+        self.root = (root or _default_root(kind)).absolute()
         self._staging = Staging(self.root)
 
     def list(self, tag: str | Tag | None = None) -> Items:
@@ -326,6 +328,13 @@ class Store:
             f"{self.kind.word} '{tag}' is not in the store: {hint}; `headrace {self.kind.folder} "
             "list` shows what is, and `pull` and `import` bring more"
         )
+
+
+def _default_root(kind: Kind) -> Path:
+    bundle = os.environ.get(BUNDLE_VARIABLE)
+    if kind is MODELS and bundle:
+        return Path(bundle, kind.folder)
+    return home_folder() / kind.folder
 
 
 def item_at(path: Path) -> Item | None:

@@ -27,7 +27,11 @@ ALIGNMENT = 8
 
 
 class Kind(IntEnum):
-    """What a frame asks for or answers."""
+    """What a frame asks for or answers.
+
+    CALL goes from a worker to the front, with a call id of the worker's own: the request of a
+    runner for another model. CALL_RESULT and CALL_ERROR answer it; WITHDRAW takes it back.
+    """
 
     HELLO = 1
     LOAD = 2
@@ -42,6 +46,9 @@ class Kind(IntEnum):
     RESULT = 16
     ERROR = 17
     PIECE = 18
+    CALL = 19
+    CALL_RESULT = 20
+    CALL_ERROR = 21
 
 
 class Frame(NamedTuple):

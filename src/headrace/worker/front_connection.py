@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 import os
 import queue
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Callable
 
 from headrace.errors import BadModelOutput, Cancelled, HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
-from headrace.protocol.tensor import Buffer
+from headrace.protocol.tensor import Buffer, Tensor
+from headrace.runners import current_call
+from headrace.runners.current_call import EndpointCall
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
 from headrace.worker.arena import Arena
+from headrace.worker.frame_json import dump, load
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
+from headrace.worker.loop_reader import LoopReader
+from headrace.worker.runner_link import FramePeer, RunnerLink
 from headrace.worker.streams import Stream
 
 logger = logging.getLogger("headrace.worker")
@@ -30,11 +36,12 @@ RECEIVE_SIZE = 256 * 1024
 LAST_UNLOADS = 3.0
 
 
-class Connection:
+class Connection(FramePeer):
     """Serves one front process until it hangs up.
 
     The reading thread never runs a model: each model has a thread of its own, so a slow one
-    delays no other, and a frame is read as soon as it arrives.
+    delays no other, and a frame is read as soon as it arrives. Concurrent models have threads or
+    a loop themselves.
     """
 
     def __init__(self, sock: socket.socket, host: ModelHost) -> None:
@@ -46,6 +53,14 @@ class Connection:
         # Calls that no model has begun; those that are withdrawn never begin.
         self._waiting: set[int] = set()
         self._streams: dict[int, Stream] = {}
+        # Requests that concurrent models are working on.
+        self._begun: dict[int, EndpointCall] = {}
+        # Of the concurrent model that is loaded, and what reads on it.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reader: LoopReader | None = None
+        self._unsent: list[Buffer] = []
+        self._is_over = self._is_stopped = False
+        self._link = RunnerLink(self, dump)
         self._inbound: Arena | None = None
         self._outbound: Arena | None = None
         self._received = bytearray()
@@ -54,13 +69,46 @@ class Connection:
     def serve(self) -> bool:
         """Handle frames until the front leaves; True when it asked the worker to stop."""
         self._greet()
-        while True:
-            frame = self._read_frame()
-            if frame is None or frame.kind == Kind.STOP:
-                break
+        # More may have come with the hello.
+        self._handle_frames()
+        current_call.connect(self._link)
+        try:
+            while not self._is_over:
+                self._receive(wait=True)
+                if self._loop is not None and not self._is_over:
+                    self._read_on_loop(self._loop)
+            # What models still ask while they are unloaded would never be answered.
+            self._link.lose()
+            self._unload_all()
+        finally:
+            current_call.disconnect(self._link)
+        return self._is_stopped
+
+    def _receive(self, wait: bool) -> bool:
+        """Receive something and handle the frames that are whole; False when it was the last."""
+        try:
+            count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            count = 0
+        self._received += self._chunk[:count]
+        self._is_over = not count
+        self._handle_frames()
+        return not self._is_over
+
+    def _handle_frames(self) -> None:
+        while (frame := self._next_frame()) is not None:
+            if frame.kind == Kind.STOP:
+                self._is_over = self._is_stopped = True
+                return
             self._dispatch(frame)
-        self._unload_all()
-        return frame is not None
+
+    def _read_on_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a concurrent model's loop read, for as long as it is loaded."""
+        self._reader = LoopReader(self._sock, loop, lambda: self._receive(wait=False))
+        self._reader.run()
+        self._reader = None
 
     def _unload_all(self) -> None:
         """Let every model free what it holds; busy or hanging ones are not waited for long."""
@@ -71,7 +119,11 @@ class Connection:
             self._threads[key].join(max(0.0, ends - time.monotonic()))
 
     def _dispatch(self, frame: Frame) -> None:
-        if frame.kind == Kind.RELEASE:
+        if frame.kind == Kind.INFER and self._host.is_concurrent(frame.meta["model"]):
+            self._begin(frame)
+        elif frame.kind in (Kind.CALL_RESULT, Kind.CALL_ERROR):
+            self._link.answered(frame)
+        elif frame.kind == Kind.RELEASE:
             self._release(frame.meta)
         elif frame.kind == Kind.GRANT:
             if (stream := self._streams.get(frame.call)) is not None:
@@ -80,6 +132,8 @@ class Connection:
             self._waiting.discard(frame.call)
             if (stream := self._streams.get(frame.call)) is not None:
                 stream.withdraw()
+            elif (call := self._begun.get(frame.call)) is not None:
+                call.cancel()
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a long stream must not hold up the model's requests.
             self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
@@ -102,34 +156,30 @@ class Connection:
         # Programs that a model starts would inherit them, and a map no longer needs them.
         for fd in fds:
             os.close(fd)
-        frame = self._read_frame()
+        frame = self._next_frame()
+        while frame is None:
+            count = self._sock.recv_into(self._chunk)
+            if not count:
+                break
+            self._received += self._chunk[:count]
+            frame = self._next_frame()
         if frame is None or frame.kind != Kind.HELLO:
             raise frames.FrameError("the front process did not say hello")
 
-    def _read_frame(self) -> Frame | None:
-        if not self._fill(frames.HEADER.size):
-            return None
-        kind, call, meta_size, payload_size = frames.parse_header(self._received)
+    def _next_frame(self) -> Frame | None:
+        """The next frame of what was received; None if it is not whole yet."""
+        received = self._received
         start = frames.HEADER.size
-        end = start + meta_size + payload_size
-        if not self._fill(end):
+        if len(received) < start:
             return None
-        meta = json.loads(self._received[start : start + meta_size])
-        payload = self._received[start + meta_size : end]
-        del self._received[:end]
+        kind, call, meta_size, payload_size = frames.parse_header(received)
+        end = start + meta_size + payload_size
+        if len(received) < end:
+            return None
+        meta = load(received[start : start + meta_size])
+        payload = received[start + meta_size : end]
+        del received[:end]
         return Frame(kind, call, meta, payload)
-
-    def _fill(self, size: int) -> bool:
-        """Receive until `size` bytes are at hand; False when the front has left."""
-        while len(self._received) < size:
-            try:
-                count = self._sock.recv_into(self._chunk)
-            except ConnectionError:
-                return False
-            if not count:
-                return False
-            self._received += self._chunk[:count]
-        return True
 
     def _lane(self, frame: Frame) -> queue.SimpleQueue[Frame | None]:
         key = frame.meta["model"]
@@ -155,6 +205,25 @@ class Connection:
             if frame.kind == Kind.UNLOAD:
                 return
 
+    def _begin(self, frame: Frame) -> None:
+        """Hand a request to a concurrent model."""
+        request = self._request(frame)
+        deadline = (request.context or {}).get("deadline")
+        call = self._begun[frame.call] = EndpointCall(self._link, deadline, request.id)
+        self._host.begin(frame.meta["model"], request, call, partial(self._finish, frame))
+
+    def _finish(self, frame: Frame, outcome: Any) -> None:
+        """Send what became of a request that was begun. Any thread."""
+        del self._begun[frame.call]
+        kind, payload = Kind.RESULT, []
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            meta, payload = self._response(outcome)
+        except Exception as exc:
+            kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
+        self.send(frames.encode(kind, frame.call, meta, payload))
+
     def _answer(self, key: str, frame: Frame) -> None:
         kind, payload = Kind.RESULT, []
         try:
@@ -163,8 +232,8 @@ class Connection:
             self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except Exception as exc:
-            kind, meta = Kind.ERROR, _dump(_error_meta(exc, frame))
-        self._send(frames.encode(kind, frame.call, meta, payload))
+            kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
+        self.send(frames.encode(kind, frame.call, meta, payload))
 
     def _stream(self, frame: Frame) -> None:
         kind, meta = Kind.RESULT, {}
@@ -174,7 +243,7 @@ class Connection:
         except Exception as exc:
             kind, meta = Kind.ERROR, _error_meta(exc, frame)
         del self._streams[frame.call]
-        self._send(frames.encode(kind, frame.call, _dump(meta)))
+        self.send(frames.encode(kind, frame.call, dump(meta)))
 
     def _measured(self, frame: Frame) -> None:
         kind, meta = Kind.RESULT, dict[str, Any]()
@@ -182,17 +251,24 @@ class Connection:
             meta["families"] = measured.families()
         except Exception as exc:
             kind, meta = Kind.ERROR, _error_meta(exc, frame)
-        self._send(frames.encode(kind, frame.call, _dump(meta)))
+        self.send(frames.encode(kind, frame.call, dump(meta)))
 
     def _send_piece(self, call: int, piece: InferenceResponse) -> None:
         meta, payload = self._response(piece)
-        self._send(frames.encode(Kind.PIECE, call, meta, payload))
+        self.send(frames.encode(Kind.PIECE, call, meta, payload))
 
     def _load(self, key: str, frame: Frame) -> Any:
         settings = ModelSettings(**frame.meta["settings"])
-        return _dump(self._host.load(key, settings).to_dict()), []
+        metadata = self._host.load(key, settings)
+        self._loop = self._host.loop() or self._loop
+        return dump(metadata.to_dict()), []
 
     def _unload(self, key: str, frame: Frame) -> Any:
+        if self._host.is_concurrent(key):
+            # Its loop is about to be closed; another one's takes over, if there is any.
+            self._loop = self._host.loop(other_than=key)
+            if self._reader is not None:
+                self._reader.stop()
         self._host.unload(key)
         return b"{}", []
 
@@ -212,7 +288,7 @@ class Connection:
     def _response(self, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         try:
-            return _dump({"tensors": described, "parameters": response.parameters}), payload
+            return dump({"tensors": described, "parameters": response.parameters}), payload
         except Exception as error:
             self._release([entry[4] for entry in described if entry[4] >= 0])
             raise BadModelOutput("a parameter of the answer has no JSON form") from error
@@ -240,7 +316,34 @@ class Connection:
                 for offset in offsets:
                     self._outbound.free(offset)
 
-    def _send(self, buffers: list[Buffer]) -> None:
+    def described(self, tensors: Sequence[Tensor]) -> tuple[list[list[Any]], list[Buffer]]:
+        """Tensors as a frame has them; large ones are placed in shared memory."""
+        return frames.describe(tensors, self._place)
+
+    def restored(self, frame: Frame) -> list[Tensor]:
+        """The tensors of a received frame, whose shared memory is given back."""
+        entries = frame.meta["tensors"]
+        tensors = frames.restore(entries, frame.payload, self._fetch)
+        if placed := [entry[4] for entry in entries if entry[4] >= 0]:
+            self.send(frames.encode(Kind.RELEASE, 0, dump(placed)))
+        return tensors
+
+    def send(self, buffers: list[Buffer]) -> None:
+        """Send one frame. Any thread."""
+        loop = self._loop
+        if self._reader is not None and loop is not None and self._reader.is_here:
+            # With everything else that this turn of the loop sends, for one call of the system.
+            if not self._unsent:
+                loop.call_soon(self._flush)
+            self._unsent += buffers
+            return
+        self._send_all(buffers)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._send_all(unsent)
+
+    def _send_all(self, buffers: list[Buffer]) -> None:
         data = b"".join(buffers)
         try:
             with self._send_lock:
@@ -254,23 +357,3 @@ def _error_meta(exc: Exception, frame: Frame) -> dict[str, str]:
         return frames.error_meta(exc)
     logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)
     return frames.error_meta(HeadraceError("the worker failed; its log has the details"))
-
-
-def _plain(value: Any) -> Any:
-    # numpy's numbers and arrays become plain ones.
-    return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-_encode = json.JSONEncoder(
-    default=_plain, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-).encode
-
-
-def _dump(meta: Any) -> bytes:
-    """Strict JSON: the front's parser accepts neither NaN nor half of a surrogate pair."""
-    try:
-        text = _encode(meta)
-    except ValueError:
-        loose = json.dumps(meta, default=_plain)
-        text = _encode(json.loads(loose, parse_constant=lambda _: None))
-    return text.encode("utf-8", "replace")

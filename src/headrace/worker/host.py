@@ -32,6 +32,10 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.mlflow.signature import SCORING
+from headrace.protocol.reserved_parameters import BATCH_DIM
+from headrace.runners.current_call import EndpointCall
+from headrace.runtimes import batch_dimension
+from headrace.runtimes.concurrent_model import ConcurrentModel, Finish
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
@@ -79,6 +83,11 @@ class HostedModel:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(_as_coroutine(result))
+
+    def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """The model's answer."""
+        response: InferenceResponse = self.run(self.model.infer(request))
+        return response
 
     def close(self) -> None:
         """Free what the model holds."""
@@ -140,7 +149,9 @@ class ModelHost:
         try:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
-            response: InferenceResponse = hosted.run(hosted.model.infer(request))
+            if request.parameters and BATCH_DIM in request.parameters:
+                return batch_dimension.infer(request, hosted.infer)
+            response = hosted.infer(request)
         except _OF_WORKERS as exc:
             raise _failure(hosted, request, exc) from exc
         except HeadraceError:
@@ -148,6 +159,34 @@ class ModelHost:
         except BaseException as exc:
             raise _failure(hosted, request, exc) from exc
         return response
+
+    def is_concurrent(self, key: str) -> bool:
+        """Whether requests of the model are begun, several at once, instead of answered."""
+        hosted = self._models.get(key)
+        return hosted is not None and isinstance(hosted.model, ConcurrentModel)
+
+    def loop(self, other_than: str = "") -> asyncio.AbstractEventLoop | None:
+        """The event loop of a concurrent model; None if there is none."""
+        for key, hosted in list(self._models.items()):
+            if isinstance(hosted.model, ConcurrentModel) and key != other_than:
+                return hosted.model.loop
+        return None
+
+    def begin(
+        self, key: str, request: InferenceRequest, call: EndpointCall, finish: Finish
+    ) -> None:
+        """Begin a request of a concurrent model; `finish` gets its answer or a `HeadraceError`."""
+        hosted = self._models[key]
+        assert isinstance(hosted.model, ConcurrentModel), "the caller has asked"
+
+        def finish_safely(outcome: Any) -> None:
+            if isinstance(outcome, _OF_WORKERS) or (
+                isinstance(outcome, BaseException) and not isinstance(outcome, HeadraceError)
+            ):
+                outcome = _failure(hosted, request, outcome)
+            finish(outcome)
+
+        hosted.model.begin(request, call, finish_safely)
 
     def stream(
         self, key: str, request: InferenceRequest

@@ -40,3 +40,10 @@ def test_uv_that_knows_where_packages_come_from_is_left_alone() -> None:
     variables = {"UV_INDEX_URL": "https://mine/simple", "PIP_INDEX_URL": "https://other/simple"}
 
     assert asyncio.run(pip_settings.as_uv_variables(variables)) == {}
+
+
+def test_no_index_is_a_flag_since_uv_reads_it_from_no_variable() -> None:
+    assert pip_settings.as_uv_flags({"UV_NO_INDEX": "true"}) == ["--no-index"]
+    assert pip_settings.as_uv_flags({"UV_NO_INDEX": "1"}) == ["--no-index"]
+    assert pip_settings.as_uv_flags({"UV_NO_INDEX": "false"}) == []
+    assert pip_settings.as_uv_flags({}) == []

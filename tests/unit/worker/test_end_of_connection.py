@@ -46,6 +46,12 @@ class FakeHost:
         self.answer: Callable[[], Any] = lambda: None
         self.unloading: Callable[[str], Any] = lambda key: None
 
+    def is_concurrent(self, key: str) -> bool:
+        return False
+
+    def loop(self, other_than: str = "") -> None:
+        return None
+
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         self.loaded.add(key)
         return ModelMetadata()

@@ -40,6 +40,12 @@ class FakeHost:
         self.answers: dict[str, Callable[[], Any]] = {}
         self.pieces: dict[str, Generator[Any, None, None]] = {}
 
+    def is_concurrent(self, key: str) -> bool:
+        return False
+
+    def loop(self, other_than: str = "") -> None:
+        return None
+
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         self.done.append(("load", key))
         self.settings[key] = settings

@@ -38,8 +38,7 @@ MODULES = {
 NAMES = {
     "Context": "headrace.services:Context",
     "Model": "headrace.models:StoredModel",
-    "Runnable": "headrace.services:Runnable",
-    "Runner": "headrace.services:Runner",
+    "Runner": "headrace.runners:Runner",
     "Service": "headrace.services:Service",
     "Tag": "headrace.store.tag:Tag",
     "build": "headrace.bundles:build",

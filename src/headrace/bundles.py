@@ -1,0 +1,179 @@
+"""Bundles: services and models packed with all they need, in `$HEADRACE_HOME/bundles`.
+
+Functions take a tag, as those of `headrace.models` do.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace.errors import ConfigurationError, InvalidModel
+from headrace.packaging import build_file, bundle_builder
+from headrace.packaging.bundle_record import BundleInfo
+from headrace.store import transfer
+from headrace.store.remote import Remote
+from headrace.store.store import BUNDLES, Item, Store
+from headrace.store.tag import Tag
+
+logger = logging.getLogger("headrace.store")
+
+__all__ = [
+    "Bundle",
+    "BundleInfo",
+    "Tag",
+    "build",
+    "delete",
+    "export_bundle",
+    "get",
+    "import_bundle",
+    "list",
+    "pull",
+    "push",
+]
+
+
+class Bundle:
+    """One version of a bundle in the store. Two are equal if their tags are."""
+
+    def __init__(self, item: Item, info: BundleInfo, notes: tuple[str, ...] = ()) -> None:
+        self._item = item
+        self._info = info
+        self.notes = notes
+
+    @property
+    def tag(self) -> Tag:
+        """Its name and version."""
+        return self._item.tag
+
+    @property
+    def path(self) -> str:
+        """Its folder, with a slash at the end."""
+        return f"{self._item.path}{os.sep}"
+
+    @property
+    def info(self) -> BundleInfo:
+        """What is known of it."""
+        return self._info
+
+    def verify(self) -> None:
+        """Compare its files with the digests that were kept when it was built.
+
+        Raises:
+            InvalidModel: a file is missing, was changed, or was added.
+        """
+        self._item.verify()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bundle) and self.tag == other.tag
+
+    def __hash__(self) -> int:
+        return hash(self.tag)
+
+    def __repr__(self) -> str:
+        return f'Bundle(tag="{self.tag}")'
+
+
+def build(
+    folder: str | os.PathLike[str] = ".",
+    file: str | os.PathLike[str] | None = None,
+    *,
+    version: str | None = None,
+    wheel: str | os.PathLike[str] | None = None,
+    base_image: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Bundle:
+    """Build the bundle that a build file describes; by default the one in the folder.
+
+    `wheel` is a wheel of Headrace to pack instead of one made of what is running, and
+    `base_image` takes precedence over the build file's.
+
+    Raises:
+        ConfigurationError: there is no build file, or it, or what it names, is wrong.
+        NotFound: a model is not in the store.
+        Conflict: the version is in the store.
+        StoreFailed: the store cannot be written.
+        MissingDependency: `headrace[bundles]` is not installed.
+    """
+    place = Path(folder)
+    found = Path(file) if file is not None else build_file.find(place)
+    if found is None:
+        names = ", ".join(build_file.NAMES)
+        raise ConfigurationError(f"{place}: there is no build file, one of {names}")
+    described = build_file.read(found, place, environ)
+    built = bundle_builder.build(
+        described, version, Path(wheel) if wheel is not None else None, base_image
+    )
+    return Bundle(built.item, built.info, built.notes)
+
+
+def list(tag: str | Tag | None = None) -> builtins.list[Bundle]:
+    """All bundles, all versions of a name, or the bundle of a tag; sorted by name and version.
+
+    One whose record is wrong is left out, and logged.
+
+    Raises:
+        NotFound: there is no bundle of that name.
+        InvalidInput: it is not a tag.
+    """
+    found = []
+    for item in Store(BUNDLES).list(tag):
+        try:
+            found.append(_of(item))
+        except InvalidModel as error:
+            logger.warning("left out a bundle: %s", error.message)
+    return found
+
+
+def get(tag: str | Tag | Bundle) -> Bundle:
+    """The bundle of a tag. Without a version, it is the latest.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: it is not a tag, or several versions begin like that.
+        InvalidModel: its record is wrong.
+    """
+    return tag if isinstance(tag, Bundle) else _of(Store(BUNDLES).get(tag))
+
+
+def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
+    """Remove the bundle of a tag, or all versions of a name; returns the tags of what was removed.
+
+    Raises:
+        NotFound: there is none.
+        StoreFailed: the store cannot be written.
+    """
+    return Store(BUNDLES).delete(tag.tag if isinstance(tag, Bundle) else tag)
+
+
+def import_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Add the bundle in an archive or a folder; see `headrace.models.import_model`."""
+    return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), BundleInfo.read))
+
+
+def export_bundle(
+    tag: str | Tag | Bundle, path: str | os.PathLike[str], form: str | None = None
+) -> str:
+    """Write a bundle to an archive or a folder; see `headrace.models.export_model`."""
+    return transfer.export_item(Store(BUNDLES), get(tag)._item, os.fspath(path), form)
+
+
+def push(tag: str | Tag | Bundle, url: str) -> bool:
+    """Copy a bundle to the object store at `url`; False if it was there already."""
+    return Remote(url).push(get(tag)._item)
+
+
+def pull(tag: str | Tag, url: str) -> Bundle:
+    """Copy a bundle from the object store at `url`, and check its digests."""
+    remote = Remote(url)
+    return _of(remote.pull(remote.get(Tag.parse(tag)), Store(BUNDLES)))
+
+
+def _of(item: Item) -> Bundle:
+    try:
+        return Bundle(item, BundleInfo.read(item.path))
+    except InvalidModel as error:
+        raise InvalidModel(f"{item}: {error.message}") from None

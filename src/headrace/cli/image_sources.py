@@ -1,0 +1,136 @@
+"""What an image is made of: a folder of models, a URI, a stored model, a bundle or a service."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headrace.packaging.build_file import BuildFile
+
+
+def kind_of(source: str) -> str:
+    """What an image is made of: a `bundle`, a `service`, a stored `model`, or a `folder` or URI."""
+    from headrace.sources import bundle_source, service_source, store_source
+
+    if service_source.reference_of(source) is not None:
+        return "service"
+    if bundle_source.is_bundle(Path(source)):
+        return "bundle"
+    if Path(source).exists():
+        return "folder"
+    if bundle_source.is_stored_bundle(source):
+        return "bundle"
+    return "model" if store_source.is_stored(source) else "folder"
+
+
+@contextmanager
+def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Iterator[Path]:
+    """The folder NAME/VERSION of a bundle, or of one that is made of a service or a stored model.
+
+    Raises:
+        ConfigurationError: what it is made of is wrong.
+        NotFound: there is no such bundle.
+    """
+    from headrace import bundles
+    from headrace.packaging.bundle_record import BundleInfo
+    from headrace.sources.bundle_source import is_bundle
+
+    source = source or options.source
+    if kind != "bundle":
+        with _made(options, kind, source) as folder:
+            yield folder
+    elif is_bundle(Path(source)):
+        info = BundleInfo.read(Path(source))
+        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+            # Only the names are needed: its files are where they are.
+            (Path(scratch) / info.name).mkdir()
+            link = Path(scratch) / info.name / info.version
+            link.symlink_to(Path(source).resolve())
+            yield link
+    else:
+        bundle = bundles.get(source)
+        bundle.verify()
+        yield Path(bundle.path)
+
+
+@contextmanager
+def _made(options: argparse.Namespace, kind: str, source: str) -> Iterator[Path]:
+    """A bundle of a service and the files next to it, or of a stored model, for the time being."""
+    from headrace.packaging import bundle_builder
+    from headrace.settings import home_folder
+
+    scratch = home_folder() / "images"
+    scratch.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="bundle-", dir=scratch))
+    try:
+        described = _of_model(source, place) if kind == "model" else _of_service(source)
+        built = bundle_builder.build(
+            described, None, options.headrace_wheel, options.base_image, place / "bundles"
+        )
+        print_notes(built.notes)
+        yield built.item.path
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _of_service(service: str) -> BuildFile:
+    from headrace.packaging.build_file import BuildFile
+
+    file, _, attribute = service.partition(":")
+    folder = Path(file).parent if file.endswith(".py") else Path()
+    name = Path(file).name if file.endswith(".py") else file
+    return BuildFile(folder.resolve(), service=f"{name}:{attribute}" if attribute else name)
+
+
+def _of_model(tag: str, place: Path) -> BuildFile:
+    from headrace.packaging.build_file import BuildFile
+    from headrace.store.tag import Tag
+
+    folder = place / "sources"
+    folder.mkdir()
+    return BuildFile(folder, name=Tag.parse(tag).name, models=(Tag.parse(tag),))
+
+
+@contextmanager
+def local(source: str) -> Iterator[Path]:
+    """The folder of what is named, which is downloaded for the time being if it is a URI.
+
+    Raises:
+        ConfigurationError: there is no such folder, or the URI cannot be fetched.
+    """
+    from headrace.errors import LoadFailed
+    from headrace.sources import artifacts
+
+    if not artifacts.is_uri(source):
+        if not Path(source).is_dir():
+            raise ConfigurationError(
+                f"SOURCE '{source}' does not exist; expected a folder of models, an MLflow model "
+                "or its URI"
+            )
+        yield Path(source)
+        return
+    try:
+        place, download = asyncio.run(artifacts.fetch(source))
+    except LoadFailed as error:
+        raise ConfigurationError(f"SOURCE '{source}': {error.message}") from None
+    try:
+        yield Path(place)
+    finally:
+        if download is not None:
+            shutil.rmtree(download, ignore_errors=True)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what a user should know about an image or a bundle, to standard error."""
+    for note in notes:
+        print(f"headrace: {note}", file=sys.stderr)

@@ -1,0 +1,92 @@
+"""Answers the calls that runners in a worker make to other models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import orjson
+
+from headrace.errors import BadModelOutput, HeadraceError
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Buffer, Tensor
+from headrace.worker import frames
+from headrace.worker.frames import Kind
+
+# Queues a request for the model of a name, with the seconds that it may take; the future holds the
+# answer, and is cancelled to withdraw the request. Raises a `HeadraceError` to refuse it.
+AskModel = Callable[[str, InferenceRequest, float | None], asyncio.Future[InferenceResponse]]
+
+
+def refuse(
+    name: str, request: InferenceRequest, timeout: float | None
+) -> asyncio.Future[InferenceResponse]:
+    """Answer no call, where nothing serves models."""
+    raise HeadraceError("runners cannot be called here")
+
+
+class Peer(Protocol):
+    """What is needed of the channel to the worker."""
+
+    def send(self, buffers: list[Buffer]) -> None: ...
+
+    def place(self, data: Buffer) -> int | None: ...
+
+
+class RunnerAnswers:
+    """The calls of one worker's runners that wait for an answer."""
+
+    def __init__(self, peer: Peer, ask: AskModel) -> None:
+        self._peer = peer
+        self._ask = ask
+        self._waiting: dict[int, asyncio.Future[InferenceResponse]] = {}
+
+    def take(self, call: int, meta: dict[str, Any], inputs: list[Tensor]) -> None:
+        """Pass a call on to its model; the answer is sent when it comes."""
+        request = InferenceRequest(inputs, meta.get("parameters"), meta.get("outputs"), meta["id"])
+        try:
+            future = self._ask(meta["model"], request, meta.get("timeout"))
+        except HeadraceError as exc:
+            self._refuse(call, exc)
+            return
+        self._waiting[call] = future
+        future.add_done_callback(partial(self._answered, call))
+
+    def withdraw(self, call: int) -> None:
+        """Nobody waits for a call's answer any more."""
+        if (future := self._waiting.pop(call, None)) is not None:
+            future.cancel()
+
+    def withdraw_all(self) -> None:
+        """The worker is gone."""
+        for call in list(self._waiting):
+            self.withdraw(call)
+
+    def _answered(self, call: int, future: asyncio.Future[InferenceResponse]) -> None:
+        # Withdrawn calls are no longer here; the worker has forgotten them too.
+        if self._waiting.pop(call, None) is None:
+            return
+        if future.cancelled():
+            self._refuse(call, HeadraceError("the call was cancelled in the server"))
+            return
+        error = future.exception()
+        if error is not None:
+            self._refuse(call, error)
+            return
+        response = future.result()
+        described, payload = frames.describe(response.outputs, self._peer.place)
+        meta = {"tensors": described, "parameters": response.parameters}
+        try:
+            text = orjson.dumps(meta)
+        except orjson.JSONEncodeError:
+            self._refuse(call, BadModelOutput("a parameter of the answer has no JSON form"))
+            return
+        self._peer.send(frames.encode(Kind.CALL_RESULT, call, text, payload))
+
+    def _refuse(self, call: int, error: BaseException) -> None:
+        if not isinstance(error, HeadraceError):
+            error = HeadraceError("the server failed on a runner's call; its log has the details")
+        text = orjson.dumps(frames.error_meta(error))
+        self._peer.send(frames.encode(Kind.CALL_ERROR, call, text))

@@ -1,0 +1,105 @@
+"""Whose work is being done: the request of an endpoint, and the way to the models it calls.
+
+A worker sets both. In any other process there is no link, and runners are local or refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, Callable, Optional, Protocol, Union
+
+from headrace.errors import Cancelled, HeadraceError
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+
+Outcome = Union[InferenceResponse, HeadraceError]
+Done = Callable[[Outcome], None]
+
+
+class Link(Protocol):
+    """The way from this process to the server that batches the requests of every model."""
+
+    def begin(
+        self, model: str, request: InferenceRequest, timeout: float | None, done: Done
+    ) -> int:
+        """Send a request for a model; `done` gets its outcome in any thread, once."""
+
+    def withdraw(self, call: int) -> None:
+        """Withdraw a request; its `done` is not called any more."""
+
+    def wake(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
+        """Run a callback soon on a loop of this process."""
+
+
+class EndpointCall:
+    """One request of one endpoint while it is being answered.
+
+    `deadline` is a time of `time.monotonic()`, or None. `stop` is what ends its work once nobody
+    waits for the answer. `loop` is what a coroutine runs on, in the thread `thread`.
+    """
+
+    __slots__ = (
+        *("_is_cancelled", "_waiting", "deadline", "link", "loop", "request_id", "stop"),
+        "thread",
+    )
+
+    def __init__(self, link: Link, deadline: float | None, request_id: str) -> None:
+        self.link = link
+        self.deadline = deadline
+        self.request_id = request_id
+        self.stop: Callable[[], Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0
+        self._is_cancelled = False
+        self._waiting: set[Future[InferenceResponse]] = set()
+
+    def cancel(self) -> None:
+        """Let go of its work: the caller has left, or its time is up."""
+        self._is_cancelled = True
+        if self.stop is not None:
+            self.stop()
+        for future in list(self._waiting):
+            _give_up(future)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._is_cancelled
+
+    def waits_for(self, future: Future[InferenceResponse]) -> None:
+        """A thread waits for this future, and is to stop waiting when the call is cancelled."""
+        self._waiting.add(future)
+        if self._is_cancelled:
+            _give_up(future)
+
+    def waited_for(self, future: Future[InferenceResponse]) -> None:
+        """The thread has stopped waiting."""
+        self._waiting.discard(future)
+
+
+def _give_up(future: Future[InferenceResponse]) -> None:
+    with suppress(InvalidStateError):
+        future.set_exception(Cancelled("nobody waits for the answer any more"))
+
+
+# `Optional`, as Python 3.9 evaluates it.
+CURRENT: ContextVar[Optional[EndpointCall]] = ContextVar("headrace_endpoint_call", default=None)  # noqa: UP045
+_links: list[Link] = []
+
+
+def connect(link: Link) -> None:
+    """Have runners that are called outside of a request use this link, such as in start hooks."""
+    _links.append(link)
+
+
+def disconnect(link: Link) -> None:
+    """The link is gone."""
+    _links.remove(link)
+
+
+def link_of(call: EndpointCall | None) -> Link | None:
+    """The link to send the calls of runners over; None outside of a served process."""
+    if call is not None:
+        return call.link
+    return _links[-1] if _links else None

@@ -1,0 +1,1 @@
+"""Services in a worker: finding them, and answering their endpoints."""

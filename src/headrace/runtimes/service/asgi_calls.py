@@ -1,0 +1,124 @@
+"""A service's middleware and mounted applications, called as ASGI wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Callable
+
+from headrace.errors import HeadraceError, NotFound
+from headrace.protocol.model_call import ModelAnswer, ModelCall
+from headrace.services.service import Service
+
+# Answers the endpoint that a call is for.
+AnswerEndpoint = Callable[[ModelCall, bytes], Awaitable[ModelAnswer]]
+MOUNT = "mount "
+
+
+class AsgiCalls:
+    """Passes calls through the middlewares of a service, to its endpoints or what is mounted."""
+
+    def __init__(self, service: Service, answer_endpoint: AnswerEndpoint) -> None:
+        self._answer_endpoint = answer_endpoint
+        self._mounts = service.mounts
+        app: Any = self._innermost
+        for middleware, options in service.middlewares:
+            app = middleware(app, **options)
+        self._app = app
+
+    async def answer(self, call: ModelCall, body: bytes) -> ModelAnswer:
+        """The answer to a call, once it is whole.
+
+        Raises:
+            HeadraceError: the application sent no whole answer; or what the endpoint raised.
+        """
+        answer = _Collected()
+        scope = {**_scope(call), "headrace.call": (call, body)}
+        await self._app(scope, _receiver(body), answer.send)
+        return answer.whole()
+
+    async def _innermost(self, scope: Any, receive: Any, send: Any) -> None:
+        call, body = scope["headrace.call"]
+        if call.handler.startswith(MOUNT):
+            path = call.handler[len(MOUNT) :]
+            root = "" if path == "/" else path
+            inner = {key: value for key, value in scope.items() if key != "headrace.call"}
+            await self._mounts[path]({**inner, "root_path": root}, receive, send)
+            return
+        # A middleware may have changed the body, or headers.
+        body = await _read(receive)
+        headers = [[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]]
+        answer = await self._answer_endpoint(call._replace(headers=headers), body)
+        fields = [(name.encode("latin-1"), v.encode("latin-1")) for name, v in answer.headers]
+        fields.append((b"content-length", b"%d" % len(answer.body)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": fields})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+class _Collected:
+    """The messages of an answer, put together."""
+
+    def __init__(self) -> None:
+        self._status = 0
+        self._headers: list[list[str]] = []
+        self._body: list[bytes] = []
+        self._ended = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = [
+                [name.decode("latin-1"), value.decode("latin-1")]
+                for name, value in message.get("headers", [])
+            ]
+        elif message["type"] == "http.response.body":
+            self._body.append(bytes(message.get("body", b"")))
+            self._ended = not message.get("more_body", False)
+
+    def whole(self) -> ModelAnswer:
+        if not self._status or not self._ended:
+            raise HeadraceError("a mounted application or a middleware sent no whole answer")
+        return ModelAnswer(self._status, self._headers, b"".join(self._body))
+
+
+def _scope(call: ModelCall) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": call.scheme,
+        "path": call.path,
+        "raw_path": call.raw_path.encode("latin-1"),
+        "query_string": call.query.encode("latin-1"),
+        "root_path": "",
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
+        ],
+        "client": tuple(call.client) if call.client else None,
+        "server": None,
+        "state": {},
+    }
+
+
+def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    pending = [body]
+
+    async def receive() -> dict[str, Any]:
+        if not pending:
+            # That the caller left is known to the task, which is cancelled.
+            await asyncio.get_running_loop().create_future()
+        return {"type": "http.request", "body": pending.pop(), "more_body": False}
+
+    return receive
+
+
+async def _read(receive: Any) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise NotFound("the caller left")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)

@@ -1,0 +1,132 @@
+"""A service that a file or a module defines, and the models of its runners."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headrace.errors import ConfigurationError, shorten
+from headrace.runtimes import SERVICE
+from headrace.settings import ModelSettings
+from headrace.sources.model_file import FoundModel
+from headrace.sources.source import Source
+
+# Seconds that a service's module may take to be imported.
+DESCRIBE_TIMEOUT = 120.0
+DESCRIBE = "headrace.runtimes.service.description"
+
+
+class Reference(NamedTuple):
+    """A module of a user's, the folder that it is imported from, and the service in it."""
+
+    module: str
+    attribute: str
+    folder: Path
+
+
+def reference_of(place: str) -> Reference | None:
+    """What `service.py:svc`, `service.py`, or `package.module:svc` names; None for anything else.
+
+    A module is one if its file is below the working directory; what looks the same may be a tag.
+    """
+    file, colon, attribute = place.rpartition(":")
+    if not colon:
+        file, attribute = place, ""
+    if colon and not all(part.isidentifier() for part in attribute.split(".")):
+        return None
+    if file.endswith(".py"):
+        path = Path(file)
+        if not path.is_file():
+            return Reference(path.stem, attribute, path.parent.resolve()) if colon else None
+        return Reference(path.stem, attribute, path.parent.resolve())
+    if not colon or not all(part.isidentifier() for part in file.split(".")):
+        return None
+    below = Path(*file.split("."))
+    if not below.with_suffix(".py").is_file() and not (below / "__init__.py").is_file():
+        return None
+    return Reference(file, attribute, Path.cwd())
+
+
+class ServiceSource(Source):
+    """A service as one model, and one more for each of its runners.
+
+    Its module is imported by a child process, never here.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        reference: Reference,
+        name: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
+        super().__init__(place, name, environ, packages)
+        self._reference = reference
+
+    @property
+    def folder(self) -> Path:
+        """Where the service's own files are."""
+        return self._reference.folder
+
+    def read(self) -> list[FoundModel]:
+        """The models of the runners, then the service."""
+        if self.packages:
+            raise ConfigurationError("--packages is for a model, not for a service")
+        found = self.described()
+        reference = self._reference
+        service = ModelSettings(
+            name=self.name or found["name"],
+            implementation=SERVICE,
+            folder=str(reference.folder),
+            extra={"module": reference.module, "attribute": reference.attribute},
+            # Its threads and loop would take turns with the models in their workers.
+            inference_pool_gid=f"service {found['name']}",
+        )
+        models = [ModelSettings(**fields) for fields in found["runners"]]
+        return [FoundModel(settings) for settings in (*models, service)]
+
+    def described(self) -> dict[str, Any]:
+        """What `headrace.runtimes.service.description` prints of the service.
+
+        Raises:
+            ConfigurationError: its module cannot be imported, or defines no such service.
+        """
+        module, attribute, folder = self._reference
+        file = folder / f"{module.rpartition('.')[2]}.py"
+        if "." not in module and not file.is_file() and not (folder / module).is_dir():
+            raise ConfigurationError(f"MODEL '{self.place}': there is no file {shorten(file)}")
+        command = [sys.executable, "-m", DESCRIBE, module, attribute, str(folder)]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                timeout=DESCRIBE_TIMEOUT,
+                env={**os.environ, "PYTHONPATH": _with_own_package()},
+            )
+        except subprocess.TimeoutExpired:
+            raise ConfigurationError(
+                f"MODEL '{self.place}': importing it took more than {DESCRIBE_TIMEOUT:g} s"
+            ) from None
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise ConfigurationError(
+                f"MODEL '{self.place}': the process that imports it ended with status "
+                f"{done.returncode} and no answer"
+            ) from None
+        if "kind" in answer:
+            raise ConfigurationError(f"MODEL '{self.place}': {answer['message']}")
+        return answer
+
+
+def _with_own_package() -> str:
+    """A module search path on which the child finds this very package."""
+    source = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), source]))

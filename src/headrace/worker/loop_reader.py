@@ -1,0 +1,75 @@
+"""Reads a worker's socket on an event loop, for models that live on one.
+
+A thread that reads for a loop passes every frame from thread to thread, and both wait for the
+interpreter's lock: docs/decisions/0018.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import threading
+from typing import Callable
+
+# Seconds after which the thread reads what a loop leaves unread: user code on it may wait for
+# something that only a frame can bring.
+PATIENCE = 0.05
+
+
+class LoopReader:
+    """Has a loop call `read` when the socket is readable, until `read` or `stop` ends it.
+
+    `read` takes what is there without waiting; it returns False at the end. It is never called
+    by two threads at once.
+    """
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, read: Callable[[], bool]
+    ) -> None:
+        self._sock = sock
+        self._loop = loop
+        self._read = read
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._calls = 0
+        self._thread = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's thread, once it reads. Hot."""
+        return self._thread == threading.get_ident()
+
+    def run(self) -> None:
+        """Wait until the reading has ended; read here while the loop does not."""
+        self._loop.call_soon_threadsafe(self._loop.add_reader, self._sock, self._on_readable)
+        seen = -1
+        while not self._ended.wait(PATIENCE):
+            is_readable = bool(select.select([self._sock], [], [], 0)[0])
+            if is_readable and seen == self._calls:
+                self._read_now()
+            seen = self._calls if is_readable else -1
+        # A read that the loop has begun is finished before anybody else reads.
+        with self._lock:
+            pass
+
+    def stop(self) -> None:
+        """Let go of the loop; whoever called `run` reads on."""
+        self._ended.set()
+        self._loop.call_soon_threadsafe(self._loop.remove_reader, self._sock)
+
+    def _on_readable(self) -> None:
+        self._calls += 1
+        self._thread = threading.get_ident()
+        self._read_now()
+        if self._ended.is_set():
+            self._loop.remove_reader(self._sock)
+
+    def _read_now(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if not self._ended.is_set() and not self._read():
+                self._ended.set()
+        finally:
+            self._lock.release()

@@ -1,0 +1,193 @@
+"""Real images, built by buildah from a base that mmdebstrap makes; no registry, no index."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.serving import COMMAND
+from support.wheels import wheelhouse
+
+ROOT = Path(__file__).parents[2]
+# Made once per machine and kept between runs; git ignores it.
+KEPT = ROOT / ".venv-images"
+BASE = "localhost/headrace-base"
+SUITE = "bookworm"
+PYTHON = (3, 11)
+PACKAGES = "python3,python3-venv,ca-certificates"
+TOOLS = ("buildah", "mmdebstrap", "unshare", "chroot")
+TIMEOUT = 900
+# What the images of the tests install, from the environment that runs the tests.
+INSTALLED = ("headrace[mlflow,pickle,sklearn]", "pip", "setuptools", "wheel")
+
+
+def environment() -> dict[str, str]:
+    """The variables with which buildah works in a container too, in a storage of its own."""
+    return {
+        **os.environ,
+        "BUILDAH_ISOLATION": "chroot",
+        "CONTAINERS_STORAGE_CONF": str(KEPT / "storage.conf"),
+        "STORAGE_DRIVER": "vfs",
+    }
+
+
+def prepare() -> None:
+    """Make the base image and the wheels, unless they are there; skips where that is impossible."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed here: {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a base image and start one without a container engine")
+    if sys.version_info[:2] != PYTHON:
+        pytest.skip("the base image has Python 3.11, and the wheels are those of this Python")
+    KEPT.mkdir(exist_ok=True)
+    with (KEPT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (KEPT / "storage.conf").write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{KEPT}/storage"\nrunroot = "{KEPT}/run"\n'
+        )
+        _make_base()
+        wheelhouse(KEPT / "wheels", *INSTALLED)
+
+
+def clean() -> None:
+    """Remove all images but the base."""
+    for image in json.loads(buildah("images", "--json")):
+        if f"{BASE}:latest" not in (image.get("names") or ()):
+            buildah("rmi", "--force", image["id"])
+
+
+def build(source: Path | str, tag: str, *arguments: object, command: str = "build") -> str:
+    """Build an image as `headrace build` does, and return the output."""
+    configuration = KEPT / "pip.conf"
+    configuration.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    options = [f"--volume={KEPT}/wheels:/wheels:ro", f"--secret=id=pip-conf,src={configuration}"]
+    # A bundle has its base image already.
+    base = ["--base-image", BASE] if command == "build" else []
+    done = subprocess.run(
+        [*COMMAND, command, str(source), "-t", tag, "--builder", "buildah", *base,
+         *(f"--build-option={option}" for option in options), *map(str, arguments)],
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def buildah(*arguments: str) -> str:
+    """What a command of buildah prints."""
+    done = subprocess.run(
+        ["buildah", *arguments], env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+def configuration(image: str) -> dict[str, Any]:
+    """What the image says about how it is started."""
+    found: dict[str, Any] = json.loads(buildah("inspect", "--type=image", image))
+    docker: dict[str, Any] = found["Docker"]["config"]
+    return docker
+
+
+@contextmanager
+def started(image: str, env: Mapping[str, str]) -> Iterator[Container]:
+    """The image as its configuration says, as its user, on a root that cannot be written to."""
+    name = buildah("from", "--pull-never", image)
+    try:
+        container = Container(Path(buildah("mount", name)), configuration(image), env)
+        try:
+            yield container
+        finally:
+            container.close()
+    finally:
+        buildah("umount", name)
+        buildah("rm", name)
+
+
+class Container:
+    """A process in the file system of an image, in a mount namespace of its own."""
+
+    # No shell reads what follows the script.
+    _SCRIPT = """
+    set -eu
+    root=$1; user=$2; shift 2
+    mount --rbind /proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    mount -t tmpfs tmpfs "$root/tmp"
+    mount --bind "$root" "$root"
+    mount -o remount,bind,ro "$root"
+    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+    mount --rbind /proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    exec chroot --userspec="$user" "$root" "$@"
+    """
+
+    def __init__(self, root: Path, config: dict[str, Any], env: Mapping[str, str]) -> None:
+        self.config = config
+        self._log = KEPT / f"log-{os.getpid()}-{root.parent.name}"
+        ready, ready_fd = os.pipe()
+        self._ready = ready
+        variables = dict(pair.split("=", 1) for pair in config["Env"])
+        variables |= {"HEADRACE_READY_FD": str(ready_fd), **env}
+        directory = ["/usr/bin/env", "-C", config["WorkingDir"]]
+        command = [*directory, *(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--mount", "--propagation=private", "sh", "-c", self._SCRIPT, "sh",
+                 str(root), config["User"], *command],
+                pass_fds=[ready_fd], env=variables, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        os.close(ready_fd)
+
+    def log(self) -> str:
+        """All that it wrote so far."""
+        return self._log.read_text(errors="replace")
+
+    def wait_ready(self) -> str:
+        """The URL that it listens on, once it is ready."""
+        with os.fdopen(self._ready) as ready:
+            line = ready.readline()
+        assert line, self.log()
+        return str(json.loads(line)["http"]).replace("0.0.0.0", "127.0.0.1")
+
+    def close(self) -> None:
+        """End it, however it is."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._log.unlink()
+
+
+def _make_base() -> None:
+    done = subprocess.run(
+        ["buildah", "inspect", "--type=image", BASE], env=environment(), capture_output=True
+    )
+    if done.returncode == 0:
+        return
+    folder = KEPT / "base"
+    folder.mkdir(exist_ok=True)
+    archive = folder / "base.tar"
+    if not archive.exists():
+        draft = folder / "draft.tar"
+        made = subprocess.run(
+            ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={PACKAGES}", SUITE,
+             str(draft)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT,
+        )  # fmt: skip
+        if made.returncode != 0:
+            pytest.skip(f"no base image can be made here: {made.stderr[-300:]}")
+        draft.rename(archive)
+    (folder / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+    buildah("build", "--format=docker", f"--tag={BASE}", str(folder))

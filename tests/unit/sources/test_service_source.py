@@ -1,0 +1,110 @@
+"""Services as sources: what names one, and what is wrong with one that cannot be described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import ConfigurationError
+from headrace.runtimes import SERVICE
+from headrace.sources.discovery import open_source
+from headrace.sources.service_source import ServiceSource, reference_of
+from support.services import write_service
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "service.py").write_text("")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "attribute"),
+    [
+        ("service.py:svc", "service", "svc"),
+        ("service.py", "service", ""),
+        ("service:svc", "service", "svc"),
+        ("package.module:svc.inner", "package.module", "svc.inner"),
+        ("./package/module.py:svc", "module", "svc"),
+    ],
+)
+def test_a_file_or_a_module_names_a_service(place, module, attribute, folder):
+    found = reference_of(place)
+
+    assert found is not None
+    assert (found.module, found.attribute) == (module, attribute)
+    assert isinstance(open_source(place), ServiceSource)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["iris:v1", "models:/wine/1", "runs:/abc/model", "s3://bucket/model", ".", "package", "iris"],
+)
+def test_what_else_is_served_names_no_service(place):
+    assert reference_of(place) is None
+
+
+def fault(file: Path, place: str = "service.py:svc") -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        open_source(place).found()
+    return str(caught.value)
+
+
+def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
+    source = """
+    svc = Service("s", runners=[stored("a", name="first", max_batch_size=7)])
+    svc.api(lambda x: x, input=Text(), output=Text(), name="same")
+    """
+    write_service(folder, monkeypatch, source, {"a": "return x"})
+
+    runner, service = (model.settings for model in open_source("service.py").found())
+
+    assert (runner.name, runner.max_batch_size) == ("first", 7)
+    assert runner.implementation == "model_a.py:Stored"
+    assert (service.name, service.implementation) == ("s", SERVICE)
+    assert service.inference_pool_gid == "service s"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import no_such_module", "there is no module 'no_such_module' (service.py, line"),
+        ("svc = 1 / 0", "ZeroDivisionError: division by zero (service.py, line"),
+        ("svc = (", "SyntaxError"),
+        ("svc = 1", "service:svc is not a Service (int); the module has none"),
+        ("other = Service('s')", "is not a Service (no such attribute); the module has 'other'"),
+        ("svc = Service('S T')", "'S T' is not a name"),
+        ("svc = stored('absent')", "absent"),
+        ("import os; os._exit(9)", "ended with status 9 and no answer"),
+        ("print('not JSON')\nraise SystemExit('enough')", "no answer"),
+    ],
+)
+def test_what_is_wrong_with_a_service_is_said(folder, monkeypatch, source, words):
+    assert words in fault(write_service(folder, monkeypatch, source))
+
+
+def test_a_file_that_is_not_there_is_named(folder):
+    assert "there is no file" in fault(folder, "other.py:svc")
+
+
+def test_several_services_in_a_module_have_to_be_told_apart(folder, monkeypatch):
+    file = write_service(folder, monkeypatch, "a, b = Service('a'), Service('b')")
+
+    assert "several services ('a', 'b'); name one: service.py:a" in fault(file, "service.py")
+
+
+def test_what_a_service_prints_is_no_part_of_its_description(folder, monkeypatch):
+    write_service(folder, monkeypatch, "print('{}')\nsvc = Service('s')")
+
+    assert [model.settings.name for model in open_source("service.py:svc").found()] == ["s"]
+
+
+def test_packages_are_for_models(folder, monkeypatch):
+    write_service(folder, monkeypatch, "svc = Service('s')")
+
+    with pytest.raises(ConfigurationError, match="--packages"):
+        open_source("service.py:svc", packages=["a"]).found()
