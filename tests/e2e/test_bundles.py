@@ -17,7 +17,7 @@ from support.wheels import offline, wheelhouse
 pytestmark = pytest.mark.e2e
 
 SERVICE = """\
-import headrace as bentoml
+import bentoml
 from headrace.io import JSON
 double = bentoml.models.get("double:latest").to_runner()
 svc = bentoml.Service("doubling", runners=[double])
