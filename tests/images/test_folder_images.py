@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 
 import joblib
 import numpy as np
@@ -81,8 +82,16 @@ def test_an_image_listens_on_the_port_that_a_platform_names_and_its_health_check
     flags = [f"--env={name}={value}" for name, value in env.items()]
     images.build(tmp_path, "localhost/headrace-port:1", *flags, "--name", "echo")
 
-    with images.started("localhost/headrace-port:1", {"PORT": "0"}) as container:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    variables = {"PORT": str(port), "HEADRACE_GRPC_PORT": "0", "HEADRACE_METRICS_PORT": "0"}
+    with images.started("localhost/headrace-port:1", variables) as container:
+        check = container.config["Healthcheck"]["Test"]
+        assert check[0] == "CMD"
         url = container.wait_ready()
+        assert url.endswith(f":{port}")
+        assert container.run(check[1:]).stdout == "ready\n"
         assert ask(url, "POST", "/v2/models/echo/infer", numbers(1, 2)).status == 200
         told = dict(pair.split("=", 1) for pair in container.config["Env"])
         assert {name: told[name] for name in env} == env

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,7 @@ class Container:
         self._ready = ready
         variables = dict(pair.split("=", 1) for pair in config["Env"])
         variables |= {"HEADRACE_READY_FD": str(ready_fd), **env}
+        self._variables = variables
         directory = ["/usr/bin/env", "-C", config["WorkingDir"]]
         command = [*directory, *(config["Entrypoint"] or []), *(config["Cmd"] or [])]
         with self._log.open("wb") as log:
@@ -150,6 +151,15 @@ class Container:
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         os.close(ready_fd)
+
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a program next to it, as its user and with its variables."""
+        user, _, group = self.config["User"].partition(":")
+        inside = ["nsenter", f"--target={self.process.pid}", "--mount", "--root", "--wd=/"]
+        return subprocess.run(
+            [*inside, f"--setuid={user}", f"--setgid={group}", *command],
+            env=self._variables, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
 
     def log(self) -> str:
         """All that it wrote so far."""
