@@ -1,4 +1,4 @@
-"""`python -m benchmarks.service`: a service of one runner beside the same model over `/v2`.
+"""`python -m benchmarks.service`: a service of one runner and the same model over `/v2`.
 
 One server serves both, so that they share everything but the way to the model. Rounds take turns.
 """

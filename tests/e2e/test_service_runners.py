@@ -193,7 +193,9 @@ def test_a_killed_worker_under_load_costs_no_answer(tmp_path, monkeypatch, victi
         assert target not in server.workers()
 
 
-def test_an_endpoint_that_calls_a_runner_without_awaiting_it_is_told_how(tmp_path, monkeypatch):
+def test_an_endpoint_that_calls_a_runner_without_awaiting_it_is_refused_with_the_way_to_do_it(
+    tmp_path, monkeypatch
+):
     source = """
     doubler = stored("doubler")
     svc = Service("s", runners=[doubler])

@@ -16,7 +16,7 @@ PROTOCOL = "runner"
 class RunnerCalls:
     """Sends them the way of every other call, so that they share queues, batches and counters.
 
-    They are not admitted: whoever asked the endpoint was.
+    They are not admitted again: the request of the endpoint was.
     """
 
     def __init__(self, get: Callable[[str], ServedModel], calls: Calls) -> None:

@@ -54,7 +54,7 @@ class LoopReader:
             pass
 
     def stop(self) -> None:
-        """Let go of the loop; whoever called `run` reads on."""
+        """Let go of the loop; the caller of `run` reads on."""
         self._ended.set()
         self._loop.call_soon_threadsafe(self._loop.remove_reader, self._sock)
 

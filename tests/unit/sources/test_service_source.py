@@ -91,7 +91,7 @@ def test_a_file_that_is_not_there_is_named(folder):
     assert "there is no file" in fault(folder, "other.py:svc")
 
 
-def test_several_services_in_a_module_have_to_be_told_apart(folder, monkeypatch):
+def test_several_services_in_a_module_need_a_name(folder, monkeypatch):
     file = write_service(folder, monkeypatch, "a, b = Service('a'), Service('b')")
 
     assert "several services ('a', 'b'); name one: service.py:a" in fault(file, "service.py")
