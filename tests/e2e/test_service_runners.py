@@ -78,7 +78,10 @@ def test_calls_of_endpoints_and_requests_of_clients_share_batches(tmp_path, monk
 def test_a_caller_who_leaves_withdraws_the_call_of_the_runner(tmp_path, monkeypatch, path):
     file = write_service(tmp_path, monkeypatch, ONE_RUNNER.format(options=""), {"gated": GATED})
     with serving_service(file) as server, ThreadPoolExecutor(2) as pool:
-        first = [pool.submit(ask, server.http, "POST", "/add", [0.0]) for _ in range(2)]
+        # One after the other, so that they are two batches, which take all places of the model.
+        first = [pool.submit(ask, server.http, "POST", "/add", [0.0])]
+        until(lambda: calls(tmp_path), 20, "the first runs")
+        first.append(pool.submit(ask, server.http, "POST", "/add", [0.0]))
         until(lambda: in_flight(server, "gated") == 2, 20, "both have arrived")
         with connect(server.http) as leaving:
             body = b"[7.0]"
