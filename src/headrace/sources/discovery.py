@@ -55,6 +55,7 @@ def _kind_of(model: str) -> type[Source]:
         return BundleSource if is_bundle(Path(model)) else FolderSource
     if is_stored_bundle(model):
         return BundleSource
-    if is_stored(model):
+    # What has the form of a tag is one, so that a typo is reported by the store, and at once.
+    if is_stored(model) or (uri and "/" not in model):
         return StoreSource
     return UriSource if uri else FolderSource

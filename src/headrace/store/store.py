@@ -262,7 +262,8 @@ class Store:
         final.parent.mkdir(exist_ok=True)
         try:
             others = self._versions(draft.tag.name)
-            if not others or created >= _age(self._latest(others))[0]:
+            # A second tag has the time of the first, and leaves it the latest.
+            if not others or created > _age(self._latest(others))[0]:
                 self._write_latest(draft.tag)
             os.rename(draft.path, final)
         except BaseException:

@@ -101,9 +101,9 @@ def test_a_path_comes_before_a_tag_and_a_tag_before_a_uri(tmp_path: Path) -> Non
     tags = {model for model, kind in kinds.items() if kind is StoreSource}
     uris = {model for model, kind in kinds.items() if kind is UriSource}
 
-    assert tags == {"line", "line:v1", "line:v9"}
+    assert tags == {"line", "line:v1", "line:v9", "other:v1"}
     assert uris == {
-        "other:v1", "models:/line@champion", "s3://bucket/x", "runs:/1/m", "models:v1", "file:v1",
+        "models:/line@champion", "s3://bucket/x", "runs:/1/m", "models:v1", "file:v1",
         "plugin-scheme://x", "line:v1/x",
     }  # fmt: skip
     (tmp_path / "line").mkdir()
@@ -118,6 +118,8 @@ def test_a_version_that_is_not_there_is_reported_with_those_that_are() -> None:
         open_source("line:v9").found()
     with pytest.raises(ConfigurationError, match="or the tag of a stored model"):
         open_source("other").found()
+    with pytest.raises(ConfigurationError, match="MODEL 'lnie:v1': .*there is none of that name"):
+        open_source("lnie:v1").found()
 
 
 @pytest.mark.parametrize(

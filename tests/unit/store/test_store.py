@@ -273,6 +273,8 @@ def test_a_copy_under_another_tag_shares_the_files_and_keeps_the_time() -> None:
     copy.verify()
     model.verify()
     assert models.get("iris") == newer
+    models.copy("iris:v2", "iris:zzz")
+    assert models.get("iris") == newer
     assert str(models.copy("iris:v1", "rose").tag) == "rose:v1"
     with pytest.raises(Conflict):
         models.copy("iris:v2", "iris:prod")
