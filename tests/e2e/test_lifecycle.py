@@ -124,8 +124,8 @@ def test_the_drain_ends_at_its_timeout_and_says_so(tmp_path: Path) -> None:
 def test_a_model_that_hangs_inside_the_server_does_not_keep_it_alive(
     tmp_path: Path, busy: str
 ) -> None:
-    load = "time.sleep(600)" if busy == "load" else "pass"
-    folder = write_model(tmp_path, SLEEPER, load=load)
+    hang = "open(os.path.join(HERE, 'loading'), 'w').close()\ntime.sleep(600)"
+    folder = write_model(tmp_path, SLEEPER, load=hang if busy == "load" else "pass")
     arguments = (folder, "--parallel-workers", 0, "--drain-timeout", 1)
     with ThreadPoolExecutor() as threads, starting(*arguments) as server:
         if busy == "infer":
@@ -133,7 +133,7 @@ def test_a_model_that_hangs_inside_the_server_does_not_keep_it_alive(
             threads.submit(infer, server, 60)
             until(lambda: in_flight(server) == 1, 60, "the request is in flight")
         else:
-            server.wait_listening()
+            until(lambda: list(tmp_path.rglob("loading")), 60, "the load is under way")
         server.signal()
 
         assert server.wait(60) == (3 if busy == "infer" else 0)

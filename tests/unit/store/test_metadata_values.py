@@ -31,7 +31,7 @@ class Colour(enum.StrEnum):
         (np.str_("a"), "a"),
         (np.datetime64("2026-01-02T03:04:05.000006123"), MOMENT),
         (np.timedelta64(1500, "ns"), datetime.timedelta(microseconds=1)),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "ns"), None),
         (pd.Series([1, 2]), [1, 2]),
         (pd.Index(["a"]), ["a"]),
         (pd.DataFrame({"x": [1], "y": ["b"]}), {"x": [1], "y": ["b"]}),
