@@ -7,6 +7,7 @@ are listed in `docs/reference/python.md`.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import (
@@ -97,13 +98,17 @@ def __getattr__(name: str) -> Any:
     if place is None:
         raise AttributeError(f"module 'headrace' has no attribute '{name}'")
     path, _, attribute = place.partition(":")
+    missing = f"'headrace.{name}' needs {path}, which this installation does not have"
+    module = _imported(path, missing)
+    return getattr(module, attribute) if attribute else module
+
+
+def _imported(path: str, missing: str) -> ModuleType:
+    """A module of ours, or an ImportError that says `missing`."""
     try:
-        module = importlib.import_module(path)
+        return importlib.import_module(path)
     except ModuleNotFoundError as error:
         # What the module itself needs, and where to get it, is for its own message to say.
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
-        raise ImportError(
-            f"'headrace.{name}' needs {path}, which this installation does not have"
-        ) from None
-    return getattr(module, attribute) if attribute else module
+        raise ImportError(missing) from None

@@ -93,3 +93,24 @@ def from_response(response: InferenceResponse, model: str) -> ModelAnswer:
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise BadModelOutput(f"model '{model}' answered with a status that is not from 200 to 599")
     return ModelAnswer(status, parameters["fields"], bytes(response.outputs[0].data))
+
+
+def asgi_scope(call: ModelCall) -> dict[str, Any]:
+    """The call as the scope of an ASGI application, without the parameters of its path."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": call.scheme,
+        "path": call.path,
+        "raw_path": call.raw_path.encode("latin-1"),
+        "query_string": call.query.encode("latin-1"),
+        "root_path": "",
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
+        ],
+        "client": tuple(call.client) if call.client else None,
+        "server": None,
+        "state": {},
+    }

@@ -6,30 +6,16 @@ alone imports nothing else.
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import Any
+
+from headrace import _LAZY_MODULES, _imported
 
 __version__ = "1.0.25"
 BENTOML_VERSION = VTSSERVING_VERSION = __version__
 
-# Modules of ours that are found under `bentoml.` by the same names.
-SAME_MODULES = (
-    "catboost",
-    "io",
-    "keras",
-    "lightgbm",
-    "mlflow",
-    "models",
-    "onnx",
-    "picklable_model",
-    "pytorch",
-    "sklearn",
-    "tensorflow",
-    "torchscript",
-    "transformers",
-    "xgboost",
-)
+# Modules of ours that are found under `bentoml.` by the same names; bundles are `bentos` there.
+SAME_MODULES = sorted(_LAZY_MODULES - {"bundles"})
 MODULES = {
     **{name: f"headrace.{name}" for name in SAME_MODULES},
     "bentos": "headrace.bundles",
@@ -60,7 +46,7 @@ def __getattr__(name: str) -> Any:
             f"Headrace's 'bentoml' has no '{name}'; docs/how-to/from-bentoml.md lists what it has"
         )
     path, _, attribute = NAMES[name].partition(":")
-    return getattr(_imported(path, name), attribute)
+    return getattr(_module(path, name), attribute)
 
 
 def __dir__() -> list[str]:
@@ -73,16 +59,10 @@ def module_of(name: str) -> ModuleType:
     Raises:
         ImportError: it is not part of this installation.
     """
-    return _imported(MODULES[name], name)
+    return _module(MODULES[name], name)
 
 
-def _imported(path: str, name: str) -> ModuleType:
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        # What the module itself needs, and where to get it, is for its own message to say.
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise ImportError(
-            f"'bentoml.{name}' is {path} here, which this installation of Headrace does not have"
-        ) from None
+def _module(path: str, name: str) -> ModuleType:
+    return _imported(
+        path, f"'bentoml.{name}' is {path} here, which this installation of Headrace does not have"
+    )

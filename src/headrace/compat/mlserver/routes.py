@@ -12,7 +12,7 @@ from headrace.compat.mlserver.handler_arguments import Arguments, Unservable
 from headrace.compat.mlserver.handlers.custom import handlers_of
 from headrace.errors import NotFound
 from headrace.protocol.messages import ModelRoute
-from headrace.protocol.model_call import ModelAnswer, ModelCall
+from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
 
 logger = logging.getLogger("headrace.mlserver")
 
@@ -50,7 +50,7 @@ class Routes:
         arguments = self._arguments.get(call.handler)
         if arguments is None:
             raise NotFound(f"nothing is served at {call.path}")
-        scope = _scope(call)
+        scope = {**asgi_scope(call), "path_params": call.path_params}
         bound = arguments.bind(scope, body, _receiver(body))
         try:
             result = getattr(self._model, call.handler)(**bound)
@@ -62,27 +62,6 @@ class Routes:
             if answered is None:
                 raise
             return answered
-
-
-def _scope(call: ModelCall) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": call.method,
-        "scheme": call.scheme,
-        "path": call.path,
-        "raw_path": call.raw_path.encode("latin-1"),
-        "query_string": call.query.encode("latin-1"),
-        "root_path": "",
-        "headers": [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
-        ],
-        "client": tuple(call.client) if call.client else None,
-        "server": None,
-        "path_params": call.path_params,
-        "state": {},
-    }
 
 
 def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, NotFound
-from headrace.protocol.model_call import ModelAnswer, ModelCall
+from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
 from headrace.services.service import Service
 
 # Answers the endpoint that a call is for.
@@ -33,7 +33,7 @@ class AsgiCalls:
             HeadraceError: the application sent no whole answer; or what the endpoint raised.
         """
         answer = _Collected()
-        scope = {**_scope(call), "headrace.call": (call, body)}
+        scope = {**asgi_scope(call), "headrace.call": (call, body)}
         await self._app(scope, _receiver(body), answer.send)
         return answer.whole()
 
@@ -79,26 +79,6 @@ class _Collected:
         if not self._status or not self._ended:
             raise HeadraceError("a mounted application or a middleware sent no whole answer")
         return ModelAnswer(self._status, self._headers, b"".join(self._body))
-
-
-def _scope(call: ModelCall) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": call.method,
-        "scheme": call.scheme,
-        "path": call.path,
-        "raw_path": call.raw_path.encode("latin-1"),
-        "query_string": call.query.encode("latin-1"),
-        "root_path": "",
-        "headers": [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
-        ],
-        "client": tuple(call.client) if call.client else None,
-        "server": None,
-        "state": {},
-    }
 
 
 def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
