@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.models_command import (
+from headrace.cli.stored_items import (
     OUTPUTS,
     Parsers,
+    delete_items,
     guarded_verb,
-    lines_of,
-    print_document,
-    print_table,
-    shown_size,
+    print_item,
+    print_items,
+    size_of,
 )
-from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from headrace.bundles import Bundle
@@ -52,53 +50,20 @@ def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
 
 def run_list(options: argparse.Namespace) -> int:
     """Print the bundles in the store."""
-    found = _store().list(options.tag)
-    rows = [_row(bundle) for bundle in found]
-    if options.output == "path":
-        for row in rows:
-            print(row["path"])
-    elif options.output == "table":
-        shown = [{**row, "size": shown_size(row["size"])} for row in rows]
-        print_table(shown, ("tag", "service", "size", "creation_time"), "no bundles")
-    else:
-        print_document(rows, options.output)
-    return 0
+    rows = [_row(bundle) for bundle in _store().list(options.tag)]
+    columns = ("tag", "service", "size", "creation_time")
+    return print_items(rows, options.output, columns, "no bundles")
 
 
 def run_get(options: argparse.Namespace) -> int:
     """Print one bundle."""
     bundle = _store().get(options.tag)
-    document = {**bundle.info.to_dict(), "path": bundle.path.rstrip("/")}
-    if options.output == "path":
-        print(document["path"])
-    elif options.output == "table":
-        document |= {"size": shown_size(_row(bundle)["size"])}
-        for line in lines_of(document):
-            print(line)
-    else:
-        print_document(document, options.output)
-    return 0
+    return print_item(bundle.info.to_dict(), bundle.path, options.output)
 
 
 def run_delete(options: argparse.Namespace) -> int:
     """Remove bundles, once somebody has agreed."""
-    store = _store()
-    # All are looked for first, so that a mistyped tag removes nothing.
-    found = [
-        str(bundle.tag)
-        for tag in options.tags
-        for bundle in (store.list(tag) if ":" not in tag else [store.get(tag)])
-    ]
-    if not options.yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError("bundles delete: --yes is needed where nobody can be asked")
-        print("\n".join(found))
-        if input("remove these? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 1
-    for tag in dict.fromkeys(options.tags):
-        for gone in store.delete(tag):
-            print(f'Bundle(tag="{gone}") deleted')
-    return 0
+    return delete_items(_store(), options, "bundles", "Bundle")
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -141,7 +106,7 @@ def _row(bundle: Bundle) -> dict[str, Any]:
     return {
         "tag": str(bundle.tag),
         "service": bundle.info.service or "",
-        "size": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "size": size_of(path),
         "creation_time": bundle.info.creation_time.isoformat(timespec="seconds"),
         "labels": dict(bundle.info.labels),
         "digest": bundle.info.digest,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.cli import image_sources, images
-from headrace.cli.models_command import Parsers, guarded
+from headrace.cli.stored_items import Parsers, guarded
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import ConfigurationError, HeadraceError
+from headrace.cli.stored_items import (
+    OUTPUTS,
+    Parsers,
+    delete_items,
+    guarded_verb,
+    print_item,
+    print_items,
+    size_of,
+)
+from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from headrace.models import StoredModel
-
-OUTPUTS = ("table", "json", "yaml", "path")
-Parsers = argparse._SubParsersAction
 
 
 def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
@@ -75,49 +78,20 @@ def run_list(options: argparse.Namespace) -> int:
     """Print the models in the store, or in an object store."""
     if options.url is not None:
         return _list_remote(options)
-    found = _store().list(options.tag)
-    rows = [_row(model) for model in found]
-    if options.output == "path":
-        for model in found:
-            print(model.path.rstrip("/"))
-    elif options.output == "table":
-        columns = ("tag", "module", "size", "creation_time")
-        print_table([{**row, "size": shown_size(row["size"])} for row in rows], columns)
-    else:
-        print_document(rows, options.output)
-    return 0
+    rows = [_row(model) for model in _store().list(options.tag)]
+    columns = ("tag", "module", "size", "creation_time")
+    return print_items(rows, options.output, columns, "no models")
 
 
 def run_get(options: argparse.Namespace) -> int:
     """Print one model."""
     model = _store().get(options.tag)
-    document = {**model.info.to_dict(), "path": model.path.rstrip("/")}
-    if options.output == "path":
-        print(document["path"])
-    elif options.output == "table":
-        document |= {"size": shown_size(_row(model)["size"])}
-        for line in lines_of(document):
-            print(line)
-    else:
-        print_document(document, options.output)
-    return 0
+    return print_item(model.info.to_dict(), model.path, options.output)
 
 
 def run_delete(options: argparse.Namespace) -> int:
     """Remove models, once somebody has agreed."""
-    models = _store()
-    # All are looked for first, so that a mistyped tag removes nothing.
-    found = [str(model.tag) for tag in options.tags for model in _named(tag)]
-    if not options.yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError("models delete: --yes is needed where nobody can be asked")
-        print("\n".join(found))
-        if input("remove these? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 1
-    for tag in dict.fromkeys(options.tags):
-        for gone in models.delete(tag):
-            print(f'Model(tag="{gone}") deleted')
-    return 0
+    return delete_items(_store(), options, "models", "Model")
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -155,45 +129,11 @@ def run_tag(options: argparse.Namespace) -> int:
     return 0
 
 
-def guarded_verb(
-    verbs: Parsers[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> argparse.ArgumentParser:
-    """Add a verb whose errors are printed, and end it with status 1."""
-    parser = verbs.add_parser(name, help=text)
-    parser.set_defaults(run=guarded(run))
-    return parser
-
-
-def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The command, with its errors printed and status 1 instead of an exception."""
-
-    def run_guarded(options: argparse.Namespace) -> int:
-        try:
-            return run(options)
-        except ConfigurationError:
-            raise
-        except HeadraceError as error:
-            print(f"headrace: {error.message}", file=sys.stderr)
-            return 1
-
-    return run_guarded
-
-
 def _store() -> Any:
     # Imported here so that `headrace --help` does not pay for it.
     from headrace import models
 
     return models
-
-
-def _named(tag: str) -> list[StoredModel]:
-    """The models that `delete` removes for this tag."""
-    models = _store()
-    found: list[StoredModel] = models.list(tag) if ":" not in tag else [models.get(tag)]
-    return found
 
 
 def _importable(path: str) -> list[str]:
@@ -224,14 +164,7 @@ def _list_remote(options: argparse.Namespace) -> int:
     ]
     if options.output == "path":
         raise ConfigurationError("-o path: what is in an object store has no path here")
-    if options.output == "table":
-        print_table(
-            [{**row, "size": shown_size(row["size"])} for row in rows],
-            ("tag", "size", "creation_time"),
-        )
-    else:
-        print_document(rows, options.output)
-    return 0
+    return print_items(rows, options.output, ("tag", "size", "creation_time"), "no models")
 
 
 def _row(model: StoredModel) -> dict[str, Any]:
@@ -239,58 +172,8 @@ def _row(model: StoredModel) -> dict[str, Any]:
     return {
         "tag": str(model.tag),
         "module": model.info.module,
-        "size": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "size": size_of(path),
         "creation_time": model.info.creation_time.isoformat(timespec="seconds"),
         "labels": model.info.labels,
         "path": str(path),
     }
-
-
-def print_document(document: Any, form: str) -> None:
-    """Print a value as `json` or `yaml`."""
-    if form == "yaml":
-        from headrace.store.record_yaml import dump
-
-        sys.stdout.write(dump(document))
-        return
-    json.dump(document, sys.stdout, indent=2, default=str)
-    print()
-
-
-def print_table(
-    rows: list[dict[str, Any]], columns: tuple[str, ...], none: str = "no models"
-) -> None:
-    """Print a table, with the columns' names in its first line; `none` is for one without rows."""
-    if not rows:
-        print(none)
-        return
-    cells = [[column.upper().replace("_", " ") for column in columns]]
-    cells += [[str(row[column]) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        texts = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        print("  ".join(texts).rstrip())
-
-
-def lines_of(document: dict[str, Any]) -> Iterator[str]:
-    """One line for each value; what is nested is named by the keys that lead to it."""
-    flat: dict[str, Any] = {}
-
-    def add(key: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for inner, each in value.items():
-                add(f"{key}.{inner}" if key else str(inner), each)
-        else:
-            flat[key] = value
-
-    add("", document)
-    width = max(map(len, flat))
-    for key, value in flat.items():
-        yield f"{key:{width}}  {value}".rstrip()
-
-
-def shown_size(count: int) -> str:
-    """A number of bytes, for people."""
-    from headrace.store.progress_bar import size_text
-
-    return size_text(count)
