@@ -6,10 +6,9 @@ are listed in `docs/reference/python.md`.
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from headrace import lazy_modules
 from headrace.errors import (
     BadModelOutput,
     HeadraceError,
@@ -72,43 +71,13 @@ _LAZY = {
     # `import headrace as bentoml` finds these.
     "exceptions": "headrace.compat.bentoml.exceptions",
 }
-_LAZY_MODULES = frozenset(
-    (
-        "bundles",
-        "catboost",
-        "io",
-        "keras",
-        "lightgbm",
-        "mlflow",
-        "models",
-        "onnx",
-        "picklable_model",
-        "pytorch",
-        "sklearn",
-        "tensorflow",
-        "torchscript",
-        "transformers",
-        "xgboost",
-    )
-)
 
 
 def __getattr__(name: str) -> Any:
-    place = f"headrace.{name}" if name in _LAZY_MODULES else _LAZY.get(name)
+    place = f"headrace.{name}" if name in lazy_modules.LAZY_MODULES else _LAZY.get(name)
     if place is None:
         raise AttributeError(f"module 'headrace' has no attribute '{name}'")
     path, _, attribute = place.partition(":")
     missing = f"'headrace.{name}' needs {path}, which this installation does not have"
-    module = _imported(path, missing)
+    module = lazy_modules.imported(path, missing)
     return getattr(module, attribute) if attribute else module
-
-
-def _imported(path: str, missing: str) -> ModuleType:
-    """A module of ours, or an ImportError that says `missing`."""
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        # What the module itself needs, and where to get it, is for its own message to say.
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise ImportError(missing) from None

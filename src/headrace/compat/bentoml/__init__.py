@@ -9,13 +9,13 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from headrace import _LAZY_MODULES, _imported
+from headrace.lazy_modules import LAZY_MODULES, imported
 
 __version__ = "1.0.25"
 BENTOML_VERSION = VTSSERVING_VERSION = __version__
 
 # Modules of ours that are found under `bentoml.` by the same names; bundles are `bentos` there.
-SAME_MODULES = sorted(_LAZY_MODULES - {"bundles"})
+SAME_MODULES = sorted(LAZY_MODULES - {"bundles"})
 MODULES = {
     **{name: f"headrace.{name}" for name in SAME_MODULES},
     "bentos": "headrace.bundles",
@@ -63,6 +63,6 @@ def module_of(name: str) -> ModuleType:
 
 
 def _module(path: str, name: str) -> ModuleType:
-    return _imported(
+    return imported(
         path, f"'bentoml.{name}' is {path} here, which this installation of Headrace does not have"
     )
