@@ -56,7 +56,7 @@ def in_flight(server, model):
 def test_calls_of_endpoints_and_requests_of_clients_share_batches(tmp_path, monkeypatch):
     file = write_service(tmp_path, monkeypatch, ONE_RUNNER.format(options=""), {"gated": GATED})
     with serving_service(file) as server, ThreadPoolExecutor(20) as pool:
-        # Two fill the worker; what comes after them waits, and goes out together.
+        # Two take the places of the model; what comes after them waits, and goes out together.
         first = [pool.submit(ask, server.http, "POST", "/add", [0.0]) for _ in range(2)]
         until(lambda: calls(tmp_path), 20, "the model runs")
         paths = ["/add", "/add_plainly"] * 4
@@ -70,8 +70,9 @@ def test_calls_of_endpoints_and_requests_of_clients_share_batches(tmp_path, monk
         assert [each.result().json for each in first] == [[1.0]] * 2
         assert [each.result().json for each in others] == [[n + 1.0] for n in range(8)]
         assert direct.result().json["outputs"][0]["data"] == [10.0]
+    # One batch runs, one is ready, and the rest is the third, however the callers arrived.
     assert sum(calls(tmp_path)) == 11
-    assert max(calls(tmp_path)) >= 8
+    assert len(calls(tmp_path)) <= 3
 
 
 @pytest.mark.parametrize("path", ["/add", "/add_plainly"])
