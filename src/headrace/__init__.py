@@ -30,7 +30,7 @@ from headrace.protocol.tensor import Tensor
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Client
-    from headrace.runners import Runner
+    from headrace.runners import Runnable, Runner
     from headrace.services import Context, Service
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "ModelNotReady",
     "NotFound",
     "Overloaded",
+    "Runnable",
     "Runner",
     "Service",
     "Tensor",
@@ -65,6 +66,7 @@ _LAZY = {
     "AsyncClient": "headrace.client:AsyncClient",
     "Client": "headrace.client:Client",
     "Context": "headrace.services:Context",
+    "Runnable": "headrace.runners:Runnable",
     "Runner": "headrace.runners:Runner",
     "Service": "headrace.services:Service",
     "Tag": "headrace.store.tag:Tag",

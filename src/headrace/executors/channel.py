@@ -341,7 +341,8 @@ class Channel(asyncio.Protocol):
             self._free(meta)
             return
         if "tensors" in meta:
-            result = InferenceResponse(self._restored(meta, payload), meta["parameters"])
+            tensors = self._restored(meta, payload)
+            result = InferenceResponse(tensors, meta["parameters"], meta.get("form"))
         if kind == Kind.PIECE:
             self._put(call, result)
             return

@@ -288,7 +288,10 @@ class Connection(FramePeer):
     def _response(self, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         try:
-            return dump({"tensors": described, "parameters": response.parameters}), payload
+            meta = {"tensors": described, "parameters": response.parameters}
+            if response.form is not None:
+                meta["form"] = response.form
+            return dump(meta), payload
         except Exception as error:
             self._release([entry[4] for entry in described if entry[4] >= 0])
             raise BadModelOutput("a parameter of the answer has no JSON form") from error

@@ -24,6 +24,7 @@ MODULES = {
 NAMES = {
     "Context": "headrace.services:Context",
     "Model": "headrace.models:StoredModel",
+    "Runnable": "headrace.runners:Runnable",
     "Runner": "headrace.runners:Runner",
     "Service": "headrace.services:Service",
     "Tag": "headrace.store.tag:Tag",
