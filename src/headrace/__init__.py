@@ -72,6 +72,13 @@ _LAZY = {
     "Tag": "headrace.store.tag:Tag",
     # `import headrace as bentoml` finds these.
     "exceptions": "headrace.compat.bentoml.exceptions",
+    "bentos": "headrace.compat.bentoml.bentos",
+    "load": "headrace.bundles:load",
+    "metrics": "headrace.compat.bentoml.metrics",
+    **dict.fromkeys(
+        ("build", "delete", "export_bento", "get", "import_bento", "list", "pull", "push"),
+        "headrace.compat.bentoml.bentos:",
+    ),
 }
 
 
@@ -79,7 +86,7 @@ def __getattr__(name: str) -> Any:
     place = f"headrace.{name}" if name in lazy_modules.LAZY_MODULES else _LAZY.get(name)
     if place is None:
         raise AttributeError(f"module 'headrace' has no attribute '{name}'")
-    path, _, attribute = place.partition(":")
+    path, colon, attribute = place.partition(":")
     missing = f"'headrace.{name}' needs {path}, which this installation does not have"
     module = lazy_modules.imported(path, missing)
-    return getattr(module, attribute) if attribute else module
+    return getattr(module, attribute or name) if colon else module
