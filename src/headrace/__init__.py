@@ -74,7 +74,7 @@ _LAZY = {
     "exceptions": "headrace.compat.bentoml.exceptions",
     "bentos": "headrace.compat.bentoml.bentos",
     "load": "headrace.bundles:load",
-    "metrics": "headrace.compat.bentoml.metrics",
+    "metrics": "headrace.compat.bentoml.prometheus_classes",
     **dict.fromkeys(
         ("build", "delete", "export_bento", "get", "import_bento", "list", "pull", "push"),
         "headrace.compat.bentoml.bentos:",

@@ -20,7 +20,7 @@ MODULES = {
     **{name: f"headrace.{name}" for name in SAME_MODULES},
     "bentos": "headrace.compat.bentoml.bentos",
     "exceptions": "headrace.compat.bentoml.exceptions",
-    "metrics": "headrace.compat.bentoml.metrics",
+    "metrics": "headrace.compat.bentoml.prometheus_classes",
 }
 NAMES = {
     "Context": "headrace.services:Context",
