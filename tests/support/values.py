@@ -15,7 +15,16 @@ VALUES: dict[str, Any] = {
     "an array of times": np.array(["2024-01-01", "2024-01-02T03:04:05"], "datetime64[s]"),
     "no rows": np.zeros((0, 4)),
     "a frame": pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]}),
+    "a frame without names": pd.DataFrame([[1.0, 2.0], [3.0, 4.0]]),
+    "a frame with two levels of names": pd.DataFrame(
+        [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
+    ),
+    "a frame with times": pd.DataFrame({"at": pd.to_datetime(["2024-01-01", None])}),
+    "a frame without rows": pd.DataFrame({"a": [], "b": []}),
     "a series": pd.Series([1.5, 2.5], name="weight"),
+    "a series of times": pd.Series(
+        np.array(["2024-01-01", "NaT", "2024-01-02T03:04:05.5"], "datetime64[ns]")
+    ),
     "a series without a name": pd.Series(["a", "b"]),
     "a list": [1, 2, 3],
     "an empty list": [],

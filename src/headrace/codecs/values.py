@@ -86,9 +86,36 @@ def _form(value: Any, is_whole: bool = False) -> Form:
         return {"image": value.mode}
     if is_torch(value):
         return "torch"
-    if is_whole and hasattr(value, "iloc") and not hasattr(value, "columns"):
-        return {"series": value.name if type(value.name) in _PLAIN else str(value.name)}
+    if is_whole and hasattr(value, "iloc") and hasattr(value, "columns"):
+        return _frame_form(value)
+    if is_whole and hasattr(value, "iloc"):
+        return _series_form(value)
     return None
+
+
+def _frame_form(value: Any) -> Form:
+    """The columns, if they are not all text, as the names of tensors are, and which hold NaT."""
+    columns = [list(each) if isinstance(each, tuple) else each for each in value.columns.tolist()]
+    names = [name for each in columns for name in (each if isinstance(each, list) else [each])]
+    found = ((i, _time_dtype(value.iloc[:, i])) for i in range(len(columns)))
+    times = [[i, dtype] for i, dtype in found if dtype is not None]
+    is_text = all(type(each) is str for each in columns)
+    if is_text or not set(map(type, names)) <= _PLAIN:
+        return {"frame": [None, times]} if times else None
+    return {"frame": [columns, times]}
+
+
+def _series_form(value: Any) -> Form:
+    name = value.name if type(value.name) in _PLAIN else str(value.name)
+    return {"series": [name, _time_dtype(value)]}
+
+
+def _time_dtype(series: Any) -> str | None:
+    """The dtype of times that would come back with another one: of a coarser unit, or with NaT."""
+    dtype = series.dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind != "M":
+        return None
+    return str(dtype) if series.isna().any() or str(dtype) != "datetime64[ns]" else None
 
 
 def _array_form(value: np.ndarray[Any, Any], is_whole: bool) -> Form:
@@ -144,10 +171,34 @@ def _only(base: Any) -> Any:
     return base.item() if isinstance(base, np.ndarray) else base
 
 
-def _series(base: Any, name: Any) -> Any:
-    found = base.iloc[:, 0]
+def _series(base: Any, inner: list[Any]) -> Any:
+    name, dtype = inner
+    found = base.iloc[:, 0] if dtype is None else _times(base.iloc[:, 0], dtype)
     found.name = name
     return found
+
+
+def _times(series: Any, dtype: str) -> Any:
+    import pandas as pd
+
+    return pd.to_datetime(series, format="ISO8601").astype(dtype)
+
+
+def _frame(base: Any, inner: list[Any]) -> Any:
+    import pandas as pd
+
+    columns, times = inner
+    for position, dtype in times:
+        base.isetitem(position, _times(base.iloc[:, position], dtype))
+    if columns is None:
+        return base
+    has_levels = any(isinstance(each, list) for each in columns)
+    base.columns = (
+        pd.MultiIndex.from_tuples([tuple(each) for each in columns])
+        if has_levels
+        else pd.Index(columns)
+    )
+    return base
 
 
 def _array(base: Any, dtype: str) -> Any:
@@ -187,6 +238,7 @@ _RESTORE: dict[str, Callable[[Any, Any], Any]] = {
     "array": _array,
     "dict": _dict,
     "each": _each,
+    "frame": _frame,
     "image": _image,
     "list": _listed,
     "number": _number,

@@ -10,7 +10,8 @@ makes forms of values and values of forms; here is what the batcher needs to kno
 | `{"list": [...]}`, `{"tuple": [...]}` | its elements have these forms |
 | `{"each": form}` | a list whose elements all have this form |
 | `{"dict": [[key, form], ...]}` | a dict with these keys in this order |
-| `{"series": name}` | a Series |
+| `{"series": [name, dtype]}` | a Series; the dtype is given for times |
+| `{"frame": [columns, [[position, dtype], ...]]}` | a DataFrame: other names than text, times |
 | `item`, `{"number": dtype}` | a single value, which is Python's or numpy's |
 | `{"array": dtype}` | an array of text, bytes or times, or one inside of JSON |
 | `{"image": mode}`, `torch` | an image of Pillow, a tensor of PyTorch |
@@ -30,7 +31,7 @@ def is_by_row(form: Form) -> bool:
         ((kind, inner),) = form.items()
         if kind == "dict":
             return all(is_by_row(each) for _, each in inner)
-        return kind in ("each", "series", "array")
+        return kind in ("array", "each", "frame", "series")
     return form in (None, "list", "torch")
 
 
