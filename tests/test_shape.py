@@ -188,7 +188,7 @@ def test_all_lists_the_visible_names():
         and not isinstance(value, types.ModuleType)
     }
     # These are imported when they are first asked for.
-    lazy = {"AsyncClient", "Client", "Context", "Runner", "Service"}
+    lazy = {"AsyncClient", "Client", "Context", "Runnable", "Runner", "Service"}
 
     assert sorted(headrace.__all__) == sorted(ours | lazy | {"__version__"})
     assert all(hasattr(headrace, name) for name in headrace.__all__)

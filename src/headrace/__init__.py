@@ -30,7 +30,7 @@ from headrace.protocol.tensor import Tensor
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Client
-    from headrace.runners import Runner
+    from headrace.runners import Runnable, Runner
     from headrace.services import Context, Service
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "ModelNotReady",
     "NotFound",
     "Overloaded",
+    "Runnable",
     "Runner",
     "Service",
     "Tensor",
@@ -65,11 +66,19 @@ _LAZY = {
     "AsyncClient": "headrace.client:AsyncClient",
     "Client": "headrace.client:Client",
     "Context": "headrace.services:Context",
+    "Runnable": "headrace.runners:Runnable",
     "Runner": "headrace.runners:Runner",
     "Service": "headrace.services:Service",
     "Tag": "headrace.store.tag:Tag",
     # `import headrace as bentoml` finds these.
     "exceptions": "headrace.compat.bentoml.exceptions",
+    "bentos": "headrace.compat.bentoml.bentos",
+    "load": "headrace.bundles:load",
+    "metrics": "headrace.compat.bentoml.prometheus_classes",
+    **dict.fromkeys(
+        ("build", "delete", "export_bento", "get", "import_bento", "list", "pull", "push"),
+        "headrace.compat.bentoml.bentos:",
+    ),
 }
 
 
@@ -77,7 +86,7 @@ def __getattr__(name: str) -> Any:
     place = f"headrace.{name}" if name in lazy_modules.LAZY_MODULES else _LAZY.get(name)
     if place is None:
         raise AttributeError(f"module 'headrace' has no attribute '{name}'")
-    path, _, attribute = place.partition(":")
+    path, colon, attribute = place.partition(":")
     missing = f"'headrace.{name}' needs {path}, which this installation does not have"
     module = lazy_modules.imported(path, missing)
-    return getattr(module, attribute) if attribute else module
+    return getattr(module, attribute or name) if colon else module

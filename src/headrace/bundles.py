@@ -10,10 +10,15 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from headrace.errors import ConfigurationError, InvalidModel
+from headrace.errors import ConfigurationError, InvalidModel, shorten
 from headrace.packaging import build_file, bundle_builder
 from headrace.packaging.bundle_record import BundleInfo
+from headrace.runtimes.service import service_file
+from headrace.services import Service
+from headrace.sources.bundle_source import BundleSource, is_bundle, open_service
+from headrace.sources.service_source import Reference, reference_of
 from headrace.store import transfer
 from headrace.store.remote import Remote
 from headrace.store.store import BUNDLES, Item, Store
@@ -31,6 +36,7 @@ __all__ = [
     "get",
     "import_bundle",
     "list",
+    "load",
     "pull",
     "push",
 ]
@@ -81,6 +87,7 @@ def build(
     folder: str | os.PathLike[str] = ".",
     file: str | os.PathLike[str] | None = None,
     *,
+    options: Mapping[str, Any] | None = None,
     version: str | None = None,
     wheel: str | os.PathLike[str] | None = None,
     base_image: str | None = None,
@@ -88,8 +95,9 @@ def build(
 ) -> Bundle:
     """Build the bundle that a build file describes; by default the one in the folder.
 
-    `wheel` is a wheel of Headrace to pack instead of one made of what is running, and
-    `base_image` takes precedence over the build file's.
+    `options` are the keys of a build file, and are read instead of one. `wheel` is a wheel of
+    Headrace to pack instead of one made of what is running, and `base_image` takes precedence over
+    the build file's.
 
     Raises:
         ConfigurationError: there is no build file, or it, or what it names, is wrong.
@@ -99,15 +107,53 @@ def build(
         MissingDependency: `headrace[bundles]` is not installed.
     """
     place = Path(folder)
-    found = Path(file) if file is not None else build_file.find(place)
-    if found is None:
-        names = ", ".join(build_file.NAMES)
-        raise ConfigurationError(f"{place}: there is no build file, one of {names}")
-    described = build_file.read(found, place, environ)
+    if options is not None:
+        described = build_file.of(options, "options", place, environ)
+    else:
+        found = Path(file) if file is not None else build_file.find(place)
+        if found is None:
+            names = ", ".join(build_file.NAMES)
+            raise ConfigurationError(f"{place}: there is no build file, one of {names}")
+        described = build_file.read(found, place, environ)
     built = bundle_builder.build(
         described, version, Path(wheel) if wheel is not None else None, base_image
     )
     return Bundle(built.item, built.info, built.notes)
+
+
+def load(
+    tag: str | Tag | Bundle = ".",
+    working_dir: str | os.PathLike[str] | None = None,
+    standalone_load: bool = False,
+) -> Service:
+    """The service of a bundle, imported into this process; its runners are to be made local.
+
+    `tag` may also be `service.py:svc`, `package.module:svc`, or a folder with a build file, in
+    `working_dir`. Once a bundle is loaded, its models are found and no others. `standalone_load`
+    has no effect.
+
+    Raises:
+        InvalidModel, LoadFailed: its module cannot be imported, or defines no such service.
+        ConfigurationError: there is no such file or bundle, or it has no service.
+    """
+    place = str(tag.tag if isinstance(tag, Bundle) else tag)
+    reference = _reference(place, Path(working_dir or "."))
+    if reference is None:
+        raise ConfigurationError(f"'{shorten(place)}' has no service")
+    return service_file.load(reference.module, reference.attribute, str(reference.folder))
+
+
+def _reference(place: str, folder: Path) -> Reference | None:
+    reference = reference_of(place, folder)
+    if reference is not None:
+        return reference
+    inside = folder / place
+    file = build_file.find(inside) if inside.is_dir() and not is_bundle(inside) else None
+    if file is not None:
+        service = build_file.read(file, inside).service
+        return None if service is None else open_service(inside, service).reference
+    source = BundleSource(str(inside) if inside.is_dir() else place).service()
+    return None if source is None else source.reference
 
 
 def list(tag: str | Tag | None = None) -> builtins.list[Bundle]:

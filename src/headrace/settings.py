@@ -185,7 +185,7 @@ class ModelSettings:
     a version such as "3.11". `environment_path` is an existing environment,
     `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
     worker. Requests for an output in `unbatched` are never merged; `""` stands for requests that
-    name none.
+    name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`.
     """
 
     name: str
@@ -208,6 +208,7 @@ class ModelSettings:
     environment_tarball: str = ""
     inference_pool_gid: str | None = None
     unbatched: list[str] = field(default_factory=list)
+    batch_sizes: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ import pytest
 
 import headrace
 from headrace import errors
-from headrace.compat.bentoml import MODULES, NAMES, exceptions
+from headrace.compat.bentoml import ELSEWHERE, MODULES, NAMES, exceptions
 
 OFFER = "from headrace.compat import alias; alias.offer()\n"
 
@@ -88,8 +88,35 @@ def test_a_name_that_we_do_not_have_is_an_import_error(statement):
 
 
 def test_a_name_that_we_do_not_have_is_refused_with_the_page_that_lists_what_we_have():
-    with pytest.raises(AttributeError, match=r"has no 'monitor'; docs/how-to/from-bentoml\.md"):
-        headrace.compat.bentoml.monitor  # noqa: B018
+    with pytest.raises(AttributeError, match=r"has no 'odd'; docs/how-to/from-bentoml\.md"):
+        headrace.compat.bentoml.odd  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_name_that_something_else_takes_the_place_of_is_refused_with_that(name):
+    with pytest.raises(AttributeError, match=f"has no '{name}': .*; docs/"):
+        getattr(headrace.compat.bentoml, name)
+
+
+@pytest.mark.parametrize("name", [*MODULES, *NAMES])
+def test_what_bentoml_has_is_found_where_headrace_is_imported_as_bentoml(name):
+    # `Model` is the base class of models of one's own there.
+    if name != "Model":
+        assert getattr(headrace, name) is getattr(headrace.compat.bentoml, name)
+
+
+def test_metrics_are_those_of_prometheus():
+    program = """
+import bentoml
+from bentoml.metrics import Histogram
+import prometheus_client
+assert Histogram is bentoml.metrics.Histogram is prometheus_client.Histogram
+try:
+    bentoml.metrics.Odd
+except AttributeError as error:
+    print(error)
+"""
+    assert printed(OFFER + program).startswith("Headrace's 'bentoml.metrics' has no 'Odd', only")
 
 
 @pytest.mark.parametrize("name", [*MODULES, *NAMES])

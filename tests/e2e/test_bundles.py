@@ -18,12 +18,13 @@ pytestmark = pytest.mark.e2e
 
 SERVICE = """\
 import bentoml
+import numpy as np
 from headrace.io import JSON
 double = bentoml.models.get("double:latest").to_runner()
 svc = bentoml.Service("doubling", runners=[double])
 @svc.api(input=JSON(), output=JSON())
 def twice(value):
-    return [int(each) for each in double.run(value)]
+    return [int(each) for each in double.run(np.array(value))]
 """
 
 

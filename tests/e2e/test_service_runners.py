@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from support.asking import Client, ask, connect, numbers
-from support.services import BATCHED, serving_service, store, write_service
+from support.services import BATCHED, in_flight, serving_service, store, write_service
 from support.serving import until
 
 pytestmark = pytest.mark.e2e
@@ -44,13 +44,6 @@ def pid() -> int:
 def calls(root):
     """The rows of each batch that the model was given, in order."""
     return [int(path.name.rpartition("-")[2]) for path in sorted(root.glob("call-*"))]
-
-
-def in_flight(server, model):
-    """Requests for a model that wait or run."""
-    text = ask(server.metrics, "GET", "/metrics").body.decode()
-    rows = (line for line in text.splitlines() if line.startswith("headrace_in_flight_requests"))
-    return sum(int(float(row.rpartition(" ")[2])) for row in rows if f'"{model}"' in row)
 
 
 def test_calls_of_endpoints_and_requests_of_clients_share_batches(tmp_path, monkeypatch):

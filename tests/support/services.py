@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headrace import models
+from support.asking import ask
 from support.serving import Server, serving
 
 # The module that models are stored with. It serves each by the class in its own folder.
@@ -75,3 +76,10 @@ def serving_service(file: Path, *flags: object) -> Iterator[Server]:
     home = {"HEADRACE_HOME": str(file.parent / "home")}
     with serving(f"{file}:svc", *flags, env=home) as server:
         yield server
+
+
+def in_flight(server: Server, model: str) -> int:
+    """Requests for a model that wait or run."""
+    text = ask(server.metrics, "GET", "/metrics").body.decode()
+    rows = (line for line in text.splitlines() if line.startswith("headrace_in_flight_requests"))
+    return sum(int(float(row.rpartition(" ")[2])) for row in rows if f'"{model}"' in row)

@@ -127,6 +127,8 @@ class Adapter:
     absent = "no model is served"
     # Other paths whose errors take this protocol's form.
     error_paths: tuple[str, ...] = ()
+    # Whether streamed answers are the model's own bytes, rather than events.
+    relays = False
     # What ends a stream of events.
     last_event = b""
     # OpenAPI components that `operation` refers to.

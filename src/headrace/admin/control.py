@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from headrace import __version__
@@ -48,6 +48,9 @@ def admin_app(
         *status_routes(dataplane, router),
         Route("/ping", control.ping),
         Route("/health", control.ping),
+        Route("/livez", control.alive),
+        Route("/healthz", control.alive),
+        Route("/readyz", control.able),
         Route("/version", control.version),
         Route("/openapi.json", control.openapi),
         docs_route(),
@@ -150,6 +153,16 @@ class Control:
             return Response(b"\n", media_type="application/json")
         status, body = mlflow_error(ModelNotReady("the server is not ready"))
         return Response(body, status, {"retry-after": "1"}, "application/json")
+
+    async def alive(self, request: Request) -> Response:
+        """Kubernetes' habit, and BentoML's: a newline as long as the process answers."""
+        return PlainTextResponse("\n")
+
+    async def able(self, request: Request) -> Response:
+        """The same for whether every model can answer; the reasons are for `ready` to say."""
+        if self._dataplane.is_ready():
+            return PlainTextResponse("\n")
+        return PlainTextResponse("not ready\n", 503, {"retry-after": "1"})
 
     async def version(self, request: Request) -> Response:
         return Response(__version__, media_type="application/json")

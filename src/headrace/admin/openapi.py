@@ -76,6 +76,9 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
         "/v2/health/ready": _get("Whether every model can answer", "Ready", "503"),
         "/ping": _get("Whether MLflow's route can score", None, "503"),
         "/health": _get("The same as /ping", None, "503"),
+        "/livez": _probe("Whether the server is alive"),
+        "/healthz": _probe("The same as /livez"),
+        "/readyz": _probe("Whether every model can answer", "503"),
         "/version": _get("The server's version as bare text", None),
         "/api/status": _get("This process, and the state of every model", "Status"),
     }
@@ -202,3 +205,11 @@ def _get(summary: str, schema: str | None, *failures: str) -> Schema:
     responses = {"200": content("OK", schema)}
     responses.update({status: content("Not now", schema) for status in failures})
     return {"get": {"summary": summary, "responses": responses}}
+
+
+def _probe(summary: str, *failures: str) -> Schema:
+    """A route whose status is the answer."""
+    found = _get(summary, None, *failures)
+    for response in found["get"]["responses"].values():
+        response["content"] = {"text/plain": {"schema": STRING}}
+    return found

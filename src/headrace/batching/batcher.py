@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -38,7 +38,8 @@ class BatchLimits:
     """`max_batch_size` counts rows and is inclusive; a batch is held open for `max_batch_time`
     seconds; the queue is bounded in requests and in bytes. Execution is ended `infer_timeout`
     seconds after the request arrived, however impatient its caller; None ends it at the caller's
-    deadline. Requests for outputs in `unbatched` are never merged, see `policy.stays_alone`.
+    deadline. Requests for outputs in `unbatched` are never merged, see `policy.stays_alone`;
+    `batch_sizes` has outputs whose batches are smaller than `max_batch_size`.
     """
 
     max_batch_size: int = 1
@@ -47,6 +48,13 @@ class BatchLimits:
     max_queue_bytes: int = 512 * 1024 * 1024
     infer_timeout: float | None = None
     unbatched: frozenset[str] = frozenset()
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def most_rows(self, request: InferenceRequest) -> int:
+        """The most rows in a batch with this request."""
+        if not self.batch_sizes:
+            return self.max_batch_size
+        return policy.most_rows(request, self.batch_sizes, self.max_batch_size)
 
 
 class Entry:
@@ -244,9 +252,10 @@ class Batcher:
         waiting = self._groups.pop(group)
         batch: list[Entry] = []
         size = 0
+        most = self._limits.most_rows(waiting[0].request)
         while waiting:
             entry = waiting[0]
-            if batch and size + entry.rows > self._limits.max_batch_size:
+            if batch and size + entry.rows > most:
                 break
             waiting.popleft()
             self._dequeued(entry)
@@ -275,7 +284,8 @@ class Batcher:
         until = waiting[0].arrived + self._limits.max_batch_time
         if until <= self._loop.time():
             return None
-        full = sum(entry.rows for entry in waiting) >= self._limits.max_batch_size
+        most = self._limits.most_rows(waiting[0].request)
+        full = sum(entry.rows for entry in waiting) >= most
         return None if full else until
 
     def _set_timer(self, when: float) -> None:

@@ -7,22 +7,28 @@ Headers may differ: the batch keeps those that all its requests share.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from headrace.errors import BadModelOutput
+from headrace.protocol import value_forms
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow.signature import SCORING
-from headrace.protocol.reserved_parameters import BATCH_DIM
+from headrace.protocol.reserved_parameters import BATCH_DIM, PYTHON_VALUE
 from headrace.protocol.tensor import Tensor, split_rows
 
 
 def rows(request: InferenceRequest) -> int | None:
     """The number of rows all inputs agree on, or None when the request cannot be merged.
 
-    A raw scoring body is one tensor of one element, but holds any number of rows.
+    A raw scoring body is one tensor of one element, but holds any number of rows. A JSON value is
+    one too, and so is what a runner marks as whole.
     """
-    if request.content_type == SCORING:
+    parameters = request.parameters
+    if parameters and (
+        parameters.get("content_type") in (SCORING, "json")
+        or (PYTHON_VALUE in parameters and "whole" in parameters[PYTHON_VALUE])
+    ):
         return None
     count: int | None = None
     for tensor in request.inputs:
@@ -41,6 +47,11 @@ def stays_alone(request: InferenceRequest, unbatched: frozenset[str]) -> bool:
     if request.parameters and BATCH_DIM in request.parameters:
         return False
     return any(name in unbatched for name in request.outputs or ("",))
+
+
+def most_rows(request: InferenceRequest, sizes: Mapping[str, int], general: int) -> int:
+    """The most rows in a batch of requests like this; `sizes` has outputs that bear fewer."""
+    return min(sizes.get(name, general) for name in request.outputs or ("",))
 
 
 def key(request: InferenceRequest) -> Hashable:
@@ -105,7 +116,8 @@ def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceR
                 "set max_batch_size to 1 for a model whose answers are not one row per input row"
             )
         columns.append(split_rows(tensor, counts))
+    forms = value_forms.split(response.form, counts)
     return [
-        InferenceResponse([column[index] for column in columns], response.parameters)
+        InferenceResponse([column[index] for column in columns], response.parameters, forms[index])
         for index in range(len(counts))
     ]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from headrace.codecs.registry import OUTPUT, decode_input, decode_request, encode_response
+from headrace.codecs.registry import (
+    OUTPUT,
+    decode_input,
+    decode_request,
+    decode_value,
+    encode_response,
+)
 
-__all__ = ["OUTPUT", "decode_input", "decode_request", "encode_response"]
+__all__ = ["OUTPUT", "decode_input", "decode_request", "decode_value", "encode_response"]

@@ -19,9 +19,10 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import array, bytes_elements, frame, huggingface_content, jsontext
+from headrace.codecs import array, bytes_elements, frame, huggingface_content, jsontext, values
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.reserved_parameters import PYTHON_VALUE
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 OUTPUT = "output-1"
@@ -62,6 +63,13 @@ def decode_request(request: InferenceRequest, content_type: str | None) -> Any:
     return decode(request)
 
 
+def decode_value(request: InferenceRequest, content_type: str | None) -> Any:
+    """What a runner was given, if one sends the request; otherwise as `decode_request`."""
+    found = decode_request(request, content_type)
+    given = (request.parameters or {}).get(PYTHON_VALUE)
+    return values.restored(found, given.get("form")) if given else found
+
+
 def encode_response(
     value: Any, name_default: str = OUTPUT, names: Sequence[str] | None = None
 ) -> InferenceResponse:
@@ -73,9 +81,14 @@ def encode_response(
     Raises:
         BadModelOutput: neither a tensor nor JSON can hold the value.
     """
-    name = names[0] if names else name_default
     if isinstance(value, InferenceResponse):
         return value
+    response = _encoded(value, names[0] if names else name_default, names)
+    response.form = values.form_of(value)
+    return response
+
+
+def _encoded(value: Any, name: str, names: Sequence[str] | None) -> InferenceResponse:
     if isinstance(value, np.ndarray):
         return _single(array.tensor_of(name, value), "np")
     if hasattr(value, "columns") and hasattr(value, "iloc"):
@@ -123,27 +136,36 @@ def _named(name: str, value: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _list(value: Sequence[Any], name: str) -> InferenceResponse:
-    tensor = _named(name, array.array_from(list(value)))
+    items = [values.as_array(item) for item in value]
+    if _are_alike(items):
+        return _single(array.tensor_of(name, np.stack(items)), "np")
+    tensor = _named(name, array.array_from(items))
     return _single(tensor, "str" if tensor.content_type == "str" else "np")
 
 
+def _are_alike(items: list[Any]) -> bool:
+    """Whether these are arrays of numbers that can be the rows of one."""
+    first = items[0] if items else None
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in "biuf":
+        return False
+    alike = (first.dtype, first.shape)
+    return all(isinstance(each, np.ndarray) and (each.dtype, each.shape) == alike for each in items)
+
+
 def _several(
-    values: Sequence[np.ndarray[Any, Any]], names: Sequence[str] | None
+    arrays: Sequence[np.ndarray[Any, Any]], names: Sequence[str] | None
 ) -> InferenceResponse:
-    if names and len(names) != len(values):
-        raise BadModelOutput(f"the answer has {len(values)} outputs, expected {len(names)}")
-    titles = names or [f"output-{number}" for number in range(1, len(values) + 1)]
-    tensors = [array.tensor_of(title, value) for title, value in zip(titles, values)]
+    if names and len(names) != len(arrays):
+        raise BadModelOutput(f"the answer has {len(arrays)} outputs, expected {len(names)}")
+    titles = names or [f"output-{number}" for number in range(1, len(arrays) + 1)]
+    tensors = [array.tensor_of(title, value) for title, value in zip(titles, arrays)]
     return InferenceResponse(tensors, {"content_type": "dict"})
 
 
 def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
     arrays: list[Tensor] = []
     for key, item in value.items():
-        if isinstance(item, list):
-            item = array.array_from(item)
-        elif _is_foreign(item):
-            item = np.asarray(item)
+        item = array.array_from(item) if isinstance(item, list) else values.as_array(item)
         if not isinstance(item, np.ndarray):
             return _other(value, name)
         arrays.append(array.tensor_of(str(key), item))
@@ -152,19 +174,13 @@ def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
     return InferenceResponse(arrays, {"content_type": "dict"})
 
 
-def _is_foreign(value: Any) -> bool:
-    """Whether the value is an array of another library, such as a tensor of TensorFlow."""
-    is_numpy = isinstance(value, (np.ndarray, np.generic))
-    return hasattr(value, "__array__") and not is_numpy and not hasattr(value, "iloc")
-
-
 def _other(value: Any, name: str) -> InferenceResponse:
     if hasattr(value, "model_dump"):
         return encode_response(value.model_dump(), name)
     if hasattr(value, "toarray"):
         return encode_response(value.toarray(), name)
-    if hasattr(value, "__array__") and not isinstance(value, dict):
-        return encode_response(np.asarray(value), name)
+    if not isinstance(value, dict) and (found := values.as_array(value)) is not value:
+        return encode_response(found, name)
     text = jsontext.dumps(value, f"output '{shorten(name)}'")
     tensor = Tensor(name, "BYTES", [1], pack_bytes([text]), {"content_type": "json"})
     return _single(tensor, "json")
@@ -181,13 +197,13 @@ def _one(request: InferenceRequest, kind: str) -> Tensor:
 
 
 def _json(tensor: Tensor) -> Any:
-    values = bytes_elements.decode(tensor, "json")
-    if len(values) != 1:
+    found = bytes_elements.decode(tensor, "json")
+    if len(found) != 1:
         raise InvalidInput(
             f"input '{shorten(tensor.name)}': content type 'json' takes one element, "
-            f"got {len(values)}"
+            f"got {len(found)}"
         )
-    return values[0]
+    return found[0]
 
 
 def _cells_of(kind: str) -> Callable[[InferenceRequest], Any]:

@@ -15,8 +15,15 @@ from typing import Any, cast
 import orjson
 
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel, from_kind
-from headrace.executors.executor import MOST_STREAMS, WorkerLost, in_time, too_many_streams
+from headrace.executors.executor import (
+    MOST_RELAYED,
+    MOST_STREAMS,
+    WorkerLost,
+    in_time,
+    too_many_streams,
+)
 from headrace.executors.runner_answers import AskModel, RunnerAnswers, refuse
+from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
@@ -179,8 +186,9 @@ class Channel(asyncio.Protocol):
             InvalidInput: a parameter cannot be sent.
             HeadraceError: the error that the worker sent.
         """
-        if self._streams[key] >= MOST_STREAMS:
-            raise too_many_streams()
+        most = MOST_RELAYED if model_call.is_route(request) else MOST_STREAMS
+        if self._streams[key] >= most:
+            raise too_many_streams(most)
         call, ended = self._open()
         self._send_request(Kind.STREAM, call, key, request)
         pieces: asyncio.Queue[InferenceResponse | HeadraceError | None] = asyncio.Queue()
@@ -341,7 +349,8 @@ class Channel(asyncio.Protocol):
             self._free(meta)
             return
         if "tensors" in meta:
-            result = InferenceResponse(self._restored(meta, payload), meta["parameters"])
+            tensors = self._restored(meta, payload)
+            result = InferenceResponse(tensors, meta["parameters"], meta.get("form"))
         if kind == Kind.PIECE:
             self._put(call, result)
             return

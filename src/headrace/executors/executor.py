@@ -18,6 +18,8 @@ STOP_GRACE = 5.0
 # Streams of one model that may hold a thread of one process at once, also those that nobody reads
 # any more and that have not ended yet.
 MOST_STREAMS = 64
+# The same for calls of what a service has mounted, which hold no thread.
+MOST_RELAYED = 1024
 
 
 class Executor(Protocol):
@@ -103,8 +105,8 @@ class WorkerLost(WorkerCrashed):
         self.killed = killed
 
 
-def too_many_streams() -> Overloaded:
-    return Overloaded(f"{MOST_STREAMS} streams of this model are already open")
+def too_many_streams(most: int = MOST_STREAMS) -> Overloaded:
+    return Overloaded(f"{most} streams of this model are already open")
 
 
 async def in_time(take: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -77,7 +77,7 @@ class RunnerAnswers:
             return
         response = future.result()
         described, payload = frames.describe(response.outputs, self._peer.place)
-        meta = {"tensors": described, "parameters": response.parameters}
+        meta = {"tensors": described, "parameters": response.parameters, "form": response.form}
         try:
             text = orjson.dumps(meta)
         except orjson.JSONEncodeError:

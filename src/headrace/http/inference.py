@@ -23,7 +23,9 @@ from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.events import Events
 from headrace.http.header_fields import collect, given_id
 from headrace.http.refusals import CALL, refusal
+from headrace.http.relay import Relay
 from headrace.http.router import RouteMatch, Router
+from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 Scope = dict[str, Any]
@@ -88,10 +90,17 @@ class InferenceRoutes:
             streams = await in_thread_if(len(call.body) >= LARGE, self._read, call)
             if _has_left(scope):
                 raise Cancelled("the caller left before the model began")
-            if streams:
+            if streams and call.adapter.relays:
+                relayed = await self._relay(call, receive, send)
+                if relayed is None:
+                    return
+                accepted = headers.get(b"accept-encoding")
+                reply = relayed if accepted is None else await _compressed(accepted, relayed)
+            elif streams:
                 await self._stream(call, receive, send)
                 return
-            reply = await self._finish(call, await _settled(scope, receive, self._submit(call)))
+            else:
+                reply = await self._finish(call, await _settled(scope, receive, self._submit(call)))
         except (Cancelled, asyncio.CancelledError) as exc:
             # Unless the connection gave up on the body, and has refused the call itself.
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
@@ -222,6 +231,32 @@ class InferenceRoutes:
                     await events.send(adapter.last_event)
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
+
+    async def _relay(self, call: HttpCall, receive: Any, send: Any) -> Reply | None:
+        """Send a model's own answer as its pieces come; one that is a single piece is returned."""
+        model, whole = call.model, None
+        assert model is not None, "decoding found it"
+        relay = Relay(send, call.request_id.encode())
+        pieces = self._calls.stream(call, model, call.request, call.timeout)
+        with _withdrawn_with_caller(call.scope, receive):
+            try:
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        reply = call.adapter.encode(model, piece, call.shown, call.context)
+                        if relay.started or model_call.has_more(piece):
+                            await relay.send(reply)
+                        else:
+                            whole = reply
+            except Exception as exc:
+                if not relay.started or isinstance(exc, Cancelled):
+                    raise
+                self._calls.refused(call, as_error(exc, call.request_id), 200, relay.sent)
+                await relay.break_off(call.scope.get("headrace.connection"), receive)
+                return None
+        if whole is None:
+            await relay.end()
+            self._calls.answered(call, relay.status, relay.sent)
+        return whole
 
     def _find(self, call: HttpCall) -> None:
         """Find the model, before decoding: a request that cannot be decoded is its failure.

@@ -86,7 +86,7 @@ class ModelRoutes(BaseRoute):
             raise HTTPException(405, headers={"allow": found})
         model = found.model
         adapter = OwnRoute(found.route, found.parameters)
-        match = RouteMatch(adapter, Route(found.route.path), model.name, model.version)
+        match = RouteMatch(adapter, _route(found.route), model.name, model.version)
         await self._inference(scope, receive, send, match)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
@@ -107,7 +107,7 @@ class ModelRoutes(BaseRoute):
                 if route.method != "POST" or "{" in route.path or self._is_servers(route):
                     continue
                 adapter = OwnRoute(route, {})
-                own.setdefault(route.path, RouteMatch(adapter, Route(route.path), model.name))
+                own.setdefault(route.path, RouteMatch(adapter, _route(route), model.name))
         return own
 
     def report(self, model: ServedModel) -> None:
@@ -151,6 +151,10 @@ def _warn(model: str, route: str, why: str) -> None:
     logger.warning("custom route %s is not served: %s", route, why, extra={"model": model})
 
 
+def _route(own: ModelRoute) -> Route:
+    return Route(own.path, streams=own.relays)
+
+
 class OwnRoute(Adapter):
     """The adapter of one request to a model's own route, which a handler in the worker answers."""
 
@@ -159,6 +163,7 @@ class OwnRoute(Adapter):
     def __init__(self, route: ModelRoute, parameters: dict[str, str]) -> None:
         self._route = route
         self._parameters = parameters
+        self.relays = route.relays
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         """The HTTP request as an inference request."""
@@ -172,7 +177,7 @@ class OwnRoute(Adapter):
             path=scope["path"],
             raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
-            headers=[[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]],
+            headers=_given(scope["headers"], len(request.body)),
             path_params=self._parameters,
             scheme=scope.get("scheme", "http"),
             client=list(scope["client"]) if scope.get("client") else None,
@@ -186,6 +191,15 @@ class OwnRoute(Adapter):
         # A body after a status without one would be taken for the next answer.
         body = b"" if answer.status in WITHOUT_BODY else answer.body
         return Reply(answer.status, fields, body)
+
+
+def _given(headers: Sequence[tuple[bytes, bytes]], size: int) -> list[list[str]]:
+    """The header fields of a request, whose body has been decompressed and is `size` long."""
+    fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers]
+    if not any(name == "content-encoding" for name, _ in fields):
+        return fields
+    kept = [each for each in fields if each[0] not in ("content-encoding", "content-length")]
+    return [*kept, ["content-length", str(size)]]
 
 
 @lru_cache(maxsize=256)

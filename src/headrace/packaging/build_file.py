@@ -108,7 +108,18 @@ def read(file: Path, folder: Path, environ: Mapping[str, str] = os.environ) -> B
         raw = yaml_file.read(file)
     except InvalidModel as error:
         raise ConfigurationError(f"{file}: {error.message}") from None
-    return _Reader(str(file), folder.resolve(), environ).build_file(raw)
+    return of(raw, str(file), folder, environ)
+
+
+def of(
+    raw: Mapping[str, Any], shown: str, folder: Path, environ: Mapping[str, str] = os.environ
+) -> BuildFile:
+    """What a build file with these keys says; `shown` is what messages call it.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value is wrong; the message says which.
+    """
+    return _Reader(shown, folder.resolve(), environ).build_file(dict(raw))
 
 
 class _Reader:

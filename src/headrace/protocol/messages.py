@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from headrace.protocol.tensor import Parameters, Tensor
+from headrace.protocol.value_forms import Form
 
 # The parameter in a model's metadata that says it takes raw payloads, and of which media type.
 PAYLOAD_TYPE = "request_content_type"
@@ -56,14 +57,18 @@ class InferenceResponse:
     """The answer to one request; the protocol adds the model's name and version, and the id.
 
     `parameters["content_type"]` says what Python value the tensors stand for (`np`, `pd`,
-    `dict`, `str`, `json`), so that a protocol with another form of answer can rebuild it.
+    `dict`, `str`, `json`), so that a protocol with another form of answer can rebuild it. `form`
+    says what the content type does not, for runners: see `headrace.protocol.value_forms`.
     """
 
-    __slots__ = ("outputs", "parameters")
+    __slots__ = ("form", "outputs", "parameters")
 
-    def __init__(self, outputs: list[Tensor], parameters: Parameters | None = None) -> None:
+    def __init__(
+        self, outputs: list[Tensor], parameters: Parameters | None = None, form: Form = None
+    ) -> None:
         self.outputs = outputs
         self.parameters = parameters
+        self.form = form
 
     @property
     def content_type(self) -> str | None:
@@ -77,7 +82,7 @@ class InferenceResponse:
             return self, {}
         # The responses of a batch share one dict of parameters, so it must stay as it is.
         rest = {key: value for key, value in parameters.items() if key != "headers"}
-        return InferenceResponse(self.outputs, rest or None), found
+        return InferenceResponse(self.outputs, rest or None, self.form), found
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class ModelRoute:
 
     The path may have parts in braces, as in Starlette. `operation` is its OpenAPI operation, if
     the model knows more of it than the path, and `components` the schemas that it refers to.
-    With `only_body`, its handler wants to know the body and its media type and nothing else.
+    With `only_body`, its handler wants to know the body and its media type and nothing else. With
+    `relays`, its answer comes in pieces, which are sent as they come.
     """
 
     path: str
@@ -106,6 +112,7 @@ class ModelRoute:
     operation: dict[str, Any] | None = None
     components: dict[str, Any] = field(default_factory=dict)
     only_body: bool = False
+    relays: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,22 @@ def to_response(answer: ModelAnswer) -> InferenceResponse:
     return InferenceResponse([Tensor("body", "BYTES", [], answer.body)], parameters)
 
 
+def to_piece(answer: ModelAnswer, more: bool) -> InferenceResponse:
+    """A piece of an answer, which has the status and the header fields too; are there `more`?"""
+    response = to_response(answer)
+    return InferenceResponse(response.outputs, {**(response.parameters or {}), "more": more})
+
+
+def has_more(piece: InferenceResponse) -> bool:
+    """Whether other pieces follow this one."""
+    return bool((piece.parameters or {}).get("more"))
+
+
+def is_route(request: InferenceRequest) -> bool:
+    """Whether the request is a call of one of a model's own routes."""
+    return request.context is not None and ROUTE in request.context
+
+
 def from_response(response: InferenceResponse, model: str) -> ModelAnswer:
     """The answer of a handler.
 

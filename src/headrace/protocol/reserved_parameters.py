@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 # Of a request or an answer: which Python value the tensors stand for, and headers to send back.
-RESERVED = ("content_type", "headers")
-# Of the binary tensor data extension: how tensors are sent, which no model sees.
-TRANSPORT = ("binary_data_size", "binary_data", "binary_data_output")
+RESERVED = ("content_type", "headers", "python_value")
+# Of a runner's request: the form of its value (see `headrace.protocol.value_forms`), the arguments
+# if there are several, and `whole` if its rows cannot be merged with those of others.
+PYTHON_VALUE = "python_value"
+# What no model sees of a client's request: how tensors are sent, by the binary tensor data
+# extension, and what only runners may say.
+TRANSPORT = ("binary_data_size", "binary_data", "binary_data_output", PYTHON_VALUE)
 # Of a runner's request: along which dimensions of its arrays, and of the answer's, the rows are.
 # The tensors have theirs first, so that they can be merged; a worker moves them back.
 BATCH_DIM = "batch_dim"

@@ -198,6 +198,7 @@ class Loader:
             max_queue_bytes=self._settings.max_queue_bytes,
             infer_timeout=model.infer_timeout,
             unbatched=frozenset(model.settings.unbatched),
+            batch_sizes=model.settings.batch_sizes,
         )
         model.batcher = Batcher(
             partial(executor.infer, model.key),

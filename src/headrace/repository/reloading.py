@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError, HeadraceError, NotFound
 from headrace.repository.repository import ModelRepository
+from headrace.runtimes import needs_worker
 from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.repository")
@@ -71,7 +72,7 @@ class Reloader:
             return
         for settings in models:
             # Runners first: the service asks for their models as soon as it is loaded.
-            if settings is models[-1] or self._differs(settings):
+            if needs_worker(settings) or self._differs(settings):
                 try:
                     await self._repository.load(settings.name)
                 except HeadraceError as exc:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.runners.runnable import Runnable
 from headrace.runners.runner import Runner, RunnerMethod
 
-__all__ = ["Runner", "RunnerMethod", "to_runner"]
+__all__ = ["Runnable", "Runner", "RunnerMethod", "to_runner"]
 
 
 def to_runner(model: Any, name: str = "", **options: Any) -> Runner:

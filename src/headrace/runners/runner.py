@@ -6,24 +6,25 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
 
-from headrace.errors import DeadlineExceeded, HeadraceError, InvalidInput, InvalidModel, shorten
+from headrace.errors import DeadlineExceeded, HeadraceError, InvalidModel, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.runners import current_call
 from headrace.runners.current_call import CURRENT, EndpointCall, Link, Outcome
-from headrace.runners.runner_values import request_of, value_of
+from headrace.runners.method_limits import MethodLimits, method_limits
+from headrace.runners.runner_targets import target_of
+from headrace.runners.runner_values import value_of
 
 logger = logging.getLogger("headrace.runners")
 
 NAME = re.compile(r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = 63
-# Of methods that merge requests, unless the runner sets one.
-DEFAULT_MAX_BATCH_SIZE = 100
 
 
 def checked_name(name: str, what: str) -> str:
@@ -44,20 +45,26 @@ def checked_name(name: str, what: str) -> str:
 
 
 class Runner:
-    """A handle on a stored model; `runner.predict.run(x)` asks for its answer.
+    """A handle on a stored model, or on a `Runnable` class; `runner.predict.run(x)` asks it.
 
-    There is an attribute for each method in the model's signatures, with `run` and `async_run`.
-    `runner.run` and `runner.async_run` are those of its only method, or of `__call__`.
+    There is an attribute for each method in the model's signatures, or each that the Runnable
+    marks, with `run` and `async_run`. `runner.run` and `runner.async_run` are those of its only
+    method, or of `__call__`.
 
     In a service that is served, the model runs in the server's workers under the runner's name,
     and a call shares its queue and its batches with every other request for it. Anywhere else,
     `init_local` loads it into this process.
 
+    A Runnable is created with `runnable_init_params`. `models` are the stored models that it loads
+    itself, so that they are packed with a service.
+
     `max_batch_size` counts rows. `max_latency_ms` is how long one call may take, with its wait in
     the queue, in milliseconds; a call that takes longer fails with `DeadlineExceeded`.
+    `method_configs` sets either for one method: `{"predict": {"max_batch_size": 50}}`.
+    `scheduling_strategy` and `embedded` are accepted and have no effect.
 
     Raises:
-        InvalidModel: the name, the signatures or a number cannot be used.
+        InvalidModel: the name, the methods or an option cannot be used.
     """
 
     run: RunnerMethod
@@ -65,34 +72,32 @@ class Runner:
 
     def __init__(
         self,
-        model: Any,
+        runnable_class: Any,
         *,
-        name: str = "",
+        runnable_init_params: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        scheduling_strategy: Any = None,
+        models: Sequence[Any] | None = None,
         max_batch_size: int | None = None,
         max_latency_ms: float | None = None,
+        method_configs: Mapping[str, Mapping[str, Any]] | None = None,
+        embedded: bool = False,
     ) -> None:
-        self.name = checked_name(name or model.tag.name, "a runner")
-        for what, number in (
-            ("max_batch_size", max_batch_size),
-            ("max_latency_ms", max_latency_ms),
-        ):
-            if number is not None and not number > 0:
-                raise InvalidModel(f"runner '{self.name}': {what} must be above 0, got {number}")
-        self.model = model
-        self.models = [model]
-        self.max_batch_size = max_batch_size
-        self.max_latency_ms = max_latency_ms
+        self.target = target_of(runnable_class, runnable_init_params, models or ())
+        self.name = checked_name(name or self.target.name, "a runner")
+        self.models = self.target.models
         self._local: Any = None
-        self.methods = self._methods()
+        signatures = self.target.signatures(f"runner '{self.name}'")
+        limits = method_limits(
+            f"runner '{self.name}'", signatures, max_batch_size, max_latency_ms, method_configs
+        )
+        self.methods = {
+            name: RunnerMethod(self, name, found, limits[name])
+            for name, found in signatures.items()
+        }
+        self._offer(self.methods)
 
-    def _methods(self) -> dict[str, RunnerMethod]:
-        signatures = self.model.info.signatures or {}
-        if not signatures:
-            raise InvalidModel(
-                f"runner '{self.name}': model '{self.model.tag}' has no signatures, so it has no "
-                "method to call"
-            )
-        methods = {name: RunnerMethod(self, name, found) for name, found in signatures.items()}
+    def _offer(self, methods: dict[str, RunnerMethod]) -> None:
         for name, method in methods.items():
             if not name.startswith("__") and not hasattr(self, name):
                 setattr(self, name, method)
@@ -101,7 +106,6 @@ class Runner:
             (only,) = methods.values()
         if only is not None:
             self.run, self.async_run = only, only.async_run
-        return methods
 
     def init_local(self, quiet: bool = False) -> None:
         """Load the model into this process, for tests and notebooks; warns unless `quiet`.
@@ -115,14 +119,17 @@ class Runner:
             logger.warning(
                 "runner '%s' runs in this process, for debugging and tests only", self.name
             )
-        self._local = self.model.load_model()
+        self._local = self.target.load()
+
+    def init_client(self) -> None:
+        """Nothing has to be done: in a service that is served, a runner finds its model."""
 
     def destroy(self) -> None:
         """Forget the model that `init_local` loaded."""
         self._local = None
 
     def __repr__(self) -> str:
-        return f"Runner(name={self.name!r}, model={str(self.model.tag)!r})"
+        return f"Runner(name={self.name!r}, {self.target!r})"
 
     def __getattr__(self, name: str) -> Any:
         # Only for what is missing.
@@ -133,8 +140,9 @@ class Runner:
 class RunnerMethod:
     """One method of a runner's model. Calling it is the same as `run`."""
 
-    def __init__(self, runner: Runner, name: str, signature: Any) -> None:
+    def __init__(self, runner: Runner, name: str, signature: Any, limits: MethodLimits) -> None:
         self.name = name
+        self.limits = limits
         self.batchable: bool = signature.batchable
         self.batch_dim: tuple[int, int] = (0, 0)
         if self.batchable:
@@ -154,7 +162,7 @@ class RunnerMethod:
         """
         runner = self._runner
         if runner._local is not None:
-            return _call(runner._local, self.name, args, kwargs)
+            return self._call_locally(args, kwargs)
         call = CURRENT.get()
         link = self._link(call)
         if call is not None and call.thread == get_ident():
@@ -188,7 +196,7 @@ class RunnerMethod:
         """
         runner = self._runner
         if runner._local is not None:
-            work = partial(_call, runner._local, self.name, args, kwargs)
+            work = partial(self._call_locally, args, kwargs)
             return await asyncio.get_running_loop().run_in_executor(None, work)
         call = CURRENT.get()
         loop = _loop_of(call)
@@ -216,24 +224,23 @@ class RunnerMethod:
             )
         return link
 
+    def _call_locally(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        runner = self._runner
+        return runner.target.call(runner._local, f"{runner.name}.{self.name}", self, args, kwargs)
+
     def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InferenceRequest:
-        if len(args) + bool(kwargs) != 1:
-            raise InvalidInput(
-                f"{self._runner.name}.{self.name} takes one value, or several by their names, got "
-                f"{len(args)} without a name and {len(kwargs)} with one"
-            )
-        value = args[0] if args else kwargs
         # An only method is the one that answers a request which names none.
         method = self.name if len(self._runner.methods) > 1 else None
-        return request_of(value, method, self.batch_dim)
+        where = f"{self._runner.name}.{self.name}"
+        return self._runner.target.request(where, method, self.batch_dim, args, kwargs)
 
     def _timeout(self, call: EndpointCall | None) -> float | None:
         """Seconds that the call may take; None for as long as the server lets it."""
         times = []
         if call is not None and call.deadline is not None:
             times.append(call.deadline - time.monotonic())
-        if self._runner.max_latency_ms is not None:
-            times.append(self._runner.max_latency_ms / 1000)
+        if self.limits.max_latency_ms is not None:
+            times.append(self.limits.max_latency_ms / 1000)
         timeout = min(times, default=None)
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded("the request's time ran out before a model was asked")
@@ -251,10 +258,6 @@ def _named(request: InferenceRequest, call: EndpointCall | None) -> InferenceReq
     # In the log, the id of the endpoint's request is that of the calls it makes.
     request.id = call.request_id if call is not None else ""
     return request
-
-
-def _call(model: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return getattr(model, name)(*args, **kwargs)
 
 
 def _settle(future: Future[InferenceResponse], outcome: Outcome) -> None:

@@ -62,13 +62,17 @@ def create(settings: ModelSettings) -> Model:
     return model
 
 
-# Not in the catalogue: it is no framework's, and a source names it, never a settings file.
+# Not in the catalogue: they are no framework's, and a source names them, never a settings file.
 SERVICE = "headrace.runtimes.service.service_runtime:ServiceRuntime"
+RUNNABLE = "headrace.runtimes.service.runnable_runtime:RunnableRuntime"
 
 
 def needs_worker(settings: ModelSettings) -> bool:
-    """Whether a model never runs inside the server, even where others do."""
-    return settings.implementation == SERVICE
+    """Whether a model never runs inside the server, even where others do.
+
+    It is code in a service's own files, which may change while the server runs.
+    """
+    return settings.implementation in (SERVICE, RUNNABLE)
 
 
 def own_modules(settings: ModelSettings) -> dict[str, str]:

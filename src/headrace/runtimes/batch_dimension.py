@@ -34,7 +34,7 @@ def infer(
         InferenceRequest(inputs, parameters or None, request.outputs, request.id, request.context)
     )
     outputs = [_moved(tensor, dim_out, 0, BadModelOutput, "output") for tensor in response.outputs]
-    return InferenceResponse(outputs, response.parameters)
+    return InferenceResponse(outputs, response.parameters, response.form)
 
 
 def _dimensions(given: Any) -> Sequence[int]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any, Callable, Union
 
+from headrace.errors import Unimplemented
 from headrace.model import Model
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.runners.current_call import EndpointCall
 
 Finish = Callable[[Union[InferenceResponse, BaseException]], None]
+# Sends a piece of an answer, as soon as the server takes it.
+Put = Callable[[InferenceResponse], Awaitable[None]]
 
 
 class ConcurrentModel(Model):
@@ -30,6 +34,12 @@ class ConcurrentModel(Model):
         ends the work when nobody waits for it any more.
         """
         raise NotImplementedError
+
+    def begin_stream(
+        self, request: InferenceRequest, call: EndpointCall, put: Put, finish: Finish
+    ) -> None:
+        """As `begin`, but the answer is `put` in pieces on the loop, before it is finished."""
+        finish(Unimplemented(f"model '{self.settings.name}' does not stream answers"))
 
     def infer(self, request: InferenceRequest) -> Any:
         """Not used: requests are begun."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from headrace.codecs import decode_request, encode_response
+from headrace.codecs import decode_value, encode_response
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
@@ -64,7 +64,7 @@ class PickleRuntime(Model):
             BadModelOutput: what the method returned cannot be sent.
         """
         name = self._method_of(request)
-        value = decode_request(request, self._kind_of(request))
+        value = decode_value(request, self._kind_of(request))
         answer = getattr(self._model, name)(value)
         # An object that is called has no better name for its only output than other models have.
         return encode_response(answer) if name == "__call__" else encode_response(answer, name)

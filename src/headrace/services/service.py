@@ -11,6 +11,7 @@ from headrace.runners import Runner
 from headrace.runners.runner import checked_name
 from headrace.services import endpoint_names
 from headrace.services.endpoint import Endpoint, split_parameters
+from headrace.services.wsgi_app import WsgiApp
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,15 +82,15 @@ class Service:
     def add_asgi_middleware(self, middleware: Any, **options: Any) -> None:
         """Wrap the endpoints and mounted applications in an ASGI middleware class.
 
-        The one that is added last sees a request first.
+        The one that is added first sees a request first.
         """
         self.middlewares.append((middleware, options))
 
     def mount_asgi_app(self, app: Any, path: str = "/", name: str | None = None) -> None:
         """Answer everything below `path` that nothing else answers with an ASGI application.
 
-        `app` is not sent lifespan events, and an answer is sent when it is whole. `name` is
-        accepted and has no effect.
+        `app` is sent lifespan events, and what it streams leaves as it comes. A request's body is
+        read whole before. `name` is accepted and has no effect.
 
         Raises:
             InvalidModel: the path is not one, or it is taken.
@@ -98,6 +99,14 @@ class Service:
         if found in self.mounts:
             raise InvalidModel(f"service '{self.name}': two applications are mounted at {found}")
         self.mounts[found] = app
+
+    def mount_wsgi_app(self, app: Any, path: str = "/", name: str | None = None) -> None:
+        """The same with a WSGI application, such as one of Flask; it runs in threads.
+
+        Raises:
+            InvalidModel: the path is not one, or it is taken.
+        """
+        self.mount_asgi_app(WsgiApp(app), path, name)
 
     def on_startup(self, hook: Function) -> Function:
         """Run a function, plain or async, in the service's process before its first request.

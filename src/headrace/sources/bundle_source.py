@@ -31,6 +31,18 @@ class BundleSource(Source):
         Raises:
             ConfigurationError: there is no such bundle, or its files are not as they were built.
         """
+        source = self.service()
+        if source is not None:
+            return source.read()
+        item = self._item()
+        return [*self._of_folder(item), *self._of_store(item)]
+
+    def service(self) -> ServiceSource | None:
+        """The bundle's service; None if it has only models.
+
+        Raises:
+            ConfigurationError: there is no such bundle, or its files are not as they were built.
+        """
         try:
             item = self._item()
             record = read_record(item.path / BUNDLES.record)
@@ -44,10 +56,9 @@ class BundleSource(Source):
         # What Python writes next to a module would be a file that was added.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         service = record.get("service")
-        if service is not None:
-            source = open_service(item.path / SOURCES, str(service), self.name, dict(self.environ))
-            return source.read()
-        return [*self._of_folder(item), *self._of_store(item)]
+        if service is None:
+            return None
+        return open_service(item.path / SOURCES, str(service), self.name, dict(self.environ))
 
     def sources(self) -> Path | None:
         """The folder of its sources; None if there is no such bundle."""

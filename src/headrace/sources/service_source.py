@@ -29,10 +29,11 @@ class Reference(NamedTuple):
     folder: Path
 
 
-def reference_of(place: str) -> Reference | None:
+def reference_of(place: str, folder: Path = Path()) -> Reference | None:
     """What `service.py:svc`, `service.py`, or `package.module:svc` names; None for anything else.
 
-    A module is one if its file is below the working directory; what looks the same may be a tag.
+    A module is one if its file is below `folder`, by default the working directory; what looks the
+    same may be a tag.
     """
     file, colon, attribute = place.rpartition(":")
     if not colon:
@@ -40,16 +41,16 @@ def reference_of(place: str) -> Reference | None:
     if colon and not all(part.isidentifier() for part in attribute.split(".")):
         return None
     if file.endswith(".py"):
-        path = Path(file)
+        path = folder / file
         if not path.is_file():
             return Reference(path.stem, attribute, path.parent.resolve()) if colon else None
         return Reference(path.stem, attribute, path.parent.resolve())
     if not colon or not all(part.isidentifier() for part in file.split(".")):
         return None
-    below = Path(*file.split("."))
+    below = folder.joinpath(*file.split("."))
     if not below.with_suffix(".py").is_file() and not (below / "__init__.py").is_file():
         return None
-    return Reference(file, attribute, Path.cwd())
+    return Reference(file, attribute, folder.resolve())
 
 
 class ServiceSource(Source):
@@ -68,6 +69,11 @@ class ServiceSource(Source):
     ) -> None:
         super().__init__(place, name, environ, packages)
         self._reference = reference
+
+    @property
+    def reference(self) -> Reference:
+        """Where the service is."""
+        return self._reference
 
     @property
     def folder(self) -> Path:

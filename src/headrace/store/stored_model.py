@@ -126,6 +126,15 @@ class StoredModel:
             raise InvalidModel(f"module '{module.__name__}' loads no models")
         return load(self, *arguments, **options)
 
+    def load_methods(self) -> Any:
+        """An object with the methods that the signatures name: the model, or one made of it.
+
+        Raises:
+            InvalidModel, MissingDependency: see `load_model`.
+        """
+        load = getattr(self.framework_module(), "load_methods", None)
+        return self.load_model() if load is None else load(self)
+
     def to_runner(self, name: str = "", **options: Any) -> Any:
         """A runner of the model; the options are those of `headrace.Runner`."""
         # By name: runners are above the store, which they read.

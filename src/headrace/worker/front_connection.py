@@ -27,7 +27,7 @@ from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
 from headrace.worker.loop_reader import LoopReader
 from headrace.worker.runner_link import FramePeer, RunnerLink
-from headrace.worker.streams import Stream
+from headrace.worker.streams import LoopStream, Stream
 
 logger = logging.getLogger("headrace.worker")
 
@@ -52,7 +52,7 @@ class Connection(FramePeer):
         self._threads: dict[str, threading.Thread] = {}
         # Calls that no model has begun; those that are withdrawn never begin.
         self._waiting: set[int] = set()
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Stream | LoopStream] = {}
         # Requests that concurrent models are working on.
         self._begun: dict[int, EndpointCall] = {}
         # Of the concurrent model that is loaded, and what reads on it.
@@ -134,10 +134,14 @@ class Connection(FramePeer):
                 stream.withdraw()
             elif (call := self._begun.get(frame.call)) is not None:
                 call.cancel()
+        elif frame.kind == Kind.STREAM and self._host.is_concurrent(frame.meta["model"]):
+            self._begin_stream(frame)
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a long stream must not hold up the model's requests.
-            self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
-            threading.Thread(target=self._stream, args=(frame,), name="stream", daemon=True).start()
+            stream = self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
+            threading.Thread(
+                target=self._stream, args=(frame, stream), name="stream", daemon=True
+            ).start()
         elif frame.kind == Kind.METRICS:
             # Collecting runs user code, which must not hold up the reading.
             threading.Thread(
@@ -205,11 +209,26 @@ class Connection(FramePeer):
             if frame.kind == Kind.UNLOAD:
                 return
 
-    def _begin(self, frame: Frame) -> None:
-        """Hand a request to a concurrent model."""
+    def _begin_stream(self, frame: Frame) -> None:
+        """Hand a request whose answer comes in pieces to a concurrent model."""
+        request, call = self._call_of(frame)
+        stream = self._streams[frame.call] = LoopStream(partial(self._send_piece, frame.call), call)
+
+        def finish(outcome: Any) -> None:
+            del self._streams[frame.call]
+            self._finish(frame, outcome)
+
+        self._host.begin_stream(frame.meta["model"], request, call, stream.put, finish)
+
+    def _call_of(self, frame: Frame) -> tuple[InferenceRequest, EndpointCall]:
         request = self._request(frame)
         deadline = (request.context or {}).get("deadline")
         call = self._begun[frame.call] = EndpointCall(self._link, deadline, request.id)
+        return request, call
+
+    def _begin(self, frame: Frame) -> None:
+        """Hand a request to a concurrent model."""
+        request, call = self._call_of(frame)
         self._host.begin(frame.meta["model"], request, call, partial(self._finish, frame))
 
     def _finish(self, frame: Frame, outcome: Any) -> None:
@@ -235,11 +254,11 @@ class Connection(FramePeer):
             kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
         self.send(frames.encode(kind, frame.call, meta, payload))
 
-    def _stream(self, frame: Frame) -> None:
+    def _stream(self, frame: Frame, stream: Stream) -> None:
         kind, meta = Kind.RESULT, {}
         try:
             request = self._request(frame)
-            self._streams[frame.call].run(self._host.stream(frame.meta["model"], request))
+            stream.run(self._host.stream(frame.meta["model"], request))
         except Exception as exc:
             kind, meta = Kind.ERROR, _error_meta(exc, frame)
         del self._streams[frame.call]
@@ -288,7 +307,10 @@ class Connection(FramePeer):
     def _response(self, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         try:
-            return dump({"tensors": described, "parameters": response.parameters}), payload
+            meta = {"tensors": described, "parameters": response.parameters}
+            if response.form is not None:
+                meta["form"] = response.form
+            return dump(meta), payload
         except Exception as error:
             self._release([entry[4] for entry in described if entry[4] >= 0])
             raise BadModelOutput("a parameter of the answer has no JSON form") from error

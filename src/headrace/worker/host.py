@@ -35,7 +35,7 @@ from headrace.protocol.mlflow.signature import SCORING
 from headrace.protocol.reserved_parameters import BATCH_DIM
 from headrace.runners.current_call import EndpointCall
 from headrace.runtimes import batch_dimension
-from headrace.runtimes.concurrent_model import ConcurrentModel, Finish
+from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
@@ -176,6 +176,19 @@ class ModelHost:
         self, key: str, request: InferenceRequest, call: EndpointCall, finish: Finish
     ) -> None:
         """Begin a request of a concurrent model; `finish` gets its answer or a `HeadraceError`."""
+        model, finish_safely = self._concurrent(key, request, finish)
+        model.begin(request, call, finish_safely)
+
+    def begin_stream(
+        self, key: str, request: InferenceRequest, call: EndpointCall, put: Put, finish: Finish
+    ) -> None:
+        """Begin a request of a concurrent model whose answer is `put` in pieces."""
+        model, finish_safely = self._concurrent(key, request, finish)
+        model.begin_stream(request, call, put, finish_safely)
+
+    def _concurrent(
+        self, key: str, request: InferenceRequest, finish: Finish
+    ) -> tuple[ConcurrentModel, Finish]:
         hosted = self._models[key]
         assert isinstance(hosted.model, ConcurrentModel), "the caller has asked"
 
@@ -186,7 +199,7 @@ class ModelHost:
                 outcome = _failure(hosted, request, outcome)
             finish(outcome)
 
-        hosted.model.begin(request, call, finish_safely)
+        return hosted.model, finish_safely
 
     def stream(
         self, key: str, request: InferenceRequest

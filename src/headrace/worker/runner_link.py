@@ -88,7 +88,7 @@ class RunnerLink:
         # Shared memory is given back whether or not anybody still waits.
         tensors = self._peer.restored(frame)
         if done is not None:
-            done(InferenceResponse(tensors, frame.meta["parameters"]))
+            done(InferenceResponse(tensors, frame.meta["parameters"], frame.meta.get("form")))
 
     def lose(self) -> None:
         """The front has left: nothing more will be answered."""

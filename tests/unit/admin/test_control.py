@@ -70,6 +70,27 @@ def test_a_ping_that_is_too_early_gets_an_error_of_mlflow() -> None:
 
 
 @pytest.mark.parametrize(
+    "plane",
+    [FakePlane({}), FakePlane({"a": "LOADING"}), FakePlane({}, draining=True)],
+    ids=["starting", "a model", "draining"],
+)
+def test_a_probe_for_readiness_fails_while_anything_is_not_ready(plane: Any) -> None:
+    control = Control(plane, None, None)  # type: ignore[arg-type]
+    able = asyncio.run(control.able(None))  # type: ignore[arg-type]
+    alive = asyncio.run(control.alive(None))  # type: ignore[arg-type]
+
+    assert (able.status_code, alive.status_code) == (503, 200)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/readyz/"])
+def test_probes_get_a_newline(path: str, client: TestClient) -> None:
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.content) == (200, b"\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v2/health/live", b'{"live":true}'),
@@ -92,9 +113,11 @@ def test_readiness_names_the_model_that_did_not_load(tmp_path: Path) -> None:
     write_model(tmp_path, name="bad", load="raise OSError('no weights')")
     with TestClient(tmp_path) as client:
         server = client.get("/v2/health/ready")
+        probes = [client.get(path).status_code for path in ("/livez", "/healthz", "/readyz")]
         good, bad = (client.get(f"/v2/models/{name}/ready") for name in ("good", "bad"))
 
     assert (server.status_code, good.status_code, bad.status_code) == (503, 200, 503)
+    assert probes == [200, 200, 503]
     assert list(server.json()["models"]) == ["bad"]
     assert "no weights" in server.json()["models"]["bad"]
     assert (bad.json()["name"], bad.json()["ready"]) == ("bad", False)

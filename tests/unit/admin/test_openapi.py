@@ -63,7 +63,9 @@ def test_a_server_without_models_documents_itself() -> None:
     found = document()
 
     assert (found["openapi"], found["info"]["version"]) == ("3.1.0", __version__)
-    assert {"/v2", "/v2/health/ready", "/ping", "/api/status"} <= set(found["paths"])
+    assert {"/v2", "/v2/health/ready", "/ping", "/readyz", "/livez", "/api/status"} <= set(
+        found["paths"]
+    )
     assert not [path for path in found["paths"] if path.startswith("/v2/models/")]
 
 

@@ -7,14 +7,12 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from headrace import Runner
 from headrace.codecs import encode_response
 from headrace.errors import HeadraceError, InvalidInput, InvalidModel
 from headrace.models import Signature, Tag
-from headrace.protocol.messages import InferenceResponse
 from headrace.runners.runner_values import request_of, value_of
 
 
@@ -29,7 +27,7 @@ class Scaler:
 def runner(*methods: str, **options) -> Runner:
     signatures = {name: Signature() for name in methods or ("predict",)}
     info = SimpleNamespace(signatures=signatures)
-    return Runner(SimpleNamespace(tag=Tag("m", "v1"), info=info, load_model=Scaler), **options)
+    return Runner(SimpleNamespace(tag=Tag("m", "v1"), info=info, load_methods=Scaler), **options)
 
 
 def test_a_runner_is_named_after_its_model():
@@ -83,54 +81,6 @@ def test_a_model_without_methods_has_no_runner():
 def test_limits_are_above_zero(option):
     with pytest.raises(InvalidModel, match=option):
         runner(**{option: 0})
-
-
-def there_and_back(value):
-    """What a model that returns its input answers, as the server carries it."""
-    request = request_of(value)
-    return value_of(InferenceResponse(request.inputs, request.parameters))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        np.arange(6, dtype=np.float32).reshape(2, 3),
-        np.array([[True], [False]]),
-        np.array(["a", "é"]),
-        np.zeros((0, 4)),
-        [[1, 2], [3, 4]],
-        pd.Series([1.5, 2.5]),
-    ],
-    ids=["floats", "booleans", "text", "no rows", "a list", "a series"],
-)
-def test_arrays_cross_as_they_are(value):
-    found = there_and_back(value)
-
-    assert np.array_equal(found, np.asarray(value))
-
-
-def test_a_frame_crosses_with_its_columns():
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]})
-
-    pd.testing.assert_frame_equal(there_and_back(frame), frame)
-
-
-def test_a_dict_of_arrays_crosses_by_name():
-    found = there_and_back({"a": np.ones(2), "b": [[1], [2]]})
-
-    assert list(found) == ["a", "b"]
-    assert found["b"].tolist() == [[1], [2]]
-
-
-def test_a_dict_of_anything_crosses_as_json():
-    assert there_and_back({"a": {"b": None}}) == {"a": {"b": None}}
-
-
-def test_outputs_without_names_are_a_tuple():
-    found = value_of(encode_response((np.ones(2), np.zeros(3))))
-
-    assert isinstance(found, tuple)
-    assert [len(each) for each in found] == [2, 3]
 
 
 def test_rows_along_another_dimension_come_first_and_go_back():

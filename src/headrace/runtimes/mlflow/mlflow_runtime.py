@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import decode_request, encode_response
+from headrace.codecs import decode_value, encode_response, values
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
 from headrace.codecs.registry import OUTPUT, chosen
@@ -188,7 +188,7 @@ class MLflowRuntime(Model):
         kind = request.content_type or self.settings.content_type
         if kind is None and len(request.inputs) > 1:
             kind = "pd" if importlib.util.find_spec("pandas") else "dict"
-        return decode_request(request, kind)
+        return decode_value(request, kind)
 
     def _typed(self, request: InferenceRequest) -> Any:
         """The value in the form that the signature's schema takes."""
@@ -245,10 +245,13 @@ def _listed(tensors: list[Tensor]) -> Any:
 
 def _encode(answer: Any, name: str = OUTPUT) -> InferenceResponse:
     """The answer as MLflow would show it: scalars stay scalars, Series become tables."""
+    form = values.form_of(answer)
     if isinstance(answer, (str, bytes)):
         answer = np.array(answer, dtype=object)
     elif isinstance(answer, (bool, int, float, np.number, np.bool_)):
         answer = np.array(answer)
     elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
         answer = answer.to_frame()
-    return encode_response(answer, name)
+    response = encode_response(answer, name)
+    response.form = form
+    return response

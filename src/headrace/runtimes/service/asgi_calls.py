@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, NotFound
@@ -12,17 +12,24 @@ from headrace.services.service import Service
 
 # Answers the endpoint that a call is for.
 AnswerEndpoint = Callable[[ModelCall, bytes], Awaitable[ModelAnswer]]
+# Sends a piece of an answer on its way, with its head; are there more?
+PutPiece = Callable[[ModelAnswer, bool], Awaitable[None]]
 MOUNT = "mount "
 
 
 class AsgiCalls:
     """Passes calls through the middlewares of a service, to its endpoints or what is mounted."""
 
-    def __init__(self, service: Service, answer_endpoint: AnswerEndpoint) -> None:
+    def __init__(
+        self, service: Service, answer_endpoint: AnswerEndpoint, states: Mapping[str, Any]
+    ) -> None:
         self._answer_endpoint = answer_endpoint
         self._mounts = service.mounts
+        # What the applications keep for all their requests, by path.
+        self._states = states
         app: Any = self._innermost
-        for middleware, options in service.middlewares:
+        # The one that was added first is the outermost, as in BentoML.
+        for middleware, options in reversed(service.middlewares):
             app = middleware(app, **options)
         self._app = app
 
@@ -37,13 +44,25 @@ class AsgiCalls:
         await self._app(scope, _receiver(body), answer.send)
         return answer.whole()
 
+    async def relay(self, call: ModelCall, body: bytes, put: PutPiece) -> None:
+        """Answer a call of what is mounted, piece by piece.
+
+        Raises:
+            HeadraceError: the application sent no whole answer.
+        """
+        answer = _Relayed(put)
+        scope = {**asgi_scope(call), "headrace.call": (call, body)}
+        await self._app(scope, _receiver(body), answer.send)
+        answer.check()
+
     async def _innermost(self, scope: Any, receive: Any, send: Any) -> None:
         call, body = scope["headrace.call"]
         if call.handler.startswith(MOUNT):
             path = call.handler[len(MOUNT) :]
             root = "" if path == "/" else path
             inner = {key: value for key, value in scope.items() if key != "headrace.call"}
-            await self._mounts[path]({**inner, "root_path": root}, receive, send)
+            inner.update(root_path=root, state=dict(self._states.get(path) or {}))
+            await self._mounts[path](inner, receive, send)
             return
         # A middleware may have changed the body, or headers.
         body = await _read(receive)
@@ -79,6 +98,34 @@ class _Collected:
         if not self._status or not self._ended:
             raise HeadraceError("a mounted application or a middleware sent no whole answer")
         return ModelAnswer(self._status, self._headers, b"".join(self._body))
+
+
+class _Relayed:
+    """The messages of an answer, passed on as they come; its head goes with its first bytes."""
+
+    def __init__(self, put: PutPiece) -> None:
+        self._put = put
+        self._head: ModelAnswer | None = None
+        self._ended = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            fields = [
+                [name.decode("latin-1"), value.decode("latin-1")]
+                for name, value in message.get("headers", [])
+            ]
+            self._head = ModelAnswer(message["status"], fields, b"")
+        elif message["type"] == "http.response.body" and not self._ended:
+            if self._head is None:
+                raise HeadraceError("a mounted application sent a body before its head")
+            body, more = bytes(message.get("body", b"")), message.get("more_body", False)
+            self._ended = not more
+            if body or self._ended:
+                await self._put(self._head._replace(body=body), more)
+
+    def check(self) -> None:
+        if not self._ended:
+            raise HeadraceError("a mounted application or a middleware sent no whole answer")
 
 
 def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
 from headrace.runners import Runner
-from headrace.runners.runner import DEFAULT_MAX_BATCH_SIZE
+from headrace.runners.runner_targets import RunnableTarget
+from headrace.runtimes import RUNNABLE
 from headrace.runtimes.service import service_file
 from headrace.services.service import Service
 
@@ -23,8 +24,14 @@ from headrace.services.service import Service
 AUTOMATIC = "automatic_batching"
 
 
-def describe(service: Service) -> dict[str, Any]:
+# Rows in a batch of methods that merge requests, unless the runner sets a number.
+DEFAULT_MAX_BATCH_SIZE = 100
+
+
+def describe(service: Service, module: str, attribute: str, folder: str) -> dict[str, Any]:
     """The service's name, its endpoints, and the settings of each runner's model.
+
+    `models` are those that it, or a Runnable, loads itself; the others say where they are stored.
 
     Raises:
         InvalidModel: a runner's model cannot be served.
@@ -32,18 +39,46 @@ def describe(service: Service) -> dict[str, Any]:
     return {
         "name": service.name,
         "endpoints": [asdict(each.declared()) for each in service.apis.values()],
-        "runners": [settings_of(runner) for runner in service.runners],
-        "models": [str(model.tag) for model in service.models],
+        "runners": [
+            _settings_of_runnable(runner, module, attribute, folder)
+            if isinstance(runner.target, RunnableTarget)
+            else settings_of(runner)
+            for runner in service.runners
+        ],
+        "models": [str(model.tag) for model in _loaded_models(service)],
+    }
+
+
+def _loaded_models(service: Service) -> list[Any]:
+    own = list(service.models)
+    for runner in service.runners:
+        if isinstance(runner.target, RunnableTarget):
+            own += [model for model in runner.models if model not in own]
+    return own
+
+
+def _settings_of_runnable(
+    runner: Runner, module: str, attribute: str, folder: str
+) -> dict[str, Any]:
+    """The fields of `ModelSettings` by which a worker creates and calls a runner's Runnable."""
+    return {
+        "name": runner.name,
+        "implementation": RUNNABLE,
+        "folder": folder,
+        "extra": {"module": module, "attribute": attribute, "runner": runner.name},
+        # A user's code, which imports the service: it shares a process with nothing else.
+        "inference_pool_gid": f"runner {runner.name}",
+        **_batching(runner),
     }
 
 
 def settings_of(runner: Runner) -> dict[str, Any]:
-    """The fields of `ModelSettings` by which a worker serves a runner's model.
+    """The fields of `ModelSettings` by which a worker serves a runner's stored model.
 
     Raises:
         InvalidModel: the module that saved the model serves none.
     """
-    stored = runner.model
+    (stored,) = runner.models
     module = importlib.import_module(_current(stored.info.module))
     if not hasattr(module, "settings_of"):
         raise InvalidModel(
@@ -52,21 +87,35 @@ def settings_of(runner: Runner) -> dict[str, Any]:
         )
     fields: dict[str, Any] = {**module.settings_of(stored), "name": runner.name}
     fields["version"] = str(stored.tag).partition(":")[2] or None
-    return {**fields, **_batching(runner)}
+    if stored.info.options.get(AUTOMATIC):
+        sizes = [method.limits.max_batch_size for method in runner.methods.values()]
+        return {**fields, **({} if sizes[0] is None else {"max_batch_size": sizes[0]})}
+    return {**fields, **_batching(runner, fields.get("extra", {}).get("predict_fn"))}
 
 
-def _batching(runner: Runner) -> dict[str, Any]:
-    """How requests are merged: as the signatures say, or as the runtime decides without any."""
-    size = runner.max_batch_size
-    if runner.model.info.options.get(AUTOMATIC):
-        return {} if size is None else {"max_batch_size": size}
-    methods = runner.methods.values()
+def _batching(runner: Runner, default: str | None = None) -> dict[str, Any]:
+    """How requests are merged, as the signatures of the methods say.
+
+    `default` is the method that answers requests which name none, the first one if it is None.
+    """
+    methods = list(runner.methods.values())
     if not any(method.batchable for method in methods):
         return {"max_batch_size": 1}
+    sizes = {
+        method.name: method.limits.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+        for method in methods
+        if method.batchable
+    }
     alone = [each.name for each in methods if not each.batchable or each.batch_dim[0]]
-    if len(runner.methods) == 1 or next(iter(runner.methods)) in alone:
-        alone += [""] if alone else []
-    return {"max_batch_size": size or DEFAULT_MAX_BATCH_SIZE, "unbatched": alone}
+    default = default or methods[0].name
+    if default in alone:
+        alone.append("")
+    most = max(sizes.values())
+    # Requests of clients need not name the method.
+    named = {**sizes, "": sizes.get(default, 1)}
+    smaller = {name: size for name, size in named.items() if size < most}
+    found: dict[str, Any] = {"max_batch_size": most, "unbatched": alone}
+    return {**found, "batch_sizes": smaller} if smaller else found
 
 
 def _current(module: str) -> str:
@@ -81,7 +130,8 @@ def main() -> int:
     os.dup2(2, 1)
     module, attribute, folder = sys.argv[1:]
     try:
-        answer = describe(service_file.load(module, attribute, folder))
+        service = service_file.load(module, attribute, folder)
+        answer = describe(service, module, attribute, folder)
     except HeadraceError as error:
         answer = {"kind": error.kind, "message": error.message}
     except Exception as error:

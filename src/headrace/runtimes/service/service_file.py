@@ -12,6 +12,7 @@ from headrace.compat import alias
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, listing, shorten
 from headrace.runtimes import import_path
 from headrace.runtimes.import_lock import IMPORTS
+from headrace.runtimes.service import own_metrics
 from headrace.services.service import Service
 
 
@@ -28,7 +29,8 @@ def load(module: str, attribute: str, folder: str) -> Service:
         alias.offer()
         import_path.put_working_directory()
         import_path.put_first(folder)
-        found = _import(module, folder)
+        with own_metrics.defined_again(module, folder):
+            found = _import(module, folder)
     if not attribute:
         return _only(found, module)
     service: Any = found

@@ -22,6 +22,8 @@ class ServiceLoop:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"service-{name}")
+        # Applications and endpoints that ask for a thread get one of these.
+        self.loop.set_default_executor(self._threads)
         self._thread = threading.Thread(
             target=self.loop.run_forever, name=f"service-{name}", daemon=True
         )

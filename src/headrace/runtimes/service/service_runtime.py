@@ -20,9 +20,10 @@ from headrace.protocol.messages import (
 from headrace.protocol.model_call import ModelAnswer, ModelCall
 from headrace.runners.current_call import EndpointCall
 from headrace.runners.loop_inbox import LoopInbox
-from headrace.runtimes.concurrent_model import ConcurrentModel, Finish
+from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
 from headrace.runtimes.service import service_file, tensor_calls
 from headrace.runtimes.service.asgi_calls import MOUNT, AsgiCalls
+from headrace.runtimes.service.lifespans import Lifespans
 from headrace.runtimes.service.service_loop import ServiceLoop
 from headrace.services.endpoint import Endpoint
 from headrace.services.service_context import Context, Headers, RequestView, outside_request
@@ -74,6 +75,7 @@ class ServiceRuntime(ConcurrentModel):
         try:
             for hook in self._service.startup_hooks:
                 self._run_hook(hook)
+            self._lifespans = self._loop.run(self._start_mounted)
             self._asgi = self._loop.run(self._make_asgi)
         except BaseException:
             self._loop.close()
@@ -87,10 +89,14 @@ class ServiceRuntime(ConcurrentModel):
         service = self._service
         if not service.middlewares and not service.mounts:
             return None
-        return AsgiCalls(service, self._answer_call)
+        return AsgiCalls(service, self._answer_call, self._lifespans.states)
+
+    async def _start_mounted(self) -> Lifespans:
+        return await Lifespans.started(self._service.mounts, self._service.name)
 
     def unload(self) -> None:
-        """Run the stop hooks; one that fails does not keep the others from running."""
+        """Stop what is mounted, then run the stop hooks; none that fails keeps back another."""
+        self._loop.run(self._lifespans.stop)
         for hook in self._service.shutdown_hooks:
             try:
                 self._run_hook(hook)
@@ -112,12 +118,16 @@ class ServiceRuntime(ConcurrentModel):
         for path in sorted(self._service.mounts, key=len, reverse=True):
             below = path.rstrip("/") + "/{rest:path}"
             routes += [
-                ModelRoute(each, method, MOUNT + path)
+                ModelRoute(each, method, MOUNT + path, relays=True)
                 for each in dict.fromkeys((path, below))
                 for method in METHODS
             ]
         return ModelMetadata(
-            platform=self.platform, routes=routes, concurrency=CONCURRENCY, is_service=True
+            platform=self.platform,
+            routes=routes,
+            concurrency=CONCURRENCY,
+            is_service=True,
+            streams=bool(self._service.mounts),
         )
 
     def begin(self, request: InferenceRequest, call: EndpointCall, finish: Finish) -> None:
@@ -138,6 +148,25 @@ class ServiceRuntime(ConcurrentModel):
             self._spawn(call, partial(self._respond, work), work.endpoint.name, finish)
         else:
             self._loop.submit(call, partial(self._run, work, call, finish))
+
+    def begin_stream(
+        self, request: InferenceRequest, call: EndpointCall, put: Put, finish: Finish
+    ) -> None:
+        """Begin to answer a request of what is mounted, piece by piece."""
+        found = model_call.from_request(request)
+        if found is None or self._asgi is None:
+            super().begin_stream(request, call, put, finish)
+            return
+        self._spawn(call, partial(self._relay, self._asgi, *found, put), "", finish)
+
+    async def _relay(
+        self, asgi: AsgiCalls, call: ModelCall, body: bytes, put: Put
+    ) -> InferenceResponse:
+        async def send(answer: ModelAnswer, more: bool) -> None:
+            await put(model_call.to_piece(answer, more))
+
+        await asgi.relay(call, body, send)
+        return InferenceResponse([])
 
     def _work(self, call: ModelCall, body: bytes, id: str) -> Work:
         endpoint = self._endpoint(call.handler)

@@ -32,6 +32,8 @@ class MethodsRuntime(Model):
     _model: Any
     # How a lone input is read unless the request or the settings say otherwise.
     _content_type = "np"
+    # Frameworks that take lists and Series themselves get what a runner was given.
+    _decode = staticmethod(decode_request)
 
     def _offer(self, what: str, methods: Sequence[str]) -> None:
         """Set the methods that can be requested, and the default among them.
@@ -84,7 +86,7 @@ class MethodsRuntime(Model):
                     f"{listing(self._available)}"
                 )
         kind = content_type_of(request, self.settings.content_type)
-        value = self._prepared(decode_request(request, kind))
+        value = self._prepared(self._decode(request, kind))
         return encode_methods({name: self._call(name, value) for name in wanted})
 
     def _inputs(self) -> list[TensorMetadata]:
@@ -160,4 +162,5 @@ def encode_methods(answers: dict[str, Any]) -> InferenceResponse:
         else:
             dense = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
             tensors.append(tensor_of(name, dense))
-    return InferenceResponse(tensors, {"content_type": "dict"})
+    form = "list" if len(answers) == 1 else None
+    return InferenceResponse(tensors, {"content_type": "dict"}, form)

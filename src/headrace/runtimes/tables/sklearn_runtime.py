@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.codecs import decode_value
 from headrace.codecs.array import tensor_of
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact, refusal
@@ -19,6 +20,7 @@ class SKLearnRuntime(MethodsRuntime):
     """Serve a scikit-learn estimator or pipeline: `predict`, or the last method it has."""
 
     platform = "sklearn"
+    _decode = staticmethod(decode_value)
 
     def load(self) -> None:
         artefact.require("sklearn", "sklearn")
