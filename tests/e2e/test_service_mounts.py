@@ -38,8 +38,8 @@ async def where(request):
     return JSONResponse([request.method, request.url.path, request.query_params.get("q")])
 
 svc = Service("mounted")
-svc.add_asgi_middleware(Stamp, mark="inner")
 svc.add_asgi_middleware(Stamp, mark="outer")
+svc.add_asgi_middleware(Stamp, mark="inner")
 svc.mount_asgi_app(Starlette(routes=[Route("/{rest:path}", where, methods=["GET", "PUT"])]), "/sub")
 
 @svc.api

@@ -97,6 +97,7 @@ class ModelRoute:
     The path may have parts in braces, as in Starlette. `operation` is its OpenAPI operation, if
     the model knows more of it than the path, and `components` the schemas that it refers to.
     With `only_body`, its handler wants to know the body and its media type and nothing else.
+    Unless it `is_listed`, the document does not show it.
     """
 
     path: str
@@ -106,6 +107,7 @@ class ModelRoute:
     operation: dict[str, Any] | None = None
     components: dict[str, Any] = field(default_factory=dict)
     only_body: bool = False
+    is_listed: bool = True
 
 
 @dataclass(frozen=True)

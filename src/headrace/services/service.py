@@ -81,7 +81,8 @@ class Service:
     def add_asgi_middleware(self, middleware: Any, **options: Any) -> None:
         """Wrap the endpoints and mounted applications in an ASGI middleware class.
 
-        The one that is added last sees a request first.
+        The one that is added first sees a request first. What an endpoint raises passes them as
+        the answer that its caller gets.
         """
         self.middlewares.append((middleware, options))
 
