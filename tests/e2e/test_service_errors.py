@@ -61,7 +61,8 @@ class Turn:
 
         await self.app(scope, receive, turned)
 
-svc.add_asgi_middleware(CORSMiddleware, allow_origins=["https://example.org"], allow_methods=["POST"])
+ORIGINS = {"allow_origins": ["https://example.org"], "allow_methods": ["POST"]}
+svc.add_asgi_middleware(CORSMiddleware, **ORIGINS)
 svc.add_asgi_middleware(Turn)
 """
 ORIGIN = {"Origin": "https://example.org", "Content-Type": "text/plain"}

@@ -41,7 +41,8 @@ class PandasDataFrame(Descriptor):
     """A data frame, in the format that the Content-Type of the request names.
 
     If that says nothing the format is `default_format`, which is also that of answers: "json",
-    "parquet" or "csv"; a Parquet file is recognised in any case. `orient` is the form of JSON, as pandas names them.
+    "parquet" or "csv"; a Parquet file is recognised in any case. `orient` is the form of JSON, as
+    pandas names them.
 
     `columns` are the columns that must be there; they come first, in this order. With
     `apply_column_names` the columns are renamed to them instead. `dtype` is one for all columns or

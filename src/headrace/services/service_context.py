@@ -104,12 +104,20 @@ class ResponseView:
 
     def __init__(self) -> None:
         self.status_code = 200
-        self.headers = Headers()
+        self._headers = Headers()
         self.cookies: list[str] = []
 
     @property
+    def headers(self) -> Headers:
+        return self._headers
+
+    @headers.setter
+    def headers(self, fields: Mapping[str, str]) -> None:
+        self._headers = Headers(fields.items())
+
+    @property
     def metadata(self) -> Headers:
-        return self.headers
+        return self._headers
 
     def set_cookie(
         self,
@@ -148,9 +156,7 @@ class ResponseView:
         if not self.cookies and not self.headers:
             return []
         cookies = [["set-cookie", cookie] for cookie in self.cookies]
-        # An endpoint may have put a dict in its place.
-        headers = Headers(self.headers.items()) if type(self.headers) is dict else self.headers
-        return [*map(list, headers.multi_items()), *cookies]
+        return [*map(list, self._headers.multi_items()), *cookies]
 
 
 class Context:
