@@ -149,16 +149,21 @@ def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
     return Store(BUNDLES).delete(tag.tag if isinstance(tag, Bundle) else tag)
 
 
-def import_bundle(path: str | os.PathLike[str]) -> Bundle:
+def import_bundle(path: str | os.PathLike[str], input_format: str | None = None) -> Bundle:
     """Add the bundle in an archive or a folder; see `headrace.models.import_model`."""
     return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), BundleInfo.read))
 
 
 def export_bundle(
-    tag: str | Tag | Bundle, path: str | os.PathLike[str], form: str | None = None
+    tag: str | Tag | Bundle,
+    path: str | os.PathLike[str],
+    output_format: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> str:
     """Write a bundle to an archive or a folder; see `headrace.models.export_model`."""
-    return transfer.export_item(Store(BUNDLES), get(tag)._item, os.fspath(path), form)
+    item = get(tag)._item
+    return transfer.export_item(Store(BUNDLES), item, os.fspath(path), output_format, overwrite)
 
 
 def push(tag: str | Tag | Bundle, url: str) -> bool:
