@@ -118,6 +118,7 @@ class _Reader:
         self._environ = environ
 
     def build_file(self, raw: dict[str, Any]) -> BuildFile:
+        raw = _given(raw)
         self._check_keys(raw, "")
         python, conda, docker = (self._part(raw, key) for key in ("python", "conda", "docker"))
         return BuildFile(
@@ -152,10 +153,17 @@ class _Reader:
 
     def _conda(self, raw: dict[str, Any]) -> CondaPart:
         self._words(raw, "conda", "channels")
+        given = self._as_list(raw.get("dependencies"))
+        # As in an environment.yml, what pip installs may be among them.
+        of_pip = [each for each in given if isinstance(each, dict) and each.keys() == {"pip"}]
+        listed = {"dependencies": [each for each in given if each not in of_pip]}
         return CondaPart(
             self._path(raw, "conda.environment_yml"),
-            self._words(raw, "conda", "dependencies"),
-            self._words(raw, "conda", "pip"),
+            self._words(listed, "conda", "dependencies"),
+            (
+                *self._words(raw, "conda", "pip"),
+                *(word for each in of_pip for word in self._words(each, "conda", "pip")),
+            ),
         )
 
     def _docker(self, raw: dict[str, Any]) -> DockerPart:
@@ -326,6 +334,7 @@ class _Reader:
             return {}
         if not isinstance(part, dict):
             self._fail(name, "expected a mapping")
+        part = _given(part)
         self._check_keys(part, name)
         return part
 
@@ -345,6 +354,11 @@ class _Reader:
 
     def _fail(self, key: str, reason: str) -> NoReturn:
         raise ConfigurationError(f"{self._at(key)}: {reason}")
+
+
+def _given(raw: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The keys that have a value: the reader gives every scalar as text, YAML's null too."""
+    return {key: each for key, each in raw.items() if each not in ("null", "~")}
 
 
 def _nearest(key: Any, known: Iterable[str]) -> str:
