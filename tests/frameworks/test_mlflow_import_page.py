@@ -1,4 +1,4 @@
-"""docs/how-to/import-mlflow-model.md: its code runs as it stands, from the first block to the last."""
+"""docs/how-to/import-mlflow-model.md: its code runs as it stands, in one go."""
 
 from __future__ import annotations
 
