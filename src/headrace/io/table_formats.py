@@ -203,11 +203,18 @@ def frame_of_csv(body: bytes, where: str) -> Any:
     if not text.strip():
         raise InvalidInput(f"{where} is empty, expected CSV with a line of column names")
     try:
-        return pd.read_csv(io.StringIO(text), **_exact(pd))
+        frame = pd.read_csv(io.StringIO(text), **_exact(pd))
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
+        # pandas takes what no name is left for, in front, as labels of the rows.
+        raise InvalidInput(
+            f"{where} is not valid CSV: rows have more values than the {frame.shape[1]} columns "
+            "that its first line names"
+        )
+    return frame
 
 
 def _exact(pd: Any) -> dict[str, str]:

@@ -174,6 +174,7 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("frame, null", LOOSE, "", b"null", 400, "expected an array of rows, got null"),
     ("frame, not rows", LOOSE, "", b'"a"', 400, "expected an array of rows, got string"),
     ("frame, CSV fields", LOOSE, "text/csv", b"a,b\n1,2\n1,2,3\n", 400, "not valid CSV, at line 3"),
+    ("frame, CSV columns without names", LOOSE, "text/csv", b"a,b\n1,2,3\n", 400, "more values than the 2"),
     ("split, not an object", SPLIT, "", b"[]", 400, "the orient 'split' is an object, got array"),
     ("split, member", SPLIT, "", b'{"columns": []}', 400, "needs 'data', which is missing"),
     ("split, rows", SPLIT, "", b'{"columns": ["a"], "data": [[1,2]]}', 400, "2 values for 1 columns"),
