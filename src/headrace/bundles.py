@@ -14,6 +14,7 @@ from pathlib import Path
 from headrace.errors import ConfigurationError, InvalidModel
 from headrace.packaging import build_file, bundle_builder
 from headrace.packaging.bundle_record import BundleInfo
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store import transfer
 from headrace.store.remote import Remote
 from headrace.store.store import BUNDLES, Item, Store
@@ -101,7 +102,7 @@ def build(
     place = Path(folder)
     found = Path(file) if file is not None else build_file.find(place)
     if found is None:
-        names = ", ".join(build_file.NAMES)
+        names = ", ".join(BUILD_FILES)
         raise ConfigurationError(f"{place}: there is no build file, one of {names}")
     described = build_file.read(found, place, environ)
     built = bundle_builder.build(

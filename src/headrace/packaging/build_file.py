@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from headrace.environments import yaml_file
 from headrace.errors import ConfigurationError, InvalidInput, InvalidModel, shorten
 from headrace.packaging import dockerfile_syntax as syntax
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.tag import Tag
 
-NAMES = ("headrace.yaml", "headrace.yml", "bentofile.yaml", "bentofile.yml", "vtsfile.yaml")
 # Of each other: a build file written for one of these programs is read with the variable of any.
 MODEL_PATHS = (
     "HEADRACE_MLFLOW_MODEL_PATH", "BENTOML_MLFLOW_MODEL_PATH", "VTSSERVING_MLFLOW_MODEL_PATH",
@@ -95,7 +95,7 @@ class BuildFile:
 
 def find(folder: Path) -> Path | None:
     """The build file in a folder; None if there is none."""
-    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    return next((folder / name for name in BUILD_FILES if (folder / name).is_file()), None)
 
 
 def read(file: Path, folder: Path, environ: Mapping[str, str] = os.environ) -> BuildFile:
@@ -357,8 +357,8 @@ class _Reader:
 
 
 def _given(raw: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The keys that have a value: the reader gives every scalar as text, YAML's null too."""
-    return {key: each for key, each in raw.items() if each not in ("null", "~")}
+    """The keys that have a value."""
+    return {key: each for key, each in raw.items() if each not in yaml_file.NULLS}
 
 
 def _nearest(key: Any, known: Iterable[str]) -> str:

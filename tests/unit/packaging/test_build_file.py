@@ -7,6 +7,7 @@ import pytest
 from headrace.errors import ConfigurationError
 from headrace.packaging import build_file
 from headrace.packaging.build_file import BuildFile
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.tag import Tag
 
 
@@ -173,7 +174,7 @@ def test_shell_in_a_variable_of_the_image_is_text(read):
     assert found.docker.env == {"A": '$(id) `id` ${HOME} " \\'}
 
 
-@pytest.mark.parametrize("name", build_file.NAMES)
+@pytest.mark.parametrize("name", BUILD_FILES)
 def test_build_files_of_all_three_names_are_found(tmp_path, name):
     assert build_file.find(tmp_path) is None
 
