@@ -9,6 +9,7 @@ import pytest
 import headrace
 from headrace.cli.main import main
 from headrace.errors import ConfigurationError
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.store import BUNDLE_VARIABLE
 
 
