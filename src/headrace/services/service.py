@@ -32,15 +32,19 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, or two runners have the same.
+        InvalidModel: the name is not one, two runners have the same, or one is no runner.
     """
 
     def __init__(
-        self, name: str, *, runners: Sequence[Runner] = (), models: Sequence[Any] = ()
+        self,
+        name: str,
+        *,
+        runners: Sequence[Runner] | None = None,
+        models: Sequence[Any] | None = None,
     ) -> None:
         self.name = checked_name(name, "a service")
-        self.runners = list(runners)
-        self.models = list(models)
+        self.runners = list(runners or ())
+        self.models = list(models or ())
         self.apis: dict[str, Endpoint] = {}
         self.middlewares: list[tuple[Any, dict[str, Any]]] = []
         self.mounts: dict[str, Any] = {}
@@ -154,6 +158,12 @@ class Service:
                     "has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
+        for model in self.models:
+            if not hasattr(model, "tag"):
+                raise InvalidModel(
+                    f"service '{self.name}': models must be stored models, such as those of "
+                    f"models.get(), got {shorten(type(model).__name__)}"
+                )
 
     def __repr__(self) -> str:
         return f"Service(name={self.name!r}, endpoints={list(self.apis)})"
