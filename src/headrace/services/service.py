@@ -50,6 +50,8 @@ class Service:
         self.mounts: dict[str, Any] = {}
         self.startup_hooks: list[Callable[..., Any]] = []
         self.shutdown_hooks: list[Callable[..., Any]] = []
+        # How many of `startup_hooks` come first.
+        self._deployment_hooks = 0
         self._check_runners()
 
     def api(
@@ -110,6 +112,12 @@ class Service:
         It takes a `Context` if it has a parameter; requests find what it puts into `state`.
         """
         self.startup_hooks.append(hook)
+        return hook
+
+    def on_deployment(self, hook: Function) -> Function:
+        """Run a function when the service's process starts, before the hooks of `on_startup`."""
+        self.startup_hooks.insert(self._deployment_hooks, hook)
+        self._deployment_hooks += 1
         return hook
 
     def on_shutdown(self, hook: Function) -> Function:

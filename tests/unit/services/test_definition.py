@@ -108,6 +108,24 @@ def test_a_function_may_take_the_parts_of_a_form_in_any_way(function):
     svc.api(function, input=Multipart(a=Text(), b=Text()), output=Text(), name="a")
 
 
+def test_hooks_of_the_deployment_come_before_those_of_the_start():
+    svc = Service("s")
+
+    @svc.on_startup
+    def second():
+        pass
+
+    @svc.on_deployment
+    def zeroth():
+        pass
+
+    @svc.on_deployment
+    def first():
+        pass
+
+    assert svc.startup_hooks == [zeroth, first, second]
+
+
 def test_what_is_not_a_stored_model_is_refused():
     with pytest.raises(InvalidModel, match="must be stored models, such as those of models.get"):
         Service("s", models=["iris:latest"])
