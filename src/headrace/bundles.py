@@ -19,6 +19,7 @@ from headrace.runtimes.service import service_file
 from headrace.services import Service
 from headrace.sources.bundle_source import BundleSource, is_bundle, open_service
 from headrace.sources.service_source import Reference, reference_of
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store import transfer
 from headrace.store.remote import Remote
 from headrace.store.store import BUNDLES, Item, Store
@@ -112,7 +113,7 @@ def build(
     else:
         found = Path(file) if file is not None else build_file.find(place)
         if found is None:
-            names = ", ".join(build_file.NAMES)
+            names = ", ".join(BUILD_FILES)
             raise ConfigurationError(f"{place}: there is no build file, one of {names}")
         described = build_file.read(found, place, environ)
     built = bundle_builder.build(
@@ -195,16 +196,21 @@ def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
     return Store(BUNDLES).delete(tag.tag if isinstance(tag, Bundle) else tag)
 
 
-def import_bundle(path: str | os.PathLike[str]) -> Bundle:
+def import_bundle(path: str | os.PathLike[str], input_format: str | None = None) -> Bundle:
     """Add the bundle in an archive or a folder; see `headrace.models.import_model`."""
     return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), BundleInfo.read))
 
 
 def export_bundle(
-    tag: str | Tag | Bundle, path: str | os.PathLike[str], form: str | None = None
+    tag: str | Tag | Bundle,
+    path: str | os.PathLike[str],
+    output_format: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> str:
     """Write a bundle to an archive or a folder; see `headrace.models.export_model`."""
-    return transfer.export_item(Store(BUNDLES), get(tag)._item, os.fspath(path), form)
+    item = get(tag)._item
+    return transfer.export_item(Store(BUNDLES), item, os.fspath(path), output_format, overwrite)
 
 
 def push(tag: str | Tag | Bundle, url: str) -> bool:

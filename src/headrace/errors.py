@@ -40,6 +40,9 @@ class HeadraceError(Exception):
     """
 
     kind = "internal"
+    # How whoever raised it wants it answered over HTTP: status, header fields and body. Only
+    # services do; all other errors are answered as their kind is.
+    answer: tuple[int, list[list[str]], bytes] | None = None
 
     @property
     def message(self) -> str:

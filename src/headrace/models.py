@@ -21,6 +21,7 @@ from headrace.store.custom_objects import write_custom_objects
 from headrace.store.metadata_values import normalised
 from headrace.store.model_info import (
     RECORD,
+    ModelContext,
     ModelInfo,
     Signature,
     checked_labels,
@@ -35,7 +36,9 @@ from headrace.store.tag import Tag
 logger = logging.getLogger("headrace.store")
 
 __all__ = [
+    "ModelContext",
     "ModelInfo",
+    "ModelOptions",
     "Signature",
     "StoredModel",
     "Tag",
@@ -49,6 +52,9 @@ __all__ = [
     "pull",
     "push",
 ]
+
+# BentoML's name of what `options` takes.
+ModelOptions = dict
 
 
 def list(tag: str | Tag | None = None) -> builtins.list[StoredModel]:
@@ -94,7 +100,7 @@ def delete(tag: str | Tag | StoredModel) -> builtins.list[Tag]:
 def create(
     name: str | Tag,
     *,
-    module: str,
+    module: str = "",
     signatures: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -106,8 +112,9 @@ def create(
 
     It is in the store once the block ends. If the block raises, or the process is killed, nothing
     of it stays. `name` may have a version, as in `iris:v1`; otherwise one is made. `module` is
-    the framework module that loads the model. A signature is a dict with `batchable` and
-    `batch_dim`, by the name of its method. Arrays and tables in `metadata` become lists.
+    the framework module that loads the model; without one, nothing does. A signature is a dict
+    with `batchable` and `batch_dim`, by the name of its method. Arrays and tables in `metadata`
+    become lists.
 
     Raises:
         InvalidInput: an argument or the name of a file cannot be kept; the message says which.
@@ -120,11 +127,13 @@ def create(
         "labels": checked_labels(labels or {}),
         "options": checked_options(options or {}, "options"),
         "metadata": normalised(dict(metadata or {})),
-        "context": {
-            **checked_options(context or {}, "context"),
-            "headrace_version": __version__,
-            "python_version": platform.python_version(),
-        },
+        "context": ModelContext(
+            **{
+                **checked_options(context or {}, "context"),
+                "headrace_version": __version__,
+                "python_version": platform.python_version(),
+            }
+        ),
         "signatures": checked_signatures(signatures or {}),
     }
     store = Store(MODELS)
@@ -143,11 +152,12 @@ def create(
     model._item, model._info = stored._item, stored._info
 
 
-def import_model(path: str | os.PathLike[str]) -> StoredModel:
+def import_model(path: str | os.PathLike[str], input_format: str | None = None) -> StoredModel:
     """Add the model in an archive or a folder, under the tag in its record.
 
     It is a path, or the URL of an archive in an object store. Archives are `.tar.zst`, `.tar.gz`,
-    `.tar.xz`, `.tar` and `.zip`. The models of BentoML and VtsServing are read as well, with their
+    `.tar.xz`, `.tar.bz2`, `.tar` and `.zip`; they are recognised by their content, whatever
+    `input_format` says. The models of BentoML and VtsServing are read as well, with their
     `.bentomodel` archives. A model that is in the store with the same content stays as it is.
 
     Raises:
@@ -160,22 +170,28 @@ def import_model(path: str | os.PathLike[str]) -> StoredModel:
 
 
 def export_model(
-    tag: str | Tag | StoredModel, path: str | os.PathLike[str], form: str | None = None
+    tag: str | Tag | StoredModel,
+    path: str | os.PathLike[str],
+    output_format: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> str:
     """Write a model to an archive or a folder; returns its path or URL.
 
-    `path` is a path, or the URL of an object. Its end says which format it has, unless `form` does:
-    `tar.zst`, `tar.gz`, `tar.xz`, `tar`, `zip` or `folder`. An existing folder gets a
-    `NAME-VERSION.tar.zst`; another path without a known end becomes a folder.
+    `path` is a path, or the URL of an object. Its end says which format it has, unless
+    `output_format` does: `tar.zst`, `tar.gz`, `tar.xz`, `tar.bz2`, `tar`, `zip` or `folder`; `gz`,
+    `xz` and `bz2` are tar archives too. An existing folder gets a `NAME-VERSION.tar.zst`, and a
+    path without an end becomes a folder.
 
     Raises:
         NotFound: there is no such model.
+        InvalidInput: the end of the path is none of these, or there is no such format.
         InvalidModel: its files are not as they were stored.
-        Conflict: there is a folder with something in it.
+        Conflict: there is an archive and `overwrite` is false, or a folder with something in it.
         StoreFailed: it cannot be written.
         MissingDependency: it needs a package that is not installed.
     """
-    return get(tag).export(path, form)
+    return get(tag).export(path, output_format, overwrite=overwrite)
 
 
 def push(tag: str | Tag | StoredModel, url: str) -> bool:

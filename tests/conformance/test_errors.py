@@ -6,9 +6,9 @@ import grpc
 import pytest
 
 from conformance.transports import Refused, Tensor
-from headrace.adapters.error_bodies import TABLE as HTTP_TABLE
 from headrace.errors import BY_KIND
 from headrace.grpc.status_codes import TABLE as GRPC_TABLE
+from headrace.protocol.error_table import TABLE as HTTP_TABLE
 
 ONE = Tensor("x", "FP64", [1], [1.0])
 CASES = {

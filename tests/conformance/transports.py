@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 
-from headrace.adapters.error_bodies import TABLE as HTTP_TABLE
 from headrace.grpc.status_codes import TABLE as GRPC_TABLE
+from headrace.protocol.error_table import TABLE as HTTP_TABLE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import Client
 

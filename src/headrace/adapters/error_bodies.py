@@ -1,56 +1,11 @@
-"""The one table of error kinds with their HTTP statuses and MLflow codes, and the error bodies."""
+"""Error bodies, in the forms of the protocols, and what an error adds to the headers."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import orjson
 
 from headrace.errors import HeadraceError
-
-
-class Row(NamedTuple):
-    """How one error kind is reported over HTTP."""
-
-    status: int
-    mlflow: str
-    retry_after: bool = False
-    close: bool = False
-
-
-TABLE = {
-    "invalid_argument": Row(400, "INVALID_PARAMETER_VALUE"),
-    "unsupported_media": Row(415, "BAD_REQUEST"),
-    "too_large": Row(413, "BAD_REQUEST", close=True),
-    "headers_too_large": Row(431, "BAD_REQUEST", close=True),
-    "not_found": Row(404, "RESOURCE_DOES_NOT_EXIST"),
-    "method_not_allowed": Row(405, "BAD_REQUEST"),
-    "forbidden": Row(403, "PERMISSION_DENIED"),
-    "model_not_ready": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
-    "conflict": Row(409, "RESOURCE_CONFLICT"),
-    "overloaded": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
-    "deadline_exceeded": Row(504, "DEADLINE_EXCEEDED"),
-    "request_timeout": Row(408, "BAD_REQUEST", close=True),
-    "cancelled": Row(499, "CANCELLED", close=True),
-    "model_error": Row(500, "INTERNAL_ERROR"),
-    "bad_model_output": Row(500, "INTERNAL_ERROR"),
-    "worker_crashed": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
-    "poisoned": Row(500, "INTERNAL_ERROR"),
-    "unimplemented": Row(501, "NOT_IMPLEMENTED"),
-    "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
-    # For the caller that requested the load; requests to the model itself get `model_not_ready`.
-    "load_failed": Row(422, "INVALID_STATE"),
-    "invalid_model": Row(422, "INVALID_STATE"),
-    "missing_dependency": Row(422, "INVALID_STATE"),
-    "store_failed": Row(500, "INTERNAL_ERROR"),
-    "configuration": Row(500, "INTERNAL_ERROR"),
-    "internal": Row(500, "INTERNAL_ERROR"),
-}
-
-
-def row(error: HeadraceError) -> Row:
-    """The table's row for an error."""
-    return TABLE.get(error.kind, TABLE["internal"])
+from headrace.protocol.error_table import row
 
 
 def open_inference_error(error: HeadraceError) -> tuple[int, bytes]:

@@ -99,6 +99,8 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
     paths.update(_protocols(dataplane, router))
     for model in dataplane.answering():
         for own in model.model_metadata.routes:
+            if not own.is_listed:
+                continue
             # What is already there takes precedence, as it does in routing.
             operations = paths.setdefault(CONVERTOR.sub(r"{\1}", own.path), {})
             operations.setdefault(own.method.lower(), _own(model, own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 import os
@@ -20,6 +21,8 @@ FORMATS = {
     ".tar.zst": "zst",
     ".tar.gz": "gz",
     ".tgz": "gz",
+    ".tar.bz2": "bz2",
+    ".tbz2": "bz2",
     ".tar.xz": "xz",
     ".txz": "xz",
     ".tar": "tar",
@@ -89,6 +92,8 @@ def _compressed(file: IO[bytes], form: str) -> Iterator[IO[bytes]]:
     if form == "gz":
         # Without the name and the time, which would differ.
         opened = gzip.GzipFile("", "wb", 6, file, mtime=0)
+    elif form == "bz2":
+        opened = bz2.BZ2File(file, "wb")
     elif form == "xz":
         opened = lzma.LZMAFile(file, "wb", preset=1)  # noqa: SIM115 - entered below
     else:

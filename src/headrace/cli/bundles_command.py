@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.cli.stored_items import (
     OUTPUTS,
     Parsers,
+    add_export_options,
     delete_items,
     guarded_verb,
     print_item,
@@ -38,7 +39,7 @@ def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
     export = guarded_verb(verbs, "export", run_export, "write a bundle to an archive or a folder")
     export.add_argument("tag", metavar="TAG")
     export.add_argument("path", metavar="PATH", nargs="?", default=".", help="path or URL")
-    export.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar, zip or folder")
+    add_export_options(export)
     importing = guarded_verb(verbs, "import", run_import, "add the bundle in an archive or folder")
     importing.add_argument("path", metavar="PATH", help="archive, its URL, or folder")
     push = guarded_verb(verbs, "push", run_push, "copy a bundle to an object store")
@@ -69,7 +70,9 @@ def run_delete(options: argparse.Namespace) -> int:
 def run_export(options: argparse.Namespace) -> int:
     """Write a bundle to an archive or a folder."""
     bundle = _store().get(options.tag)
-    place = _store().export_bundle(bundle, options.path, options.format)
+    place = _store().export_bundle(
+        bundle, options.path, options.format, overwrite=options.overwrite
+    )
     print(f"{bundle!r} exported to {place}")
     return 0
 

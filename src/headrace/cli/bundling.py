@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from headrace.cli import image_sources, images
 from headrace.cli.stored_items import Parsers, guarded
 from headrace.errors import ConfigurationError
+from headrace.sources.folder_source import BUILD_FILES
 
 if TYPE_CHECKING:
     from headrace.bundles import Bundle
@@ -57,7 +58,7 @@ def run_build(options: argparse.Namespace) -> int:
     if options.file is None and build_file.find(folder) is None:
         if not options.tag:
             raise ConfigurationError(
-                f"{folder}: there is no build file, one of {', '.join(build_file.NAMES)}, so only "
+                f"{folder}: there is no build file, one of {', '.join(BUILD_FILES)}, so only "
                 "an image can be built of it: -t NAME:TAG names it"
             )
         return images.run_build(options, options.source)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.cli.stored_items import (
     OUTPUTS,
     Parsers,
+    add_export_options,
     delete_items,
     guarded_verb,
     print_item,
@@ -58,7 +59,7 @@ def _add_moving(verbs: Parsers[argparse.ArgumentParser]) -> None:
         help="archive or folder to write, or the URL of an object; by default an archive in the "
         "current folder",
     )
-    export.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar, zip or folder")
+    add_export_options(export)
     importing = guarded_verb(
         verbs, "import", run_import, "add the models in an archive or a folder"
     )
@@ -97,7 +98,8 @@ def run_delete(options: argparse.Namespace) -> int:
 def run_export(options: argparse.Namespace) -> int:
     """Write a model to an archive or a folder."""
     model = _store().get(options.tag)
-    print(f"{model} exported to {model.export(options.path, options.format)}")
+    place = model.export(options.path, options.format, overwrite=options.overwrite)
+    print(f"{model} exported to {place}")
     return 0
 
 

@@ -27,6 +27,12 @@ def guarded_verb(
     return parser
 
 
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Add the format of an archive, and what becomes of one that exists."""
+    parser.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar.bz2, tar, zip or folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an archive that exists")
+
+
 def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """The command, with its errors printed and status 1 instead of an exception."""
 

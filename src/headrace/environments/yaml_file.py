@@ -10,6 +10,8 @@ import yaml
 from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
+# What stands for no value, as every scalar stays text.
+NULLS = ("", "null", "~")
 # libyaml's composer recurses into each level, and crashes the process at the end of the stack.
 DEEPEST = 64
 

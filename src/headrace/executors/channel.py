@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 
-from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel, from_kind
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel
 from headrace.executors.executor import (
     MOST_RELAYED,
     MOST_STREAMS,
@@ -359,7 +359,7 @@ class Channel(asyncio.Protocol):
         if future is None or future.done():
             return
         if kind == Kind.ERROR:
-            future.set_exception(from_kind(meta["kind"], meta["message"]))
+            future.set_exception(frames.error_of(meta))
         else:
             future.set_result(result)
 

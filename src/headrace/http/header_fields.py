@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from headrace.adapters.adapter import HeaderList, Headers
@@ -60,6 +61,15 @@ def taken(
     response, found = response.split_headers()
     fields = [field(name, value, model) for name, value in found.items()]
     return response, [(name, value) for name, value in fields if name not in OURS]
+
+
+def sent(fields: Iterable[Sequence[Any]]) -> list[tuple[bytes, bytes]]:
+    """The fields of an error's answer that HTTP can carry; there is no other error to send."""
+    found = []
+    for name, value in fields:
+        with suppress(BadModelOutput):
+            found.append(field(name, value, ""))
+    return [each for each in found if each[0] not in FRAMING]
 
 
 def field(name: Any, value: Any, model: str) -> tuple[bytes, bytes]:

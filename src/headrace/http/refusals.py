@@ -10,7 +10,7 @@ from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import HeadraceError
-from headrace.http.header_fields import collect, given_id
+from headrace.http.header_fields import collect, given_id, sent
 from headrace.http.router import Router
 
 # In the scope of a request: its call.
@@ -22,9 +22,14 @@ ErrorForm = Callable[[HeadraceError], tuple[int, bytes]]
 def refusal(calls: Calls, call: Call, exc: Exception, form: ErrorForm) -> Reply:
     """End a call with an error, and return the answer that reports it."""
     error = as_error(exc, call.request_id)
-    status, body = form(error)
+    fields = JSON_HEADERS
+    if error.answer is None:
+        status, body = form(error)
+    else:
+        status, given, body = error.answer
+        fields = sent(given)
     calls.refused(call, error, status, len(body))
-    return Reply(status, [*JSON_HEADERS, *error_headers(error)], body)
+    return Reply(status, [*fields, *error_headers(error)], body)
 
 
 class Refusals:

@@ -9,8 +9,10 @@ from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shor
 from headrace.protocol.media_types import essence, takes
 
 BODY = "the body"
-# What clients send if nobody names a type: curl sends the first, fetch of a browser the second.
-UNNAMED = ("application/x-www-form-urlencoded", "text/plain")
+OCTETS = "application/octet-stream"
+# What clients send if nobody names a type: curl sends the first, fetch of a browser the second,
+# and curl the third with a file in a form whose ending it does not know, such as `.json`.
+UNNAMED = ("application/x-www-form-urlencoded", "text/plain", OCTETS)
 
 
 class Encoded(NamedTuple):
@@ -99,15 +101,15 @@ def is_json(media_type: str) -> bool:
     )
 
 
-def media_type_of(headers: Mapping[str, str]) -> str:
+def media_type_of(headers: Mapping[str, str], is_text: bool = True) -> str:
     """The media type of a body in lower case, without parameters; empty if none is named.
 
     Raises:
-        UnsupportedMedia: its text is in an encoding other than UTF-8.
+        UnsupportedMedia: it `is_text`, in an encoding other than UTF-8.
     """
     whole = headers.get("content-type", "")
     name, semicolon, parameters = whole.partition(";")
-    if semicolon:
+    if semicolon and is_text:
         for parameter in parameters.split(";"):
             key, _, value = parameter.partition("=")
             if key.strip().lower() == "charset":

@@ -26,6 +26,8 @@ def converted(array: Any, dtype: Any) -> Any:
     """
     if array.dtype == dtype:
         return array
+    if not array.size:
+        return array.astype(dtype)
     if array.dtype.kind not in "biuf" or dtype not in _ROWS:
         if array.dtype.kind in "OUS" and dtype.kind not in "OUS":
             raise InvalidInput(f"text is not {dtype}")

@@ -12,6 +12,7 @@ from headrace.codecs import fast_json
 from headrace.errors import InvalidInput
 from headrace.io.descriptor import text_of
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A float beyond the largest double has an exponent of three digits, or that many digits itself.
 # Looked for with every digit as 0, by searches that cost far less than reading the text does.
 _ZEROS = bytes(48 if 48 <= each <= 57 else each for each in range(256))
@@ -34,6 +35,9 @@ def loads(body: bytes, where: str) -> Any:
     """
     if not body:
         raise InvalidInput(f"{where} is empty, expected JSON")
+    if body.startswith(_BYTE_ORDER_MARK):
+        # Programs on Windows write it. Of the same length, so that places stay right.
+        body = b"   " + body[len(_BYTE_ORDER_MARK) :]
     zeros = body.translate(_ZEROS)
     # It would make floats of integers beyond 64 bits, which are refused where they are used.
     orjson = fast_json.module()

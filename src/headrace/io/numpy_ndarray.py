@@ -13,6 +13,7 @@ from headrace.errors import BadModelOutput, InvalidInput
 from headrace.io import element_types, json_body
 from headrace.io.descriptor import (
     BODY,
+    OCTETS,
     UNNAMED,
     Descriptor,
     Encoded,
@@ -23,7 +24,7 @@ from headrace.io.descriptor import (
 )
 from headrace.io.shape import checked_shape, matches, nested_schema
 
-NPY = ("application/vnd.numpy", "application/octet-stream")
+NPY = ("application/vnd.numpy", OCTETS)
 _MOST_HEADER_BYTES = 10_000
 _SCHEMAS = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "U": "string"}
 
@@ -60,6 +61,8 @@ class NumpyNdarray(Descriptor):
         if enforce_shape and shape is None:
             raise ValueError("enforce_shape=True needs a shape")
         self.enforce_dtype, self.enforce_shape = enforce_dtype, enforce_shape
+        # What an array of another shape is reshaped to.
+        self._target = self.shape
 
     @classmethod
     def from_sample(
@@ -72,21 +75,28 @@ class NumpyNdarray(Descriptor):
     ) -> NumpyNdarray:
         """A descriptor for arrays like `sample`, which is an array or what numpy makes one of.
 
-        Its dtype and its shape are taken where none is given; the first dimension is free.
+        Its dtype and its shape are taken where none is given; the first dimension is free. Unless
+        the shape is enforced, only an array of as many elements as the sample is reshaped.
         """
         array = np.asarray(sample)
-        if shape is None and array.ndim:
+        own = shape is None
+        if own and array.ndim:
             shape = (-1, *array.shape[1:])
         made = cls(array.dtype if dtype is None else dtype, enforce_dtype, shape, enforce_shape)
+        if own:
+            # With a free dimension, a row of twice the length would become two rows.
+            made._target = array.shape
         made.example = array.tolist()
         return made
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The array in a body."""
         media_type = media_type_of(headers)
-        if not media_type or is_json(media_type) or media_type in UNNAMED:
+        unnamed = not media_type or media_type in UNNAMED
+        if is_json(media_type) or (unnamed and not body.startswith(np.lib.format.MAGIC_PREFIX)):
             return self.decode_json(json_body.loads(body, where), where)
-        check_media_type(media_type, self.content_types, where)
+        if not unnamed:
+            check_media_type(media_type, self.content_types, where)
         return self._checked(_from_npy(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:
@@ -138,7 +148,7 @@ class NumpyNdarray(Descriptor):
                 f"{_shown(array.shape)}; the endpoint has enforce_shape=True"
             )
         try:
-            return array.reshape(self.shape)
+            return array.reshape(self._target)
         except ValueError:
             return array
 

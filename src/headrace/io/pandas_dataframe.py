@@ -14,6 +14,7 @@ from headrace.errors import BadModelOutput, InvalidInput, listing
 from headrace.io import element_types, json_body, table_formats
 from headrace.io.descriptor import (
     BODY,
+    OCTETS,
     UNNAMED,
     Descriptor,
     Encoded,
@@ -26,18 +27,22 @@ from headrace.io.shape import checked_shape
 
 CSV = ("text/csv",)
 PARQUET = (
-    "application/octet-stream",
+    OCTETS,
     "application/vnd.apache.parquet",
     "application/x-parquet",
+    "application/parquet",
 )
+# The first bytes of a file.
+_PARQUET_MAGIC = b"PAR1"
 _FORMATS = {"json": "application/json", "parquet": PARQUET[0], "csv": "text/csv; charset=utf-8"}
 
 
 class PandasDataFrame(Descriptor):
     """A data frame, in the format that the Content-Type of the request names.
 
-    Without a Content-Type the format is `default_format`, which is also that of answers: "json",
-    "parquet" or "csv". `orient` is the form of JSON, as pandas names them.
+    If that says nothing the format is `default_format`, which is also that of answers: "json",
+    "parquet" or "csv"; a Parquet file is recognised in any case. `orient` is the form of JSON, as
+    pandas names them.
 
     `columns` are the columns that must be there; they come first, in this order. With
     `apply_column_names` the columns are renamed to them instead. `dtype` is one for all columns or
@@ -111,7 +116,8 @@ class PandasDataFrame(Descriptor):
         """The data frame in a body."""
         media_type = media_type_of(headers)
         if not media_type or media_type in UNNAMED:
-            media_type = _FORMATS[self.default_format].partition(";")[0]
+            name = "parquet" if body.startswith(_PARQUET_MAGIC) else self.default_format
+            media_type = _FORMATS[name].partition(";")[0]
         if is_json(media_type):
             return self.decode_json(json_body.loads(body, where), where)
         check_media_type(media_type, self.content_types, where)
@@ -209,7 +215,12 @@ class PandasDataFrame(Descriptor):
             for name, dtype in wanted.items()
             if name in frame.columns and frame[name].dtype != dtype
         }
-        return frame.assign(**changed) if changed else frame
+        if not changed:
+            return frame
+        frame = frame.copy(deep=False)
+        for name, column in changed.items():
+            frame[name] = column
+        return frame
 
     def __repr__(self) -> str:
         return f"PandasDataFrame(orient={self.orient!r}, columns={self.columns})"

@@ -10,13 +10,14 @@ from headrace.codecs import image as image_codec
 from headrace.errors import BadModelOutput, InvalidInput, MissingDependency, UnsupportedMedia
 from headrace.io.descriptor import (
     BODY,
+    OCTETS,
     Descriptor,
     Encoded,
     check_media_type,
     media_type_of,
     refuse_output,
 )
-from headrace.io.uploaded_file import FORM, OCTETS, attachment, file_of_form
+from headrace.io.uploaded_file import FORM, attachment, file_of_form
 
 FORMATS = {f"image/{name.lower()}": name for name in image_codec.FORMATS}
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "RGBX")
@@ -75,7 +76,7 @@ class Image(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The image in a body, unpacked."""
-        media_type = media_type_of(headers)
+        media_type = _right(media_type_of(headers, is_text=False))
         if media_type == FORM:
             body, media_type, _ = file_of_form(body, headers, where, self._takes)
         elif media_type:
@@ -91,7 +92,7 @@ class Image(Descriptor):
         return image
 
     def _takes(self, media_type: str) -> bool:
-        return media_type in self.allowed or media_type == OCTETS
+        return _right(media_type) in self.allowed or media_type == OCTETS
 
     def encode(self, value: Any) -> Encoded:
         """A Pillow image or an array of uint8 as an image file."""
@@ -134,6 +135,11 @@ class Image(Descriptor):
 
     def __repr__(self) -> str:
         return f"Image({self.pilmode!r}, {self.content_type!r})"
+
+
+def _right(media_type: str) -> str:
+    # Many clients name the type by the ending of the file.
+    return "image/jpeg" if media_type == "image/jpg" else media_type
 
 
 def _pillow() -> Any:

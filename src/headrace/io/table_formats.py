@@ -60,11 +60,11 @@ def frame_of_json(value: Any, orient: str, where: str) -> Any:
         elif orient == "index":
             frame = pd.DataFrame.from_dict(_object(value, where, orient), orient="index")
             frame.index = _labels(frame.index)
-        elif orient == "columns":
-            frame = pd.DataFrame(_object(value, where, orient))
-            frame.index = _labels(frame.index)
+        elif orient == "columns" and not isinstance(value, list):
+            frame = _of_columns(pd, _object(value, where, orient))
         else:
             frame = _of_rows(pd, value, where)
+        frame = _without_objects(frame)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         raise InvalidInput(f"{where}: not a table in the orient '{orient}'") from None
     return _with_own_names(frame, where)
@@ -92,12 +92,14 @@ def series_of_json(value: Any, orient: str, where: str) -> Any:
             members = _object(value, where, orient)
             series = pd.Series(members["data"], members.get("index"), name=members.get("name"))
         elif isinstance(value, dict):
-            series = pd.Series(value)
+            series = pd.Series(value, dtype=None if value else "float64")
             series.index = _labels(series.index)
         elif isinstance(value, list):
             series = pd.Series(value, dtype=None if value else "float64")
         else:
             raise InvalidInput(f"{where}: expected an array, got {kind_of(value)}")
+        if _is_missing(series):
+            series = series.astype("float64")
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError):
         raise InvalidInput(f"{where}: not a series in the orient '{orient}'") from None
     check_integers(series, where)
@@ -116,9 +118,30 @@ def check_integers(column: Any, where: str) -> None:
                 raise InvalidInput(f"{where}: an integer is out of range of 64 bits")
 
 
+def _without_objects(frame: Any) -> Any:
+    """The frame with NaN in columns of which no value is known, as pandas reads JSON itself.
+
+    Models take such a column for numbers, and refuse one of Python objects.
+    """
+    at = [index for index in range(frame.shape[1]) if _is_missing(frame.iloc[:, index])]
+    for index in at:
+        frame.isetitem(index, frame.iloc[:, index].astype("float64"))
+    return frame
+
+
+def _is_missing(column: Any) -> bool:
+    return bool(column.dtype == object and len(column) and all(each is None for each in column))
+
+
+def _of_columns(pd: Any, value: Any) -> Any:
+    frame = pd.DataFrame(value)
+    frame.index = _labels(frame.index)
+    return frame
+
+
 def _of_rows(pd: Any, value: Any, where: str) -> Any:
     if isinstance(value, dict):
-        return pd.DataFrame(value)
+        return _of_columns(pd, value)
     if not isinstance(value, list):
         raise InvalidInput(f"{where}: expected an array of rows, got {kind_of(value)}")
     kinds = [kind_of(row) for row in value]
@@ -180,11 +203,18 @@ def frame_of_csv(body: bytes, where: str) -> Any:
     if not text.strip():
         raise InvalidInput(f"{where} is empty, expected CSV with a line of column names")
     try:
-        return pd.read_csv(io.StringIO(text), **_exact(pd))
+        frame = pd.read_csv(io.StringIO(text), **_exact(pd))
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
+        # pandas takes what no name is left for, in front, as labels of the rows.
+        raise InvalidInput(
+            f"{where} is not valid CSV: rows have more values than the {frame.shape[1]} columns "
+            "that its first line names"
+        )
+    return frame
 
 
 def _exact(pd: Any) -> dict[str, str]:

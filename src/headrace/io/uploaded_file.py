@@ -15,6 +15,7 @@ from urllib.parse import quote
 from headrace.errors import InvalidInput, MissingDependency
 from headrace.io.descriptor import (
     BODY,
+    OCTETS,
     Descriptor,
     Encoded,
     check_media_type,
@@ -24,7 +25,6 @@ from headrace.io.descriptor import (
 )
 
 FORM = "multipart/form-data"
-OCTETS = "application/octet-stream"
 KINDS = ("binaryio", "textio", "bytes", "path")
 
 
@@ -68,7 +68,7 @@ class File(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The file in a body."""
-        media_type = media_type_of(headers)
+        media_type = media_type_of(headers, is_text=self.kind == "textio")
         name = headers.get("x-filename", "")
         if media_type == FORM:
             body, media_type, name = file_of_form(body, headers, where, self._takes)

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from headrace.environments import yaml_file
 from headrace.errors import ConfigurationError, InvalidInput, InvalidModel, shorten
 from headrace.packaging import dockerfile_syntax as syntax
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.tag import Tag
 
-NAMES = ("headrace.yaml", "headrace.yml", "bentofile.yaml", "bentofile.yml", "vtsfile.yaml")
 # Of each other: a build file written for one of these programs is read with the variable of any.
 MODEL_PATHS = (
     "HEADRACE_MLFLOW_MODEL_PATH", "BENTOML_MLFLOW_MODEL_PATH", "VTSSERVING_MLFLOW_MODEL_PATH",
@@ -95,7 +95,7 @@ class BuildFile:
 
 def find(folder: Path) -> Path | None:
     """The build file in a folder; None if there is none."""
-    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    return next((folder / name for name in BUILD_FILES if (folder / name).is_file()), None)
 
 
 def read(file: Path, folder: Path, environ: Mapping[str, str] = os.environ) -> BuildFile:
@@ -129,6 +129,7 @@ class _Reader:
         self._environ = environ
 
     def build_file(self, raw: dict[str, Any]) -> BuildFile:
+        raw = _given(raw)
         self._check_keys(raw, "")
         python, conda, docker = (self._part(raw, key) for key in ("python", "conda", "docker"))
         return BuildFile(
@@ -163,10 +164,17 @@ class _Reader:
 
     def _conda(self, raw: dict[str, Any]) -> CondaPart:
         self._words(raw, "conda", "channels")
+        given = self._as_list(raw.get("dependencies"))
+        # As in an environment.yml, what pip installs may be among them.
+        of_pip = [each for each in given if isinstance(each, dict) and each.keys() == {"pip"}]
+        listed = {"dependencies": [each for each in given if each not in of_pip]}
         return CondaPart(
             self._path(raw, "conda.environment_yml"),
-            self._words(raw, "conda", "dependencies"),
-            self._words(raw, "conda", "pip"),
+            self._words(listed, "conda", "dependencies"),
+            (
+                *self._words(raw, "conda", "pip"),
+                *(word for each in of_pip for word in self._words(each, "conda", "pip")),
+            ),
         )
 
     def _docker(self, raw: dict[str, Any]) -> DockerPart:
@@ -337,6 +345,7 @@ class _Reader:
             return {}
         if not isinstance(part, dict):
             self._fail(name, "expected a mapping")
+        part = _given(part)
         self._check_keys(part, name)
         return part
 
@@ -356,6 +365,11 @@ class _Reader:
 
     def _fail(self, key: str, reason: str) -> NoReturn:
         raise ConfigurationError(f"{self._at(key)}: {reason}")
+
+
+def _given(raw: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The keys that have a value."""
+    return {key: each for key, each in raw.items() if each not in yaml_file.NULLS}
 
 
 def _nearest(key: Any, known: Iterable[str]) -> str:

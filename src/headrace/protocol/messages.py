@@ -102,7 +102,8 @@ class ModelRoute:
     The path may have parts in braces, as in Starlette. `operation` is its OpenAPI operation, if
     the model knows more of it than the path, and `components` the schemas that it refers to.
     With `only_body`, its handler wants to know the body and its media type and nothing else. With
-    `relays`, its answer comes in pieces, which are sent as they come.
+    `relays`, its answer comes in pieces, which are sent as they come. Unless it `is_listed`, the
+    document does not show it.
     """
 
     path: str
@@ -113,6 +114,7 @@ class ModelRoute:
     components: dict[str, Any] = field(default_factory=dict)
     only_body: bool = False
     relays: bool = False
+    is_listed: bool = True
 
 
 @dataclass(frozen=True)

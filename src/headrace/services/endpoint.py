@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from headrace.errors import InvalidModel
+from headrace.errors import InvalidModel, shorten
 from headrace.protocol.messages import ModelRoute
 from headrace.protocol.model_call import ModelAnswer
 from headrace.services.service_context import Context
@@ -42,7 +42,7 @@ class Endpoint:
         )
         self._context_name, values = split_parameters(function)
         self._by_name = bool(getattr(input, "by_name", False))
-        _check_parameters(name, function, values, input, self._by_name)
+        _check_parameters(name, function, values, input, output, self._by_name)
 
     @property
     def method(self) -> str:
@@ -130,6 +130,7 @@ def _check_parameters(
     function: Callable[..., Any],
     values: list[inspect.Parameter],
     input: Any,
+    output: Any,
     by_name: bool,
 ) -> None:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -143,6 +144,14 @@ def _check_parameters(
         raise InvalidModel(
             f"endpoint '{name}' has no input, but its function takes '{required[0].name}'"
         )
+    for what, given in (("input", input), ("output", output)):
+        if given is not None and not hasattr(given, "decode"):
+            raise InvalidModel(
+                f"endpoint '{name}': {what} must be a descriptor of headrace.io, got "
+                f"{shorten(type(given).__name__)}"
+            )
+    if by_name:
+        _check_parts(name, function, values, input)
     if input is None or by_name:
         return
     positional = [each for each in values if each.kind is not each.VAR_KEYWORD]
@@ -152,6 +161,25 @@ def _check_parameters(
         raise InvalidModel(
             f"endpoint '{name}' has one input, but its function takes {len(required)} arguments; "
             "a Multipart input gives each its own part"
+        )
+
+
+def _check_parts(
+    name: str, function: Callable[..., Any], values: list[inspect.Parameter], input: Any
+) -> None:
+    """Whether the function takes each part by its name, and no more."""
+    if any(each.kind is each.VAR_KEYWORD for each in values):
+        return
+    taken = [each.name for each in values]
+    needed = [each.name for each in values if each.default is each.empty]
+    if untaken := [part for part in input.fields if part not in taken]:
+        raise InvalidModel(
+            f"endpoint '{name}': its input has the part '{untaken[0]}', which the function does "
+            "not take"
+        )
+    if missing := [each for each in needed if each not in input.fields]:
+        raise InvalidModel(
+            f"endpoint '{name}': the function takes '{missing[0]}', which is no part of the input"
         )
 
 

@@ -33,20 +33,26 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, or two runners have the same.
+        InvalidModel: the name is not one, two runners have the same, or one is no runner.
     """
 
     def __init__(
-        self, name: str, *, runners: Sequence[Runner] = (), models: Sequence[Any] = ()
+        self,
+        name: str,
+        *,
+        runners: Sequence[Runner] | None = None,
+        models: Sequence[Any] | None = None,
     ) -> None:
         self.name = checked_name(name, "a service")
-        self.runners = list(runners)
-        self.models = list(models)
+        self.runners = list(runners or ())
+        self.models = list(models or ())
         self.apis: dict[str, Endpoint] = {}
         self.middlewares: list[tuple[Any, dict[str, Any]]] = []
         self.mounts: dict[str, Any] = {}
         self.startup_hooks: list[Callable[..., Any]] = []
         self.shutdown_hooks: list[Callable[..., Any]] = []
+        # How many of `startup_hooks` come first.
+        self._deployment_hooks = 0
         self._check_runners()
 
     def api(
@@ -82,7 +88,8 @@ class Service:
     def add_asgi_middleware(self, middleware: Any, **options: Any) -> None:
         """Wrap the endpoints and mounted applications in an ASGI middleware class.
 
-        The one that is added first sees a request first.
+        The one that is added first sees a request first. What an endpoint raises passes them as
+        the answer that its caller gets.
         """
         self.middlewares.append((middleware, options))
 
@@ -114,6 +121,12 @@ class Service:
         It takes a `Context` if it has a parameter; requests find what it puts into `state`.
         """
         self.startup_hooks.append(hook)
+        return hook
+
+    def on_deployment(self, hook: Function) -> Function:
+        """Run a function when the service's process starts, before the hooks of `on_startup`."""
+        self.startup_hooks.insert(self._deployment_hooks, hook)
+        self._deployment_hooks += 1
         return hook
 
     def on_shutdown(self, hook: Function) -> Function:
@@ -162,6 +175,12 @@ class Service:
                     "has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
+        for model in self.models:
+            if not hasattr(model, "tag"):
+                raise InvalidModel(
+                    f"service '{self.name}': models must be stored models, such as those of "
+                    f"models.get(), got {shorten(type(model).__name__)}"
+                )
 
     def __repr__(self) -> str:
         return f"Service(name={self.name!r}, endpoints={list(self.apis)})"

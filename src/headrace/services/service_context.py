@@ -11,20 +11,30 @@ from urllib.parse import parse_qsl
 
 
 class Headers(MutableMapping[str, str]):
-    """Header fields by name, in whatever case; a field that was sent twice is joined by commas."""
+    """Header fields by name, in whatever case; a field that is there twice is joined by commas."""
 
     def __init__(self, fields: Any = ()) -> None:
-        self._fields: dict[str, str] = {}
+        self._fields: dict[str, list[str]] = {}
         for name, value in fields:
-            key = name.lower()
-            known = self._fields.get(key)
-            self._fields[key] = value if known is None else f"{known}, {value}"
+            self.append(name, value)
+
+    def append(self, name: str, value: str) -> None:
+        """Add a field besides those of the same name."""
+        self._fields.setdefault(name.lower(), []).append(str(value))
+
+    def getlist(self, name: str) -> list[str]:
+        """The values of all fields of a name."""
+        return list(self._fields.get(name.lower(), ()))
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """All fields, one by one."""
+        return [(name, value) for name, values in self._fields.items() for value in values]
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower()]
+        return ", ".join(self._fields[name.lower()])
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._fields[name.lower()] = str(value)
+        self._fields[name.lower()] = [str(value)]
 
     def __delitem__(self, name: str) -> None:
         del self._fields[name.lower()]
@@ -37,6 +47,22 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({self._fields!r})"
+
+
+class Parameters(dict[str, str]):
+    """The parameters of a query by name; of one that is given twice, the last."""
+
+    def __init__(self, query: str) -> None:
+        self._items = parse_qsl(query, keep_blank_values=True)
+        super().__init__(self._items)
+
+    def getlist(self, name: str) -> list[str]:
+        """All values of a name."""
+        return [value for each, value in self._items if each == name]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """All parameters, in their order."""
+        return list(self._items)
 
 
 class RequestView:
@@ -56,14 +82,14 @@ class RequestView:
         return self.headers
 
     @property
-    def query_params(self) -> dict[str, str]:
-        """The parameters of the query; of one that is given twice, the last."""
-        return dict(parse_qsl(self._query, keep_blank_values=True))
+    def query_params(self) -> Parameters:
+        """The parameters of the query."""
+        return Parameters(self._query)
 
     @property
     def query_list(self) -> list[tuple[str, str]]:
         """The parameters of the query in their order."""
-        return parse_qsl(self._query, keep_blank_values=True)
+        return self.query_params.multi_items()
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -78,12 +104,20 @@ class ResponseView:
 
     def __init__(self) -> None:
         self.status_code = 200
-        self.headers = Headers()
+        self._headers = Headers()
         self.cookies: list[str] = []
 
     @property
+    def headers(self) -> Headers:
+        return self._headers
+
+    @headers.setter
+    def headers(self, fields: Mapping[str, str]) -> None:
+        self._headers = Headers(fields.items())
+
+    @property
     def metadata(self) -> Headers:
-        return self.headers
+        return self._headers
 
     def set_cookie(
         self,
@@ -122,7 +156,7 @@ class ResponseView:
         if not self.cookies and not self.headers:
             return []
         cookies = [["set-cookie", cookie] for cookie in self.cookies]
-        return [*([name, value] for name, value in self.headers.items()), *cookies]
+        return [*map(list, self._headers.multi_items()), *cookies]
 
 
 class Context:

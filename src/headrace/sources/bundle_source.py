@@ -11,6 +11,7 @@ from headrace.sources.model_file import FoundModel
 from headrace.sources.service_source import Reference, ServiceSource
 from headrace.sources.source import Source
 from headrace.sources.store_source import StoreSource
+from headrace.store import transfer
 from headrace.store.record_yaml import read_record
 from headrace.store.store import BUNDLE_VARIABLE, BUNDLES, MODELS, Item, Store
 from headrace.store.tag import Tag
@@ -69,6 +70,8 @@ class BundleSource(Source):
 
     def _item(self) -> Item:
         path = Path(self.place)
+        if transfer.is_bento(path):
+            raise ConfigurationError(f"MODEL '{self.place}': {transfer.BENTO}")
         if not is_bundle(path):
             return Store(BUNDLES).get(self.place)
         record = read_record(path / BUNDLES.record)
@@ -113,8 +116,8 @@ def open_service(
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder is that of a bundle."""
-    return (path / BUNDLES.record).is_file()
+    """Whether a folder is that of a bundle, or a bento that is mistaken for one."""
+    return (path / BUNDLES.record).is_file() or transfer.is_bento(path)
 
 
 def is_stored_bundle(place: str) -> bool:

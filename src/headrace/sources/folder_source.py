@@ -1,15 +1,18 @@
 """A folder of models, one model's folder, or one settings file.
 
-Reads `model-settings.json` files and looks for `MLmodel`; never opens anything else.
+Reads `model-settings.json` files and looks for `MLmodel`; opens nothing else but the build file of
+a folder without models.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.errors import ConfigurationError
+from headrace.environments import yaml_file
+from headrace.errors import ConfigurationError, InvalidModel, shorten
 from headrace.sources.model_file import (
     SETTINGS_FILE,
     FoundModel,
@@ -18,6 +21,9 @@ from headrace.sources.model_file import (
 )
 from headrace.sources.names import checked_name, name_of_folder
 from headrace.sources.source import Source, logger, refuse_twins
+
+# Say what a service and its bundle are made of. The first one there is counts.
+BUILD_FILES = ("headrace.yaml", "headrace.yml", "bentofile.yaml", "bentofile.yml", "vtsfile.yaml")
 
 
 class FolderSource(Source):
@@ -89,7 +95,24 @@ class FolderSource(Source):
                 f"MODEL '{self.place}' is neither an MLflow model (a folder with an MLmodel file) "
                 f"nor a folder with {SETTINGS_FILE} in or below it"
             )
+        self._refuse_service(path)
         return []
+
+    def _refuse_service(self, path: Path) -> None:
+        """Explain how a service is served, where there is the build file of one and no model.
+
+        Raises:
+            ConfigurationError: there is one.
+        """
+        for name in BUILD_FILES:
+            with suppress(InvalidModel):
+                service = yaml_file.read(path / name).get("service")
+                if isinstance(service, str) and service not in yaml_file.NULLS:
+                    raise ConfigurationError(
+                        f"MODEL '{self.place}' is the folder of a service, and has no model: in "
+                        f"that folder, `headrace serve {shorten(service)}` serves it, and "
+                        "`headrace build` packs it"
+                    )
 
     def _renamed(self, model: FoundModel, name: str) -> FoundModel:
         settings = replace(model.settings, name=checked_name(name, "--name"))

@@ -11,6 +11,7 @@ from typing import Any
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.store.metadata_values import normalised
 from headrace.store.record_yaml import dump, read_record
+from headrace.store.tag import Tag
 
 RECORD = "model.yaml"
 API_VERSION = "v1"
@@ -56,6 +57,24 @@ class Signature:
         return {"batchable": True, "batch_dim": list(self.batch_dim)}
 
 
+class ModelContext(dict[str, Any]):
+    """What saved a model: a dict whose first two keys are attributes too."""
+
+    def __init__(
+        self, /, framework_name: str = "", framework_versions: Any = None, **others: Any
+    ) -> None:
+        known = {"framework_name": framework_name, "framework_versions": framework_versions or {}}
+        super().__init__({name: each for name, each in known.items() if each} | others)
+
+    @property
+    def framework_name(self) -> str:
+        return str(self.get("framework_name", ""))
+
+    @property
+    def framework_versions(self) -> dict[str, str]:
+        return dict(self.get("framework_versions") or {})
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """The record of a stored model.
@@ -71,11 +90,16 @@ class ModelInfo:
     labels: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     metadata: dict[Any, Any] = field(default_factory=dict)
-    context: dict[str, Any] = field(default_factory=dict)
+    context: ModelContext = field(default_factory=ModelContext)
     signatures: dict[str, Signature] = field(default_factory=dict)
     api_version: str = API_VERSION
     creation_time: datetime.datetime = field(default_factory=lambda: now())
     digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> Tag:
+        """The name and the version."""
+        return Tag(self.name, self.version)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the record, in its order."""
@@ -86,7 +110,7 @@ class ModelInfo:
             "labels": self.labels,
             "options": self.options,
             "metadata": self.metadata,
-            "context": self.context,
+            "context": dict(self.context),
             "signatures": {name: each.to_dict() for name, each in self.signatures.items()},
             "api_version": self.api_version,
             "creation_time": self.creation_time.isoformat(),
@@ -116,7 +140,9 @@ class ModelInfo:
                 labels=checked_labels(raw.get("labels") or {}),
                 options=_dict(raw, "options"),
                 metadata=_dict(raw, "metadata"),
-                context=_dict(raw, "context"),
+                context=ModelContext(
+                    **{str(key): each for key, each in _dict(raw, "context").items()}
+                ),
                 signatures=checked_signatures(raw.get("signatures") or {}),
                 api_version=str(raw.get("api_version") or API_VERSION),
                 creation_time=time_of(raw),

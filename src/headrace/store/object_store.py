@@ -107,6 +107,24 @@ def upload(file: Path, url: str) -> None:
         put(store, key, file, bar)
 
 
+def exists(url: str) -> bool:
+    """Whether there is an object at a URL.
+
+    Raises:
+        StoreFailed, InvalidInput, MissingDependency: as `open_url`; it cannot be asked.
+    """
+    folder, key = _split(url)
+    store = open_url(folder)
+    with failing(url):
+        import obstore
+
+        try:
+            obstore.head(store, key)
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def download(url: str, file: Path) -> None:
     """Download one object.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import os
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +66,11 @@ class StoredModel:
         return self._info
 
     @property
+    def creation_time(self) -> datetime.datetime:
+        """When it was made."""
+        return self._info.creation_time
+
+    @property
     def custom_objects(self) -> dict[str, Any]:
         """The objects that were saved with it; reading them runs the code of whoever saved them.
 
@@ -70,7 +78,8 @@ class StoredModel:
             MissingDependency, InvalidModel: they cannot be read.
         """
         if self._custom_objects is None:
-            self._custom_objects = read_custom_objects(self._item.path)
+            with self._other_python():
+                self._custom_objects = read_custom_objects(self._item.path)
         return self._custom_objects
 
     def path_of(self, name: str) -> str:
@@ -124,7 +133,28 @@ class StoredModel:
         load = getattr(module, "load_model", None)
         if load is None:
             raise InvalidModel(f"module '{module.__name__}' loads no models")
-        return load(self, *arguments, **options)
+        with self._other_python():
+            return load(self, *arguments, **options)
+
+    @contextmanager
+    def _other_python(self) -> Iterator[None]:
+        """Say which Python saved the model, if it fails to load in another.
+
+        Raises:
+            InvalidModel: instead of what the block raises, in that case.
+        """
+        saved, here = str(self.info.context.get("python_version", "")), platform.python_version()
+        try:
+            yield
+        except MissingDependency:
+            raise
+        except Exception as error:
+            if not saved or saved.split(".")[:2] == here.split(".")[:2]:
+                raise
+            raise InvalidModel(
+                f"model '{self.tag}' cannot be loaded: {shorten(error, 200)}; it was saved by "
+                f"Python {saved} and this is {here}, which cannot read all that the other pickled"
+            ) from error
 
     def load_methods(self) -> Any:
         """An object with the methods that the signatures name: the model, or one made of it.
@@ -141,9 +171,16 @@ class StoredModel:
         runners = importlib.import_module("headrace.runners")
         return runners.to_runner(self, name, **options)
 
-    def export(self, path: str | os.PathLike[str], form: str | None = None) -> str:
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        output_format: str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> str:
         """Write it to an archive or a folder; see `headrace.models.export_model`."""
-        return transfer.export_item(Store(self._item.kind), self._item, os.fspath(path), form)
+        store = Store(self._item.kind)
+        return transfer.export_item(store, self._item, os.fspath(path), output_format, overwrite)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StoredModel) and self.tag == other.tag

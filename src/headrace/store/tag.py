@@ -61,6 +61,21 @@ class Tag:
             )
         return cls(name, version or None)
 
+    # BentoML's names of it.
+    from_str = from_taglike = parse
+
+    def path(self) -> str:
+        """`name/version`, or `name`: where it is below the folder of a store."""
+        return str(self).replace(":", "/")
+
+    def latest_path(self) -> str:
+        """Where the latest version of the name is written down, below the folder of a store."""
+        return f"{self.name}/{LATEST}"
+
+    def make_new_version(self) -> Tag:
+        """A tag of the same name with a version that nothing has yet."""
+        return Tag(self.name, generated_version())
+
     def __str__(self) -> str:
         return self.name if self.version is None else f"{self.name}:{self.version}"
 

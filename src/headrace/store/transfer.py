@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from headrace.archives.archive import Archive
 from headrace.archives.archive_writer import format_of, pack
@@ -26,28 +26,39 @@ from headrace.store.store import Item, Store
 DEFAULT_END = ".tar.zst"
 FOLDER = "folder"
 ENDS = {
-    "tar.zst": ".tar.zst", "tar.gz": ".tar.gz", "tar.xz": ".tar.xz", "tar": ".tar", "zip": ".zip",
-    FOLDER: "",
+    "tar.zst": ".tar.zst", "tar.gz": ".tar.gz", "tar.xz": ".tar.xz", "tar.bz2": ".tar.bz2",
+    "tar": ".tar", "zip": ".zip", FOLDER: "",
 }  # fmt: skip
+# BentoML's names of formats.
+OTHER_NAMES = {"gz": "tar.gz", "xz": "tar.xz", "bz2": "tar.bz2"}
+# What BentoML builds holds no bundle of ours, but what one can be made of.
+BENTO_RECORD = "bento.yaml"
+BENTO = (
+    "it is a bento, which BentoML built: unpack it, add its models by `headrace models import "
+    "FOLDER`, and build a bundle of its sources by `headrace build FOLDER/src`"
+)
 MOST_BYTES = 1024 * 1024 * MIB
 # How far below an imported folder its record may be: NAME/VERSION/model.yaml.
 DEEPEST_RECORD = 2
 
 
-def export_item(store: Store, item: Item, place: str, form: str | None = None) -> str:
+def export_item(
+    store: Store, item: Item, place: str, form: str | None = None, overwrite: bool = False
+) -> str:
     """Write an item to an archive or a folder; returns its path or URL.
 
     `place` is a path or the URL of an object. The end of its name says which format it has, unless
     `form` does; without either, an existing folder gets a `NAME-VERSION.tar.zst`, and a path
-    that does not exist becomes a folder. An archive that exists is replaced.
+    that does not exist becomes a folder. An archive is replaced if `overwrite` says so.
 
     Raises:
         InvalidModel: the files of the item are not as they were stored.
-        InvalidInput: there is no such format.
-        Conflict: there is a folder with something in it.
+        InvalidInput: there is no such format, or the end of the name is of none.
+        Conflict: there is an archive already, or a folder with something in it.
         StoreFailed: it cannot be written.
         MissingDependency: the format or the object store needs a package that is not installed.
     """
+    form = OTHER_NAMES.get(form, form) if form is not None else None
     if form is not None and form not in ENDS:
         raise InvalidInput(
             f"there is no format '{shorten(form)}'; expected one of {', '.join(ENDS)}"
@@ -55,16 +66,45 @@ def export_item(store: Store, item: Item, place: str, form: str | None = None) -
     item.verify()
     default = f"{item.tag.name}-{item.tag.version}"
     if object_store.is_url(place):
-        return _export_to_url(store, item, place, form, default)
+        return _export_to_url(store, item, place, form, default, overwrite)
     path = Path(place)
     if form != FOLDER and (path.is_dir() or place.endswith("/")):
         path = path / (default + (ENDS[form] if form else DEFAULT_END))
     packed = format_of(path.name) if form is None else format_of(ENDS[form])
     if packed is None:
+        if form is None:
+            _check_end(path.name)
         _export_folder(item, path)
-    else:
-        _export_archive(item, path, packed)
+        return str(path)
+    if path.exists() and not overwrite:
+        raise _occupied(str(path))
+    _export_archive(item, path, packed)
     return str(path)
+
+
+def _check_end(name: str) -> None:
+    """Refuse a name that looks like that of an archive of another format.
+
+    Raises:
+        InvalidInput: the message says how to name a folder like that.
+    """
+    end = PurePosixPath(name).suffix
+    if end:
+        known = ", ".join(each for each in ENDS.values() if each)
+        raise InvalidInput(
+            f"'{shorten(name)}': '{shorten(end)}' is the end of no archive, expected one of "
+            f"{known}; for a folder of that name, the format is '{FOLDER}'"
+        )
+
+
+def _occupied(place: str) -> Conflict:
+    return Conflict(f"'{place}' exists; remove it, choose another name, or say that it is to be "
+                    "overwritten")  # fmt: skip
+
+
+def is_bento(path: Path) -> bool:
+    """Whether a folder or file is what BentoML built of a service."""
+    return (path / BENTO_RECORD).is_file() or (path.suffix == ".bento" and path.is_file())
 
 
 def import_item(store: Store, place: str, check: Callable[[Path], object]) -> Item:
@@ -128,6 +168,8 @@ def _extract(file: object_store.BinaryFile, path: Path, content: Path) -> None:
 
 
 def _record_folder(content: Path, record: str) -> Path:
+    if records_below(content, BENTO_RECORD):
+        raise InvalidModel(BENTO)
     found = records_below(content, record)
     if len(found) != 1:
         number = "no" if not found else f"{len(found)} times"
@@ -135,12 +177,16 @@ def _record_folder(content: Path, record: str) -> Path:
     return found[0]
 
 
-def _export_to_url(store: Store, item: Item, url: str, form: str | None, default: str) -> str:
+def _export_to_url(
+    store: Store, item: Item, url: str, form: str | None, default: str, overwrite: bool
+) -> str:
     if form == FOLDER:
         raise InvalidInput("a folder is exported to a path; `push` copies one to an object store")
     packed = format_of(url) if form is None else format_of(ENDS[form])
     if packed is None:
         url, packed = f"{url.rstrip('/')}/{default}{DEFAULT_END}", "zst"
+    if not overwrite and object_store.exists(url):
+        raise _occupied(object_store.safe(url))
     with store.incoming() as folder:
         archive = folder / "archive"
         _pack(item, archive, packed)

@@ -11,11 +11,11 @@ the sender's shared-memory arena instead of the payload. Nothing is ever pickled
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Callable, NamedTuple
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, from_kind
 from headrace.protocol.tensor import Buffer, Tensor
 
 HEADER = struct.Struct("<2sBBIQQ")
@@ -126,6 +126,19 @@ def restore(
     return tensors
 
 
-def error_meta(error: HeadraceError) -> dict[str, str]:
+def error_meta(error: HeadraceError) -> dict[str, Any]:
     """An error as it crosses the process boundary."""
-    return {"kind": error.kind, "message": error.message}
+    meta: dict[str, Any] = {"kind": error.kind, "message": error.message}
+    if error.answer is not None:
+        status, fields, body = error.answer
+        meta["answer"] = [status, fields, body.decode("latin-1")]
+    return meta
+
+
+def error_of(meta: Mapping[str, Any]) -> HeadraceError:
+    """The error that `error_meta` described."""
+    error = from_kind(meta["kind"], meta["message"])
+    if "answer" in meta:
+        status, fields, body = meta["answer"]
+        error.answer = (status, fields, body.encode("latin-1"))
+    return error

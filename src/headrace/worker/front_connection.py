@@ -374,7 +374,7 @@ class Connection(FramePeer):
             logger.debug("the front process left before its answer")
 
 
-def _error_meta(exc: Exception, frame: Frame) -> dict[str, str]:
+def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:
     if isinstance(exc, HeadraceError):
         return frames.error_meta(exc)
     logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)

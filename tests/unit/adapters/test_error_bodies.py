@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.adapters.error_bodies import TABLE
 from headrace.errors import BY_KIND, InvalidInput
 from headrace.http.router import Router
+from headrace.protocol.error_table import TABLE
 from headrace.server import PROTOCOLS
 
 

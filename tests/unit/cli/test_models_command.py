@@ -74,6 +74,18 @@ def test_a_model_is_exported_and_imported(capsys: pytest.CaptureFixture[str]) ->
     assert printed(capsys, "import", "a.zip") == 'Model(tag="iris:v1") imported\n'
 
 
+def test_an_export_replaces_nothing_and_makes_no_folder_by_mistake(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("iris:v1")
+    printed(capsys, "export", "iris", "a.zip")
+
+    assert "'a.zip' exists" in printed(capsys, "export", "iris", "a.zip", status=1)
+    assert "exported to a.zip" in printed(capsys, "export", "iris", "a.zip", "--overwrite")
+    assert "'.rar' is the end of no archive" in printed(capsys, "export", "iris", "a.rar", status=1)
+    assert not Path("a.rar").exists()
+
+
 def test_all_models_of_another_home_folder_are_imported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

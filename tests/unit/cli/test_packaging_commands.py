@@ -9,7 +9,7 @@ import pytest
 import headrace
 from headrace.cli.main import main
 from headrace.errors import ConfigurationError
-from headrace.packaging import build_file
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.store import BUNDLE_VARIABLE
 
 
@@ -144,5 +144,5 @@ def test_flags_for_images_of_folders_are_refused_for_bundles(project, capsys):
 
 
 def test_a_build_file_is_needed_to_build_a_bundle_in_python(tmp_path):
-    with pytest.raises(ConfigurationError, match=f"one of {', '.join(build_file.NAMES)}"):
+    with pytest.raises(ConfigurationError, match=f"one of {', '.join(BUILD_FILES)}"):
         headrace.bundles.build(tmp_path)

@@ -36,6 +36,7 @@ def npy(array):
         "application/vnd.api+json",
         "application/x-www-form-urlencoded",
         "text/plain;charset=UTF-8",
+        "application/octet-stream",
     ],
 )
 def test_json_is_read_under_the_types_that_clients_send_it_with(content_type):
@@ -92,6 +93,20 @@ def test_a_npy_file_of_any_dtype_keeps_every_bit(array):
     assert found.flags.writeable
 
 
+@pytest.mark.parametrize("content_type", ["", "application/octet-stream", "text/plain"])
+def test_a_npy_file_is_recognised_where_nobody_named_a_type(content_type):
+    assert decoded(NumpyNdarray(), npy(np.arange(2)), content_type).tolist() == [0, 1]
+
+
+def test_a_byte_order_mark_before_json_is_skipped():
+    assert decoded(NumpyNdarray(), b"\xef\xbb\xbf[1, 2]").tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "U3", "datetime64[D]"])
+def test_an_array_without_elements_gets_the_dtype(dtype):
+    assert decoded(NumpyNdarray(dtype=dtype, enforce_dtype=True), [[]]).dtype.kind in "biUM"
+
+
 def test_a_npy_file_in_column_order_is_read():
     array = np.asfortranarray([[1, 2, 3], [4, 5, 6]])
 
@@ -137,6 +152,15 @@ def test_a_sample_gives_dtype_and_shape_with_a_free_first_dimension():
 
     assert (descriptor.dtype, descriptor.shape) == (np.dtype("float32"), (-1, 3))
     assert decoded(descriptor, [[1, 2, 3]] * 5).shape == (5, 3)
+
+
+def test_only_as_many_elements_as_the_sample_has_are_reshaped_to_its_shape():
+    descriptor = NumpyNdarray.from_sample([[1.5, 2.5]])
+
+    assert decoded(descriptor, [1, 2]).tolist() == [[1, 2]]
+    assert decoded(descriptor, [[1, 2], [3, 4]]).shape == (2, 2)
+    for other in ([1, 2, 3, 4], [[1, 2, 3, 4]]):
+        assert decoded(descriptor, other).tolist() == other
 
 
 def test_openapi_shows_the_shape_and_the_sample():

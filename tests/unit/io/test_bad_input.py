@@ -89,6 +89,7 @@ PAIR = Multipart(picture=PICTURE, note=Text())
 NAMED = Arguments({"x": ARRAY, "k": JSON(int)}, optional=["k"])
 CALL = Arguments({})
 
+PARQUET = "application/vnd.apache.parquet"
 HTML, OCTETS, JSON_TYPE = "text/html", "application/octet-stream", "application/json"
 NOTE, PICTURE_PART = 'name="note"', 'name="picture"; filename="p.png"'
 BOMB = "9000 x 9000 is over 50000000 pixels"
@@ -107,14 +108,16 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("form, media type", PAIR, JSON_TYPE, b"{}", 415, "expected Content-Type multipart/form-data"),
     ("arguments, media type", NAMED, HTML, b"{}", 415, "got 'text/html'"),
     ("array, charset", ARRAY, "application/json; charset=utf-16", b"[]", 415, "charset utf-16"),
+    ("text file, charset", File("textio"), "text/csv; charset=latin1", b"a", 415, "charset latin1"),
     ("text, charset", TEXT, 'text/plain; charset="latin1"', b"a", 415, "charset latin1 is not read"),
     ("image, other format inside", PICTURE, "image/png", gif(), 415, "got a file of image/gif"),
     # Nothing.
     ("array, empty", ARRAY, "", b"", 400, "the body is empty, expected JSON"),
-    ("array, empty file", ARRAY, OCTETS, b"", 400, "is not a .npy file"),
+    ("array, empty file", ARRAY, "application/vnd.numpy", b"", 400, "is not a .npy file"),
+    ("array, nothing named", ARRAY, OCTETS, b"", 400, "the body is empty, expected JSON"),
     ("frame, empty", FRAME, "", b"", 400, "the body is empty, expected JSON"),
     ("frame, empty CSV", FRAME, "text/csv", b" \n", 400, "empty, expected CSV with a line of column"),
-    ("frame, empty Parquet", FRAME, OCTETS, b"", 400, "the body is empty, expected a Parquet file"),
+    ("frame, empty Parquet", FRAME, PARQUET, b"", 400, "the body is empty, expected a Parquet file"),
     ("series, empty", SERIES, "", b"", 400, "the body is empty, expected JSON"),
     ("json, empty", MODEL, "", b"", 400, "the body is empty, expected JSON"),
     ("image, empty", PICTURE, "image/png", b"", 400, "the body is empty, expected an image file"),
@@ -122,6 +125,9 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("arguments, empty", NAMED, "", b"", 400, "the body is empty, expected JSON"),
     # Broken JSON, and where.
     ("array, broken", ARRAY, "", b"[[1,2],\n [3,,4]]", 400, "line 2, column 5 (byte 12)"),
+    ("array, broken after a mark", ARRAY, "", b"\xef\xbb\xbf[1,,2]", 400, "(byte 6)"),
+    ("array, UTF-16", ARRAY, "", "[1]".encode("utf-16"), 400, "not valid UTF-8 at byte 0"),
+    ("array, JSON of nothing named", ARRAY, OCTETS, b"junk", 400, "not valid JSON: the fault is at line 1"),
     ("array, cut short", ARRAY, "", b"[[1,2],\n", 400, "it ends too early, at line 2, column 1 (byte 8)"),
     ("array, two texts", ARRAY, "", b"[] []", 400, "the fault is at line 1, column 4 (byte 3)"),
     ("frame, broken", FRAME, "", b'[{"\xc3\xa9": x}]', 400, "line 1, column 8 (byte 8)"),
@@ -164,14 +170,18 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("frame, names", RENAMED, "", b"[[1]]", 400, "expected 2 columns, got 1; the endpoint has apply_col"),
     ("frame, ragged", LOOSE, "", b"[[1,2],[3]]", 400, "row 1 has 1 values, row 0 has 2"),
     ("frame, mixed rows", LOOSE, "", b'[{"a": 1}, 2]', 400, "row 1: expected an object, got integer"),
+    ("frame, single values", LOOSE, "", b"[1, 2]", 400, "row 0: expected an object, got integer"),
+    ("frame, null", LOOSE, "", b"null", 400, "expected an array of rows, got null"),
     ("frame, not rows", LOOSE, "", b'"a"', 400, "expected an array of rows, got string"),
     ("frame, CSV fields", LOOSE, "text/csv", b"a,b\n1,2\n1,2,3\n", 400, "not valid CSV, at line 3"),
+    ("frame, CSV columns without names", LOOSE, "text/csv", b"a,b\n1,2,3\n", 400, "more values than the 2"),
     ("split, not an object", SPLIT, "", b"[]", 400, "the orient 'split' is an object, got array"),
     ("split, member", SPLIT, "", b'{"columns": []}', 400, "needs 'data', which is missing"),
     ("split, rows", SPLIT, "", b'{"columns": ["a"], "data": [[1,2]]}', 400, "2 values for 1 columns"),
     ("split, data", SPLIT, "", b'{"columns": ["a"], "data": 1}', 400, "not a table in the orient 'split'"),
     ("split, names", SPLIT, "", b'{"columns": ["a","a"], "data": [[1,2]]}', 400, "the same name"),
     ("series, shape", SERIES, "", b"[1]", 400, "expected 2 values, got 1; the endpoint has enforce_shape"),
+    ("series, null", SERIES, "", b"null", 400, "the body: expected an array, got null"),
     ("series, kind", SERIES, "", b"1", 400, "the body: expected an array, got integer"),
     # Types.
     ("array, text", ARRAY, "", b'[["a","b"]]', 400, "elements of float32, got <U1: text is not float32"),
@@ -199,6 +209,7 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("npy, cut short", ARRAY, OCTETS, npy(np.ones((2, 2)))[:-1], 400, "announces 4 elements of float64"),
     ("npy, huge", ARRAY, OCTETS, HUGE_NPY, 400, "announces 2147483647 elements"),
     ("npy, pickle", ARRAY, OCTETS, npy(np.array([{}]), allow_pickle=True), 400, "pickled Python objects"),
+    ("parquet, not recognised", LOOSE, OCTETS, b"\0\0", 400, "the body is not valid JSON"),
     ("parquet, damaged", LOOSE, OCTETS, b"PAR1 not", 400, "the body is not a Parquet file"),
     ("parquet, columns", FRAME, OCTETS, parquet(pd.DataFrame({"a": [1]})), 400, "columns 'b' are missing"),
     ("image, damaged", PICTURE, "image/png", b"\x89PNG\r\n", 400, "the body is not an image, one of PNG"),

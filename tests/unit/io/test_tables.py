@@ -61,6 +61,42 @@ def test_rows_without_names_are_numbered_or_named_by_the_columns():
     assert list(decoded(PandasDataFrame(columns=["a", "b"]), [[1, 2]]).columns) == ["a", "b"]
 
 
+def test_columns_of_rows_without_names_get_their_dtype_too():
+    frame = decoded(PandasDataFrame(dtype="float32"), [[1, 2], [3, 4]])
+
+    assert frame.dtypes.astype(str).tolist() == ["float32", "float32"]
+
+
+def test_a_column_of_nulls_is_one_of_missing_numbers_as_models_want_it():
+    frame = decoded(PandasDataFrame(), [{"a": None, "b": "x"}, {"a": None, "b": None}])
+
+    assert (str(frame["a"].dtype), frame["a"].isna().all()) == ("float64", True)
+    assert frame["b"].tolist()[0] == "x"
+    assert decoded(PandasSeries(), [None]).dtype == "float64"
+    assert decoded(PandasSeries(), {}).dtype == "float64"
+
+
+def test_the_orient_of_columns_reads_rows_as_well_and_that_of_records_columns():
+    rows, columns = [{"a": 1}, {"a": 2}], {"a": {"0": 1, "1": 2}}
+
+    for orient in ("records", "columns"):
+        for value in (rows, columns):
+            frame = decoded(PandasDataFrame(orient=orient), value)
+            assert (frame["a"].tolist(), frame.index.tolist()) == ([1, 2], [0, 1])
+
+
+@pytest.mark.parametrize("content_type", ["", "application/octet-stream", "application/parquet"])
+def test_a_parquet_file_is_recognised_where_nobody_named_it_rightly(content_type):
+    body = PandasDataFrame(default_format="parquet").encode(TABLE).body
+
+    assert decoded(PandasDataFrame(), body, content_type).shape == (2, 3)
+
+
+def test_json_in_a_file_of_no_named_type_is_read():
+    assert decoded(PandasDataFrame(), [{"a": 1}], "application/octet-stream").shape == (1, 1)
+    assert decoded(PandasSeries(), [1], "application/octet-stream").tolist() == [1]
+
+
 def test_named_columns_come_first_in_their_order_and_others_follow():
     frame = decoded(PandasDataFrame(columns=["b", "a"]), [{"x": 0, "a": 1, "b": 2}])
 

@@ -278,3 +278,27 @@ def test_a_form_is_described_by_its_fields_and_may_not_be_nested():
 
 def test_a_sample_file_need_not_exist():
     assert File.from_sample(Path("missing.png")).mime_type == "image/png"
+
+
+def test_a_form_of_curl_whose_json_file_has_no_type_of_its_own_is_read():
+    body = (
+        b'--X\r\nContent-Disposition: form-data; name="data"; filename="a.json"\r\n'
+        b'Content-Type: application/octet-stream\r\n\r\n{"a": 1}\r\n'
+        b'--X\r\nContent-Disposition: form-data; name="array"; filename="b.json"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n[1, 2]\r\n--X--\r\n"
+    )
+    form = Multipart(data=JSON(), array=NumpyNdarray())
+
+    found = form.decode(body, {"content-type": "multipart/form-data; boundary=X"})
+
+    assert (found["data"], found["array"].tolist()) == ({"a": 1}, [1, 2])
+
+
+def test_the_encoding_of_a_file_is_for_the_endpoint_to_know():
+    headers = {"content-type": "text/csv; charset=latin-1"}
+
+    assert File("bytes", "text/csv").decode(b"\xe9", headers) == b"\xe9"
+
+
+def test_the_wrong_name_that_many_have_for_jpeg_is_read():
+    assert Image().decode(picture("JPEG"), {"content-type": "image/jpg"}).format == "JPEG"

@@ -7,6 +7,7 @@ import pytest
 from headrace.errors import ConfigurationError
 from headrace.packaging import build_file
 from headrace.packaging.build_file import BuildFile
+from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.tag import Tag
 
 
@@ -173,10 +174,32 @@ def test_shell_in_a_variable_of_the_image_is_text(read):
     assert found.docker.env == {"A": '$(id) `id` ${HOME} " \\'}
 
 
-@pytest.mark.parametrize("name", build_file.NAMES)
+@pytest.mark.parametrize("name", BUILD_FILES)
 def test_build_files_of_all_three_names_are_found(tmp_path, name):
     assert build_file.find(tmp_path) is None
 
     (tmp_path / name).write_text("service: a:b")
 
     assert build_file.find(tmp_path) == tmp_path / name
+
+
+def test_a_key_that_is_null_is_one_that_is_not_there(read):
+    found = read("""
+service: svc:svc
+name: null
+labels: ~
+conda: null
+python: {packages: null, lock_packages: ~}
+""")
+
+    assert (found.name, found.labels, found.conda.pip) == (None, {}, ())
+    assert (found.python.packages, found.python.lock) == ((), True)
+
+
+def test_what_pip_installs_may_be_among_the_dependencies_of_conda(read):
+    found = read("conda: {dependencies: [openjdk, {pip: [nltk, spacy]}], pip: [pandas]}")
+
+    assert found.conda.dependencies == ("openjdk",)
+    assert found.conda.pip == ("pandas", "nltk", "spacy")
+    with pytest.raises(ConfigurationError, match="dependencies: expected text, got dict"):
+        read("conda: {dependencies: [{npm: [x]}]}")

@@ -89,11 +89,46 @@ def test_two_endpoints_of_one_name_or_route_are_refused():
         (lambda: 1, Text(), "takes no argument"),
         (lambda x, y: 1, Text(), "takes 2 arguments"),
         (lambda x: 1, None, "has no input"),
+        (lambda x: 1, "text", "input must be a descriptor of headrace.io, got str"),
+        (lambda a: 1, Multipart(a=Text(), b=Text()), "the part 'b', which the function does not"),
+        (lambda a, b, c: 1, Multipart(a=Text(), b=Text()), "takes 'c', which is no part"),
     ],
 )
 def test_a_function_that_does_not_fit_its_input_is_refused(function, input, words):
     with pytest.raises(InvalidModel, match=words):
         Service("s").api(function, input=input, output=Text(), name="a")
+
+
+@pytest.mark.parametrize(
+    "function", [lambda **parts: 1, lambda a, b=1, c=2: 1, lambda b, ctx, a: 1]
+)
+def test_a_function_may_take_the_parts_of_a_form_in_any_way(function):
+    svc = Service("s", runners=None, models=None)
+
+    svc.api(function, input=Multipart(a=Text(), b=Text()), output=Text(), name="a")
+
+
+def test_hooks_of_the_deployment_come_before_those_of_the_start():
+    svc = Service("s")
+
+    @svc.on_startup
+    def second():
+        pass
+
+    @svc.on_deployment
+    def zeroth():
+        pass
+
+    @svc.on_deployment
+    def first():
+        pass
+
+    assert svc.startup_hooks == [zeroth, first, second]
+
+
+def test_what_is_not_a_stored_model_is_refused():
+    with pytest.raises(InvalidModel, match="must be stored models, such as those of models.get"):
+        Service("s", models=["iris:latest"])
 
 
 def test_an_input_without_an_output_is_refused():

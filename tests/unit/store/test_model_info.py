@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.errors import InvalidInput, InvalidModel
-from headrace.store.model_info import ModelInfo, Signature
+from headrace.store.model_info import ModelContext, ModelInfo, Signature
 from headrace.store.record_yaml import MOST_VALUES
+from headrace.store.tag import Tag
 
 BENTOML = """\
 name: test
@@ -139,3 +140,17 @@ def test_a_signature_can_be_a_dict(given: Any, signature: Signature) -> None:
 def test_anything_else_is_not_a_signature(given: Any) -> None:
     with pytest.raises(InvalidInput, match="here"):
         Signature.of(given, "here")
+
+
+def test_what_saved_a_model_is_a_dict_with_attributes(tmp_path: Path) -> None:
+    info = read(tmp_path, BENTOML)
+
+    assert info.context.framework_name == info.context["framework_name"] == "testframework"
+    assert info.context.framework_versions == {"testframework": "v1"}
+    assert info.tag == Tag("test", "v1")
+    assert ModelContext("f", {"f": "1"}, self="x") == {
+        "framework_name": "f",
+        "framework_versions": {"f": "1"},
+        "self": "x",
+    }
+    assert (ModelContext().framework_name, ModelContext().framework_versions) == ("", {})

@@ -47,7 +47,7 @@ while True:
     "export": """
 import shutil
 while True:
-    models.export_model("iris:whole", sys.argv[1])
+    models.export_model("iris:whole", sys.argv[1], overwrite=True)
     shutil.rmtree(sys.argv[1] + "-folder", ignore_errors=True)
     models.export_model("iris:whole", sys.argv[1] + "-folder", "folder")
 """,
@@ -143,7 +143,7 @@ def whole_archive(archive: Path) -> None:
     with tarfile.open(archive) as tar:
         contents = {member.name: tar.extractfile(member) for member in tar}
     assert contents.keys() == {".manifest.json", "model.txt", "model.yaml"}
-    models.export_model("iris:whole", archive)
+    models.export_model("iris:whole", archive, overwrite=True)
     folder = archive.with_name(archive.name + "-folder")
     shutil.rmtree(folder, ignore_errors=True)
     models.export_model("iris:whole", folder, "folder")

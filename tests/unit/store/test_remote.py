@@ -116,6 +116,9 @@ def test_one_archive_goes_to_an_object_and_comes_back(url: str) -> None:
 
     assert models.export_model(model, f"{url}/a.tar.gz") == f"{url}/a.tar.gz"
     assert models.export_model(model, url) == f"{url}/iris-v1.tar.zst"
+    with pytest.raises(Conflict, match="a.tar.gz' exists"):
+        models.export_model(model, f"{url}/a.tar.gz")
+    models.export_model(model, f"{url}/a.tar.gz", overwrite=True)
     models.delete(model)
     assert models.import_model(f"{url}/a.tar.gz") == model
     with pytest.raises(NotFound, match="no such object"):

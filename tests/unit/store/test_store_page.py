@@ -24,10 +24,14 @@ def test_the_code_and_the_commands_of_the_page_run(
     monkeypatch.setenv("HOME", str(tmp_path))
     namespace: dict[str, object] = {}
     exec(PYTHON[0], namespace)
-    exec(PYTHON[1].replace("3n3i", str(models.get("lookup").tag.version)), namespace)
-    assert "{'recall': 0.93" in capsys.readouterr().out
-    with models.create("iris:v1", module="headrace.sklearn") as model:
-        Path(model.path_of("saved_model.pkl")).write_text("x")
+    version = str(models.get("iris").tag.version)
+    for block in PYTHON[1:]:
+        exec(block.replace("3n3i", version), namespace)
+    out = capsys.readouterr().out
+    assert "{'team': 'search'} {'accuracy': 0.97" in out
+    assert "[2]" in out
+    assert "key,value" in out
+    model = models.get("iris:v1")
     model.export("iris.bentomodel")
     model.export(tmp_path / "bentoml/models/iris/v1", "folder")
 

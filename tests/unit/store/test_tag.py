@@ -72,3 +72,16 @@ def test_versions_of_the_same_microsecond_differ(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("time.time_ns", lambda: 10**18)
 
     assert len({generated_version() for _ in range(100)}) == 100
+
+
+def test_a_tag_has_bentomls_names() -> None:
+    tag = Tag.from_str("iris:v1")
+
+    assert tag == Tag.from_taglike("iris:v1") == Tag.from_taglike(tag)
+    assert (tag.path(), Tag("iris").path(), tag.latest_path()) == (
+        "iris/v1",
+        "iris",
+        "iris/latest",
+    )
+    made = tag.make_new_version()
+    assert (made.name, len(str(made.version))) == ("iris", 16)

@@ -17,7 +17,7 @@ from headrace.archives import archive
 from headrace.errors import Conflict, InvalidInput, InvalidModel, LoadFailed, NotFound
 from support.stored import left_behind, require_sound, store
 
-FORMATS = ["tar.zst", "tar.gz", "tar.xz", "tar", "zip", "folder"]
+FORMATS = ["tar.zst", "tar.gz", "tar.xz", "tar.bz2", "tar", "zip", "folder"]
 RECORD = """\
 name: {name}
 version: {version}
@@ -103,11 +103,50 @@ def test_where_an_export_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         models.export_model("iris", "a", "rar")
 
 
-def test_an_archive_that_exists_is_replaced(tmp_path: Path) -> None:
+def test_an_archive_that_exists_is_replaced_only_if_asked(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_text("old")
-    store("iris:v1").export(tmp_path / "a.zip")
+    model = store("iris:v1")
 
+    with pytest.raises(Conflict, match="a.zip' exists"):
+        model.export(tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_text() == "old"
+    model.export(tmp_path / "a.zip", overwrite=True)
     assert zipfile.is_zipfile(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("name", ["a.rar", "a.7z", "iris-v1.2", "a.tar.lz4"])
+def test_an_end_that_is_of_no_archive_is_refused_instead_of_made_a_folder(
+    tmp_path: Path, name: str
+) -> None:
+    model = store("iris:v1")
+
+    with pytest.raises(InvalidInput, match=r"is the end of no archive, expected one of \.tar\.zst"):
+        model.export(tmp_path / name)
+    assert not list(tmp_path.glob("*.*"))
+    assert model.export(tmp_path / name, "folder") == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "magic"), [("gz", b"\x1f\x8b"), ("xz", b"\xfd7zXZ"), ("bz2", b"BZh")]
+)
+def test_a_format_may_have_bentomls_name(tmp_path: Path, theirs: str, magic: bytes) -> None:
+    model = store("iris:v1")
+    path = models.export_model(model, tmp_path / "out", output_format=theirs)
+
+    assert Path(path).read_bytes().startswith(magic)
+    models.delete(model)
+    assert models.import_model(path, input_format=theirs) == model
+
+
+def test_a_bento_is_told_apart_from_a_model(tmp_path: Path) -> None:
+    write(tmp_path / "bento/models/iris/v1")
+    write(tmp_path / "bento/models/rose/v1", "rose")
+    (tmp_path / "bento/bento.yaml").write_text("service: service:svc\n")
+    parts = {"bento.yaml": b"", "models/iris/v1/model.yaml": b""}
+
+    for place in (tmp_path / "bento", packed(tmp_path / "a.bento", parts)):
+        with pytest.raises(InvalidModel, match="a bento, which BentoML built: unpack it"):
+            models.import_model(place)
 
 
 def test_a_changed_model_is_not_exported(tmp_path: Path) -> None:

@@ -38,8 +38,6 @@ class InternalServerError(errors.HeadraceError):
 class StateException(errors.HeadraceError):
     """An object is in a state that does not allow the call."""
 
-    error_code = HTTPStatus.BAD_REQUEST
-
 
 class APIDeprecated(errors.HeadraceError):
     """The call belongs to an API that is gone."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, NotFound
+from headrace.protocol.error_table import row
 from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
 from headrace.services.service import Service
 
@@ -28,7 +30,7 @@ class AsgiCalls:
         # What the applications keep for all their requests, by path.
         self._states = states
         app: Any = self._innermost
-        # The one that was added first is the outermost, as in BentoML.
+        # The first one is the outermost.
         for middleware, options in reversed(service.middlewares):
             app = middleware(app, **options)
         self._app = app
@@ -36,13 +38,21 @@ class AsgiCalls:
     async def answer(self, call: ModelCall, body: bytes) -> ModelAnswer:
         """The answer to a call, once it is whole.
 
+        Middlewares see an error of the endpoint as the answer that it is to its caller.
+
         Raises:
-            HeadraceError: the application sent no whole answer; or what the endpoint raised.
+            HeadraceError: the application sent no whole answer; or what the endpoint raised, with
+                the answer that the middlewares made of it.
         """
-        answer = _Collected()
-        scope = {**asgi_scope(call), "headrace.call": (call, body)}
+        answer, errors = _Collected(), list[HeadraceError]()
+        scope = {**asgi_scope(call), "headrace.call": (call, errors)}
         await self._app(scope, _receiver(body), answer.send)
-        return answer.whole()
+        whole = answer.whole()
+        if errors and whole.status >= 400:
+            # It is counted and logged as the error that it is.
+            errors[0].answer = whole
+            raise errors[0]
+        return whole
 
     async def relay(self, call: ModelCall, body: bytes, put: PutPiece) -> None:
         """Answer a call of what is mounted, piece by piece.
@@ -51,12 +61,12 @@ class AsgiCalls:
             HeadraceError: the application sent no whole answer.
         """
         answer = _Relayed(put)
-        scope = {**asgi_scope(call), "headrace.call": (call, body)}
+        scope = {**asgi_scope(call), "headrace.call": (call, list[HeadraceError]())}
         await self._app(scope, _receiver(body), answer.send)
         answer.check()
 
     async def _innermost(self, scope: Any, receive: Any, send: Any) -> None:
-        call, body = scope["headrace.call"]
+        call, errors = scope["headrace.call"]
         if call.handler.startswith(MOUNT):
             path = call.handler[len(MOUNT) :]
             root = "" if path == "/" else path
@@ -67,11 +77,24 @@ class AsgiCalls:
         # A middleware may have changed the body, or headers.
         body = await _read(receive)
         headers = [[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]]
-        answer = await self._answer_endpoint(call._replace(headers=headers), body)
+        try:
+            answer = await self._answer_endpoint(call._replace(headers=headers), body)
+        except HeadraceError as error:
+            errors.append(error)
+            answer = answer_of(error)
         fields = [(name.encode("latin-1"), v.encode("latin-1")) for name, v in answer.headers]
         fields.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": fields})
         await send({"type": "http.response.body", "body": answer.body})
+
+
+def answer_of(error: HeadraceError, status: int | None = None) -> ModelAnswer:
+    """An error as it is answered over HTTP, with another status than that of its kind if given."""
+    if error.answer is not None:
+        return ModelAnswer(*error.answer)
+    body = json.dumps({"error": error.message, "code": error.kind}, ensure_ascii=False)
+    fields = [["content-type", "application/json"]]
+    return ModelAnswer(status or row(error).status, fields, body.encode("utf-8", "replace"))
 
 
 class _Collected:

@@ -6,10 +6,21 @@ import asyncio
 import gc
 import inspect
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
-from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, Poisoned, WorkerCrashed
+from headrace.compat.bentoml import exceptions
+from headrace.errors import (
+    Cancelled,
+    HeadraceError,
+    LoadFailed,
+    MethodNotAllowed,
+    ModelFailed,
+    NotFound,
+    Poisoned,
+    WorkerCrashed,
+)
 from headrace.protocol import model_call
 from headrace.protocol.messages import (
     InferenceRequest,
@@ -18,11 +29,11 @@ from headrace.protocol.messages import (
     ModelRoute,
 )
 from headrace.protocol.model_call import ModelAnswer, ModelCall
-from headrace.runners.current_call import EndpointCall
+from headrace.runners.current_call import CURRENT, EndpointCall
 from headrace.runners.loop_inbox import LoopInbox
 from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
 from headrace.runtimes.service import service_file, tensor_calls
-from headrace.runtimes.service.asgi_calls import MOUNT, AsgiCalls
+from headrace.runtimes.service.asgi_calls import MOUNT, AsgiCalls, answer_of
 from headrace.runtimes.service.lifespans import Lifespans
 from headrace.runtimes.service.service_loop import ServiceLoop
 from headrace.services.endpoint import Endpoint
@@ -111,10 +122,16 @@ class ServiceRuntime(ConcurrentModel):
 
     def metadata(self) -> ModelMetadata:
         whole = bool(self._service.middlewares or self._service.mounts)
-        routes = [
-            endpoint.declared(only_body=not (whole or endpoint.takes_context))
-            for endpoint in self._service.apis.values()
-        ]
+        routes = []
+        for endpoint in self._service.apis.values():
+            route = endpoint.declared(only_body=not (whole or endpoint.takes_context))
+            # Clients may have the slash at the end that the definition has.
+            alias = replace(route, path=f"{route.path}/", is_listed=False)
+            routes += [route, alias] if route.path != "/" else [route]
+            if self._service.middlewares:
+                # Such as one that answers what browsers ask before a request of another origin.
+                asked = ModelRoute(route.path, "OPTIONS", endpoint.name, is_listed=False)
+                routes.append(asked)
         for path in sorted(self._service.mounts, key=len, reverse=True):
             below = path.rstrip("/") + "/{rest:path}"
             routes += [
@@ -253,22 +270,36 @@ class ServiceRuntime(ConcurrentModel):
         return model_call.to_response(await self._asgi.answer(call, body))
 
     async def _answer_call(self, call: ModelCall, body: bytes) -> ModelAnswer:
-        """Answer the endpoint of a call that has passed the middlewares."""
-        work = self._work(call, body, "")._replace(respond=lambda answer, result: answer)
-        answer: ModelAnswer
-        if work.endpoint.is_async:
-            answer = await self._respond(work)
-        else:
-            answer = await self._loop.in_thread(self._respond_plainly, work)
-        return answer
+        """Answer the endpoint of a call that has passed the middlewares.
+
+        Raises:
+            HeadraceError: whatever the endpoint raised.
+        """
+        current = CURRENT.get()
+        id = current.request_id if current is not None else ""
+        try:
+            work = self._work(call, body, id)._replace(respond=lambda answer, result: answer)
+            if call.method != work.endpoint.method:
+                raise MethodNotAllowed(f"{call.method} is not allowed on {call.path}")
+            answer: ModelAnswer
+            if work.endpoint.is_async:
+                answer = await self._respond(work)
+            else:
+                answer = await self._loop.in_thread(self._respond_plainly, work)
+            return answer
+        except Exception as exc:
+            raise self._failure(exc, call.handler, id) from exc
 
     def _failure(self, exc: BaseException, endpoint: str, id: str) -> HeadraceError:
         """The error for the caller: the endpoint's own, or one that keeps the reason to the log."""
         where = f"endpoint '{endpoint}' of " if endpoint else ""
-        if isinstance(exc, (WorkerCrashed, Poisoned)):
-            # Of the worker of a model that it called, not of this one.
+        if isinstance(exc, (WorkerCrashed, Poisoned, LoadFailed)):
+            # Of the worker of a model that it called, or of something that it loads itself.
             return ModelFailed(f"{where}service '{self._service.name}' failed: {exc.message}")
         if isinstance(exc, HeadraceError):
+            status = exceptions.declared_status(exc)
+            if status is not None and exc.answer is None:
+                exc.answer = answer_of(exc, status)
             return exc
         extra = {"request_id": id}
         logger.error("%sservice %s failed", where, self._service.name, exc_info=exc, extra=extra)
