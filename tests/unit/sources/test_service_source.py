@@ -74,7 +74,7 @@ def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
     [
         ("import no_such_module", "there is no module 'no_such_module' (service.py, line"),
         ("svc = 1 / 0", "ZeroDivisionError: division by zero (service.py, line"),
-        ("svc = (", "SyntaxError"),
+        ("svc = (", "SyntaxError: '(' was never closed (service.py, line 14)"),
         ("svc = 1", "service:svc is not a Service (int); the module has none"),
         ("other = Service('s')", "is not a Service (no such attribute); the module has 'other'"),
         ("svc = Service('S T')", "'S T' is not a name"),
@@ -85,6 +85,10 @@ def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
 )
 def test_what_is_wrong_with_a_service_is_said(folder, monkeypatch, source, words):
     assert words in fault(write_service(folder, monkeypatch, source))
+
+
+def test_the_place_of_a_syntax_error_is_named_once(folder, monkeypatch):
+    assert fault(write_service(folder, monkeypatch, "svc = (")).count("line") == 1
 
 
 def test_a_file_that_is_not_there_is_named(folder):
