@@ -114,12 +114,15 @@ class Remote:
         with object_store.failing(self._url):
             with ProgressBar(f"pushing {item.tag}", own.size) as bar:
                 self._each(own, lambda path: self._put(new, path, item.path / path, bar))
-            if not self._create(f"{item.tag.name}/{item.tag.version}/{MANIFEST}", own.to_bytes()):
+            key = f"{item.tag.name}/{item.tag.version}/{MANIFEST}"
+            if not self._create(key, own.to_bytes()):
                 winner = self._find(item.tag)
                 if winner is None:
                     raise StoreFailed(f"'{item.tag}' was removed while it was pushed")
                 self._require_same(winner.manifest, own, item.tag)
                 return False
+            keys = [f"{new.folder}/{path}" for path in own.files]
+            object_store.sweep(self._store, [*keys, key])
         return True
 
     def pull(self, there: RemoteItem, store: Store) -> Item:

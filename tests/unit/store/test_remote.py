@@ -20,6 +20,7 @@ from headrace.errors import (
     NotFound,
     StoreFailed,
 )
+from headrace.store import object_store
 from headrace.store.remote import Remote
 from support.stored import left_behind, store
 
@@ -155,6 +156,39 @@ def test_a_push_that_ends_early_is_not_seen_and_can_be_repeated(tmp_path: Path) 
 
     assert Remote(url).list() == []
     assert models.push("iris:v1", url)
+
+
+def test_a_push_removes_what_killed_ones_left_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "ABANDONED", -60.0)
+    url, model = f"file://{tmp_path}/team", store("iris:v1")
+    models.push(model, url)
+    [manifest] = (tmp_path / "team").rglob("manifest.json")
+    manifest.unlink()
+    [file] = (tmp_path / "team").rglob("model.txt")
+    kept = [file.with_name("other.txt#1"), file.with_name("model.txt#a")]
+    for path in (*kept, file.with_name("model.txt#1"), manifest.with_name("manifest.json#12")):
+        path.touch()
+
+    models.push(model, url)
+
+    assert sorted((tmp_path / "team").rglob("*#*")) == sorted(kept)
+    (tmp_path / "a.zip#1").touch(), (tmp_path / "b.zip#1").touch()
+    models.export_model(model, f"file://{tmp_path}/a.zip")
+    assert [path.name for path in tmp_path.glob("*#*")] == ["b.zip#1"]
+
+
+def test_a_push_leaves_the_upload_of_another_process_alone(tmp_path: Path) -> None:
+    url, model = f"file://{tmp_path}/team", store("iris:v1")
+    models.push(model, url)
+    [manifest] = (tmp_path / "team").rglob("manifest.json")
+    manifest.unlink()
+    manifest.with_name("manifest.json#1").touch()
+
+    models.push(model, url)
+
+    assert manifest.with_name("manifest.json#1").exists()
 
 
 @pytest.mark.parametrize("bad", ["team/models", "ssh://host/x", "s3:/team", "nothing://x"])
