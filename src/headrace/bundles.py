@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.errors import ConfigurationError, InvalidModel
+from headrace.errors import ConfigurationError, InvalidModel, NotFound
 from headrace.packaging import build_file, bundle_builder
 from headrace.packaging.bundle_record import BundleInfo
 from headrace.store import transfer
@@ -123,6 +123,9 @@ def list(tag: str | Tag | None = None) -> builtins.list[Bundle]:
     for item in Store(BUNDLES).list(tag):
         try:
             found.append(_of(item))
+        except NotFound:
+            # Since the store was looked through.
+            continue
         except InvalidModel as error:
             logger.warning("left out a bundle: %s", error.message)
     return found
@@ -174,6 +177,7 @@ def pull(tag: str | Tag, url: str) -> Bundle:
 
 def _of(item: Item) -> Bundle:
     try:
-        return Bundle(item, BundleInfo.read(item.path))
+        with item.held():
+            return Bundle(item, BundleInfo.read(item.path))
     except InvalidModel as error:
         raise InvalidModel(f"{item}: {error.message}") from None

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headrace import __version__
-from headrace.errors import InvalidInput, InvalidModel
+from headrace.errors import InvalidInput, InvalidModel, NotFound
 from headrace.store import transfer
 from headrace.store.custom_objects import write_custom_objects
 from headrace.store.metadata_values import normalised
@@ -64,6 +64,9 @@ def list(tag: str | Tag | None = None) -> builtins.list[StoredModel]:
     for item in Store(MODELS).list(tag):
         try:
             found.append(StoredModel.of(item))
+        except NotFound:
+            # Since the store was looked through.
+            continue
         except InvalidModel as error:
             logger.warning("left out a stored model: %s", error.message)
     return found

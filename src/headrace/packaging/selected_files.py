@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.archives.walking import walk
 from headrace.errors import ConfigurationError, MissingDependency, shorten
 from headrace.settings import home_folder
 
@@ -25,13 +26,20 @@ def select(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> list
         ConfigurationError: a file that is taken is a link out of the folder, or is not a file.
         MissingDependency: pathspec is not installed.
     """
-    included, excluded = _spec(include), _spec(exclude)
-    root = folder.resolve()
+    try:
+        return _selected(folder.resolve(), _spec(include), _spec(exclude))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder}: '{shorten(error.filename)}' cannot be read: {error.strerror}"
+        ) from None
+
+
+def _selected(root: Path, included: Any, excluded: Any) -> list[str]:
     # The store may be in the folder, with the bundles that were built of it before.
     home = home_folder().resolve()
     found: list[str] = []
     ignored: dict[str, Any] = {}
-    for parent, below, names in os.walk(root):
+    for parent, below, names in walk(root):
         path = Path(parent).relative_to(root).as_posix()
         here = "" if path == "." else f"{path}/"
         rules = [name for name in IGNORE_FILES if name in names]

@@ -112,7 +112,7 @@ class Remote:
             return False
         new = RemoteItem(item.tag, own)
         with object_store.failing(self._url):
-            with ProgressBar(f"pushing {item.tag}", own.size) as bar:
+            with item.held(), ProgressBar(f"pushing {item.tag}", own.size) as bar:
                 self._each(own, lambda path: self._put(new, path, item.path / path, bar))
             key = f"{item.tag.name}/{item.tag.version}/{MANIFEST}"
             if not self._create(key, own.to_bytes()):

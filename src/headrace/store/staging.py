@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace.archives.walking import walk
 from headrace.errors import InvalidInput, StoreFailed, shorten
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,7 +104,7 @@ def settle(folder: Path) -> None:
     Raises:
         InvalidInput: a link leads out of the folder, or to a folder.
     """
-    for parent, below, names in os.walk(folder, topdown=False):
+    for parent, below, names in walk(folder, top_down=False):
         for name in (*below, *names):
             path = Path(parent, name)
             if path.is_symlink():

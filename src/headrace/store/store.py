@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.errors import Conflict, InvalidInput, InvalidModel, NotFound, listing
+from headrace.errors import Conflict, HeadraceError, InvalidInput, InvalidModel, NotFound, listing
 from headrace.settings import home_folder
 from headrace.store.manifest import FILE as MANIFEST
 from headrace.store.manifest import Manifest
@@ -80,11 +80,45 @@ class Item:
 
         Raises:
             InvalidModel: a file is not as it was stored.
+            NotFound: it was deleted meanwhile.
         """
-        manifest = self.manifest()
-        if manifest is not None:
-            with failures(str(self)):
+        with self.held(), failures(str(self)):
+            manifest = self.manifest()
+            if manifest is not None:
                 manifest.verify(self.path, str(self))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Notice that another process deletes the item while the block reads its files.
+
+        Raises:
+            NotFound: it does; what the block has read may be a part.
+        """
+        try:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._deleted() from None
+        try:
+            yield
+        except (OSError, HeadraceError) as error:
+            if self._is_at(folder):
+                raise
+            raise self._deleted() from error
+        else:
+            if not self._is_at(folder):
+                raise self._deleted()
+        finally:
+            os.close(folder)
+
+    def _is_at(self, folder: int) -> bool:
+        """Whether its path still leads to an open folder, which was not replaced by another."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(folder))
+        except FileNotFoundError:
+            return False
+
+    def _deleted(self) -> NotFound:
+        return NotFound(f"{self} was deleted while it was read")
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,12 @@ class StoredModel:
 
         Raises:
             InvalidModel: its record is wrong.
+            NotFound: it was deleted meanwhile.
         """
         try:
-            info = ModelInfo.read(item.path)
-            manifest = item.manifest()
+            with item.held():
+                info = ModelInfo.read(item.path)
+                manifest = item.manifest()
         except InvalidModel as error:
             raise InvalidModel(f"{item}: {error.message}") from None
         files = {} if manifest is None else manifest.files
@@ -117,14 +119,16 @@ class StoredModel:
 
         Raises:
             InvalidModel: its files are not as they were stored.
+            NotFound: it was deleted meanwhile.
             MissingDependency: the framework is not installed.
         """
-        self.verify()
-        module = self.framework_module()
-        load = getattr(module, "load_model", None)
-        if load is None:
-            raise InvalidModel(f"module '{module.__name__}' loads no models")
-        return load(self, *arguments, **options)
+        with self._item.held():
+            self.verify()
+            module = self.framework_module()
+            load = getattr(module, "load_model", None)
+            if load is None:
+                raise InvalidModel(f"module '{module.__name__}' loads no models")
+            return load(self, *arguments, **options)
 
     def to_runner(self, name: str = "", **options: Any) -> Any:
         """A runner of the model; the options are those of `headrace.Runner`."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from headrace.archives.archive import Archive
 from headrace.archives.archive_writer import format_of, pack
 from headrace.archives.decompression import CHUNK
+from headrace.archives.walking import walk
 from headrace.archives.zip_archive import extract_zip
 from headrace.errors import Conflict, InvalidInput, InvalidModel, LoadFailed, shorten
 from headrace.settings import MIB
@@ -43,6 +44,7 @@ def export_item(store: Store, item: Item, place: str, form: str | None = None) -
 
     Raises:
         InvalidModel: the files of the item are not as they were stored.
+        NotFound: it was deleted meanwhile.
         InvalidInput: there is no such format.
         Conflict: there is a folder with something in it.
         StoreFailed: it cannot be written.
@@ -163,15 +165,16 @@ def _export_folder(item: Item, path: Path) -> None:
             raise Conflict(f"'{path}' exists, and is not an empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path, folder=True) as draft:
-            _copy(item.path, draft, f"exporting {item.tag}")
+            with item.held():
+                _copy(item.path, draft, f"exporting {item.tag}")
             settle(draft)
             os.rename(draft, path)
             sync(path.parent)
 
 
 def _pack(item: Item, path: Path, packed: str) -> None:
-    manifest = item.manifest()
-    with path.open("wb") as file:
+    with item.held(), path.open("wb") as file:
+        manifest = item.manifest()
         with ProgressBar(f"exporting {item.tag}", manifest.size if manifest else 0) as bar:
             pack(item.path, file, packed, bar.advance)
         file.flush()
@@ -227,7 +230,7 @@ def _copy(source: Path, target: Path, what: str) -> None:
     """Copy the files and folders in one folder to another; links are kept if they stay inside."""
     total = sum(path.lstat().st_size for path in source.rglob("*"))
     with ProgressBar(what, total) as bar:
-        for parent, below, names in os.walk(source):
+        for parent, below, names in walk(source):
             place = target / Path(parent).relative_to(source)
             for name in (*below, *names):
                 path = Path(parent, name)
@@ -270,13 +273,14 @@ class _Watched:
 
 def share(item: Item, folder: Path) -> None:
     """Put the files of an item into a folder on the same disk, without copying their content."""
-    for parent, below, names in os.walk(item.path):
-        place = folder / Path(parent).relative_to(item.path)
-        for name in below:
-            (place / name).mkdir()
-        for name in names:
-            try:
-                os.link(Path(parent, name), place / name)
-            except OSError:
-                # Some file systems have no links.
-                shutil.copyfile(Path(parent, name), place / name)
+    with item.held():
+        for parent, below, names in walk(item.path):
+            place = folder / Path(parent).relative_to(item.path)
+            for name in below:
+                (place / name).mkdir()
+            for name in names:
+                try:
+                    os.link(Path(parent, name), place / name)
+                except OSError:
+                    # Some file systems have no links.
+                    shutil.copyfile(Path(parent, name), place / name)
