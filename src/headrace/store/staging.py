@@ -55,7 +55,9 @@ class Staging:
                 yield path
             finally:
                 shutil.rmtree(path, ignore_errors=True)
-                guard.unlink(missing_ok=True)
+                # Where nothing can be written, that is what is raised; or the next one sweeps.
+                with contextlib.suppress(OSError):
+                    guard.unlink()
 
     def _sweep(self) -> None:
         """Remove what killed processes have left."""

@@ -21,7 +21,7 @@ from headrace.errors import Conflict, InvalidInput, InvalidModel, LoadFailed, sh
 from headrace.settings import MIB
 from headrace.store import object_store
 from headrace.store.progress_bar import ProgressBar
-from headrace.store.staging import failures, settle, sync
+from headrace.store.staging import FULL, failure, failures, settle, sync
 from headrace.store.store import Item, Store
 
 DEFAULT_END = ".tar.zst"
@@ -91,6 +91,9 @@ def import_item(store: Store, place: str, check: Callable[[Path], object]) -> It
             check(found)
             return store.adopt(found)
         except LoadFailed as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                raise failure(f"'{shown}'", cause) from error
             raise type(error)(f"'{shown}': {error.message}") from None
 
 
@@ -106,10 +109,10 @@ def records_below(place: Path, record: str) -> list[Path]:
 
 def _unpack(place: str, folder: Path, content: Path) -> None:
     path = Path(place)
-    if object_store.is_url(place):
-        path = folder / "archive"
-        object_store.download(place, path)
     with failures(f"'{shorten(place, 200)}'"):
+        if object_store.is_url(place):
+            path = folder / "archive"
+            object_store.download(place, path)
         if path.is_dir():
             _copy(path, content, f"importing {path.name}")
             return
