@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError, InvalidModel, NotFound
 from headrace.packaging import build_file, bundle_builder
-from headrace.packaging.bundle_record import BundleInfo
+from headrace.packaging.bundle_record import BundleInfo, check
 from headrace.store import transfer
 from headrace.store.remote import Remote
 from headrace.store.store import BUNDLES, Item, Store
@@ -154,7 +154,7 @@ def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
 
 def import_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Add the bundle in an archive or a folder; see `headrace.models.import_model`."""
-    return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), BundleInfo.read))
+    return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), check))
 
 
 def export_bundle(
@@ -172,7 +172,7 @@ def push(tag: str | Tag | Bundle, url: str) -> bool:
 def pull(tag: str | Tag, url: str) -> Bundle:
     """Copy a bundle from the object store at `url`, and check its digests."""
     remote = Remote(url)
-    return _of(remote.pull(remote.get(Tag.parse(tag)), Store(BUNDLES)))
+    return _of(remote.pull(remote.get(Tag.parse(tag)), Store(BUNDLES), check))
 
 
 def _of(item: Item) -> Bundle:

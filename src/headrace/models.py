@@ -205,7 +205,7 @@ def pull(tag: str | Tag, url: str) -> StoredModel:
         MissingDependency: obstore is not installed.
     """
     remote = Remote(url)
-    return StoredModel.of(remote.pull(remote.get(Tag.parse(tag)), Store(MODELS)))
+    return StoredModel.of(remote.pull(remote.get(Tag.parse(tag)), Store(MODELS), ModelInfo.read))
 
 
 def copy(tag: str | Tag | StoredModel, new: str | Tag) -> StoredModel:

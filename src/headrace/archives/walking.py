@@ -1,9 +1,10 @@
-"""Walks through folders that other programs may change, or that may not be read."""
+"""Folders that others made: which may change, may not be read, or have links in a circle."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # The path of a folder, and the names of the folders and of the files in it.
 Step = tuple[str, list[str], list[str]]
@@ -20,3 +21,8 @@ def walk(folder: str | os.PathLike[str], top_down: bool = True) -> Iterator[Step
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+def resolved(path: Path) -> Path:
+    """`Path.resolve`, which raises RuntimeError for links in a circle; here, they stay links."""
+    return Path(os.path.realpath(path))

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from headrace.archives.walking import resolved
 from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
@@ -101,9 +102,9 @@ class _Reader:
 
     def include(self, file: Path) -> list[Line]:
         # Including a file twice is harmless, and so is a cycle.
-        if file.resolve() in self._seen:
+        if resolved(file) in self._seen:
             return []
-        self._seen.add(file.resolve())
+        self._seen.add(resolved(file))
         if len(self._seen) > MOST_FILES:
             raise InvalidModel(f"its requirements include more than {MOST_FILES} files")
         return self.parse(read_text(file).splitlines(), file.parent, shorten(file.name))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.archives.walking import walk
+from headrace.archives.walking import resolved, walk
 from headrace.errors import ConfigurationError, shorten
 from headrace.packaging import headrace_wheel
 from headrace.packaging.folder_image import ImagePlan
@@ -91,7 +91,7 @@ def fill(context: Path, content: Path) -> None:
         skip = shutil.ignore_patterns(".git", ".venv*", "__pycache__", GENERATED)
 
         def ignored(folder: str, names: list[str]) -> set[str]:
-            own = {name for name in names if Path(folder, name).resolve() == inside}
+            own = {name for name in names if resolved(Path(folder, name)) == inside}
             return skip(folder, names) | own
 
         shutil.copytree(
@@ -128,7 +128,7 @@ def _links_out(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name != ".git" and not name.startswith(".venv")]
         for name in (*folders, *names):
             path = Path(parent, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not resolved(path).is_relative_to(root):
                 yield path
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headrace.archives.walking import resolved
 from headrace.environments import yaml_file
 from headrace.errors import ConfigurationError, InvalidInput, InvalidModel, shorten
 from headrace.packaging import dockerfile_syntax as syntax
@@ -264,7 +265,7 @@ class _Reader:
     def _inside(self, text: str, key: str) -> Path:
         """A file in the folder, or one that a variable of the environment leads to."""
         expanded = self._expanded(text, key)
-        file = (self._folder / expanded).resolve()
+        file = resolved(self._folder / expanded)
         if not _REFERENCE.match(text) and not file.is_relative_to(self._folder):
             self._fail(
                 key,

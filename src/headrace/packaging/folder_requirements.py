@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from headrace.archives.walking import resolved
 from headrace.environments import lines, mlflow_files
 from headrace.environments.lines import Line
 from headrace.errors import ConfigurationError, InvalidModel, shorten
@@ -88,7 +89,7 @@ def _moved(line: Line, folder: Path, target: str) -> str:
     option, separator, path = line.install.rpartition(" ")
     prefix, path = ("file://", path[7:]) if path.startswith("file://") else ("", path)
     bare, bracket, extras = path.partition("[")
-    place = Path(bare).resolve()
+    place = resolved(Path(bare))
     if not place.is_relative_to(folder.resolve()):
         raise ConfigurationError(
             f"{folder}: its requirements name '{shorten(line.text)}', which is outside the "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.archives.walking import walk
+from headrace.archives.walking import resolved, walk
 from headrace.errors import ConfigurationError, MissingDependency, shorten
 from headrace.settings import home_folder
 
@@ -78,7 +78,7 @@ def _check(root: Path, path: str) -> None:
         raise ConfigurationError(
             f"{root}: the name of '{shorten(path)}' has a line break or another control character"
         )
-    if file.is_symlink() and not file.resolve().is_relative_to(root):
+    if file.is_symlink() and not resolved(file).is_relative_to(root):
         raise ConfigurationError(
             f"{root}: '{shorten(path)}' is a link that leads out of the folder; exclude it, or "
             "replace it by a copy of the file"

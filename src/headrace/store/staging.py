@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.archives.walking import walk
+from headrace.archives.walking import resolved, walk
 from headrace.errors import InvalidInput, StoreFailed, shorten
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -142,7 +142,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _replace_link(path: Path, folder: Path) -> None:
     shown = shorten(path.relative_to(folder))
-    target = path.resolve()
+    target = resolved(path)
     if not target.is_relative_to(folder.resolve()):
         raise InvalidInput(f"'{shown}' is a link out of the folder; copy what it points to")
     if not target.is_file():

@@ -90,7 +90,7 @@ def import_item(store: Store, place: str, check: Callable[[Path], object]) -> It
             found = _record_folder(content, store.kind.record)
             check(found)
             return store.adopt(found)
-        except LoadFailed as error:
+        except (LoadFailed, InvalidInput) as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in FULL:
                 raise failure(f"'{shown}'", cause) from error

@@ -82,3 +82,11 @@ def test_links_inside_the_folder_become_files_and_programs_stay_programs(folder,
     assert not (tmp_path / "copy/latest.csv").is_symlink()
     assert (tmp_path / "copy/latest.csv").read_text() == "data/a.csv"
     assert (tmp_path / "copy/run.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_links_in_a_circle_are_refused(folder):
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+
+    with pytest.raises(ConfigurationError, match="'a' is neither a file nor a folder"):
+        selected_files.select(folder, ["*"], [])
