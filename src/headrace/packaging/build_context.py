@@ -13,6 +13,7 @@ from headrace.errors import ConfigurationError, shorten
 from headrace.packaging import headrace_wheel
 from headrace.packaging.folder_image import ImagePlan
 from headrace.packaging.image_text import BUILD, GENERATED, REQUIREMENTS, WHEELS, dockerfile
+from headrace.packaging.selected_files import ignore_lines
 from headrace.settings import home_folder
 from headrace.store.staging import Staging
 
@@ -147,7 +148,7 @@ def _refuse_foreign(file: Path) -> None:
 
 def _moved_patterns(file: Path) -> Iterator[str]:
     """The patterns of the folder's `.dockerignore`, as they apply to the folder below `models`."""
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = ignore_lines(file) if file.exists() else []
     for line in lines:
         pattern = line.strip()
         if not pattern or pattern.startswith("#"):

@@ -76,9 +76,9 @@ def _read(folder: Path) -> tuple[str, list[Line], list[str]]:
     conda = next((folder / name for name in CONDA_FILES if (folder / name).is_file()), None)
     if conda is not None:
         python, listed, conda_only = mlflow_files.of_conda(conda)
-        found += lines.parse(listed, folder)
+        found += lines.parse(listed, folder, folder)
     if (folder / PIP_FILE).is_file():
-        found += lines.read(folder / PIP_FILE)
+        found += lines.read(folder / PIP_FILE, folder)
     return python, found, conda_only
 
 

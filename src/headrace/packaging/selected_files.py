@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.archives.walking import resolved, walk
-from headrace.errors import ConfigurationError, MissingDependency, shorten
+from headrace.environments.lines import read_text
+from headrace.errors import ConfigurationError, InvalidModel, MissingDependency, shorten
 from headrace.settings import home_folder
 
 IGNORE_FILES = (".headraceignore", ".bentoignore", ".vtsignore")
@@ -44,7 +45,7 @@ def _selected(root: Path, included: Any, excluded: Any) -> list[str]:
         here = "" if path == "." else f"{path}/"
         rules = [name for name in IGNORE_FILES if name in names]
         if rules:
-            lines = [line for name in rules for line in Path(parent, name).read_text().splitlines()]
+            lines = [line for name in rules for line in ignore_lines(Path(parent, name))]
             ignored[here] = _spec(lines)
         below[:] = sorted(
             name for name in below if name not in NEVER and Path(parent, name) != home
@@ -61,6 +62,18 @@ def _selected(root: Path, included: Any, excluded: Any) -> list[str]:
             _check(root, file)
             found.append(file)
     return sorted(found)
+
+
+def ignore_lines(file: Path) -> list[str]:
+    """The lines of an ignore file.
+
+    Raises:
+        ConfigurationError: it is not a small text file.
+    """
+    try:
+        return read_text(file).splitlines()
+    except InvalidModel as error:
+        raise ConfigurationError(f"{file.parent}: {error.message}") from None
 
 
 def copy(folder: Path, paths: Sequence[str], target: Path) -> None:

@@ -90,3 +90,11 @@ def test_links_in_a_circle_are_refused(folder):
 
     with pytest.raises(ConfigurationError, match="'a' is neither a file nor a folder"):
         selected_files.select(folder, ["*"], [])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_bytes(b"\xff\xfe\xff")])
+def test_an_ignore_file_that_is_no_text_is_refused(folder, make):
+    make(folder / ".headraceignore")
+
+    with pytest.raises(ConfigurationError, match=r"'.headraceignore' is not"):
+        selected_files.select(folder, ["*"], [])
