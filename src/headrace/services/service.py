@@ -32,7 +32,8 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, or two runners have the same.
+        InvalidModel: the name is not one, two runners have the same, or what is given as a runner
+            or a model is none.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Service:
         self.startup_hooks: list[Callable[..., Any]] = []
         self.shutdown_hooks: list[Callable[..., Any]] = []
         self._check_runners()
+        self._check_models()
 
     def api(
         self,
@@ -135,6 +137,13 @@ class Service:
             input, output = _from_types(function, name)
         elif output is None:
             raise InvalidModel(f"endpoint '{name}' has an input and no output; give it both")
+        for what, given in (("input", input), ("output", output)):
+            if given is not None and not hasattr(type(given), "openapi_schema"):
+                hint = f"; call it: {given.__name__}()" if isinstance(given, type) else ""
+                raise InvalidModel(
+                    f"endpoint '{name}': its {what} must be a descriptor such as JSON(), got "
+                    f"{shorten(getattr(given, '__name__', type(given).__name__))}{hint}"
+                )
         text = inspect.getdoc(function) if doc is None else doc
         self.apis[name] = Endpoint(self.name, function, name, route, input, output, text or "")
 
@@ -153,6 +162,14 @@ class Service:
                     "has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
+
+    def _check_models(self) -> None:
+        for model in self.models:
+            if not hasattr(model, "tag"):
+                raise InvalidModel(
+                    f"service '{self.name}': models must be stored models, such as those of "
+                    f"headrace.models.get(), got {shorten(type(model).__name__)}"
+                )
 
     def __repr__(self) -> str:
         return f"Service(name={self.name!r}, endpoints={list(self.apis)})"

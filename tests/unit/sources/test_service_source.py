@@ -80,7 +80,34 @@ def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
         ("svc = Service('S T')", "'S T' is not a name"),
         ("svc = stored('absent')", "absent"),
         ("import os; os._exit(9)", "ended with status 9 and no answer"),
-        ("print('not JSON')\nraise SystemExit('enough')", "no answer"),
+        ("print('not JSON')\nraise SystemExit('enough')", "SystemExit: enough (service.py, line"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import os; os.closerange(0, 99)", "no answer"),
+        ("raise ValueError('\\x1b[2J' * 1000)", "ValueError: \\x1b[2J"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("svc = Service('s', models=['a:v1'])", "models must be stored models, such as those of"),
+        ("svc = Service('s', runners=['a'])", "runners must be runners"),
+        (
+            "svc = Service('s')\nsvc.api(lambda x: x, input=JSON, output=JSON(), name='f')",
+            "endpoint 'f': its input must be a descriptor such as JSON(), got JSON; call it: JSON()",
+        ),
+        (
+            "svc = Service('s')\nsvc.api(lambda x: x, input=JSON(), output=3, name='f')",
+            "endpoint 'f': its output must be a descriptor such as JSON(), got int",
+        ),
+        ("svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='metrics')", "is reserved"),
+        (
+            "svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='f', route='/v2/models/f')",
+            "endpoint 'f': the server answers /v2/models/f itself",
+        ),
+        (
+            "svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='f', route='/metrics')",
+            "the server answers /metrics itself",
+        ),
+        (
+            "svc = Service('s')\nsvc.mount_asgi_app(print, path='/v2')",
+            "the server answers /v2 itself",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_service_is_said(folder, monkeypatch, source, words):

@@ -56,7 +56,8 @@ def _import(module: str, folder: str) -> ModuleType:
         ) from error
     except HeadraceError:
         raise
-    except Exception as error:
+    # Also one that ends the process, which would end without a word.
+    except BaseException as error:
         # The text of a syntax error has its place, which is said below.
         words = error.msg if isinstance(error, SyntaxError) else error
         raise load_failure(
