@@ -42,6 +42,7 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
         NotFound: there is no such bundle.
     """
     from headrace import bundles
+    from headrace.packaging import build_context
     from headrace.packaging.bundle_record import BundleInfo
     from headrace.sources.bundle_source import is_bundle
 
@@ -51,6 +52,7 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
             yield folder
     elif is_bundle(Path(source)):
         info = BundleInfo.read(Path(source))
+        build_context.refuse_links_out(Path(source))
         with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
             # Only the names are needed: its files are where they are.
             (Path(scratch) / info.name).mkdir()

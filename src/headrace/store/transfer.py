@@ -114,7 +114,7 @@ def _unpack(place: str, folder: Path, content: Path) -> None:
             path = folder / "archive"
             object_store.download(place, path)
         if path.is_dir():
-            _copy(path, content, f"importing {path.name}")
+            copy_content(path, content, f"importing {path.name}")
             return
         if not path.is_file():
             raise InvalidModel("there is no such file or folder")
@@ -169,7 +169,7 @@ def _export_folder(item: Item, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path, folder=True) as draft:
             with item.held():
-                _copy(item.path, draft, f"exporting {item.tag}")
+                copy_content(item.path, draft, f"exporting {item.tag}")
             settle(draft)
             os.rename(draft, path)
             sync(path.parent)
@@ -229,8 +229,13 @@ def _escaped(name: str) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in name)
 
 
-def _copy(source: Path, target: Path, what: str) -> None:
-    """Copy the files and folders in one folder to another; links are kept if they stay inside."""
+def copy_content(source: Path, target: Path, what: str) -> None:
+    """Copy the files and folders in one folder to another that is there; links stay links.
+
+    Raises:
+        InvalidModel: there is something else, such as a pipe.
+        OSError: it cannot be read or written.
+    """
     total = sum(path.lstat().st_size for path in source.rglob("*"))
     with ProgressBar(what, total) as bar:
         for parent, below, names in walk(source):
