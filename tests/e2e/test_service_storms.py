@@ -170,7 +170,7 @@ def test_callers_who_leave_at_every_stage_leave_nothing_behind(server: Server) -
 
 
 @pytest.mark.parametrize("killed", ["the service", "a model", "both"])
-def test_kills_under_load_are_answered_or_refused_for_now(
+def test_callers_are_answered_or_told_to_retry_while_processes_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
     file = write_service(tmp_path, monkeypatch, SERVICE, MODELS)
@@ -207,7 +207,10 @@ def test_kills_under_load_are_answered_or_refused_for_now(
         assert sum(each.result() for each in calls) > 0
         until(lambda: in_flight(server) == 0, 60, "nothing waits or runs any more")
 
-    assert {(status, later) for status, later, _ in refused} <= {(503, "1")}, refused[:3]
+    # A request that three workers died with is refused for good, whoever has killed them.
+    kinds = {(status, later, json.loads(body)["code"]) for status, later, body in refused}
+    for_now = {(503, "1", "model_not_ready"), (503, "1", "worker_crashed")}
+    assert kinds <= {*for_now, (500, None, "poisoned")}
 
 
 def pid_of(server: Server) -> int:
