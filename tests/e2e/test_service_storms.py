@@ -78,6 +78,14 @@ async def parts(a, b):
 @svc.api
 def pid() -> int:
     return os.getpid()
+
+@svc.api
+def end() -> str:
+    os._exit(0)
+
+@svc.api
+async def abort() -> str:
+    os.abort()
 """
 MODELS = {"slow": "time.sleep(0.005)\nreturn x", "quick": "return x"}
 JSON = "application/json"
@@ -144,6 +152,20 @@ def test_no_form_that_is_wrong_is_the_servers_fault(server: Server, path: str) -
 
         assert answer.status in (200, 400, 415), (kind, body[:40], answer.body)
         assert answer.status == 200 or answer.json["error"]
+
+
+@pytest.mark.parametrize("path", ["/end", "/abort"])
+def test_an_endpoint_that_ends_its_process_is_refused_and_the_others_go_on(
+    server: Server, path: str
+) -> None:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        asks = [pool.submit(ask, server.http, "POST", "/array", b"[[1, 2]]") for _ in range(8)]
+        ended = pool.submit(ask, server.http, "GET", path, timeout=120)
+
+        assert [each.result().json for each in asks] == [[[2, 4]]] * 8
+        assert (ended.result().status, ended.result().json["code"]) == (500, "poisoned")
+    assert ask(server.http, "GET", "/v2/health/ready").status in (200, 503)
+    assert ask(server.http, "POST", "/array", b"[[1, 2]]").json == [[2, 4]]
 
 
 def test_callers_who_leave_at_every_stage_leave_nothing_behind(server: Server) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.runtimes import SERVICE
+from headrace.sources import service_source
 from headrace.sources.discovery import open_source
 from headrace.sources.service_source import ServiceSource, reference_of
 from support.services import write_service
@@ -139,3 +140,11 @@ def test_packages_are_for_models(folder, monkeypatch):
 
     with pytest.raises(ConfigurationError, match="--packages"):
         open_source("service.py:svc", packages=["a"]).found()
+
+
+def test_a_service_whose_import_never_ends_is_given_up(folder, monkeypatch):
+    monkeypatch.setattr(service_source, "DESCRIBE_TIMEOUT", 0.5)
+
+    words = fault(write_service(folder, monkeypatch, "while True: time.sleep(1)"))
+
+    assert "importing it took more than 0.5 s" in words
