@@ -46,7 +46,8 @@ test-images: $(VENV)/.installed ## Build images and start them, where buildah an
 
 test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers and the store; ROUNDS=100
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
-	  tests/e2e/test_kills.py tests/unit/store/test_processes.py $(ARGS)
+	  tests/e2e/test_kills.py tests/e2e/test_service_storms.py tests/unit/store/test_processes.py \
+	  tests/unit/packaging/test_bundle_processes.py $(ARGS)
 
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import ConfigurationError, InvalidModel, shorten
+from headrace.errors import ConfigurationError, InvalidModel, NotFound, shorten
 from headrace.packaging import build_file, bundle_builder
-from headrace.packaging.bundle_record import BundleInfo
+from headrace.packaging.bundle_record import BundleInfo, check
 from headrace.runtimes.service import service_file
 from headrace.services import Service
 from headrace.sources.bundle_source import BundleSource, is_bundle, open_service
-from headrace.sources.service_source import Reference, reference_of
 from headrace.sources.folder_source import BUILD_FILES
+from headrace.sources.service_source import Reference, reference_of
 from headrace.store import transfer
 from headrace.store.remote import Remote
 from headrace.store.store import BUNDLES, Item, Store
@@ -170,6 +170,9 @@ def list(tag: str | Tag | None = None) -> builtins.list[Bundle]:
     for item in Store(BUNDLES).list(tag):
         try:
             found.append(_of(item))
+        except NotFound:
+            # Since the store was looked through.
+            continue
         except InvalidModel as error:
             logger.warning("left out a bundle: %s", error.message)
     return found
@@ -198,7 +201,7 @@ def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
 
 def import_bundle(path: str | os.PathLike[str], input_format: str | None = None) -> Bundle:
     """Add the bundle in an archive or a folder; see `headrace.models.import_model`."""
-    return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), BundleInfo.read))
+    return _of(transfer.import_item(Store(BUNDLES), os.fspath(path), check))
 
 
 def export_bundle(
@@ -221,11 +224,12 @@ def push(tag: str | Tag | Bundle, url: str) -> bool:
 def pull(tag: str | Tag, url: str) -> Bundle:
     """Copy a bundle from the object store at `url`, and check its digests."""
     remote = Remote(url)
-    return _of(remote.pull(remote.get(Tag.parse(tag)), Store(BUNDLES)))
+    return _of(remote.pull(remote.get(Tag.parse(tag)), Store(BUNDLES), check))
 
 
 def _of(item: Item) -> Bundle:
     try:
-        return Bundle(item, BundleInfo.read(item.path))
+        with item.held():
+            return Bundle(item, BundleInfo.read(item.path))
     except InvalidModel as error:
         raise InvalidModel(f"{item}: {error.message}") from None

@@ -196,6 +196,15 @@ class ConfigurationError(HeadraceError):
     kind = "configuration"
 
 
+# Raised by code as it is written: nothing but an edit, or an installation, changes that.
+_OF_CODE = (SyntaxError, ImportError, NameError)
+
+
+def load_failure(message: str, cause: BaseException) -> LoadFailed:
+    """The error for code of a user's that raised `cause` while loading: whether to try again."""
+    return InvalidModel(message) if isinstance(cause, _OF_CODE) else LoadFailed(message)
+
+
 def _subclasses(root: type[HeadraceError]) -> dict[str, type[HeadraceError]]:
     found = {root.kind: root}
     for sub in root.__subclasses__():

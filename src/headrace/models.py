@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headrace import __version__
-from headrace.errors import InvalidInput, InvalidModel
+from headrace.errors import InvalidInput, InvalidModel, NotFound
 from headrace.store import transfer
 from headrace.store.custom_objects import write_custom_objects
 from headrace.store.metadata_values import normalised
@@ -70,6 +70,9 @@ def list(tag: str | Tag | None = None) -> builtins.list[StoredModel]:
     for item in Store(MODELS).list(tag):
         try:
             found.append(StoredModel.of(item))
+        except NotFound:
+            # Since the store was looked through.
+            continue
         except InvalidModel as error:
             logger.warning("left out a stored model: %s", error.message)
     return found
@@ -218,7 +221,7 @@ def pull(tag: str | Tag, url: str) -> StoredModel:
         MissingDependency: obstore is not installed.
     """
     remote = Remote(url)
-    return StoredModel.of(remote.pull(remote.get(Tag.parse(tag)), Store(MODELS)))
+    return StoredModel.of(remote.pull(remote.get(Tag.parse(tag)), Store(MODELS), ModelInfo.read))
 
 
 def copy(tag: str | Tag | StoredModel, new: str | Tag) -> StoredModel:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from headrace.adapters import error_bodies
 from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
@@ -78,7 +79,9 @@ class Application:
         self.repository = ModelRepository(Loader(settings, self._placement), find)
         self.dataplane = DataPlane(self.repository, settings)
         self.calls = Calls(observers(settings))
-        self._runner_calls = RunnerCalls(self.repository.get, self.calls)
+        self._runner_calls = RunnerCalls(
+            self.repository.get, self.calls, lambda error: error_bodies.row(error).status
+        )
         router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None

@@ -11,13 +11,14 @@ import pytest
 from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import ask, numbers, send_raw
 from support.custom import write_model
+from support.services import serving_service, write_service
 from support.serving import Server, serving, until
 
 pytestmark = pytest.mark.e2e
 
 INFER = "/v2/models/m/infer"
 FIELDS = {
-    *("protocol", "route", "model", "status", "request_id", "bytes_in", "bytes_out"),
+    *("protocol", "route", "model", "request_id", "bytes_in", "bytes_out"),
     *("rows", "batch", "queue_ms", "compute_ms", "total_ms", "caller"),
 }
 
@@ -29,14 +30,16 @@ def server(tmp_path_factory):
         yield running
 
 
+def lines(server: Server, request_id: str, fewest: int = 1) -> list[dict]:
+    """The lines that the log has of a request; none until there are enough."""
+    found = [json.loads(text) for text in server.log().splitlines() if text[:1] == "{"]
+    found = [each for each in found if each.get("request_id") == request_id]
+    return found if len(found) >= fewest else []
+
+
 def line(server: Server, request_id: str) -> dict:
     """The only line that the log has of a request."""
-
-    def found() -> list[dict]:
-        lines = [json.loads(text) for text in server.log().splitlines() if text[:1] == "{"]
-        return [each for each in lines if each.get("request_id") == request_id]
-
-    (only,) = until(found, 60, "the line is written")
+    (only,) = until(lambda: lines(server, request_id), 60, "the line is written")
     assert only["logger"] == "headrace.calls"
     return only
 
@@ -141,7 +144,7 @@ def test_a_call_over_grpc_has_the_same_line(server: Server) -> None:
 
     assert logged.keys() >= FIELDS
     assert (logged["protocol"], logged["route"]) == ("open_inference_grpc", "ModelInfer")
-    assert (logged["status"], logged["bytes_in"]) == ("OK", message.ByteSize())
+    assert (logged["grpc_status"], logged["bytes_in"]) == ("OK", message.ByteSize())
 
 
 def test_without_the_switch_only_refusals_are_logged(tmp_path: Path) -> None:
@@ -151,3 +154,27 @@ def test_without_the_switch_only_refusals_are_logged(tmp_path: Path) -> None:
 
         assert line(quiet, "broken")["status"] == 400
         assert '"fine"' not in quiet.log()
+
+
+def test_the_calls_of_runners_have_lines_whose_status_is_a_number_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+    plain = stored("plain")
+    svc = Service("s", runners=[plain])
+
+    @svc.api(input=NumpyNdarray(), output=NumpyNdarray())
+    async def ask(x):
+        return await plain.predict.async_run(x)
+    """
+    predict = "if x[0] < 0: raise InvalidInput('negative')\nreturn x"
+    file = write_service(tmp_path, monkeypatch, source, {"plain": predict})
+    with serving_service(file, "--access-log", "--log-format", "json") as server:
+        for value, status in ((1.0, 200), (-1.0, 400)):
+            ask(server.http, "POST", "/ask", [value], {"X-Request-Id": f"of-{value}"})
+            found = until(lambda: lines(server, f"of-{value}", 2), 60, "both lines")  # noqa: B023
+
+            assert {each["protocol"]: each["status"] for each in found} == {
+                "model_route": status,
+                "runner": status,
+            }

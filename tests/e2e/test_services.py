@@ -55,6 +55,18 @@ async def fails(text):
 def wrong(text):
     return object()
 
+@svc.api(input=NumpyNdarray(), output=NumpyNdarray())
+async def forgets(x):
+    return doubler.predict.async_run(x)
+
+@svc.api(input=NumpyNdarray(), output=JSON())
+async def forgets_inside(x):
+    return {"doubled": doubler.predict.async_run(x)}
+
+@svc.api(input=NumpyNdarray(), output=NumpyNdarray())
+async def unlisted(x):
+    return await stored("doubler", name="forgotten").predict.async_run(x)
+
 @svc.api
 def pid() -> int:
     return os.getpid()
@@ -157,6 +169,30 @@ def test_an_answer_that_its_output_cannot_hold_is_the_services_fault(client):
     answer = client.ask("POST", "/wrong", b"x", {"content-type": "text/plain"})
 
     assert (answer.status, answer.json["code"]) == (500, "bad_model_output")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/forgets", "endpoint 'forgets' returned a coroutine: it has to await"),
+        ("/forgets_inside", "coroutine has no JSON form; it has to be awaited"),
+    ],
+)
+def test_an_endpoint_that_forgets_to_await_is_told_so(client, path, words):
+    answer = client.ask("POST", path, [1.0])
+
+    assert (answer.status, answer.json["code"]) == (500, "bad_model_output")
+    assert words in answer.json["error"]
+
+
+def test_a_runner_that_the_service_does_not_list_is_the_services_fault(server, client):
+    answer = client.ask("POST", "/unlisted", [1.0], {"x-request-id": "unlisted"})
+
+    assert (answer.status, answer.json["code"]) == (500, "model_error")
+    assert "runner 'forgotten' is not served: add it to the runners" in answer.json["error"]
+    lines = [line for line in server.log().splitlines() if '"request_id":"unlisted"' in line]
+    assert len(lines) == 1
+    assert "'forgotten'" in lines[0]
 
 
 def test_a_large_array_passes_through_the_service_and_its_runner(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import lightgbm
@@ -179,6 +180,48 @@ def test_a_method_that_the_model_inside_lacks_is_refused_and_leaves_nothing(logg
         headrace.mlflow.import_model("wine", logged, signatures={"guess": {}})
     with pytest.raises(NotFound):
         headrace.models.get("wine")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to("/etc/passwd"), "is a link out of the folder"),
+        (lambda path: path.symlink_to("/etc"), "is a link out of the folder"),
+        (lambda path: path.symlink_to("../../secret"), "is a link out of the folder"),
+        (lambda path: path.symlink_to(path.name), "is a link to something that is not a file"),
+        (os.mkfifo, "is neither a file nor a folder"),
+    ],
+    ids=["a file", "a folder", "a sibling", "itself", "a pipe"],
+)
+def test_a_folder_that_leads_out_of_itself_is_refused_and_leaves_nothing(logged, home, make, words):
+    (logged.parent / "secret").write_text("secret")
+    make(logged / "link")
+
+    with pytest.raises((InvalidInput, InvalidModel), match=words):
+        headrace.mlflow.import_model("wine", logged)
+    assert headrace.models.list() == []
+    assert list((home / "models/.staging").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"[a]",
+        b"flavors: " + b"[" * 10_000,
+        b"flavors: !!python/object/apply:os.system ['touch evil']",
+        b"#" * 20_000_000,
+    ],
+    ids=["not text", "a list", "deep", "code", "large"],
+)
+def test_a_hostile_mlmodel_is_refused_and_leaves_nothing(logged, home, content, monkeypatch):
+    monkeypatch.chdir(logged)
+    (logged / "MLmodel").write_bytes(content)
+
+    with pytest.raises(InvalidModel, match="MLmodel|not an MLflow model|flavor"):
+        headrace.mlflow.import_model("wine", logged, signatures=BOTH)
+    assert headrace.models.list() == []
+    assert not (logged / "evil").exists()
 
 
 def test_a_folder_without_mlmodel_is_not_an_mlflow_model(tmp_path):

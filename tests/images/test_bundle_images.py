@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import headrace
 from support import images
 from support.asking import ask
-from support.serving import COMMAND
+from support.serving import COMMAND, serving
 from support.wheels import offline
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(images.TIMEOUT)]
@@ -87,3 +87,29 @@ def test_an_image_of_a_service_needs_no_build_file(project):
     images.build("service.py:svc", "localhost/headrace-service:1")
 
     check("localhost/headrace-service:1", project)
+
+
+def test_an_image_of_an_imported_bundle_answers_as_the_first_home_did(
+    project, tmp_path, monkeypatch
+):
+    with open("headrace.yaml", "w") as file:
+        file.write("service: service.py:svc\ninclude: ['*.py']\n")
+    subprocess.run([*COMMAND, "build", "--version", "v1", "--base-image", images.BASE], check=True)
+    home = {"HEADRACE_HOME": str(tmp_path / "home")}
+    with serving("iris_classifier:v1", env=home) as server:
+        first = [ask(server.http, "POST", "/classify", [row]).body for row in ROWS]
+    archive = str(tmp_path / "iris.tar.zst")
+    subprocess.run([*COMMAND, "bundles", "export", "iris_classifier:v1", archive], check=True)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "elsewhere"))
+    subprocess.run([*COMMAND, "bundles", "import", archive], check=True)
+
+    images.build("iris_classifier:v1", "localhost/headrace-imported:1", command="containerize")
+
+    with images.started("localhost/headrace-imported:1", FREE_PORTS) as container:
+        assert container.config["User"] == "1000:1000"
+        url = container.wait_ready()
+        assert [ask(url, "POST", "/classify", [row]).body for row in ROWS] == first
+        # The root of the container is read-only, but for /tmp.
+        written = container.run(["/usr/bin/touch", "/bundle/x"])
+        assert "Read-only file system" in written.stderr
+    check("localhost/headrace-imported:1", project)

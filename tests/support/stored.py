@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headrace import models
+from headrace import bundles, models
 from headrace.models import StoredModel
-from headrace.store.store import MODELS, Store
+from headrace.store.store import MODELS, Kind, Store
 
 
 def store(tag: str = "iris", content: str = "weights", **kept: Any) -> StoredModel:
@@ -17,22 +17,25 @@ def store(tag: str = "iris", content: str = "weights", **kept: Any) -> StoredMod
     return model
 
 
-def require_sound(home: Path) -> list[StoredModel]:
-    """Every model is whole, `latest` is right, and there is nothing else; returns the models."""
-    found = models.list()
-    for model in found:
-        model.verify()
-        assert models.get(model.tag) == model
-    for name in {model.tag.name for model in found}:
-        versions = [model for model in found if model.tag.name == name]
+def require_sound(home: Path, kind: Kind = MODELS) -> list[Any]:
+    """Every item is whole, `latest` is right, and there is nothing else; returns the items."""
+    public: Any = models if kind is MODELS else bundles
+    found = public.list()
+    # One whose record is damaged would be left out.
+    assert [item.tag for item in found] == [item.tag for item in Store(kind).list()]
+    for item in found:
+        item.verify()
+        assert public.get(item.tag) == item
+    for name in {item.tag.name for item in found}:
+        versions = [item for item in found if item.tag.name == name]
         newest = max(versions, key=lambda each: (each.info.creation_time, str(each.tag.version)))
-        assert models.get(name).info.creation_time == newest.info.creation_time
-    folders = {str(path.parent) for path in (home / "models").glob("[!.]*/*/*")}
-    whole = {str(item.path) for item in Store(MODELS).list()}
+        assert public.get(name).info.creation_time == newest.info.creation_time
+    folders = {str(path.parent) for path in (home / kind.folder).glob("[!.]*/*/*")}
+    whole = {str(item.path) for item in Store(kind).list()}
     assert folders <= {path for path in folders if any(path.startswith(each) for each in whole)}
     return found
 
 
-def left_behind(home: Path) -> list[str]:
+def left_behind(home: Path, kind: Kind = MODELS) -> list[str]:
     """What is being made or removed, or was when its process died."""
-    return sorted(path.name for path in (home / "models" / ".staging").glob("*"))
+    return sorted(path.name for path in (home / kind.folder / ".staging").glob("*"))

@@ -161,7 +161,7 @@ def _write(member: tarfile.TarInfo, content: IO[bytes] | None, folder: Path) -> 
             _write_file(member, content, path)
     except OSError as error:
         reason = error.strerror or "it is damaged"
-        raise LoadFailed(f"it cannot be unpacked: {reason}") from None
+        raise LoadFailed(f"it cannot be unpacked: {reason}") from error
 
 
 def _write_file(member: tarfile.TarInfo, content: IO[bytes], path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from headrace.archives.decompression import CHUNK, zstd
+from headrace.archives.walking import walk
 
 # By the end of the file's name; the longest that fits counts.
 FORMATS = {
@@ -106,7 +107,7 @@ def _compressed(file: IO[bytes], form: str) -> Iterator[IO[bytes]]:
 
 
 def _below(folder: Path) -> Iterator[str]:
-    for parent, below, names in os.walk(folder):
+    for parent, below, names in walk(folder):
         for name in (*below, *names):
             yield Path(parent, name).relative_to(folder).as_posix()
 

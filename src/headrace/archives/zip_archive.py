@@ -50,7 +50,7 @@ def extract_zip(file: IO[bytes], folder: Path, most_bytes: int) -> None:
             for member in members:
                 limit -= _write(archive, member, folder, limit)
     except OSError as error:
-        raise LoadFailed(f"it cannot be unpacked: {error.strerror or 'it is damaged'}") from None
+        raise LoadFailed(f"it cannot be unpacked: {error.strerror or 'it is damaged'}") from error
     except LoadFailed:
         raise
     # The parsers raise whatever their innermost line raises.

@@ -42,6 +42,7 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
         NotFound: there is no such bundle.
     """
     from headrace import bundles
+    from headrace.packaging import build_context
     from headrace.packaging.bundle_record import BundleInfo
     from headrace.sources.bundle_source import is_bundle
 
@@ -51,6 +52,7 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
             yield folder
     elif is_bundle(Path(source)):
         info = BundleInfo.read(Path(source))
+        build_context.refuse_links_out(Path(source))
         with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
             # Only the names are needed: its files are where they are.
             (Path(scratch) / info.name).mkdir()
@@ -66,21 +68,16 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
 @contextmanager
 def _made(options: argparse.Namespace, kind: str, source: str) -> Iterator[Path]:
     """A bundle of a service and the files next to it, or of a stored model, for the time being."""
-    from headrace.packaging import bundle_builder
-    from headrace.settings import home_folder
+    from headrace.packaging import build_context, bundle_builder
+    from headrace.store.staging import Staging
 
-    scratch = home_folder() / "images"
-    scratch.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="bundle-", dir=scratch))
-    try:
+    with Staging(build_context.scratch_folder()).folder() as place:
         described = _of_model(source, place) if kind == "model" else _of_service(source)
         built = bundle_builder.build(
             described, None, options.headrace_wheel, options.base_image, place / "bundles"
         )
         print_notes(built.notes)
         yield built.item.path
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _of_service(service: str) -> BuildFile:

@@ -109,12 +109,16 @@ def add_builder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_dockerfile(options: argparse.Namespace) -> int:
     """Write the Dockerfile, and print what to run next."""
+    from headrace.store.staging import failures
+    from headrace.store.transfer import copy_content
+
     kind = image_sources.kind_of(options.source)
     if kind == "folder":
         return _write_for_folder(options)
     with image_sources.folder_of(options, kind) as bundle:
         context = _new_folder(options.output or Path(f"{bundle.parent.name}-image"))
-        shutil.copytree(bundle, context, dirs_exist_ok=True)
+        with failures(f"'{context}'"):
+            copy_content(bundle, context, "copying the bundle")
     # Next to what it copies, where builders look for it.
     shutil.copyfile(context / BUNDLE_DOCKERFILE, context / "Dockerfile")
     print(f"wrote {context / 'Dockerfile'}")

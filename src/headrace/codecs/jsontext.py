@@ -108,7 +108,8 @@ def _from_library(value: Any) -> Any:
         return None
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    raise _NoForm(f"{shorten(type(value).__name__)} has no JSON form")
+    hint = "; it has to be awaited" if hasattr(value, "__await__") else ""
+    raise _NoForm(f"{shorten(type(value).__name__)} has no JSON form{hint}")
 
 
 def _numbers(value: Any) -> Any:

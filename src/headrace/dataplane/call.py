@@ -29,7 +29,7 @@ class Call:
     `peer` is the caller's address as the transport knows it, and `headers` are HTTP's, or gRPC's
     metadata. `received` and `sent` are the bytes of the bodies. `status` is that of the answer in
     the transport's terms. An observer that wants to know where the time went sets `timing` for
-    the batcher to fill in.
+    the batcher to fill in. `is_inner` marks the call of a runner, which another call waits for.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.
@@ -39,6 +39,7 @@ class Call:
     received = 0
     sent = 0
     ended = False
+    is_inner = False
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.dataplane.call import Call, Calls, as_error
+from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
 
@@ -16,11 +17,18 @@ PROTOCOL = "runner"
 class RunnerCalls:
     """Sends them the way of every other call, so that they share queues, batches and counters.
 
-    They are not admitted again: the request of the endpoint was.
+    They are not admitted again: the request of the endpoint was. Their status is the one that
+    HTTP has for their outcome; `status_of` gives that of an error.
     """
 
-    def __init__(self, get: Callable[[str], ServedModel], calls: Calls) -> None:
+    def __init__(
+        self,
+        get: Callable[[str], ServedModel],
+        calls: Calls,
+        status_of: Callable[[HeadraceError], int],
+    ) -> None:
         self._get = get
+        self._status_of = status_of
         self._calls = calls
 
     def ask(
@@ -29,31 +37,44 @@ class RunnerCalls:
         """Queue the request of a runner; `timeout` is in seconds. Hot.
 
         Raises:
-            NotFound: no model has the runner's name.
+            ModelFailed: the service does not list the runner.
             ModelNotReady, InvalidInput, Overloaded: as `ServedModel.submit`.
         """
         call = Call(PROTOCOL, name, request.id)
+        call.is_inner = True
         call.received = request.nbytes
         try:
-            model = call.model = self._get(name)
+            model = call.model = self._model(name)
             _name_input(model, request)
             future = self._calls.submit(call, model, request, timeout)
         except Exception as exc:
             error = as_error(exc, request.id)
-            self._calls.refused(call, error, error.kind, 0)
+            self._refused(call, error)
             raise error from None
         future.add_done_callback(partial(self._ended, call))
         return future
 
+    def _model(self, name: str) -> ServedModel:
+        try:
+            return self._get(name)
+        except NotFound:
+            # Of the service, not of its caller, to whom 404 would deny the endpoint.
+            raise ModelFailed(
+                f"runner '{shorten(name)}' is not served: add it to the runners of the service, "
+                "Service(..., runners=[...])"
+            ) from None
+
     def _ended(self, call: Call, future: asyncio.Future[InferenceResponse]) -> None:
         if future.cancelled():
-            self._calls.left(call, "left")
+            self._calls.left(call, self._status_of(Cancelled("withdrawn")))
         elif (exc := future.exception()) is not None:
-            error = as_error(exc, call.request_id)
-            self._calls.refused(call, error, error.kind, 0)
+            self._refused(call, as_error(exc, call.request_id))
         else:
             sent = sum(len(tensor.data) for tensor in future.result().outputs)
-            self._calls.answered(call, "ok", sent)
+            self._calls.answered(call, 200, sent)
+
+    def _refused(self, call: Call, error: HeadraceError) -> None:
+        self._calls.refused(call, error, self._status_of(error), 0)
 
 
 def _name_input(model: ServedModel, request: InferenceRequest) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from headrace.archives.walking import resolved
 from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
 
@@ -52,22 +53,23 @@ class Line:
     is_option: bool = False
 
 
-def parse(lines: Iterable[str], folder: Path) -> list[Line]:
+def parse(lines: Iterable[str], folder: Path, root: Path | None = None) -> list[Line]:
     """The lines, with included files in place; paths are relative to `folder`.
 
     Raises:
-        InvalidModel: an included file cannot be read, or there are too many files or lines.
+        InvalidModel: an included file cannot be read or is outside of `root`, or there are too
+            many files or lines.
     """
-    return _Reader().parse(lines, folder)
+    return _Reader(root).parse(lines, folder)
 
 
-def read(file: Path) -> list[Line]:
+def read(file: Path, root: Path | None = None) -> list[Line]:
     """The lines of a requirements file and of what it includes.
 
     Raises:
-        InvalidModel: it, or a file it includes, cannot be read.
+        InvalidModel: as `parse`; or the file cannot be read.
     """
-    return _Reader().include(file)
+    return _Reader(root).include(file)
 
 
 def read_text(file: Path) -> str:
@@ -95,15 +97,16 @@ def read_text(file: Path) -> str:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
         self._seen: set[Path] = set()
         self._count = 0
 
     def include(self, file: Path) -> list[Line]:
         # Including a file twice is harmless, and so is a cycle.
-        if file.resolve() in self._seen:
+        if resolved(file) in self._seen:
             return []
-        self._seen.add(file.resolve())
+        self._seen.add(resolved(file))
         if len(self._seen) > MOST_FILES:
             raise InvalidModel(f"its requirements include more than {MOST_FILES} files")
         return self.parse(read_text(file).splitlines(), file.parent, shorten(file.name))
@@ -120,6 +123,8 @@ class _Reader:
                 raise InvalidModel(f"{shown} has characters that no requirement has")
             option, value = _option(text)
             if option in _INCLUDE and not _URL.match(value):
+                if self._root and not resolved(folder / value).is_relative_to(resolved(self._root)):
+                    raise InvalidModel(f"{shown} includes a file that is outside the folder")
                 found += self.include(folder / value)
             else:
                 found.append(_line(text, option, value, folder, shown))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.archives.walking import resolved
 from headrace.environments import yaml_file
 from headrace.errors import InvalidModel, shorten
 from headrace.settings import MIB
@@ -99,7 +100,7 @@ def _file(folder: Path, name: Any) -> Path | None:
     file = folder / str(name)
     if not file.is_file():
         return None
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if not resolved(file).is_relative_to(folder.resolve()):
         raise InvalidModel(f"'{shorten(file.name)}' is not in the model's folder")
     return file
 

@@ -26,6 +26,9 @@ def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
         InvalidModel: it is missing, larger than `largest` bytes, or holds something else.
     """
     shown = f"'{shorten(file.name)}'"
+    # Reading from a pipe or a device might never end.
+    if file.exists() and not file.is_file():
+        raise InvalidModel(f"{shown} is not a file")
     try:
         with file.open("rb") as opened:
             data = opened.read(largest + 1)

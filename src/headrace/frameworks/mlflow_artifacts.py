@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 from headrace.errors import InvalidInput, LoadFailed, shorten
 from headrace.runtimes import artefact
 from headrace.settings import home_folder
+from headrace.store.staging import failures
+from headrace.store.transfer import copy_content
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,18 @@ class Fetched:
     is_download: bool = False
 
     def place(self, target: str) -> None:
-        """Make it the folder `target`, which does not exist yet."""
-        if self.is_download:
-            shutil.move(self.path, target)
-        else:
-            shutil.copytree(self.path, target)
+        """Make it the folder `target`, which does not exist yet.
+
+        Raises:
+            InvalidModel: there is something in it that is neither a file, a folder nor a link.
+            StoreFailed: it cannot be read or written.
+        """
+        with failures(f"'{self.path}'"):
+            if self.is_download:
+                shutil.move(self.path, target)
+            else:
+                os.mkdir(target)
+                copy_content(Path(self.path), Path(target), "copying the model")
 
 
 @contextmanager

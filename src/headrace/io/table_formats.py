@@ -144,12 +144,13 @@ def _of_rows(pd: Any, value: Any, where: str) -> Any:
         return _of_columns(pd, value)
     if not isinstance(value, list):
         raise InvalidInput(f"{where}: expected an array of rows, got {kind_of(value)}")
-    kinds = [kind_of(row) for row in value]
-    for index, kind in enumerate(kinds):
-        if kind not in ("object", "array") or kind != kinds[0]:
-            expected = kinds[0] if kinds[0] in ("object", "array") else "object"
+    first = kind_of(value[0]) if value else ""
+    for index, row in enumerate(value):
+        kind = kind_of(row)
+        if kind not in ("object", "array") or kind != first:
+            expected = first if first in ("object", "array") else "object"
             raise InvalidInput(f"{where}: row {index}: expected an {expected}, got {kind}")
-    if kinds and kinds[0] == "array":
+    if first == "array":
         for index, row in enumerate(value):
             if len(row) != len(value[0]):
                 raise InvalidInput(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace.archives.walking import resolved, walk
 from headrace.errors import ConfigurationError, shorten
 from headrace.packaging import headrace_wheel
 from headrace.packaging.folder_image import ImagePlan
 from headrace.packaging.image_text import BUILD, GENERATED, REQUIREMENTS, WHEELS, dockerfile
+from headrace.packaging.selected_files import ignore_lines
 from headrace.settings import home_folder
+from headrace.store.staging import Staging
 
 DOCKERFILE = "Dockerfile"
 IGNORE_FILE = ".dockerignore"
@@ -65,18 +67,16 @@ def staged(content: Path) -> Iterator[Path]:
 
     Raises:
         ConfigurationError: a link leads out of the folder, or the files cannot be read.
+        StoreFailed: the home folder cannot be written.
     """
-    scratch = home_folder() / "images"
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        context = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=scratch))
-    except OSError as error:
-        raise ConfigurationError(f"{scratch} cannot be written: {error.strerror}") from None
-    try:
+    with Staging(scratch_folder()).folder() as context:
         fill(context, content)
         yield context
-    finally:
-        shutil.rmtree(context, ignore_errors=True)
+
+
+def scratch_folder() -> Path:
+    """Where contexts are made; like those of a store, what killed processes leave is removed."""
+    return home_folder() / "images"
 
 
 def fill(context: Path, content: Path) -> None:
@@ -92,7 +92,7 @@ def fill(context: Path, content: Path) -> None:
         skip = shutil.ignore_patterns(".git", ".venv*", "__pycache__", GENERATED)
 
         def ignored(folder: str, names: list[str]) -> set[str]:
-            own = {name for name in names if Path(folder, name).resolve() == inside}
+            own = {name for name in names if resolved(Path(folder, name)) == inside}
             return skip(folder, names) | own
 
         shutil.copytree(
@@ -112,16 +112,25 @@ def refuse_links_out(folder: Path) -> None:
     Raises:
         ConfigurationError: there is one; the message names it.
     """
+    try:
+        link = next(_links_out(folder), None)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
+    if link is not None:
+        raise ConfigurationError(
+            f"{folder}: '{shorten(link.relative_to(folder))}' is a link that leads out of "
+            "the folder; replace it by a copy of the file"
+        )
+
+
+def _links_out(folder: Path) -> Iterator[Path]:
     root = folder.resolve()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in walk(folder):
         folders[:] = [name for name in folders if name != ".git" and not name.startswith(".venv")]
         for name in (*folders, *names):
             path = Path(parent, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise ConfigurationError(
-                    f"{folder}: '{shorten(path.relative_to(folder))}' is a link that leads out of "
-                    "the folder; replace it by a copy of the file"
-                )
+            if path.is_symlink() and not resolved(path).is_relative_to(root):
+                yield path
 
 
 def _requirements(plan: ImagePlan, wheel: Path) -> Sequence[str]:
@@ -139,7 +148,7 @@ def _refuse_foreign(file: Path) -> None:
 
 def _moved_patterns(file: Path) -> Iterator[str]:
     """The patterns of the folder's `.dockerignore`, as they apply to the folder below `models`."""
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = ignore_lines(file) if file.exists() else []
     for line in lines:
         pattern = line.strip()
         if not pattern or pattern.startswith("#"):

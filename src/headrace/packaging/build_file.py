@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headrace.archives.walking import resolved
 from headrace.environments import yaml_file
+from headrace.environments.lines import read_text
 from headrace.errors import ConfigurationError, InvalidInput, InvalidModel, shorten
 from headrace.packaging import dockerfile_syntax as syntax
 from headrace.sources.folder_source import BUILD_FILES
@@ -91,6 +93,18 @@ class BuildFile:
     python: PythonPart = PythonPart()
     conda: CondaPart = CondaPart()
     docker: DockerPart = DockerPart()
+
+    def root_of(self, file: Path) -> Path:
+        """The folder that what a file refers to must be in.
+
+        That is the bundle's, or that of a file to which a variable of the environment has led.
+        """
+        return self.folder if file.is_relative_to(self.folder) else file.parent
+
+    def roots(self) -> set[Path]:
+        """All folders that requirements may name archives of."""
+        files = (self.python.requirements, self.conda.environment)
+        return {self.folder, *(self.root_of(file) for file in files if file is not None)}
 
 
 def find(folder: Path) -> Path | None:
@@ -200,7 +214,7 @@ class _Reader:
         where = self._at("docker.env")
         if isinstance(given, str) and given:
             file = self._inside(given, "docker.env")
-            lines = [line.strip() for line in file.read_text().splitlines()]
+            lines = [line.strip() for line in self._content(file, "docker.env").splitlines()]
             given = [line for line in lines if line and not line.startswith("#")]
         if isinstance(given, Mapping):
             pairs = [(str(name), self._text(value, "docker.env")) for name, value in given.items()]
@@ -237,7 +251,14 @@ class _Reader:
         text = self._text(raw.get("description") or "", "description")
         if not text.startswith("file:"):
             return text
-        return self._inside(text.removeprefix("file:").strip(), "description").read_text()
+        file = self._inside(text.removeprefix("file:").strip(), "description")
+        return self._content(file, "description")
+
+    def _content(self, file: Path, key: str) -> str:
+        try:
+            return read_text(file)
+        except InvalidModel as error:
+            self._fail(key, error.message)
 
     def _labels(self, given: Any) -> dict[str, str]:
         if given in (None, ""):
@@ -283,7 +304,7 @@ class _Reader:
     def _inside(self, text: str, key: str) -> Path:
         """A file in the folder, or one that a variable of the environment leads to."""
         expanded = self._expanded(text, key)
-        file = (self._folder / expanded).resolve()
+        file = resolved(self._folder / expanded)
         if not _REFERENCE.match(text) and not file.is_relative_to(self._folder):
             self._fail(
                 key,

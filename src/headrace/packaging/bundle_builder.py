@@ -27,6 +27,7 @@ from headrace.sources.folder_source import FolderSource
 from headrace.sources.names import name_of_folder
 from headrace.sources.store_source import settings_of
 from headrace.store import transfer
+from headrace.store.staging import failures
 from headrace.store.store import BUNDLES, Item, Store, item_at
 from headrace.store.store import MODELS as MODEL_KIND
 from headrace.store.stored_model import StoredModel
@@ -61,7 +62,7 @@ def build(
         MissingDependency: `headrace[bundles]` is not installed.
     """
     store = Store(BUNDLES, root)
-    with store.incoming() as scratch:
+    with store.incoming() as scratch, failures("the bundle", full_only=True):
         sources = scratch / bundle_record.SOURCES
         sources.mkdir()
         paths = selected_files.select(file.folder, file.include, file.exclude)

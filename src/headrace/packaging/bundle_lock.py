@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import uv
 
 from headrace import __version__
+from headrace.archives.walking import resolved
 from headrace.environments import build, lines, mlflow_files, pip_settings
 from headrace.environments.lines import Line
 from headrace.errors import ConfigurationError, InvalidModel, shorten
@@ -25,7 +27,7 @@ REQUIREMENTS = "requirements.txt"
 LOCK = "requirements.lock.txt"
 WHEELS = "wheels"
 LOCK_TIMEOUT = 900.0
-_ARCHIVES = (".whl", ".tar.gz", ".zip")
+_ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.!+-]*\.(whl|tar\.gz|zip)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def wanted(file: BuildFile) -> Wanted:
         if local is not None:
             wheels.append(local)
         texts.append(line.install if local is None else f"./{WHEELS}/{local.name}")
+    _check_wheels(wheels, file)
     python = file.docker.python_version or python
     return Wanted(
         (*file.python.options, *texts), tuple(wheels), names, python, tuple(conda_only), replaced
@@ -127,12 +130,13 @@ def _portable(asked: Wanted, resolved: str, folder: Path) -> str:
 def _read(file: BuildFile) -> tuple[list[Line], str | None, list[str]]:
     python, conda_only, found = "", list[str](), list[Line]()
     if file.python.requirements is not None:
-        found += lines.read(file.python.requirements)
-    found += lines.parse(file.python.packages, file.folder)
+        found += lines.read(file.python.requirements, file.root_of(file.python.requirements))
+    found += lines.parse(file.python.packages, file.folder, file.folder)
     if file.conda.environment is not None:
         python, listed, conda_only = mlflow_files.of_conda(file.conda.environment)
-        found += lines.parse(listed, file.conda.environment.parent)
-    found += lines.parse(file.conda.pip, file.folder)
+        environment = file.conda.environment
+        found += lines.parse(listed, environment.parent, file.root_of(environment))
+    found += lines.parse(file.conda.pip, file.folder, file.folder)
     conda_only += [each for each in file.conda.dependencies if each != "pip"]
     return found, _minor(python), conda_only
 
@@ -150,12 +154,30 @@ def _local_archive(line: Line, file: BuildFile) -> Path | None:
     if not line.content:
         return None
     path = Path(line.install.removeprefix("file://"))
-    if not path.name.endswith(_ARCHIVES) or not path.is_file():
+    if not _ARCHIVE.fullmatch(path.name) or not path.is_file():
         raise ConfigurationError(
             f"{file.folder}: its requirements name '{shorten(line.text)}', which a bundle cannot "
             "have; build a wheel of it and list that"
         )
+    if not any(resolved(path).is_relative_to(root) for root in file.roots()):
+        raise ConfigurationError(
+            f"{file.folder}: its requirements name '{shorten(line.text)}', which is outside the "
+            "folder"
+        )
     return path
+
+
+def _check_wheels(wheels: Sequence[Path], file: BuildFile) -> None:
+    """Refuse names that pip would not read as those of archives, and two of one name."""
+    for wheel in wheels:
+        if not _ARCHIVE.fullmatch(wheel.name):
+            raise ConfigurationError(
+                f"{file.folder}: python.wheels: '{shorten(wheel.name)}' is not the name of a wheel"
+            )
+    names = [wheel.name for wheel in dict.fromkeys(wheels)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"{file.folder}: there are two wheels named '{name}'")
 
 
 def installed_file(folder: Path) -> str:

@@ -92,9 +92,25 @@ class BundleInfo:
 
 def digest_of(folder: Path) -> str:
     """The digest of everything in a bundle's folder but its record."""
-    found = Manifest.of_folder(folder, f"hashing {folder.name}")
-    files = {path: entry for path, entry in found.files.items() if path != RECORD}
-    return Manifest(files, found.folders).digest
+    return _digest(Manifest.of_folder(folder, f"hashing {folder.name}"))
+
+
+def check(folder: Path) -> None:
+    """Refuse a bundle whose record is wrong, or that was changed after it was built.
+
+    Raises:
+        InvalidModel: the message says which.
+    """
+    stated = BundleInfo.read(folder).digest
+    # What the manifest says of the files is compared with them when they are stored.
+    manifest = Manifest.read(folder) or Manifest.of_folder(folder, "reading the bundle")
+    if stated != _digest(manifest):
+        raise InvalidModel(f"'{RECORD}': digest: its files were changed after it was built")
+
+
+def _digest(manifest: Manifest) -> str:
+    files = {path: entry for path, entry in manifest.files.items() if path != RECORD}
+    return Manifest(files, manifest.folders).digest
 
 
 def _mapping(given: Any) -> dict[str, str]:

@@ -97,10 +97,18 @@ def run(command: Sequence[str], mounts: Sequence[str] = ()) -> str:
     return " ".join(["RUN", *(f"--mount={mount}" for mount in mounts), _array(command)])
 
 
-def copy(source: str, target: str, *, stage: str | None = None, owner: str | None = None) -> str:
+def copy(
+    source: str,
+    target: str,
+    *,
+    stage: str | None = None,
+    owner: str | None = None,
+    mode: str | None = None,
+) -> str:
     """`COPY`. Builders expand `$` and `*` in paths, so these are constants of ours."""
     flags = [f"--from={stage}"] if stage else []
     flags += [f"--chown={owner}"] if owner else []
+    flags += [f"--chmod={mode}"] if mode else []
     return " ".join(["COPY", *flags, _array([source, target])])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from headrace.archives.walking import resolved
 from headrace.environments import lines, mlflow_files
 from headrace.environments.lines import Line
 from headrace.errors import ConfigurationError, InvalidModel, shorten
@@ -75,9 +76,9 @@ def _read(folder: Path) -> tuple[str, list[Line], list[str]]:
     conda = next((folder / name for name in CONDA_FILES if (folder / name).is_file()), None)
     if conda is not None:
         python, listed, conda_only = mlflow_files.of_conda(conda)
-        found += lines.parse(listed, folder)
+        found += lines.parse(listed, folder, folder)
     if (folder / PIP_FILE).is_file():
-        found += lines.read(folder / PIP_FILE)
+        found += lines.read(folder / PIP_FILE, folder)
     return python, found, conda_only
 
 
@@ -88,7 +89,7 @@ def _moved(line: Line, folder: Path, target: str) -> str:
     option, separator, path = line.install.rpartition(" ")
     prefix, path = ("file://", path[7:]) if path.startswith("file://") else ("", path)
     bare, bracket, extras = path.partition("[")
-    place = Path(bare).resolve()
+    place = resolved(Path(bare))
     if not place.is_relative_to(folder.resolve()):
         raise ConfigurationError(
             f"{folder}: its requirements name '{shorten(line.text)}', which is outside the "

@@ -60,6 +60,8 @@ def dockerfile(image: Image) -> str:
     """
     lines = [
         "# Written by Headrace. Builds with docker (BuildKit), podman and buildah.",
+        # Versions of Debian's packages are the user's choice, and layers of the first stage go.
+        "# hadolint global ignore=DL3008,DL3059",
         *_build_stage(image),
         "",
         *_last_stage(image),
@@ -154,8 +156,7 @@ def _setup(image: Image) -> list[str]:
     if image.setup_script is None:
         return []
     return [
-        syntax.copy(image.setup_script, f"{BUILD}/setup_script"),
-        syntax.run(["chmod", "+x", f"{BUILD}/setup_script"]),
+        syntax.copy(image.setup_script, f"{BUILD}/setup_script", mode="755"),
         syntax.run([f"{BUILD}/setup_script"]),
     ]
 

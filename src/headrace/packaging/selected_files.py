@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import ConfigurationError, MissingDependency, shorten
+from headrace.archives.walking import resolved, walk
+from headrace.environments.lines import read_text
+from headrace.errors import ConfigurationError, InvalidModel, MissingDependency, shorten
 from headrace.settings import home_folder
 
 IGNORE_FILES = (".headraceignore", ".bentoignore", ".vtsignore")
@@ -25,18 +27,25 @@ def select(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> list
         ConfigurationError: a file that is taken is a link out of the folder, or is not a file.
         MissingDependency: pathspec is not installed.
     """
-    included, excluded = _spec(include), _spec(exclude)
-    root = folder.resolve()
+    try:
+        return _selected(folder.resolve(), _spec(include), _spec(exclude))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder}: '{shorten(error.filename)}' cannot be read: {error.strerror}"
+        ) from None
+
+
+def _selected(root: Path, included: Any, excluded: Any) -> list[str]:
     # The store may be in the folder, with the bundles that were built of it before.
     home = home_folder().resolve()
     found: list[str] = []
     ignored: dict[str, Any] = {}
-    for parent, below, names in os.walk(root):
+    for parent, below, names in walk(root):
         path = Path(parent).relative_to(root).as_posix()
         here = "" if path == "." else f"{path}/"
         rules = [name for name in IGNORE_FILES if name in names]
         if rules:
-            lines = [line for name in rules for line in Path(parent, name).read_text().splitlines()]
+            lines = [line for name in rules for line in ignore_lines(Path(parent, name))]
             ignored[here] = _spec(lines)
         below[:] = sorted(
             name for name in below if name not in NEVER and Path(parent, name) != home
@@ -55,6 +64,18 @@ def select(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> list
     return sorted(found)
 
 
+def ignore_lines(file: Path) -> list[str]:
+    """The lines of an ignore file.
+
+    Raises:
+        ConfigurationError: it is not a small text file.
+    """
+    try:
+        return read_text(file).splitlines()
+    except InvalidModel as error:
+        raise ConfigurationError(f"{file.parent}: {error.message}") from None
+
+
 def copy(folder: Path, paths: Sequence[str], target: Path) -> None:
     """Copy files into another folder; links inside the folder become files."""
     for path in paths:
@@ -70,7 +91,7 @@ def _check(root: Path, path: str) -> None:
         raise ConfigurationError(
             f"{root}: the name of '{shorten(path)}' has a line break or another control character"
         )
-    if file.is_symlink() and not file.resolve().is_relative_to(root):
+    if file.is_symlink() and not resolved(file).is_relative_to(root):
         raise ConfigurationError(
             f"{root}: '{shorten(path)}' is a link that leads out of the folder; exclude it, or "
             "replace it by a copy of the file"

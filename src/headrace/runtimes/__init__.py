@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from headrace.compat import alias
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
+from headrace.errors import HeadraceError, InvalidModel, load_failure, shorten
 from headrace.model import Model
 from headrace.runtimes import catalog, import_path
 from headrace.runtimes.import_lock import IMPORTS
@@ -55,9 +55,10 @@ def create(settings: ModelSettings) -> Model:
     except HeadraceError:
         raise
     except Exception as error:
-        raise LoadFailed(
+        raise load_failure(
             f"implementation '{shorten(settings.implementation)}' could not be created: "
-            f"{type(error).__name__} was raised"
+            f"{type(error).__name__} was raised",
+            error,
         ) from error
     return model
 
@@ -136,9 +137,10 @@ def _find(implementation: str) -> Any:
             f"implementation '{shown}' could not be imported: there is no module '{wanted}'"
         ) from error
     except Exception as error:
-        raise LoadFailed(
+        raise load_failure(
             f"implementation '{shown}' could not be imported: its module raised "
-            f"{type(error).__name__}"
+            f"{type(error).__name__}",
+            error,
         ) from error
     found: Any = module
     for part in name.split("."):

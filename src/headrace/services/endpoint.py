@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from headrace.errors import InvalidModel, shorten
+from headrace.errors import BadModelOutput, InvalidModel, shorten
 from headrace.protocol.messages import ModelRoute
 from headrace.protocol.model_call import ModelAnswer
 from headrace.services.service_context import Context
@@ -83,6 +83,14 @@ class Endpoint:
         Raises:
             BadModelOutput: it is not what the output describes.
         """
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                # Python would warn later, and far from here, that nobody awaited it.
+                result.close()
+            raise BadModelOutput(
+                f"endpoint '{self.name}' returned a {type(result).__name__}: it has to await what "
+                "it returns, such as `return await runner.async_run(...)`, in an `async def`"
+            )
         body, media_type, headers = self.output.encode(result)
         response = context.response
         fields = response.fields()

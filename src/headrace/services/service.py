@@ -33,7 +33,8 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, two runners have the same, or one is no runner.
+        InvalidModel: the name is not one, two runners have the same, or what is given as a runner
+            or a model is none.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Service:
         # How many of `startup_hooks` come first.
         self._deployment_hooks = 0
         self._check_runners()
+        self._check_models()
 
     def api(
         self,
@@ -157,6 +159,13 @@ class Service:
             input, output = _from_types(function, name)
         elif output is None:
             raise InvalidModel(f"endpoint '{name}' has an input and no output; give it both")
+        for what, given in (("input", input), ("output", output)):
+            if given is not None and not hasattr(type(given), "openapi_schema"):
+                hint = f"; call it: {given.__name__}()" if isinstance(given, type) else ""
+                raise InvalidModel(
+                    f"endpoint '{name}': its {what} must be a descriptor such as JSON(), got "
+                    f"{shorten(getattr(given, '__name__', type(given).__name__))}{hint}"
+                )
         text = inspect.getdoc(function) if doc is None else doc
         self.apis[name] = Endpoint(self.name, function, name, route, input, output, text or "")
 
@@ -175,11 +184,13 @@ class Service:
                     "has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
+
+    def _check_models(self) -> None:
         for model in self.models:
             if not hasattr(model, "tag"):
                 raise InvalidModel(
                     f"service '{self.name}': models must be stored models, such as those of "
-                    f"models.get(), got {shorten(type(model).__name__)}"
+                    f"headrace.models.get(), got {shorten(type(model).__name__)}"
                 )
 
     def __repr__(self) -> str:

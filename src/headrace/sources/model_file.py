@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.archives.walking import resolved
 from headrace.errors import ConfigurationError
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.runtimes.catalog import MLFLOW
@@ -218,15 +219,15 @@ def _settle_environment(values: dict[str, Any], folder: Path | None) -> None:
     """Make paths absolute; they are relative to the file that names them."""
     for key in ("environment_path", "environment_tarball"):
         if values.get(key):
-            values[key] = str((folder or Path()).joinpath(values[key]).resolve())
+            values[key] = str(resolved((folder or Path()).joinpath(values[key])))
     wanted: Environment | None = values.pop("environment", None)
     if wanted is not None:
         if isinstance(wanted.requirements, str):
-            wanted.requirements = str((folder or Path()).joinpath(wanted.requirements).resolve())
+            wanted.requirements = str(resolved((folder or Path()).joinpath(wanted.requirements)))
         values["environment"] = msgspec.to_builtins(wanted)
 
 
 def _resolve(uri: str | None, folder: Path | None) -> str:
     if folder is None or (uri is not None and is_uri(uri)):
         return uri or ""
-    return str(folder if uri is None else (folder / uri).resolve())
+    return str(folder if uri is None else resolved(folder / uri))

@@ -107,7 +107,8 @@ class ServiceSource(Source):
         file = folder / f"{module.rpartition('.')[2]}.py"
         if "." not in module and not file.is_file() and not (folder / module).is_dir():
             raise ConfigurationError(f"MODEL '{self.place}': there is no file {shorten(file)}")
-        command = [sys.executable, "-m", DESCRIBE, module, attribute, str(folder)]
+        # Without -B it would write into the folder, which a bundle may be made of.
+        command = [sys.executable, "-B", "-m", DESCRIBE, module, attribute, str(folder)]
         try:
             done = subprocess.run(
                 command,

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from headrace.archives.members import parts_of
+from headrace.archives.walking import walk
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.settings import MIB
 from headrace.store.progress_bar import ProgressBar
@@ -152,10 +153,7 @@ class _Content(msgspec.Struct):
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each folder's path in `folder`, its folders and its files, in the order of their names."""
 
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, below, names in os.walk(folder, onerror=fail):
+    for parent, below, names in walk(os.fspath(folder)):
         below.sort()
         path = Path(parent).relative_to(folder).as_posix()
         for name in below:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,10 @@ CHUNK = 8 * MIB
 MOST_PARTS = 9_000
 # Enough for a server that restarts; by default, one that is not there is asked for minutes.
 RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+# After so many seconds without a byte, the process of an upload must have been killed.
+ABANDONED = 3600.0
+# As obstore calls the file of an upload that has not ended; no other may have such a name.
+_UNFINISHED = re.compile(r"(.+)#\d+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -105,6 +110,30 @@ def upload(file: Path, url: str) -> None:
     store = open_url(folder)
     with failing(url), ProgressBar(f"uploading {key}", file.stat().st_size) as bar:
         put(store, key, file, bar)
+        sweep(store, [key])
+
+
+def sweep(store: Any, keys: Iterable[str]) -> None:
+    """Remove what killed uploads of objects left in a store on this machine.
+
+    Other stores do not show an upload that has not ended, and remove its parts by their own rules.
+    """
+    from obstore.store import LocalStore
+
+    if not isinstance(store, LocalStore):
+        return
+    oldest = time.time() - ABANDONED
+    folders: dict[Path, set[str]] = {}
+    for key in keys:
+        file = Path(str(store.prefix), key)
+        folders.setdefault(file.parent, set()).add(file.name)
+    for folder, names in folders.items():
+        for file in folder.glob("*#*"):
+            match = _UNFINISHED.fullmatch(file.name)
+            # Another process may be doing the same.
+            with contextlib.suppress(FileNotFoundError):
+                if match and match[1] in names and file.stat().st_mtime < oldest:
+                    file.unlink()
 
 
 def exists(url: str) -> bool:

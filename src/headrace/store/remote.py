@@ -10,19 +10,28 @@ manifest stays.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headrace.errors import Conflict, InvalidInput, InvalidModel, NotFound, StoreFailed, listing
+from headrace.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidModel,
+    LoadFailed,
+    NotFound,
+    StoreFailed,
+    listing,
+)
 from headrace.store import object_store
 from headrace.store.manifest import LARGEST, Manifest
 from headrace.store.progress_bar import ProgressBar
 from headrace.store.staging import failures
 from headrace.store.store import Item, Store
-from headrace.store.tag import Tag
+from headrace.store.tag import Tag, is_name, is_version
 
 MANIFEST = "manifest.json"
 # Transfers at once; each may itself send several parts.
@@ -64,9 +73,9 @@ class Remote:
         tags = [
             Tag(each, version)
             for each in names
-            if _is_tag(each)
+            if is_name(each)
             for version in self._below(each)
-            if _is_tag(version)
+            if is_version(version)
         ]
         with ThreadPoolExecutor(TRANSFERS) as pool:
             found = pool.map(self._find, sorted(tags))
@@ -112,21 +121,26 @@ class Remote:
             return False
         new = RemoteItem(item.tag, own)
         with object_store.failing(self._url):
-            with ProgressBar(f"pushing {item.tag}", own.size) as bar:
+            with item.held(), ProgressBar(f"pushing {item.tag}", own.size) as bar:
                 self._each(own, lambda path: self._put(new, path, item.path / path, bar))
-            if not self._create(f"{item.tag.name}/{item.tag.version}/{MANIFEST}", own.to_bytes()):
+            key = f"{item.tag.name}/{item.tag.version}/{MANIFEST}"
+            if not self._create(key, own.to_bytes()):
                 winner = self._find(item.tag)
                 if winner is None:
                     raise StoreFailed(f"'{item.tag}' was removed while it was pushed")
                 self._require_same(winner.manifest, own, item.tag)
                 return False
+            keys = [f"{new.folder}/{path}" for path in own.files]
+            object_store.sweep(self._store, [*keys, key])
         return True
 
-    def pull(self, there: RemoteItem, store: Store) -> Item:
+    def pull(self, there: RemoteItem, store: Store, check: Callable[[Path], object]) -> Item:
         """Copy an item from there into a store; one that is there already stays as it is.
 
+        `check` gets the folder with the record and raises if it is wrong.
+
         Raises:
-            InvalidModel: its files are not those of its manifest.
+            InvalidModel: its files are not those of its manifest, or its record is wrong.
             Conflict: the store has its version with another content.
         """
         with store.incoming() as folder, failures(f"{store.kind.word} '{there.tag}'"):
@@ -138,10 +152,11 @@ class Remote:
             size = there.manifest.size
             with object_store.failing(self._url), ProgressBar(f"pulling {there.tag}", size) as bar:
                 self._each(there.manifest, lambda path: self._get(there, path, content / path, bar))
-            item = store.adopt(content)
-            if item.tag != there.tag:
-                raise InvalidModel(f"'{there.tag}' holds {item}")
-            return item
+            try:
+                check(content)
+                return store.adopt(content, there.tag)
+            except LoadFailed as error:
+                raise type(error)(f"'{there.tag}' in the object store: {error.message}") from None
 
     def _each(self, manifest: Manifest, work: Any) -> None:
         with ThreadPoolExecutor(TRANSFERS) as pool:
@@ -215,10 +230,3 @@ def _age(item: RemoteItem) -> tuple[float, str]:
     except ValueError:
         created = 0.0
     return created, str(item.tag.version)
-
-
-def _is_tag(text: str) -> bool:
-    try:
-        return text == text.lower() and bool(Tag(text))
-    except InvalidInput:
-        return False

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace.archives.walking import resolved, walk
 from headrace.errors import InvalidInput, StoreFailed, shorten
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -54,7 +55,9 @@ class Staging:
                 yield path
             finally:
                 shutil.rmtree(path, ignore_errors=True)
-                guard.unlink(missing_ok=True)
+                # Where nothing can be written, that is what is raised; or the next one sweeps.
+                with contextlib.suppress(OSError):
+                    guard.unlink()
 
     def _sweep(self) -> None:
         """Remove what killed processes have left."""
@@ -103,7 +106,7 @@ def settle(folder: Path) -> None:
     Raises:
         InvalidInput: a link leads out of the folder, or to a folder.
     """
-    for parent, below, names in os.walk(folder, topdown=False):
+    for parent, below, names in walk(folder, top_down=False):
         for name in (*below, *names):
             path = Path(parent, name)
             if path.is_symlink():
@@ -139,7 +142,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _replace_link(path: Path, folder: Path) -> None:
     shown = shorten(path.relative_to(folder))
-    target = path.resolve()
+    target = resolved(path)
     if not target.is_relative_to(folder.resolve()):
         raise InvalidInput(f"'{shown}' is a link out of the folder; copy what it points to")
     if not target.is_file():

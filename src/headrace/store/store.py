@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.errors import Conflict, InvalidInput, InvalidModel, NotFound, listing
+from headrace.errors import Conflict, HeadraceError, InvalidInput, InvalidModel, NotFound, listing
 from headrace.settings import home_folder
 from headrace.store.manifest import FILE as MANIFEST
 from headrace.store.manifest import Manifest
 from headrace.store.model_info import time_of
 from headrace.store.record_yaml import read_record
 from headrace.store.staging import Staging, failures, settle, sync, write_whole
-from headrace.store.tag import LATEST, Tag, generated_version
+from headrace.store.tag import LATEST, Tag, generated_version, is_name, is_version
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,45 @@ class Item:
 
         Raises:
             InvalidModel: a file is not as it was stored.
+            NotFound: it was deleted meanwhile.
         """
-        manifest = self.manifest()
-        if manifest is not None:
-            with failures(str(self)):
+        with self.held(), failures(str(self)):
+            manifest = self.manifest()
+            if manifest is not None:
                 manifest.verify(self.path, str(self))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Notice that another process deletes the item while the block reads its files.
+
+        Raises:
+            NotFound: it does; what the block has read may be a part.
+        """
+        try:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._deleted() from None
+        try:
+            yield
+        except (OSError, HeadraceError) as error:
+            if self._is_at(folder):
+                raise
+            raise self._deleted() from error
+        else:
+            if not self._is_at(folder):
+                raise self._deleted()
+        finally:
+            os.close(folder)
+
+    def _is_at(self, folder: int) -> bool:
+        """Whether its path still leads to an open folder, which was not replaced by another."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(folder))
+        except FileNotFoundError:
+            return False
+
+    def _deleted(self) -> NotFound:
+        return NotFound(f"{self} was deleted while it was read")
 
 
 @dataclass(frozen=True)
@@ -116,7 +150,7 @@ class Store:
             InvalidInput: it is not a tag.
         """
         if tag is None:
-            names = sorted(name for name in _folders(self.root) if _is_tag(name))
+            names = sorted(name for name in _folders(self.root) if is_name(name))
             return [item for name in names for item in self._versions(name)]
         wanted = Tag.parse(tag)
         found = self._versions(wanted.name)
@@ -157,7 +191,7 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Whether there is an item of that name; text that cannot be a name is none."""
-        return _is_tag(name) and bool(self._versions(name))
+        return is_name(name) and bool(self._versions(name))
 
     @contextmanager
     def create(self, tag: str | Tag) -> Iterator[Draft]:
@@ -197,18 +231,21 @@ class Store:
         with self._staging.folder() as path:
             yield path
 
-    def adopt(self, folder: Path) -> Item:
+    def adopt(self, folder: Path, expected: Tag | None = None) -> Item:
         """Make a folder below an `incoming` one, which has a record, the item that it describes.
 
         If that item exists and has the same content, nothing changes.
 
         Raises:
-            InvalidModel: its record is wrong, or its files are not those of its manifest.
+            InvalidModel: its record is wrong, or has another tag than is expected; or its files are
+                not those of its manifest.
             Conflict: the version exists with another content.
             StoreFailed: the store cannot be written.
         """
         record = read_record(folder / self.kind.record)
         tag = Tag(str(record.get("name")), str(record.get("version")))
+        if expected not in (None, tag):
+            raise InvalidModel(f"it holds {self.kind.word} '{tag}'")
         if tag.is_latest:
             raise InvalidModel(f"'{self.kind.record}': '{tag}' has no version of its own")
         with failures(f"{self.kind.word} '{tag}'"):
@@ -308,7 +345,7 @@ class Store:
         items = [
             Item(Tag(name, version), folder / version, self.kind)
             for version in _folders(folder)
-            if _is_tag(version) and (folder / version / self.kind.record).is_file()
+            if is_version(version) and (folder / version / self.kind.record).is_file()
         ]
         return sorted(items, key=lambda item: item.tag)
 
@@ -345,7 +382,7 @@ def item_at(path: Path) -> Item | None:
         if path.is_relative_to(root):
             name, version, *_ = (*path.relative_to(root).parts, "", "")
             folder = root / name / version
-            if _is_tag(name) and _is_tag(version) and (folder / kind.record).is_file():
+            if is_name(name) and is_version(version) and (folder / kind.record).is_file():
                 return Item(Tag(name, version), folder, kind)
     return None
 
@@ -362,11 +399,3 @@ def _age(item: Item) -> tuple[datetime.datetime, str]:
 def _folders(folder: Path) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         yield from (entry.name for entry in found if entry.is_dir())
-
-
-def _is_tag(text: str) -> bool:
-    # Upper case would be converted, and so name another folder.
-    try:
-        return text == text.lower() and text != LATEST and bool(Tag(text))
-    except InvalidInput:
-        return False

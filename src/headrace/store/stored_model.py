@@ -40,10 +40,12 @@ class StoredModel:
 
         Raises:
             InvalidModel: its record is wrong.
+            NotFound: it was deleted meanwhile.
         """
         try:
-            info = ModelInfo.read(item.path)
-            manifest = item.manifest()
+            with item.held():
+                info = ModelInfo.read(item.path)
+                manifest = item.manifest()
         except InvalidModel as error:
             raise InvalidModel(f"{item}: {error.message}") from None
         files = {} if manifest is None else manifest.files
@@ -126,15 +128,17 @@ class StoredModel:
 
         Raises:
             InvalidModel: its files are not as they were stored.
+            NotFound: it was deleted meanwhile.
             MissingDependency: the framework is not installed.
         """
-        self.verify()
-        module = self.framework_module()
-        load = getattr(module, "load_model", None)
-        if load is None:
-            raise InvalidModel(f"module '{module.__name__}' loads no models")
-        with self._other_python():
-            return load(self, *arguments, **options)
+        with self._item.held():
+            self.verify()
+            module = self.framework_module()
+            load = getattr(module, "load_model", None)
+            if load is None:
+                raise InvalidModel(f"module '{module.__name__}' loads no models")
+            with self._other_python():
+                return load(self, *arguments, **options)
 
     @contextmanager
     def _other_python(self) -> Iterator[None]:

@@ -88,6 +88,19 @@ class Tag:
         return self.version in (None, LATEST)
 
 
+def is_name(text: str) -> bool:
+    """Whether it is a name as it is stored. In upper case it would be converted, and so another."""
+    try:
+        return text == text.lower() and bool(Tag(text))
+    except InvalidInput:
+        return False
+
+
+def is_version(text: str) -> bool:
+    """Whether it is a version as it is stored; `latest` is none, but stands for one."""
+    return text != LATEST and is_name(text)
+
+
 def generated_version() -> str:
     """A new version: 16 characters that sort by time, to the microsecond."""
     number = time.time_ns() // 1000

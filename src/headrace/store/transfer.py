@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 from headrace.archives.archive import Archive
 from headrace.archives.archive_writer import format_of, pack
 from headrace.archives.decompression import CHUNK
+from headrace.archives.walking import walk
 from headrace.archives.zip_archive import extract_zip
 from headrace.errors import Conflict, InvalidInput, InvalidModel, LoadFailed, shorten
 from headrace.settings import MIB
 from headrace.store import object_store
 from headrace.store.progress_bar import ProgressBar
-from headrace.store.staging import failures, settle, sync
+from headrace.store.staging import FULL, failure, failures, settle, sync
 from headrace.store.store import Item, Store
 
 DEFAULT_END = ".tar.zst"
@@ -53,6 +54,7 @@ def export_item(
 
     Raises:
         InvalidModel: the files of the item are not as they were stored.
+        NotFound: it was deleted meanwhile.
         InvalidInput: there is no such format, or the end of the name is of none.
         Conflict: there is an archive already, or a folder with something in it.
         StoreFailed: it cannot be written.
@@ -128,7 +130,10 @@ def import_item(store: Store, place: str, check: Callable[[Path], object]) -> It
             found = _record_folder(content, store.kind.record)
             check(found)
             return store.adopt(found)
-        except LoadFailed as error:
+        except (LoadFailed, InvalidInput) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                raise failure(f"'{shown}'", cause) from error
             raise type(error)(f"'{shown}': {error.message}") from None
 
 
@@ -144,12 +149,12 @@ def records_below(place: Path, record: str) -> list[Path]:
 
 def _unpack(place: str, folder: Path, content: Path) -> None:
     path = Path(place)
-    if object_store.is_url(place):
-        path = folder / "archive"
-        object_store.download(place, path)
     with failures(f"'{shorten(place, 200)}'"):
+        if object_store.is_url(place):
+            path = folder / "archive"
+            object_store.download(place, path)
         if path.is_dir():
-            _copy(path, content, f"importing {path.name}")
+            copy_content(path, content, f"importing {path.name}")
             return
         if not path.is_file():
             raise InvalidModel("there is no such file or folder")
@@ -209,15 +214,16 @@ def _export_folder(item: Item, path: Path) -> None:
             raise Conflict(f"'{path}' exists, and is not an empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path, folder=True) as draft:
-            _copy(item.path, draft, f"exporting {item.tag}")
+            with item.held():
+                copy_content(item.path, draft, f"exporting {item.tag}")
             settle(draft)
             os.rename(draft, path)
             sync(path.parent)
 
 
 def _pack(item: Item, path: Path, packed: str) -> None:
-    manifest = item.manifest()
-    with path.open("wb") as file:
+    with item.held(), path.open("wb") as file:
+        manifest = item.manifest()
         with ProgressBar(f"exporting {item.tag}", manifest.size if manifest else 0) as bar:
             pack(item.path, file, packed, bar.advance)
         file.flush()
@@ -269,11 +275,16 @@ def _escaped(name: str) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in name)
 
 
-def _copy(source: Path, target: Path, what: str) -> None:
-    """Copy the files and folders in one folder to another; links are kept if they stay inside."""
+def copy_content(source: Path, target: Path, what: str) -> None:
+    """Copy the files and folders in one folder to another that is there; links stay links.
+
+    Raises:
+        InvalidModel: there is something else, such as a pipe.
+        OSError: it cannot be read or written.
+    """
     total = sum(path.lstat().st_size for path in source.rglob("*"))
     with ProgressBar(what, total) as bar:
-        for parent, below, names in os.walk(source):
+        for parent, below, names in walk(source):
             place = target / Path(parent).relative_to(source)
             for name in (*below, *names):
                 path = Path(parent, name)
@@ -316,13 +327,14 @@ class _Watched:
 
 def share(item: Item, folder: Path) -> None:
     """Put the files of an item into a folder on the same disk, without copying their content."""
-    for parent, below, names in os.walk(item.path):
-        place = folder / Path(parent).relative_to(item.path)
-        for name in below:
-            (place / name).mkdir()
-        for name in names:
-            try:
-                os.link(Path(parent, name), place / name)
-            except OSError:
-                # Some file systems have no links.
-                shutil.copyfile(Path(parent, name), place / name)
+    with item.held():
+        for parent, below, names in walk(item.path):
+            place = folder / Path(parent).relative_to(item.path)
+            for name in below:
+                (place / name).mkdir()
+            for name in names:
+                try:
+                    os.link(Path(parent, name), place / name)
+                except OSError:
+                    # Some file systems have no links.
+                    shutil.copyfile(Path(parent, name), place / name)

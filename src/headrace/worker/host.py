@@ -22,6 +22,7 @@ from headrace.errors import (
     ModelNotReady,
     Poisoned,
     WorkerCrashed,
+    load_failure,
     shorten,
 )
 from headrace.model import Model
@@ -129,9 +130,10 @@ class ModelHost:
             ) from exc
         except BaseException as exc:
             logger.exception("model %s failed to load", settings.name)
-            raise LoadFailed(
+            raise load_failure(
                 f"model '{settings.name}' raised {type(exc).__name__} while loading: "
-                f"{shorten(FOLDERS.sub('', str(exc)), 200)}"
+                f"{shorten(FOLDERS.sub('', str(exc)), 200)}",
+                exc,
             ) from exc
         self._models[key] = hosted
         return metadata

@@ -146,3 +146,16 @@ def test_flags_for_images_of_folders_are_refused_for_bundles(project, capsys):
 def test_a_build_file_is_needed_to_build_a_bundle_in_python(tmp_path):
     with pytest.raises(ConfigurationError, match=f"one of {', '.join(BUILD_FILES)}"):
         headrace.bundles.build(tmp_path)
+
+
+def test_an_unpacked_bundle_with_links_out_becomes_no_image(project, tmp_path, capsys):
+    assert main(["build", "--version", "v1"]) == 0
+    capsys.readouterr()
+    unpacked = tmp_path / "unpacked"
+    assert main(["bundles", "export", "doubling:v1", str(unpacked), "--format", "folder"]) == 0
+    (unpacked / "src/secret").symlink_to("/etc/passwd")
+
+    assert main(["dockerfile", str(unpacked), "-o", str(tmp_path / "context")]) == 2
+
+    assert "'src/secret' is a link that leads out of the folder" in capsys.readouterr().err
+    assert not (tmp_path / "context").exists()

@@ -139,3 +139,32 @@ def test_a_refusal_is_one_line_with_its_kind(
     (line,) = logged(caplog)
     assert line["message"] == "x is missing"
     assert (line["status"], line["kind"], line["request_id"]) == (400, "invalid_argument", "id-1")
+
+
+def test_a_refused_call_of_a_runner_is_left_to_the_line_of_the_call_that_made_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    call = Call("runner", "iris", "id-1")
+    call.is_inner = True
+    with caplog.at_level(logging.INFO, "headrace.calls"):
+        Calls((RefusalLog(),)).refused(call, ModelFailed("it raised"), 500, 0)
+    assert logged(caplog) == []
+
+    again = Call("runner", "iris", "id-1")
+    again.is_inner = True
+    with caplog.at_level(logging.INFO, "headrace.calls"):
+        Calls((AccessLog(),)).refused(again, ModelFailed("it raised"), 500, 0)
+    (line,) = logged(caplog)
+    assert (line["levelname"], line["status"], line["kind"]) == ("INFO", 500, "model_error")
+
+
+@pytest.mark.parametrize("log", [RefusalLog(), AccessLog()], ids=["refusals", "access"])
+def test_a_status_that_is_a_name_has_a_field_of_its_own(
+    caplog: pytest.LogCaptureFixture, log: RefusalLog
+) -> None:
+    with caplog.at_level(logging.INFO, "headrace.calls"):
+        Calls((log,)).refused(Call(*CALLER), InvalidInput("no"), "INVALID_ARGUMENT", 10)
+
+    (line,) = logged(caplog)
+    assert line["grpc_status"] == "INVALID_ARGUMENT"
+    assert "status" not in line

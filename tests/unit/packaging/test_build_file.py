@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from headrace.errors import ConfigurationError
@@ -203,3 +205,31 @@ def test_what_pip_installs_may_be_among_the_dependencies_of_conda(read):
     assert found.conda.pip == ("pandas", "nltk", "spacy")
     with pytest.raises(ConfigurationError, match="dependencies: expected text, got dict"):
         read("conda: {dependencies: [{npm: [x]}]}")
+
+
+@pytest.mark.parametrize("key", ["docker: {env: file}", "description: 'file: file'"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"\xff\xfe\xff", "is not UTF-8 text"), (bytes(2_000_000), "is larger than 1048576 bytes")],
+    ids=["not text", "too large"],
+)
+def test_a_file_that_a_key_names_is_small_and_text(read, key, content, words):
+    (read.folder / "file").write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=f"'file' {words}"):
+        read(key)
+
+
+def test_a_build_file_that_is_a_pipe_is_refused(read):
+    os.mkfifo(read.folder / "pipe.yaml")
+
+    with pytest.raises(ConfigurationError, match="is not a file"):
+        build_file.read(read.folder / "pipe.yaml", read.folder, {})
+
+
+def test_a_large_build_file_and_one_of_many_aliases_are_refused(read):
+    with pytest.raises(ConfigurationError, match="is larger than 1048576 bytes"):
+        read("service: a:b\n#" + "x" * 2_000_000)
+    bomb = "".join(f"- &a{n} [{','.join([f'*a{n - 1}'] * 9 if n else ['x'])}]\n" for n in range(30))
+    with pytest.raises(ConfigurationError, match="include: expected text, got list"):
+        read("include:\n" + bomb)

@@ -36,7 +36,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
     # Reading a bundle sets both; they are put back after the test.
     monkeypatch.setenv(BUNDLE_VARIABLE, "")
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
     return tmp_path / "home"
 
 
@@ -85,6 +85,7 @@ def test_two_builds_of_the_same_have_one_digest_and_a_change_has_another(project
     first, second = bundles.build(project), bundles.build(project)
     assert first.tag != second.tag
     assert first.info.digest == second.info.digest
+    assert not list(project.parent.rglob("__pycache__"))
 
     (project / "service.py").write_text(SERVICE + "# changed\n")
     assert bundles.build(project).info.digest != first.info.digest

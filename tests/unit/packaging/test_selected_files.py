@@ -82,3 +82,19 @@ def test_links_inside_the_folder_become_files_and_programs_stay_programs(folder,
     assert not (tmp_path / "copy/latest.csv").is_symlink()
     assert (tmp_path / "copy/latest.csv").read_text() == "data/a.csv"
     assert (tmp_path / "copy/run.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_links_in_a_circle_are_refused(folder):
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+
+    with pytest.raises(ConfigurationError, match="'a' is neither a file nor a folder"):
+        selected_files.select(folder, ["*"], [])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_bytes(b"\xff\xfe\xff")])
+def test_an_ignore_file_that_is_no_text_is_refused(folder, make):
+    make(folder / ".headraceignore")
+
+    with pytest.raises(ConfigurationError, match=r"'.headraceignore' is not"):
+        selected_files.select(folder, ["*"], [])

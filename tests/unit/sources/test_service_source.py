@@ -8,6 +8,7 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.runtimes import SERVICE
+from headrace.sources import service_source
 from headrace.sources.discovery import open_source
 from headrace.sources.service_source import ServiceSource, reference_of
 from support.services import write_service
@@ -74,17 +75,48 @@ def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
     [
         ("import no_such_module", "there is no module 'no_such_module' (service.py, line"),
         ("svc = 1 / 0", "ZeroDivisionError: division by zero (service.py, line"),
-        ("svc = (", "SyntaxError"),
+        ("svc = (", "SyntaxError: '(' was never closed (service.py, line 14)"),
         ("svc = 1", "service:svc is not a Service (int); the module has none"),
         ("other = Service('s')", "is not a Service (no such attribute); the module has 'other'"),
         ("svc = Service('S T')", "'S T' is not a name"),
         ("svc = stored('absent')", "absent"),
         ("import os; os._exit(9)", "ended with status 9 and no answer"),
-        ("print('not JSON')\nraise SystemExit('enough')", "no answer"),
+        ("print('not JSON')\nraise SystemExit('enough')", "SystemExit: enough (service.py, line"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import os; os.closerange(0, 99)", "no answer"),
+        ("raise ValueError('\\x1b[2J' * 1000)", "ValueError: \\x1b[2J"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("svc = Service('s', models=['a:v1'])", "models must be stored models, such as those of"),
+        ("svc = Service('s', runners=['a'])", "runners must be runners"),
+        (
+            "svc = Service('s')\nsvc.api(lambda x: x, input=JSON, output=JSON(), name='f')",
+            "endpoint 'f': its input must be a descriptor such as JSON(), got JSON; call it:",
+        ),
+        (
+            "svc = Service('s')\nsvc.api(lambda x: x, input=JSON(), output=3, name='f')",
+            "endpoint 'f': its output must be a descriptor such as JSON(), got int",
+        ),
+        ("svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='metrics')", "is reserved"),
+        (
+            "svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='f', route='/v2/models/f')",
+            "endpoint 'f': the server answers /v2/models/f itself",
+        ),
+        (
+            "svc = Service('s')\nsvc.api(lambda: 1, output=JSON(), name='f', route='/metrics')",
+            "the server answers /metrics itself",
+        ),
+        (
+            "svc = Service('s')\nsvc.mount_asgi_app(print, path='/v2')",
+            "the server answers /v2 itself",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_service_is_said(folder, monkeypatch, source, words):
     assert words in fault(write_service(folder, monkeypatch, source))
+
+
+def test_the_place_of_a_syntax_error_is_named_once(folder, monkeypatch):
+    assert fault(write_service(folder, monkeypatch, "svc = (")).count("line") == 1
 
 
 def test_a_file_that_is_not_there_is_named(folder):
@@ -108,3 +140,11 @@ def test_packages_are_for_models(folder, monkeypatch):
 
     with pytest.raises(ConfigurationError, match="--packages"):
         open_source("service.py:svc", packages=["a"]).found()
+
+
+def test_a_service_whose_import_never_ends_is_given_up(folder, monkeypatch):
+    monkeypatch.setattr(service_source, "DESCRIBE_TIMEOUT", 0.5)
+
+    words = fault(write_service(folder, monkeypatch, "while True: time.sleep(1)"))
+
+    assert "importing it took more than 0.5 s" in words

@@ -105,25 +105,6 @@ def undo(home: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.system(f"mount -t tmpfs -o size=1m tmpfs '{disk}' 2>/dev/null") != 0:
-        pytest.skip("no disk can be mounted here")
-    try:
-        monkeypatch.setenv("HEADRACE_HOME", str(disk))
-        store("iris:v1", "x" * 200_000)
-        with pytest.raises(StoreFailed, match=r"model 'iris:v2': the disk is full.*HEADRACE_HOME"):
-            store("iris:v2", "x" * 2_000_000)
-
-        assert [str(model.tag) for model in require_sound(disk)] == ["iris:v1"]
-        assert left_behind(disk) == []
-        store("iris:v3", "x" * 200_000)
-    finally:
-        os.system(f"umount '{disk}'")
-
-
 def test_a_library_that_reports_the_full_disk_is_understood(home: Path) -> None:
     def save(file: IO[bytes]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from headrace import models
+from headrace.store.remote import Remote
+from support.processes import go, killed, outputs, started
 from support.rounds import ROUNDS
 from support.stored import left_behind, require_sound, store
 
 PROCESSES = 8
 # The moments of a kill are spread over this many seconds, which the work below takes.
 SPAN = 0.25
-pytestmark = pytest.mark.timeout(ROUNDS * 20 + 120)
+pytestmark = pytest.mark.timeout(ROUNDS * 20 + 300)
 
-START = """
-import sys
-from pathlib import Path
-from headrace import models
-print("ready", flush=True)
-sys.stdin.readline()
-"""
 CREATE = """
 with models.create("iris", module="headrace.sklearn") as model:
     for n in range(20):
@@ -53,34 +42,29 @@ while True:
 """,
     "delete": """
 from support.stored import store
+for model in [each for each in models.list() if each.tag.name == "rose"]:
+    models.delete(model)
 while True:
     for n in range(3):
         store(f"rose:v{n}")
     models.delete("rose:latest")
     models.delete("rose")
 """,
+    "push": """
+import shutil
+while True:
+    models.push("iris:whole", sys.argv[2])
+    shutil.rmtree(sys.argv[2].removeprefix("file://"))
+""",
+    "push an archive": """
+while True:
+    models.export_model("iris:whole", sys.argv[2] + "/whole.tar.gz")
+""",
+    "pull": """
+while True:
+    models.delete(models.pull("rose:whole", sys.argv[3]))
+""",
 }  # fmt: skip
-
-
-def started(program: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """A process that imports everything and waits for a line."""
-    return subprocess.Popen(
-        [sys.executable, "-c", START + program, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-
-
-def go(*processes: subprocess.Popen[bytes]) -> None:
-    """Let all of them go once the last one is ready."""
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-        process.stdin.flush()
 
 
 def test_eight_processes_at_once_make_eight_versions_and_latest_is_right(home: Path) -> None:
@@ -88,9 +72,8 @@ def test_eight_processes_at_once_make_eight_versions_and_latest_is_right(home: P
         before = {str(model.tag) for model in models.list()}
         processes = [started(CREATE) for _ in range(PROCESSES)]
         go(*processes)
-        made = {process.communicate(timeout=60)[0].decode().strip() for process in processes}
+        made = set(outputs(*processes))
 
-        assert [process.returncode for process in processes] == [0] * PROCESSES
         assert len(made) == PROCESSES
         assert {str(model.tag) for model in require_sound(home)} == before | made
         assert left_behind(home) == []
@@ -104,26 +87,36 @@ def test_eight_processes_that_import_the_same_archive_all_succeed(home: Path) ->
     ]
     go(*processes)
 
-    assert {process.communicate(timeout=60)[0] for process in processes} == {b"iris:v1\n"}
+    assert set(outputs(*processes)) == {"iris:v1"}
+    assert len(require_sound(home)) == 1
+    assert left_behind(home) == []
+
+
+def test_eight_processes_that_push_and_pull_the_same_model_all_succeed(home: Path) -> None:
+    url = f"file://{home.parent}/team"
+    store("iris:v1", "x" * 300_000)
+    pushing = [started("print(models.push('iris', sys.argv[1]))", url) for _ in range(PROCESSES)]
+    go(*pushing)
+    assert sorted(outputs(*pushing), reverse=True)[0] == "True"
+
+    models.delete("iris")
+    program = "print(models.pull('iris', sys.argv[1]).tag)"
+    pulling = [started(program, url) for _ in range(PROCESSES)]
+    go(*pulling)
+    assert set(outputs(*pulling)) == {"iris:v1"}
     assert len(require_sound(home)) == 1
     assert left_behind(home) == []
 
 
 @pytest.mark.parametrize("work", WORK)
 def test_a_process_killed_at_any_moment_leaves_a_sound_store(home: Path, work: str) -> None:
-    dice = random.Random(work)
     whole = store("iris:whole", "x" * 300_000)
     archive = home.parent / "out" / "whole.tar.gz"
+    team, other = f"file://{home.parent}/team", f"file://{home.parent}/other"
     models.export_model(store("rose:whole", "y" * 300_000), archive)
+    models.push("rose:whole", other)
     models.delete("rose")
-    for _ in range(ROUNDS * 2):
-        process = started(WORK[work], archive)
-        go(process)
-        # The test is about this moment, so there is nothing else to wait for.
-        time.sleep(dice.uniform(0, SPAN))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-
+    for _ in killed(WORK[work], ROUNDS * 2, SPAN, archive, team, other):
         found = require_sound(home)
         assert whole in found
         AFTER.get(work, nothing)(archive)
@@ -150,4 +143,64 @@ def whole_archive(archive: Path) -> None:
     assert {path.name for path in archive.parent.iterdir()} == {archive.name, folder.name}
 
 
-AFTER: dict[str, Callable[[Path], None]] = {"export": whole_archive}
+def whole_in_the_object_store(archive: Path) -> None:
+    """A model is seen there if all of it is there, and can be pushed and pulled again."""
+    url = f"file://{archive.parents[1]}/team"
+    models.delete(store("empty"))
+    for item in Remote(url).list():
+        models.delete("iris")
+        assert models.pull(item.tag, url).tag == item.tag
+    models.push("iris:whole", url)
+    models.delete("iris")
+    models.pull("iris:whole", url)
+
+
+def whole_object(archive: Path) -> None:
+    """The object is not there yet, or it is whole, and can be written again."""
+    url = f"file://{archive.parents[1]}/team/whole.tar.gz"
+    if Path(url.removeprefix("file://")).exists():
+        models.import_model(url)
+    models.export_model("iris:whole", url)
+    models.import_model(url)
+
+
+AFTER: dict[str, Callable[[Path], None]] = {
+    "export": whole_archive,
+    "push": whole_in_the_object_store,
+    "push an archive": whole_object,
+}
+
+
+@pytest.mark.parametrize("program", ["load", "export"])
+def test_a_model_that_is_deleted_while_it_is_read_is_read_whole_or_not_at_all(
+    home: Path, program: str
+) -> None:
+    work = {
+        "load": "models.get('iris:v1').verify()",
+        "export": "models.export_model('iris:v1', sys.argv[1])",
+    }[program]
+    reader = f"""
+from headrace.errors import HeadraceError
+while True:
+    try:
+        {work}
+        print("whole", flush=True)
+    except HeadraceError as error:
+        print(error.kind, flush=True)
+    if Path(sys.argv[2]).exists():
+        break
+"""
+    out, done = home.parent / "out.tar", home.parent / "done"
+    process = started(reader, out, done)
+    go(process)
+    for _ in range(ROUNDS * 10):
+        store("iris:v1", "x" * 300_000)
+        models.delete("iris:v1")
+    done.touch()
+    [printed] = outputs(process)
+
+    assert set(printed.split()) <= {"whole", "not_found"}
+    assert left_behind(home) == []
+    if out.exists():
+        models.import_model(out)
+    assert not list(home.parent.glob(".out*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from headrace.errors import (
     NotFound,
     StoreFailed,
 )
+from headrace.store import object_store
+from headrace.store.manifest import Manifest
 from headrace.store.remote import Remote
 from support.stored import left_behind, store
 
@@ -151,6 +155,35 @@ def test_what_was_tampered_with_is_refused(
     assert not list(tmp_path.rglob("evil"))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (b"name: iris", b"name: rose", "'iris:v1' in the object store: it holds model 'rose:v1'"),
+        (b"labels: {}", b"labels: [a]", "'iris:v1' in the object store: 'model.yaml': labels"),
+        (b"version: v1", b"version: ../v", "is not the version of a tag"),
+    ],
+)
+def test_a_record_that_was_wrong_when_it_was_pushed_is_refused_and_nothing_is_left(
+    home: Path, tmp_path: Path, before: bytes, after: bytes, reason: str
+) -> None:
+    models.push(store("iris:v1"), f"file://{tmp_path}/team")
+    models.delete("iris")
+    [record], [file] = (list((tmp_path / "team").rglob(name)) for name in ("*.yaml", "*.json"))
+    content = record.read_bytes().replace(before, after)
+    manifest = json.loads(file.read_bytes())
+    entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["files"]["model.yaml"] = entry
+    file.write_text(json.dumps(manifest))
+    digest = Manifest.of_bytes(file.read_bytes()).digest[:16]
+    record.write_bytes(content)
+    record.parent.rename(record.parent.with_name(digest))
+
+    with pytest.raises((InvalidModel, InvalidInput), match=reason):
+        models.pull("iris:v1", f"file://{tmp_path}/team")
+    assert models.list() == []
+    assert left_behind(home) == []
+
+
 def test_a_push_that_ends_early_is_not_seen_and_can_be_repeated(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/team"
     models.push(store("iris:v1"), url)
@@ -158,6 +191,39 @@ def test_a_push_that_ends_early_is_not_seen_and_can_be_repeated(tmp_path: Path) 
 
     assert Remote(url).list() == []
     assert models.push("iris:v1", url)
+
+
+def test_a_push_removes_what_killed_ones_left_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "ABANDONED", -60.0)
+    url, model = f"file://{tmp_path}/team", store("iris:v1")
+    models.push(model, url)
+    [manifest] = (tmp_path / "team").rglob("manifest.json")
+    manifest.unlink()
+    [file] = (tmp_path / "team").rglob("model.txt")
+    kept = [file.with_name("other.txt#1"), file.with_name("model.txt#a")]
+    for path in (*kept, file.with_name("model.txt#1"), manifest.with_name("manifest.json#12")):
+        path.touch()
+
+    models.push(model, url)
+
+    assert sorted((tmp_path / "team").rglob("*#*")) == sorted(kept)
+    (tmp_path / "a.zip#1").touch(), (tmp_path / "b.zip#1").touch()
+    models.export_model(model, f"file://{tmp_path}/a.zip")
+    assert [path.name for path in tmp_path.glob("*#*")] == ["b.zip#1"]
+
+
+def test_a_push_leaves_the_upload_of_another_process_alone(tmp_path: Path) -> None:
+    url, model = f"file://{tmp_path}/team", store("iris:v1")
+    models.push(model, url)
+    [manifest] = (tmp_path / "team").rglob("manifest.json")
+    manifest.unlink()
+    manifest.with_name("manifest.json#1").touch()
+
+    models.push(model, url)
+
+    assert manifest.with_name("manifest.json#1").exists()
 
 
 @pytest.mark.parametrize("bad", ["team/models", "ssh://host/x", "s3:/team", "nothing://x"])

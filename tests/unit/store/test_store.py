@@ -295,3 +295,12 @@ def test_bundles_have_a_store_of_their_own(home: Path) -> None:
 def test_a_folder_without_a_record_is_not_stored() -> None:
     with pytest.raises(InvalidModel, match="has no bundle.yaml"), Store(BUNDLES).create("svc"):
         pass
+
+
+def test_a_model_may_be_called_latest() -> None:
+    model = store("latest:v1")
+
+    assert models.list() == models.list("latest") == [model]
+    assert models.get("latest:latest") == model
+    models.delete("latest")
+    assert models.list() == []

@@ -254,6 +254,16 @@ def test_a_folder_whose_links_lead_out_is_refused(tmp_path: Path) -> None:
     require_sound(tmp_path / "home")
 
 
+def test_links_in_a_circle_are_refused(home: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "m")
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+
+    with pytest.raises(InvalidInput, match="m': '[ab]' is a link to something that is not a file"):
+        models.import_model(folder)
+    assert left_behind(home) == []
+
+
 def test_what_is_not_there_or_no_archive_is_reported(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not an archive")
 

@@ -84,11 +84,15 @@ def test_a_load_tells_whether_the_model_streams(monkeypatch: pytest.MonkeyPatch)
         (ValueError("no column 'a'"), LoadFailed, "ValueError.*: no column 'a'"),
         (OSError("/srv/models/wine/a.bin: gone"), LoadFailed, ": a.bin: gone"),
         (SystemExit(3), LoadFailed, "SystemExit.*: 3"),
+        (NameError("name 'x' is not defined"), InvalidModel, "NameError.*: name 'x'"),
+        (ImportError("no 'x' in 'numpy'"), InvalidModel, "ImportError.*: no 'x'"),
+        (SyntaxError("'(' was never closed"), InvalidModel, "SyntaxError.*never closed"),
         (ModuleNotFoundError("x", name="torch"), InvalidModel, "'torch'"),
         (InvalidModel("the file is empty"), InvalidModel, "^the file is empty$"),
     ],
-    ids=["raises", "tells where files lie", "exits", "lacks a module", "says it itself"],
-)
+    ids=["raises", "tells where files lie", "exits", "knows no name", "finds no name in a module",
+         "is no Python", "lacks a module", "says it itself"],
+)  # fmt: skip
 def test_a_model_that_does_not_load_says_why(
     error: BaseException, kind: type[LoadFailed], reason: str, host_of: Host
 ) -> None:

@@ -23,10 +23,13 @@ class RefusalLog(Observer):
     """One line for each call that is refused."""
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        log(logger, _level(error), error.message, _refusal(call, error))
+        # Of a runner's call there will be the line of the call that made it.
+        level = logging.DEBUG if call.is_inner else _level(error)
+        fields = {"request_id": call.request_id, **_status(call), "kind": error.kind}
+        log(logger, level, error.message, fields)
 
     def left(self, call: Call) -> None:
-        fields = {"request_id": call.request_id, "status": call.status}
+        fields = {"request_id": call.request_id, **_status(call)}
         log(logger, logging.DEBUG, "the caller left", fields)
 
 
@@ -40,7 +43,8 @@ class AccessLog(RefusalLog):
         log(logger, logging.INFO, "answered", _fields(call))
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        log(logger, _level(error), error.message, _fields(call) | {"kind": error.kind})
+        level = logging.INFO if call.is_inner else _level(error)
+        log(logger, level, error.message, _fields(call) | {"kind": error.kind})
 
     def left(self, call: Call) -> None:
         log(logger, logging.INFO, "the caller left", _fields(call))
@@ -59,12 +63,9 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _refusal(call: Call, error: HeadraceError) -> dict[str, Any]:
-    return {
-        "request_id": call.request_id,
-        "status": call.status,
-        "kind": error.kind,
-    }
+def _status(call: Call) -> dict[str, int | str]:
+    """A number in HTTP's terms, a name in gRPC's: stores of logs want one type in a field."""
+    return {"status" if isinstance(call.status, int) else "grpc_status": call.status}
 
 
 def _fields(call: Call) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _fields(call: Call) -> dict[str, Any]:
         "route": call.route,
         "model": model.name if model is not None else None,
         "version": model.version if model is not None else None,
-        "status": call.status,
+        **_status(call),
         "request_id": call.request_id,
         "bytes_in": call.received,
         "bytes_out": call.sent,

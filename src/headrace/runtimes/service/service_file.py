@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from headrace.compat import alias
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed, listing, shorten
+from headrace.errors import HeadraceError, InvalidModel, listing, load_failure, shorten
 from headrace.runtimes import import_path
 from headrace.runtimes.import_lock import IMPORTS
 from headrace.runtimes.service import own_metrics
@@ -23,7 +23,7 @@ def load(module: str, attribute: str, folder: str) -> Service:
 
     Raises:
         InvalidModel: there is no such module or service, or its definition is wrong.
-        LoadFailed: the module raised.
+        LoadFailed: the module raised something that may not happen the next time.
     """
     with IMPORTS.held():
         alias.offer()
@@ -58,10 +58,14 @@ def _import(module: str, folder: str) -> ModuleType:
         ) from error
     except HeadraceError:
         raise
-    except Exception as error:
-        raise LoadFailed(
+    # Also one that ends the process, which would end without a word.
+    except BaseException as error:
+        # The text of a syntax error has its place, which is said below.
+        words = error.msg if isinstance(error, SyntaxError) else error
+        raise load_failure(
             f"service module '{shorten(module)}' could not be imported: {type(error).__name__}: "
-            f"{shorten(error, 200)}{_line_of(error, folder)}"
+            f"{shorten(words, 200)}{_line_of(error, folder)}",
+            error,
         ) from error
 
 
