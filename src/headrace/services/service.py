@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar, overload
 
 from headrace.errors import InvalidModel, shorten
 from headrace.runners import Runner
@@ -48,6 +48,18 @@ class Service:
         self.shutdown_hooks: list[Callable[..., Any]] = []
         self._check_runners()
 
+    @overload
+    def api(self, function: Function) -> Function: ...
+    @overload
+    def api(
+        self,
+        *,
+        input: Any = None,
+        output: Any = None,
+        name: str | None = None,
+        doc: str | None = None,
+        route: str | None = None,
+    ) -> Callable[[Function], Function]: ...
     def api(
         self,
         function: Any = None,
