@@ -32,7 +32,7 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, or two runners have the same.
+        InvalidModel: the name is not one, or two runners have the same name.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Service:
         self.apis[name] = Endpoint(self.name, function, name, route, input, output, text or "")
 
     def _check_runners(self) -> None:
-        names: set[str] = {self.name}
+        names: set[str] = set()
         for runner in self.runners:
             if not isinstance(runner, Runner):
                 raise InvalidModel(
@@ -159,10 +159,9 @@ class Service:
                     f"to_runner(), got {shorten(type(runner).__name__)}"
                 )
             if runner.name in names:
-                what = "the service itself" if runner.name == self.name else "another runner"
                 raise InvalidModel(
-                    f"service '{self.name}': found duplicate name '{runner.name}', which {what} "
-                    "has too; to_runner(name=...) sets it"
+                    f"service '{self.name}': found duplicate name '{runner.name}', which another "
+                    "runner has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
 
