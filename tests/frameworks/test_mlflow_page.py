@@ -140,7 +140,7 @@ def test_load_the_pyfunc_flavor(vts, registered):
         pytest.param(X, False, id="ndarray"),
         pytest.param(X.tolist(), False, id="list"),
         pytest.param({"a": X[:, 0], "b": X[:, 1]}, True, id="dict of arrays"),
-        pytest.param(TABLE.to_dict("records"), True, id="list of dicts"),
+        pytest.param(X.astype(np.float32), True, id="ndarray for columns"),
     ],
 )
 def test_try_the_runner_with_each_of_its_input_types(vts, given, has_columns, tmp_path):

@@ -129,6 +129,14 @@ def test_a_module_saved_as_torchscript_is_not_one_of_pytorch():
         headrace.pytorch.load_model("net:v1")
 
 
+def test_a_local_runner_takes_an_array_as_a_served_one_does():
+    stored = headrace.pytorch.save_model("net", Net(), signatures=CALL)
+    runner = stored.to_runner()
+    runner.init_local(quiet=True)
+    expected = own(headrace.pytorch.load_model("net"), X)
+    np.testing.assert_allclose(runner.run(X), expected, rtol=1e-6)
+
+
 def pipeline(folder):
     transformers = pytest.importorskip("transformers")
     from support import tiny_transformers

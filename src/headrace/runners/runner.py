@@ -106,6 +106,8 @@ class Runner:
     def init_local(self, quiet: bool = False) -> None:
         """Load the model into this process, for tests and notebooks; warns unless `quiet`.
 
+        Its methods then take and return what they do where it is served.
+
         Raises:
             InvalidModel: it was called before.
         """
@@ -115,7 +117,7 @@ class Runner:
             logger.warning(
                 "runner '%s' runs in this process, for debugging and tests only", self.name
             )
-        self._local = self.model.load_model()
+        self._local = self.model.load_methods()
 
     def destroy(self) -> None:
         """Forget the model that `init_local` loaded."""

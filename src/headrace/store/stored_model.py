@@ -126,6 +126,17 @@ class StoredModel:
             raise InvalidModel(f"module '{module.__name__}' loads no models")
         return load(self, *arguments, **options)
 
+    def load_methods(self) -> Any:
+        """An object with the methods that the signatures name, which answer as in a server.
+
+        Raises:
+            InvalidModel: its files are not as they were stored, or cannot be served.
+            MissingDependency: the framework is not installed.
+        """
+        self.verify()
+        # By name: runtimes are beside the store, and what joins them is above it.
+        return importlib.import_module("headrace.frameworks.local_methods").load(self)
+
     def to_runner(self, name: str = "", **options: Any) -> Any:
         """A runner of the model; the options are those of `headrace.Runner`."""
         # By name: runners are above the store, which they read.

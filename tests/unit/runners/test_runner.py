@@ -29,7 +29,7 @@ class Scaler:
 def runner(*methods: str, **options) -> Runner:
     signatures = {name: Signature() for name in methods or ("predict",)}
     info = SimpleNamespace(signatures=signatures)
-    return Runner(SimpleNamespace(tag=Tag("m", "v1"), info=info, load_model=Scaler), **options)
+    return Runner(SimpleNamespace(tag=Tag("m", "v1"), info=info, load_methods=Scaler), **options)
 
 
 def test_a_runner_is_named_after_its_model():
