@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Unpack
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
@@ -58,22 +57,6 @@ def load_model(tag: Any, native: bool = False) -> Any:
     if native:
         return _native(_read(path, path))
     return FRAMEWORK.require("mlflow.pyfunc").load_model(path)
-
-
-def load_methods(stored: StoredModel) -> Any:
-    """An object with `predict` as `load_model` has it, and the other methods of the signatures.
-
-    Raises:
-        NotFound, InvalidModel, MissingDependency: see `load_model`.
-    """
-    stored.verify()
-    loaded = load_model(stored)
-    others = set(stored.info.signatures) - {"predict"}
-    if not others:
-        return loaded
-    native = load_model(stored, native=True)
-    methods = {name: getattr(native, name) for name in others}
-    return SimpleNamespace(predict=loaded.predict, **methods)
 
 
 def get(tag: Any) -> StoredModel:

@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 
-from headrace.adapters import error_bodies
 from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
@@ -40,6 +39,7 @@ from headrace.http.listener import Listener, bind
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router
 from headrace.observability import logs
+from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
@@ -80,7 +80,7 @@ class Application:
         self.dataplane = DataPlane(self.repository, settings)
         self.calls = Calls(observers(settings))
         self._runner_calls = RunnerCalls(
-            self.repository.get, self.calls, lambda error: error_bodies.row(error).status
+            self.repository.get, self.calls, lambda error: row(error).status
         )
         router = Router(PROTOCOLS)
         path = settings.metrics_endpoint

@@ -1,13 +1,11 @@
-"""Models of PyTorch in the store: modules, programs, TorchScript, pipelines, and MLflow's."""
+"""Models of PyTorch in the store: modules, programs, TorchScript and pipelines."""
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 
@@ -28,12 +26,6 @@ pytestmark = [
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 CALL = {"__call__": {"batchable": True}}
-# What newer versions of MLflow write by default needs an example of the input.
-PICKLED = (
-    {"serialization_format": "pickle"}
-    if "serialization_format" in inspect.signature(mlflow.pytorch.log_model).parameters
-    else {}
-)
 
 
 @pytest.fixture(autouse=True)
@@ -137,42 +129,12 @@ def test_a_module_saved_as_torchscript_is_not_one_of_pytorch():
         headrace.pytorch.load_model("net:v1")
 
 
-class Digits(torch.nn.Module):
-    def forward(self, images):
-        return images.flatten(1)[:, :10]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_an_mlflow_model_of_images_is_imported_loaded_and_served(tmp_path):
-    images = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = mlflow.create_experiment("digits", (tmp_path / "artifacts").as_uri())
-    try:
-        with mlflow.start_run(experiment_id=experiment):
-            mlflow.pytorch.log_model(
-                Digits(),
-                artifact_path="pytorch-model",
-                pip_requirements=["torch"],
-                **PICKLED,
-            )
-            model_uri = mlflow.get_artifact_uri("pytorch-model")
-            headrace.mlflow.import_model(
-                "mlflow_pytorch_mnist", model_uri, signatures={"predict": {"batchable": True}}
-            )
-    finally:
-        mlflow.set_tracking_uri(None)
-    stored = headrace.mlflow.get("mlflow_pytorch_mnist:latest")
-    path = stored.path_of(headrace.mlflow.MLFLOW_MODEL_FOLDER)
-    expected = images.reshape(2, -1)[:, :10]
-    with torch.no_grad():
-        native = mlflow.pytorch.load_model(path).eval()(torch.from_numpy(images))
-    np.testing.assert_array_equal(native, expected)
-    pyfunc = headrace.mlflow.load_model("mlflow_pytorch_mnist:latest")
-    np.testing.assert_array_equal(pyfunc.predict(images), expected)
-    assert isinstance(headrace.mlflow.load_model(stored, native=True), torch.nn.Module)
-    runtime = served(stored)
-    np.testing.assert_array_equal(answer(runtime, images), expected)
-    assert runtime.metadata().row_independent
+def test_a_local_runner_takes_an_array_as_a_served_one_does():
+    stored = headrace.pytorch.save_model("net", Net(), signatures=CALL)
+    runner = stored.to_runner()
+    runner.init_local(quiet=True)
+    expected = own(headrace.pytorch.load_model("net"), X)
+    np.testing.assert_allclose(runner.run(X), expected, rtol=1e-6)
 
 
 def pipeline(folder):

@@ -28,7 +28,7 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 TOOLS = ("buildah", "mmdebstrap", "unshare", "chroot")
 TIMEOUT = 900
 # What the images of the tests install, from the environment that runs the tests.
-INSTALLED = ("headrace[mlflow,pickle,sklearn]", "pip", "setuptools", "wheel")
+INSTALLED = ("headrace[mlflow,pickle,sklearn,xgboost]", "pip", "setuptools", "wheel")
 
 
 def environment() -> dict[str, str]:
@@ -69,19 +69,28 @@ def clean() -> None:
 
 def build(source: Path | str, tag: str, *arguments: object, command: str = "build") -> str:
     """Build an image as `headrace build` does, and return the output."""
-    configuration = KEPT / "pip.conf"
-    configuration.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    options = [f"--volume={KEPT}/wheels:/wheels:ro", f"--secret=id=pip-conf,src={configuration}"]
     # A bundle has its base image already.
     base = ["--base-image", BASE] if command == "build" else []
     done = subprocess.run(
         [*COMMAND, command, str(source), "-t", tag, "--builder", "buildah", *base,
-         *(f"--build-option={option}" for option in options), *map(str, arguments)],
+         *(f"--build-option={option}" for option in _options()), *map(str, arguments)],
         env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
+
+
+def build_from_dockerfile(folder: Path, tag: str) -> None:
+    """Build an image as `docker build -t TAG FOLDER` does."""
+    buildah("build", *_options(), "-t", tag, str(folder))
+
+
+def _options() -> list[str]:
+    """What gives a build the wheels, instead of an index."""
+    configuration = KEPT / "pip.conf"
+    configuration.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    return [f"--volume={KEPT}/wheels:/wheels:ro", f"--secret=id=pip-conf,src={configuration}"]
 
 
 def buildah(*arguments: str) -> str:
@@ -135,6 +144,7 @@ class Container:
 
     def __init__(self, root: Path, config: dict[str, Any], env: Mapping[str, str]) -> None:
         self.config = config
+        self.announced: dict[str, str] = {}
         self._log = KEPT / f"log-{os.getpid()}-{root.parent.name}"
         ready, ready_fd = os.pipe()
         self._ready = ready
@@ -166,11 +176,13 @@ class Container:
         return self._log.read_text(errors="replace")
 
     def wait_ready(self) -> str:
-        """The URL that it listens on, once it is ready."""
+        """The URL that it listens on, once it is ready and has `announced` its addresses."""
         with os.fdopen(self._ready) as ready:
             line = ready.readline()
         assert line, self.log()
-        return str(json.loads(line)["http"]).replace("0.0.0.0", "127.0.0.1")
+        found = json.loads(line).items()
+        self.announced = {name: str(url).replace("0.0.0.0", "127.0.0.1") for name, url in found}
+        return self.announced["http"]
 
     def close(self) -> None:
         """End it, however it is."""

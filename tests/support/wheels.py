@@ -11,8 +11,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+# Needed by other platforms alone: empty wheels, in versions that what names them allows.
+ELSEWHERE = (
+    *("colorama==2099.1", "exceptiongroup==2099.1", "pywin32==311", "tzdata==2099.1"),
+    *("waitress==3.0.2", "xgboost==2099.1"),
+)
 # A worker needs an environment where numpy can be imported; this one can be, and no more.
-ELSEWHERE = ("colorama", "tzdata", "exceptiongroup", "xgboost")
 FAKE_NUMPY = "__version__ = '9.9'\n"
 
 
@@ -94,9 +98,9 @@ def wheelhouse(folder: Path, *requirements: str) -> Path:
             made = repack(folder, name)
             tail = made.name.removeprefix(f"{name}-")
             made.rename(folder / f"{name.replace('-', '_')}-{tail}")
-    for name in ELSEWHERE:
+    for name, _, version in (each.partition("==") for each in ELSEWHERE):
         if not list(folder.glob(f"{name}-*.whl")):
-            make_wheel(folder, name, "2099.1")
+            make_wheel(folder, name, version)
     return folder
 
 

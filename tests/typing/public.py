@@ -14,6 +14,7 @@ from headrace import (
     InferenceResponse,
     Model,
     ModelMetadata,
+    Service,
     Tensor,
 )
 from headrace.asgi import AsgiApp, create_app
@@ -39,3 +40,16 @@ def clients(client: Client, waiting: AsyncClient) -> None:
     assert_type(client.ready(), bool)
     with client as entered:
         assert_type(entered, Client)
+
+
+def endpoints(svc: Service) -> None:
+    @svc.api
+    def area(length: float, width: float) -> float:
+        return length * width
+
+    @svc.api(route="/length")
+    def size(text: str) -> int:
+        return len(text)
+
+    assert_type(area(1.0, 2.0), float)
+    assert_type(size("text"), int)

@@ -19,7 +19,7 @@ from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
 from headrace.sources.discovery import open_source
 from headrace.sources.model_file import FoundModel
-from headrace.sources.names import checked_name
+from headrace.sources.names import checked_name, name_of_folder
 
 TARGET = "/models"
 DEFAULT_IMAGE = "python:{}-slim"
@@ -73,7 +73,7 @@ def plan(folder: Path, options: ImageOptions, content: str = ".") -> ImagePlan:
         target=TARGET,
         needs_content=wanted.names_files,
         env={**_name_of_single(models, folder), **options.env},
-        title=options.name or models[0].settings.name if len(models) == 1 else folder.name,
+        title=models[0].settings.name if len(models) == 1 else name_of_folder(folder.resolve()),
         mounts=options.mounts,
     )
     needed = {extra for model in models for extra in extras(model.settings, wanted.names)}

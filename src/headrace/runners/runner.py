@@ -110,6 +110,8 @@ class Runner:
     def init_local(self, quiet: bool = False) -> None:
         """Load the model into this process, for tests and notebooks; warns unless `quiet`.
 
+        Its methods then take and return what they do where it is served.
+
         Raises:
             InvalidModel: it was called before.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar, overload
 
 from headrace.errors import InvalidModel, shorten
 from headrace.runners import Runner
@@ -57,6 +57,18 @@ class Service:
         self._check_runners()
         self._check_models()
 
+    @overload
+    def api(self, function: Function) -> Function: ...
+    @overload
+    def api(
+        self,
+        *,
+        input: Any = None,
+        output: Any = None,
+        name: str | None = None,
+        doc: str | None = None,
+        route: str | None = None,
+    ) -> Callable[[Function], Function]: ...
     def api(
         self,
         function: Any = None,
@@ -170,7 +182,7 @@ class Service:
         self.apis[name] = Endpoint(self.name, function, name, route, input, output, text or "")
 
     def _check_runners(self) -> None:
-        names: set[str] = {self.name}
+        names: set[str] = set()
         for runner in self.runners:
             if not isinstance(runner, Runner):
                 raise InvalidModel(
@@ -178,10 +190,9 @@ class Service:
                     f"to_runner(), got {shorten(type(runner).__name__)}"
                 )
             if runner.name in names:
-                what = "the service itself" if runner.name == self.name else "another runner"
                 raise InvalidModel(
-                    f"service '{self.name}': found duplicate name '{runner.name}', which {what} "
-                    "has too; to_runner(name=...) sets it"
+                    f"service '{self.name}': found duplicate name '{runner.name}', which another "
+                    "runner has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
 

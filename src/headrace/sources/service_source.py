@@ -86,15 +86,15 @@ class ServiceSource(Source):
             raise ConfigurationError("--packages is for a model, not for a service")
         found = self.described()
         reference = self._reference
+        models = [ModelSettings(**fields) for fields in found["runners"]]
         service = ModelSettings(
-            name=self.name or found["name"],
+            name=self.name or _free_name(found["name"], models),
             implementation=SERVICE,
             folder=str(reference.folder),
             extra={"module": reference.module, "attribute": reference.attribute},
             # Its threads and loop would take turns with the models in their workers.
             inference_pool_gid=f"service {found['name']}",
         )
-        models = [ModelSettings(**fields) for fields in found["runners"]]
         return [FoundModel(settings) for settings in (*models, service)]
 
     def described(self) -> dict[str, Any]:
@@ -131,6 +131,12 @@ class ServiceSource(Source):
         if "kind" in answer:
             raise ConfigurationError(f"MODEL '{self.place}': {answer['message']}")
         return answer
+
+
+def _free_name(service: str, runners: Sequence[ModelSettings]) -> str:
+    """The service's name; in BentoML, services and runners may have the same."""
+    taken = any(runner.name == service for runner in runners)
+    return f"{service}-service" if taken else service
 
 
 def _with_own_package() -> str:

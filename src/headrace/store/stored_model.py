@@ -161,13 +161,15 @@ class StoredModel:
             ) from error
 
     def load_methods(self) -> Any:
-        """An object with the methods that the signatures name: the model, or one made of it.
+        """An object with the methods that the signatures name, which answer as in a server.
 
         Raises:
-            InvalidModel, MissingDependency: see `load_model`.
+            InvalidModel: its files are not as they were stored, or cannot be served.
+            MissingDependency: the framework is not installed.
         """
-        load = getattr(self.framework_module(), "load_methods", None)
-        return self.load_model() if load is None else load(self)
+        self.verify()
+        # By name: runtimes are beside the store, and what joins them is above it.
+        return importlib.import_module("headrace.frameworks.local_methods").load(self)
 
     def to_runner(self, name: str = "", **options: Any) -> Any:
         """A runner of the model; the options are those of `headrace.Runner`."""

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from headrace.errors import ConfigurationError
+from headrace.packaging import folder_requirements
 from headrace.packaging.folder_image import ImageOptions, plan
 from headrace.packaging.image_text import dockerfile
 
@@ -37,9 +38,10 @@ def test_a_model_with_an_environment_of_its_own_adds_nothing_to_the_servers(tmp_
     assert plan(tmp_path, ImageOptions()).extras == ()
 
 
-def test_condas_file_gives_the_python_and_what_pip_installs_and_the_rest_is_named(tmp_path):
+@pytest.mark.parametrize("name", folder_requirements.CONDA_FILES)
+def test_condas_file_gives_the_python_and_what_pip_installs_and_the_rest_is_named(tmp_path, name):
     model(tmp_path)
-    (tmp_path / "environment.yml").write_text(
+    (tmp_path / name).write_text(
         "name: x\nchannels: [conda-forge]\n"
         "dependencies: [python=3.12.4, openjdk, pip, {pip: [nltk==3.9.1]}]\n"
     )
@@ -49,6 +51,14 @@ def test_condas_file_gives_the_python_and_what_pip_installs_and_the_rest_is_name
     assert found.image.base == "python:3.12-slim"
     assert found.requirements == ("nltk==3.9.1",)
     assert "'openjdk': left out, since only conda installs them" in found.notes[0]
+
+
+def test_condas_file_and_requirements_are_both_installed(tmp_path):
+    model(tmp_path)
+    (tmp_path / "environment.yaml").write_text("dependencies: [pip, {pip: [nltk==3.9.1]}]\n")
+    (tmp_path / "requirements.txt").write_text("spacy\n")
+
+    assert plan(tmp_path, ImageOptions()).requirements == ("nltk==3.9.1", "spacy")
 
 
 def test_a_python_too_old_for_the_server_is_refused_with_the_way_out(tmp_path):

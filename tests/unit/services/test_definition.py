@@ -33,9 +33,8 @@ def test_two_runners_of_one_name_are_refused():
         Service("s", runners=[Runner(stored("a")), Runner(stored("a"))])
 
 
-def test_a_runner_cannot_have_the_name_of_its_service():
-    with pytest.raises(InvalidModel, match="the service itself"):
-        Service("s", runners=[Runner(stored("s"))])
+def test_a_runner_may_have_the_name_of_its_service():
+    assert Service("s", runners=[Runner(stored("s"))]).runners[0].name == "s"
 
 
 def test_what_is_not_a_runner_is_refused():

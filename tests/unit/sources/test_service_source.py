@@ -70,6 +70,19 @@ def test_a_service_is_found_with_the_models_of_its_runners(folder, monkeypatch):
     assert service.inference_pool_gid == "service s"
 
 
+def test_a_service_with_the_name_of_its_runner_leaves_the_name_to_the_runner(folder, monkeypatch):
+    write_service(
+        folder, monkeypatch, 'svc = Service("a", runners=[stored("a")])', {"a": "return x"}
+    )
+
+    runner, service = (model.settings for model in open_source("service.py").found())
+    (_, renamed) = (model.settings for model in open_source("service.py", name="other").found())
+
+    assert (runner.name, runner.implementation) == ("a", "model_a.py:Stored")
+    assert (service.name, service.implementation) == ("a-service", SERVICE)
+    assert renamed.name == "other"
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
