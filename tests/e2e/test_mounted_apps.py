@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -62,6 +63,13 @@ async def pieces():
 @fast.get("/whole")
 async def whole():
     return PlainTextResponse("x" * 20_000)
+
+@fast.get("/waits")
+async def waits():
+    note("waits")
+    while not may_go_on("all"):
+        await asyncio.sleep(0.01)
+    return "done"
 
 @fast.get("/fails")
 async def fails():
@@ -220,6 +228,40 @@ def test_an_answer_that_fails_in_the_middle_is_not_taken_for_whole(file):
 
         assert caught.value.partial == b"first"
         assert ask(server.http, "GET", "/bare").body == b"bare"
+
+
+def test_more_callers_are_answered_at_once_than_there_are_threads(file):
+    with serving_service(file) as server, ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(ask, server.http, "GET", "/fast/waits") for _ in range(100)]
+        until(lambda: notes(file).count("waits") == 100, 60, "all of them wait")
+        (file.parent / "open").touch()
+
+        assert {each.result().status for each in asked} == {200}
+
+
+def test_an_application_that_does_not_stop_holds_nothing_up(tmp_path, monkeypatch):
+    source = """
+    from contextlib import asynccontextmanager
+    from starlette.applications import Starlette
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield
+        await asyncio.Event().wait()
+
+    svc = Service("s")
+    svc.mount_asgi_app(Starlette(lifespan=lifespan), "/app")
+    svc.on_shutdown(lambda: (HERE / "stopped").touch())
+    """
+    file = write_service(tmp_path, monkeypatch, source)
+    with starting(f"{file}:svc", env={"HEADRACE_HOME": str(tmp_path / "home")}) as server:
+        server.wait_ready()
+        server.signal()
+
+        assert server.wait(60) == 0
+        assert "the application at /app did not stop in time" in server.log()
+    # What comes after it is done all the same.
+    assert (tmp_path / "stopped").exists()
 
 
 def test_a_large_stream_is_as_fast_as_its_reader(file):

@@ -83,7 +83,11 @@ def encode_response(
     """
     if isinstance(value, InferenceResponse):
         return value
-    response = _encoded(value, names[0] if names else name_default, names)
+    name = names[0] if names else name_default
+    if type(value) is np.ndarray and value.dtype.kind in "biuf":
+        # Most answers, of which there is nothing more to say.
+        return _single(array.tensor_of(name, value), "np")
+    response = _encoded(value, name, names)
     response.form = values.form_of(value)
     return response
 

@@ -95,6 +95,8 @@ def _by_content_type(response: InferenceResponse, batch_dim: tuple[int, int]) ->
 def _tensors(value: Any, dim: int) -> tuple[list[Tensor], str, Form]:
     if isinstance(value, np.ndarray):
         tensor = tensor_of(UNNAMED, _rows_first(value, dim))
+        if value.dtype.kind in "biuf":
+            return [tensor], "np", None
         form = values.form_of(value)
         is_text = form is None and tensor.content_type == "str"
         return [tensor], "str" if is_text else "np", form
