@@ -107,3 +107,23 @@ def test_what_is_not_a_wheel_of_headrace_is_refused(tmp_path):
 
     with pytest.raises(ConfigurationError, match="--headrace-wheel: expected a wheel of Headrace"):
         headrace_wheel.provide(tmp_path, tmp_path / "other-1-py3-none-any.whl")
+
+
+def test_what_a_killed_build_has_left_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
+    content = tmp_path / "content"
+    content.mkdir()
+    (content / "model.bin").write_text("weights")
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom headrace.packaging import build_context\n"
+        "with build_context.staged(Path(sys.argv[1])):\n    os._exit(3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, content]).returncode == 3
+    left = {path.name for path in (tmp_path / "home/images/.staging").iterdir()}
+    assert len(left) == 2
+
+    with build_context.staged(content) as context:
+        assert (context / "models/model.bin").read_text() == "weights"
+        there = {path.name for path in context.parent.iterdir()}
+        assert there == {context.name, f"{context.name}.lock"}
+    assert list(context.parent.iterdir()) == []
