@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from headrace.errors import BadModelOutput, InvalidModel, shorten
+from headrace.errors import BadModelOutput, InvalidModel
 from headrace.protocol.messages import ModelRoute
 from headrace.protocol.model_call import ModelAnswer
 from headrace.services.service_context import Context
@@ -152,12 +152,6 @@ def _check_parameters(
         raise InvalidModel(
             f"endpoint '{name}' has no input, but its function takes '{required[0].name}'"
         )
-    for what, given in (("input", input), ("output", output)):
-        if given is not None and not hasattr(given, "decode"):
-            raise InvalidModel(
-                f"endpoint '{name}': {what} must be a descriptor of headrace.io, got "
-                f"{shorten(type(given).__name__)}"
-            )
     if by_name:
         _check_parts(name, function, values, input)
     if input is None or by_name:

@@ -88,7 +88,7 @@ def test_two_endpoints_of_one_name_or_route_are_refused():
         (lambda: 1, Text(), "takes no argument"),
         (lambda x, y: 1, Text(), "takes 2 arguments"),
         (lambda x: 1, None, "has no input"),
-        (lambda x: 1, "text", "input must be a descriptor of headrace.io, got str"),
+        (lambda x: 1, "text", r"input must be a descriptor such as JSON\(\), got str"),
         (lambda a: 1, Multipart(a=Text(), b=Text()), "the part 'b', which the function does not"),
         (lambda a, b, c: 1, Multipart(a=Text(), b=Text()), "takes 'c', which is no part"),
     ],
@@ -126,7 +126,9 @@ def test_hooks_of_the_deployment_come_before_those_of_the_start():
 
 
 def test_what_is_not_a_stored_model_is_refused():
-    with pytest.raises(InvalidModel, match="must be stored models, such as those of models.get"):
+    with pytest.raises(
+        InvalidModel, match="such as those of headrace.models.get"
+    ):
         Service("s", models=["iris:latest"])
 
 

@@ -58,7 +58,7 @@ while True:
 """,
     "push an archive": """
 while True:
-    models.export_model("iris:whole", sys.argv[2] + "/whole.tar.gz")
+    models.export_model("iris:whole", sys.argv[2] + "/whole.tar.gz", overwrite=True)
 """,
     "pull": """
 while True:
@@ -177,7 +177,7 @@ def test_a_model_that_is_deleted_while_it_is_read_is_read_whole_or_not_at_all(
 ) -> None:
     work = {
         "load": "models.get('iris:v1').verify()",
-        "export": "models.export_model('iris:v1', sys.argv[1])",
+        "export": "models.export_model('iris:v1', sys.argv[1], overwrite=True)",
     }[program]
     reader = f"""
 from headrace.errors import HeadraceError

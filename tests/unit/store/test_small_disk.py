@@ -100,12 +100,12 @@ def test_what_does_not_fit_into_the_store_is_refused_and_leaves_nothing(
 
 
 OUT_OF_THE_STORE: dict[str, Callable[[Path], object]] = {
-    "tar": lambda out: models.export_model("big", out / "a.tar"),
-    "tar.zst": lambda out: models.export_model("big", out / "a.tar.zst"),
-    "zip": lambda out: models.export_model("big", out / "a.zip"),
+    "tar": lambda out: models.export_model("big", out / "a.tar", overwrite=True),
+    "tar.zst": lambda out: models.export_model("big", out / "a.tar.zst", overwrite=True),
+    "zip": lambda out: models.export_model("big", out / "a.zip", overwrite=True),
     "folder": lambda out: models.export_model("big", out / "a", "folder"),
-    "object": lambda out: models.export_model("big", f"file://{out}/a.zip"),
-    "bundle": lambda out: bundles.export_bundle("big", out / "a.tar.gz"),
+    "object": lambda out: models.export_model("big", f"file://{out}/a.zip", overwrite=True),
+    "bundle": lambda out: bundles.export_bundle("big", out / "a.tar.gz", overwrite=True),
 }
 
 
