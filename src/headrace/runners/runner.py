@@ -6,8 +6,6 @@ import asyncio
 import logging
 import re
 import time
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 from headrace.errors import DeadlineExceeded, HeadraceError, InvalidInput, InvalidModel, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.runners import current_call
-from headrace.runners.current_call import CURRENT, EndpointCall, Link, Outcome
+from headrace.runners.current_call import CURRENT, Answer, EndpointCall, Link, Outcome
 from headrace.runners.runner_values import request_of, value_of
 
 logger = logging.getLogger("headrace.runners")
@@ -164,19 +162,19 @@ class RunnerMethod:
                 f"use: await {runner.name}.{self.name}.async_run(...)"
             )
         request, timeout = self._request(args, kwargs), self._timeout(call)
-        future: Future[InferenceResponse] = Future()
-        number = link.begin(runner.name, _named(request, call), timeout, partial(_settle, future))
+        answer = Answer()
+        number = link.begin(runner.name, _named(request, call), timeout, answer.settle)
         if call is not None:
-            call.waits_for(future)
+            call.waits_for(answer)
         try:
-            return value_of(future.result(), self.batch_dim)
+            return value_of(answer.wait(), self.batch_dim)
         except HeadraceError:
             # Harmless where it has been answered.
             link.withdraw(number)
             raise
         finally:
             if call is not None:
-                call.waited_for(future)
+                call.waited_for(answer)
 
     __call__ = run
 
@@ -196,8 +194,13 @@ class RunnerMethod:
         request, timeout = self._request(args, kwargs), self._timeout(call)
         future: asyncio.Future[InferenceResponse] = loop.create_future()
 
+        thread = get_ident()
+
         def done(outcome: Outcome) -> None:
-            link.wake(loop, partial(_resolve, future, outcome))
+            if get_ident() == thread:
+                _resolve(future, outcome)
+            else:
+                link.wake(loop, partial(_resolve, future, outcome))
 
         number = link.begin(runner.name, _named(request, call), timeout, done)
         try:
@@ -255,15 +258,6 @@ def _named(request: InferenceRequest, call: EndpointCall | None) -> InferenceReq
 
 def _call(model: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return getattr(model, name)(*args, **kwargs)
-
-
-def _settle(future: Future[InferenceResponse], outcome: Outcome) -> None:
-    # It may have been given up on in another thread.
-    with suppress(InvalidStateError):
-        if isinstance(outcome, HeadraceError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _resolve(future: asyncio.Future[InferenceResponse], outcome: Outcome) -> None:
