@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.dataplane.call import Call, Calls, as_error
+from headrace.executors.runner_answers import Answered
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
 
@@ -24,9 +25,11 @@ class RunnerCalls:
         self._calls = calls
 
     def ask(
-        self, name: str, request: InferenceRequest, timeout: float | None
+        self, name: str, request: InferenceRequest, timeout: float | None, answered: Answered
     ) -> asyncio.Future[InferenceResponse]:
         """Queue the request of a runner; `timeout` is in seconds. Hot.
+
+        `answered` gets the future when it is done.
 
         Raises:
             NotFound: no model has the runner's name.
@@ -42,10 +45,12 @@ class RunnerCalls:
             error = as_error(exc, request.id)
             self._calls.refused(call, error, error.kind, 0)
             raise error from None
-        future.add_done_callback(partial(self._ended, call))
+        future.add_done_callback(partial(self._ended, call, answered))
         return future
 
-    def _ended(self, call: Call, future: asyncio.Future[InferenceResponse]) -> None:
+    def _ended(
+        self, call: Call, answered: Answered, future: asyncio.Future[InferenceResponse]
+    ) -> None:
         if future.cancelled():
             self._calls.left(call, "left")
         elif (exc := future.exception()) is not None:
@@ -54,6 +59,7 @@ class RunnerCalls:
         else:
             sent = sum(len(tensor.data) for tensor in future.result().outputs)
             self._calls.answered(call, "ok", sent)
+        answered(future)
 
 
 def _name_input(model: ServedModel, request: InferenceRequest) -> None:

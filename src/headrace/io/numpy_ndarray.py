@@ -13,11 +13,10 @@ from headrace.errors import BadModelOutput, InvalidInput
 from headrace.io import element_types, json_body
 from headrace.io.descriptor import (
     BODY,
-    UNNAMED,
     Descriptor,
     Encoded,
     check_media_type,
-    is_json,
+    may_be_json,
     media_type_of,
     refuse_output,
 )
@@ -83,10 +82,9 @@ class NumpyNdarray(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The array in a body."""
-        media_type = media_type_of(headers)
-        if not media_type or is_json(media_type) or media_type in UNNAMED:
+        if may_be_json(headers.get("content-type", "")):
             return self.decode_json(json_body.loads(body, where), where)
-        check_media_type(media_type, self.content_types, where)
+        check_media_type(media_type_of(headers), self.content_types, where)
         return self._checked(_from_npy(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:

@@ -232,12 +232,11 @@ class RunnerMethod:
 
     def _timeout(self, call: EndpointCall | None) -> float | None:
         """Seconds that the call may take; None for as long as the server lets it."""
-        times = []
+        timeout: float | None = None
         if call is not None and call.deadline is not None:
-            times.append(call.deadline - time.monotonic())
-        if self._runner.max_latency_ms is not None:
-            times.append(self._runner.max_latency_ms / 1000)
-        timeout = min(times, default=None)
+            timeout = call.deadline - time.monotonic()
+        if (most := self._runner.max_latency_ms) is not None:
+            timeout = most / 1000 if timeout is None else min(timeout, most / 1000)
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded("the request's time ran out before a model was asked")
         return timeout

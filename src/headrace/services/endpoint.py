@@ -65,7 +65,9 @@ class Endpoint:
         value = None if self.input is None else self.input.decode(body, headers)
         return (value, *self.called_with(value, context))
 
-    def called_with(self, value: Any, context: Context | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def called_with(
+        self, value: Any, context: Context | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the function for a decoded value."""
         named = {} if self._context_name is None else {self._context_name: context}
         if self.input is None:

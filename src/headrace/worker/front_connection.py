@@ -328,9 +328,14 @@ class Connection(FramePeer):
 
     def restored(self, frame: Frame) -> list[Tensor]:
         """The tensors of a received frame, whose shared memory is given back."""
-        entries = frame.meta["tensors"]
-        tensors = frames.restore(entries, frame.payload, self._fetch)
-        if placed := [entry[4] for entry in entries if entry[4] >= 0]:
+        placed: list[int] = []
+
+        def fetch(offset: int, size: int) -> bytes:
+            placed.append(offset)
+            return self._fetch(offset, size)
+
+        tensors = frames.restore(frame.meta["tensors"], frame.payload, fetch)
+        if placed:
             self.send(frames.encode(Kind.RELEASE, 0, dump(placed)))
         return tensors
 

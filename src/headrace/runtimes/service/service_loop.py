@@ -11,7 +11,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Callable
 
-from headrace.runners.current_call import CURRENT, EndpointCall
+from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.service import fast_loop
 from headrace.runtimes.service.service_threads import ServiceThreads
 

@@ -87,6 +87,8 @@ class ServiceRuntime(ConcurrentModel):
         # What is alive now stays alive: the collector need not walk it for the requests' garbage.
         gc.collect()
         gc.freeze()
+        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
+        gc.set_threshold(10_000)
 
     async def _make_asgi(self) -> AsgiCalls | None:
         """On the loop: middlewares may look for it when they are made."""
