@@ -48,6 +48,10 @@ class IrisClassifier:
     @bentoml.api
     def classify(self, rows: np.ndarray) -> np.ndarray:
         return self.model.predict(rows)
+
+    @bentoml.api(batchable=True)
+    def classify_batched(self, rows: np.ndarray) -> np.ndarray:
+        return self.model.predict(rows)
 """,
     "legacy.py": """
 import bentoml

@@ -68,6 +68,10 @@ WAYS = {
     "async endpoint": Way("Headrace, service, `async def`", OURS, "/classify", [FLOWER]),
     "plain endpoint": Way("Headrace, service, `def`", OURS, "/classify_plainly", [FLOWER]),
     "bentoml": Way("BentoML, `@bentoml.service` class", "bentoml", "/classify", {"rows": [FLOWER]}),
+    "bentoml-batched": Way(
+        *("BentoML, `@bentoml.service` class, `batchable=True`", "bentoml", "/classify_batched"),
+        {"rows": [FLOWER]},
+    ),
     "bentoml-legacy": Way(
         "BentoML, `bentoml.legacy.Service` with a runner", "bentoml-legacy", "/classify", [FLOWER]
     ),
@@ -76,9 +80,11 @@ WAYS = {
 RATIOS: Mapping[tuple[str, str], float | None] = {
     ("async endpoint", "v2"): 0.6,
     ("async endpoint", "bentoml"): 15.0,
+    ("async endpoint", "bentoml-batched"): 15.0,
     ("async endpoint", "bentoml-legacy"): 15.0,
     ("plain endpoint", "v2"): None,
     ("plain endpoint", "bentoml"): None,
+    ("plain endpoint", "bentoml-batched"): None,
     ("plain endpoint", "bentoml-legacy"): None,
 }
 

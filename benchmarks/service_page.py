@@ -8,10 +8,11 @@ from benchmarks.tables import machine_table, table
 INTRODUCTION = """Each request holds one flower, a row of four numbers, for a logistic regression of
 scikit-learn, over {connections} connections. The service checks the row, asks its runner, and
 returns the class. One server of ours answers the first three lines. BentoML serves the same model
-from an environment of its own, both ways with its defaults: a class that calls the model itself,
-and its older service, whose runner has a process of its own and merges requests. {rounds} rounds of
-{seconds} s for each, interleaved; all servers were up, and only the measured one had load. Every
-answer was compared with the model's while the servers warmed up, and again after the last round.
+from an environment of its own, with its defaults: a class that calls the model itself, with and
+without merging requests, and a legacy service, whose runner has a process of its own and merges
+them. {rounds} rounds of {seconds} s for each, interleaved; all servers were up, and only the
+measured one had load. Every answer was compared with the model's while the servers warmed up, and
+again after the last round.
 """
 
 
