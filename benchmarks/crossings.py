@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import orjson
 import uvloop
@@ -66,21 +67,19 @@ def exchange(sock: socket.socket, seconds: float) -> tuple[int, float, float]:
 
     def read() -> None:
         nonlocal done
-        try:
-            data = sock.recv(256 * 1024)
-        except ConnectionError:
-            data = b""
-        if not data:
-            loop.stop()
-            return
-        received.extend(data)
-        answers, start = [], 0
-        for kind, end in _frames(received):
-            start = end
-            done += kind == Kind.RESULT
-            answers.append(_frame(NEXT.get(Kind(kind), Kind.INFER)))
-        del received[:start]
-        sock.sendall(b"".join(answers))
+        # The end that stops first leaves the other in the middle of something.
+        with suppress(ConnectionError):
+            if data := sock.recv(256 * 1024):
+                received.extend(data)
+                answers, start = [], 0
+                for kind, end in _frames(received):
+                    start = end
+                    done += kind == Kind.RESULT
+                    answers.append(_frame(NEXT.get(Kind(kind), Kind.INFER)))
+                del received[:start]
+                sock.sendall(b"".join(answers))
+                return
+        loop.stop()
 
     loop.add_reader(sock, read)
     if seconds:
