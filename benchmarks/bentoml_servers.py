@@ -1,6 +1,6 @@
 """The same model behind BentoML 1.4: a class as its pages show, and a legacy service with a runner.
 
-They run in an environment of their own, which is made once below `benchmarks/out`.
+They run in an environment of their own, which is made once in the user's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from benchmarks import servers
 
 # The newest of 1.4.
 VERSION = "1.4.40"
-ENVIRONMENTS = Path(__file__).parent / "out"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+ENVIRONMENTS = CACHE / "headrace-benchmarks"
 BUILD_TIMEOUT = 600
 # Nothing is reported to anybody.
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}

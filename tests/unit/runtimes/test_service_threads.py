@@ -15,6 +15,7 @@ from headrace.protocol.messages import InferenceResponse
 from headrace.runners.current_call import Answer
 from headrace.runtimes.service import fast_loop
 from headrace.runtimes.service.service_threads import ServiceThreads
+from support.serving import until
 
 # Ends a hang; no test takes as long.
 FAR = 20
@@ -51,9 +52,7 @@ def test_a_thread_that_is_free_is_used_again() -> None:
     seen = set()
     for _ in range(20):
         seen.add(threads.call(threading.get_ident).result(FAR))
-        # It is free a moment after its result is there.
-        while not threads._idle:
-            pass
+        until(lambda: bool(threads._idle), FAR, "the thread is free")
     assert len(seen) == 1
     threads.close()
 

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple
 
 from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, Poisoned, WorkerCrashed
 from headrace.protocol import model_call
@@ -46,8 +46,7 @@ class Work(NamedTuple):
     endpoint: Endpoint
     body: bytes
     headers: Mapping[str, str]
-    # `Optional`, as Python 3.9 evaluates it.
-    view: Optional[RequestView]  # noqa: UP045
+    view: RequestView | None
     respond: Callable[[ModelAnswer, Any], Any]
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 logger = logging.getLogger("headrace.services")
 
@@ -23,8 +23,7 @@ class ServiceThreads:
     def __init__(self, most: int, name: str) -> None:
         self._most = most
         self._name = name
-        # `Optional`, as Python 3.9 evaluates it.
-        self._work: SimpleQueue[Optional[Callable[[], Any]]] = SimpleQueue()  # noqa: UP045
+        self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         # An element for each thread that waits for work. Adding and taking one is atomic.
         self._idle: deque[None] = deque()
         self._lock = threading.Lock()
