@@ -12,13 +12,25 @@ from pathlib import Path
 SCRIPT = """wrk.method = "POST"
 wrk.headers["Content-Type"] = "{content_type}"
 wrk.body = "{body}"
+{check}
 function done(summary, latency, requests)
   local errors = summary.errors
+  local wrong = threads[1]:get("wrong")
   io.write(string.format(
     '\\nRESULT {{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": '
-    .. '{{"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}}}}\\n',
+    .. '{{"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d, '
+    .. '"answer": %d}}}}\\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+    errors.connect, errors.read, errors.write, errors.status, errors.timeout, wrong))
+end
+"""
+THREADS = """wrong = 0
+threads = {}
+function setup(thread) table.insert(threads, thread) end
+"""
+# wrk calls this for each answer if it is there, which takes it time.
+CHECK = """function response(status, headers, body)
+  if not string.find(body, "{part}", 1, true) then wrong = wrong + 1 end
 end
 """
 
@@ -57,18 +69,25 @@ def wrk_version() -> str:
     return (done.stdout + done.stderr).splitlines()[0].split(" Copyright")[0]
 
 
-def write_script(path: Path, body: bytes, content_type: str = "application/json") -> None:
-    """Write the Lua script that posts `body`."""
+def write_script(
+    path: Path, body: bytes, content_type: str = "application/json", part: bytes | None = None
+) -> None:
+    """Write the Lua script that posts `body`; with `part`, it looks for that in every answer."""
+    check = THREADS if part is None else THREADS + CHECK.format(part=_escaped(part))
+    path.write_text(SCRIPT.format(body=_escaped(body), content_type=content_type, check=check))
+
+
+def _escaped(data: bytes) -> str:
     # Every byte by its number, because a Lua string may hold any of them.
-    escaped = "".join(f"\\{byte:03}" for byte in body)
-    path.write_text(SCRIPT.format(body=escaped, content_type=content_type))
+    return "".join(f"\\{byte:03}" for byte in data)
 
 
 def run(url: str, script: Path, connections: int, seconds: int) -> Measured:
     """Load `url` for whole `seconds` over `connections`.
 
     Raises:
-        LoadFailed: a request failed on its socket, timed out or was refused, or none came back.
+        LoadFailed: a request failed on its socket, timed out, was refused or got another answer
+            than the script looks for, or none came back.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparison
+from benchmarks import comparison, service_page
 from benchmarks.comparison import Run, middle
+from benchmarks.tables import machine_table, table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -19,22 +20,23 @@ INTRODUCTION = """# Benchmarks
 This page is rendered from `benchmarks/results/` by `python -m benchmarks.render`; do not edit it.
 `make bench` measures again and renders it; `benchmarks/README.md` describes how.
 
-Each request holds one wine, a row of eleven numbers. The load comes from wrk on the same machine,
-so the rates are those of this machine while it also runs wrk; the ratios carry over to other
-machines better than the rates.
+The load comes from wrk on the same machine, so the rates are those of this machine while it also
+runs wrk; the ratios carry over to other machines better than the rates.
 """
 
 
 def page(results: Iterable[Run]) -> str:
     """The whole page in Markdown."""
-    return "\n".join([INTRODUCTION, *(section(result) for result in results)])
+    parts = [section(result) for result in results if "scenarios" in result]
+    parts += [service_page.section(result) for result in results if "ratios" in result]
+    return "\n".join([INTRODUCTION, *parts])
 
 
 def section(result: Run) -> str:
     """One scenario set: goals, ratios, rates, latencies, costs, start, machine."""
     parts = [
         f"## {result['title']}\n",
-        f"{_method(result)}\n",
+        f"Each request holds one wine, a row of eleven numbers. {_method(result)}\n",
         "### Goals\n",
         _goals(result),
         "### Rates as a multiple of bare uvicorn\n",
@@ -52,7 +54,7 @@ def section(result: Run) -> str:
         "### Start and memory\n",
         _servers(result),
         "### The machine and the versions\n",
-        _machine(result["machine"], result["load_average"]),
+        machine_table(result["machine"], result["load_average"]),
     ]
     return "\n".join(parts)
 
@@ -60,8 +62,7 @@ def section(result: Run) -> str:
 def main() -> None:
     """Write the page from every results file."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    # Results without scenarios come from programs of their own, and are not on this page.
-    results = [result for result in results if "scenarios" in result]
+    # What other programs wrote is not on this page.
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results))
 
@@ -90,7 +91,7 @@ def _goals(result: Run) -> str:
         for goal, reached, least, most in comparison.goals(result)
     ]
     head = ["what", "against", "connections", "goal", "reached", "in a round", ""]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _per_connections(result: Run, cell: Any) -> str:
@@ -99,7 +100,7 @@ def _per_connections(result: Run, cell: Any) -> str:
     rows = [
         [title, *(cell(name, count) for count in counts)] for name, title in _titles(result).items()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _times(result: Run, name: str, base: str, connections: int) -> str:
@@ -135,34 +136,11 @@ def _servers(result: Run) -> str:
         "server", "live after s", "ready after s", "server process MB", "child processes MB",
         "all, shared pages counted once, MB",
     ]  # fmt: skip
-    return _table(head, rows)
-
-
-def _machine(machine: Run, load_average: dict[str, list[float]]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    loads = "; ".join(
-        f"{when} the run {', '.join(f'{value:g}' for value in values)}"
-        for when, values in load_average.items()
-    )
-    rows = [
-        ["date", machine["date"]],
-        ["commit", machine["commit"]],
-        ["processor", f"{machine['cpu']}, {machine['cores']} cores"],
-        ["memory", f"{machine['memory_mb']:,} MB"],
-        ["system", f"{machine['system']}, Python {machine['python']}"],
-        ["versions", f"{versions}, {machine['wrk']}"],
-        ["load average", loads],
-    ]
-    return _table(["", ""], rows)
+    return table(head, rows)
 
 
 def _titles(result: Run) -> dict[str, str]:
     return {name: scenario["title"] for name, scenario in result["scenarios"].items()}
-
-
-def _table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
 
 
 if __name__ == "__main__":

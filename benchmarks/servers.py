@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,13 @@ from benchmarks import echo
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 10.0
-HEALTH = {"uvicorn": "/", "mlflow": "/ping", "starlette": "/health"}
+HEALTH = {
+    "uvicorn": "/",
+    "mlflow": "/ping",
+    "starlette": "/health",
+    "bentoml": "/readyz",
+    "bentoml-legacy": "/readyz",
+}
 APPS = {"uvicorn": "benchmarks.echo:create", "starlette": "benchmarks.image.app:create"}
 CORES = {
     "headrace-grpcio": ["--no-native-grpc"],
@@ -73,14 +79,23 @@ class Server:
         """Processor seconds used so far by the front and by the workers together."""
         return {kind: sum(_cpu(pid) for pid in ids) for kind, ids in self.processes().items()}
 
+    def cpu_seconds_each(self) -> dict[int, float]:
+        """Processor seconds used so far, by process."""
+        return {pid: _cpu(pid) for ids in self.processes().values() for pid in ids}
+
 
 @contextmanager
 def running(
-    name: str, argument: Path, log: Path, environ: Mapping[str, str] | None = None
+    name: str,
+    argument: Path,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    command: Callable[[str, int], list[str]] | None = None,
 ) -> Iterator[Server]:
     """The server `name`, ready: `argument` is its model, or the answer of the echo.
 
-    `environ` is added to the environment.
+    `environ` is added to the environment. `command` says how a server is started on a port that
+    this module does not know.
 
     Raises:
         NotStarted: it ended or was not ready in time; `log` has its output.
@@ -91,9 +106,10 @@ def running(
     env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", echo.ANSWER: str(argument)}
     env.update(environ or {})
     began = time.monotonic()
+    line = command(name, port) if command else _command(name, argument, port, grpc_port)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(name, argument, port, grpc_port),
+            line,
             cwd=ROOT,
             env=env,
             stdin=subprocess.DEVNULL,

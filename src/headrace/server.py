@@ -31,6 +31,7 @@ from headrace.dataplane.observers.observer import Observer
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
+from headrace.executors.runner_answers import Answered
 from headrace.grpc.grpc_listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.cors import with_cors
@@ -94,10 +95,10 @@ class Application:
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
 
     def _ask(
-        self, name: str, request: InferenceRequest, timeout: float | None
+        self, name: str, request: InferenceRequest, timeout: float | None, answered: Answered
     ) -> asyncio.Future[InferenceResponse]:
         # Workers are placed before there is anything to ask.
-        return self._runner_calls.ask(name, request, timeout)
+        return self._runner_calls.ask(name, request, timeout, answered)
 
     async def load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""
@@ -197,6 +198,8 @@ class Server:
         # What is alive now stays alive: the collector need not walk it for every request's garbage.
         gc.collect()
         gc.freeze()
+        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
+        gc.set_threshold(10_000)
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()

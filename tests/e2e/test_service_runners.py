@@ -259,3 +259,34 @@ def test_methods_of_a_model_are_called_by_their_names(tmp_path, monkeypatch):
         answer = ask(server.http, "POST", "/classify", [[-5], [5], [6]])
 
     assert answer.json == {"labels": [0, 1, 1], "shape": [3, 2]}
+
+
+BLOCKED = """
+adder = stored("adder"{options})
+svc = Service("blocked", runners=[adder])
+here = os.environ["HEADRACE_HOME"] + "/../"
+
+@svc.api
+async def block() -> str:
+    open(here + "blocked", "w").close()
+    while not os.path.exists(here + "open"):
+        time.sleep(0.005)
+    return "open"
+
+@svc.api(input=NumpyNdarray(dtype="float64"), output=NumpyNdarray())
+def add(x):
+    return adder.predict.run(x)
+"""
+
+
+def test_a_coroutine_that_blocks_the_loop_holds_up_no_plain_function(tmp_path, monkeypatch):
+    text = BLOCKED.format(options="")
+    file = write_service(tmp_path, monkeypatch, text, {"adder": "return x + 1"})
+    with serving_service(file) as server, ThreadPoolExecutor(1) as pool:
+        blocked = pool.submit(ask, server.http, "GET", "/block")
+        until((tmp_path / "blocked").exists, 20, "the loop is blocked")
+
+        assert ask(server.http, "POST", "/add", [1.0]).json == [2.0]
+        assert not blocked.done()
+        (tmp_path / "open").touch()
+        assert blocked.result().status == 200

@@ -26,8 +26,9 @@ logger = logging.getLogger("headrace.batching")
 
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
 Withdraw = Callable[[InferenceRequest], None]
-# Starts a request if that is possible without waiting, and returns the future of its answer.
-Begin = Callable[[InferenceRequest, float], "asyncio.Future[InferenceResponse] | None"]
+Outcome = InferenceResponse | HeadraceError
+# Starts a request if that is possible without waiting; what it is given gets the outcome, later.
+Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
@@ -108,6 +109,9 @@ class Batcher:
         # Requests that may share a batch wait in one group; groups take turns.
         self._groups: dict[Hashable, deque[Entry]] = {}
         self._running: set[asyncio.Future[Any]] = set()
+        # How many requests run without a task, and what is done when one of them has ended.
+        self._without_task = 0
+        self._ended_one: asyncio.Future[None] | None = None
         self._executing: set[Entry] = set()
         self._batches: dict[InferenceRequest, Sequence[Entry]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -157,6 +161,10 @@ class Batcher:
         if timing is not None:
             entry.timing = timing
             timing.rows = count or policy.rows(request) or 1
+        if count is None and not self._groups and self._has_slot and self._begun(entry):
+            # Nobody waits, and a request that cannot be merged has nobody to wait for.
+            self._start_sweeper()
+            return entry.future
         # A request that cannot be merged is a group of its own.
         group = entry if count is None else policy.key(request)
         self._enqueue(group, entry)
@@ -168,9 +176,12 @@ class Batcher:
         # So that no batch is held open for more.
         self._limits = replace(self._limits, max_batch_time=0.0)
         self._wake()
-        while self._groups or self._running:
+        while self._groups or self._running or self._without_task:
             if self._running:
                 await asyncio.wait(self._running)
+            elif self._without_task:
+                self._ended_one = self._loop.create_future()
+                await self._ended_one
             else:
                 await asyncio.sleep(0)
 
@@ -186,18 +197,25 @@ class Batcher:
         waiting.append(entry)
         self.queued += 1
         self.queued_bytes += entry.size
+        self._start_sweeper()
+
+    def _start_sweeper(self) -> None:
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
+    @property
+    def _has_slot(self) -> bool:
+        return len(self._running) + self._without_task < self._slots
+
     def _wake(self) -> None:
         """Dispatch at the end of this loop iteration, when everything that arrived is queued."""
-        if not self._dispatching and len(self._running) < self._slots:
+        if not self._dispatching and self._has_slot:
             self._dispatching = True
             self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        while self._groups and len(self._running) < self._slots:
+        while self._groups and self._has_slot:
             batch = self._next_batch()
             if batch is None:
                 return
@@ -217,32 +235,33 @@ class Batcher:
         """Start a lone request without a task, if it is possible now."""
         if self._begin is None or entry.deaths:
             return False
+        ended = partial(self._ended, entry, perf_counter())
         try:
-            future = self._begin(entry.request, self._ended_by(entry))
+            if not self._begin(entry.request, self._ended_by(entry), ended):
+                return False
         except HeadraceError:
             # The usual way finds out again, and knows what to do.
             return False
-        if future is None:
-            return False
         self._counts.batches += 1
         self._counts.rows += entry.rows
-        self._running.add(future)
+        self._without_task += 1
         self._executing.add(entry)
         self._batches[entry.request] = (entry,)
-        future.add_done_callback(partial(self._ended, entry, perf_counter()))
         return True
 
-    def _ended(self, entry: Entry, began: float, future: asyncio.Future[InferenceResponse]) -> None:
+    def _ended(self, entry: Entry, began: float, outcome: Outcome) -> None:
+        self._without_task -= 1
         self._executing.discard(entry)
         self._batches.pop(entry.request, None)
         if entry.timing is not None:
             _time((entry,), entry.rows, began)
-        error = future.exception()
-        if error is None:
-            _deliver(entry, future.result())
+        if isinstance(outcome, HeadraceError):
+            self._start(self._run([entry], outcome))
         else:
-            self._start(self._run([entry], error))
-        self._finished(future)
+            _deliver(entry, outcome)
+        if self._ended_one is not None and not self._ended_one.done():
+            self._ended_one.set_result(None)
+        self._dispatch()
 
     def _next_batch(self) -> list[Entry] | None:
         """Take the batch whose turn it is; None when every group is still held open."""

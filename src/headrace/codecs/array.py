@@ -98,11 +98,13 @@ def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
 
 
 def _numbers(name: str, value: np.ndarray[Any, Any]) -> Tensor:
-    dtype = value.dtype
-    if dtype.byteorder == ">" or dtype.str not in _NAMES:
+    datatype = _NAMES.get(value.dtype.str)
+    if datatype is None:
+        dtype = value.dtype
         little = np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("<")
         value = value.astype(little)
-    return Tensor(name, _NAMES[value.dtype.str], list(value.shape), value.tobytes())
+        datatype = _NAMES[value.dtype.str]
+    return Tensor(name, datatype, list(value.shape), value.tobytes())
 
 
 def _narrow(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:

@@ -8,6 +8,7 @@ from functools import partial
 
 from headrace.dataplane.call import Call, Calls, as_error
 from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, shorten
+from headrace.executors.runner_answers import Answered
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
 
@@ -32,9 +33,11 @@ class RunnerCalls:
         self._calls = calls
 
     def ask(
-        self, name: str, request: InferenceRequest, timeout: float | None
+        self, name: str, request: InferenceRequest, timeout: float | None, answered: Answered
     ) -> asyncio.Future[InferenceResponse]:
         """Queue the request of a runner; `timeout` is in seconds. Hot.
+
+        `answered` gets the future when it is done.
 
         Raises:
             ModelFailed: the service does not list the runner.
@@ -51,7 +54,7 @@ class RunnerCalls:
             error = as_error(exc, request.id)
             self._refused(call, error)
             raise error from None
-        future.add_done_callback(partial(self._ended, call))
+        future.add_done_callback(partial(self._ended, call, answered))
         return future
 
     def _model(self, name: str) -> ServedModel:
@@ -64,7 +67,9 @@ class RunnerCalls:
                 "Service(..., runners=[...])"
             ) from None
 
-    def _ended(self, call: Call, future: asyncio.Future[InferenceResponse]) -> None:
+    def _ended(
+        self, call: Call, answered: Answered, future: asyncio.Future[InferenceResponse]
+    ) -> None:
         if future.cancelled():
             self._calls.left(call, self._status_of(Cancelled("withdrawn")))
         elif (exc := future.exception()) is not None:
@@ -72,6 +77,7 @@ class RunnerCalls:
         else:
             sent = sum(len(tensor.data) for tensor in future.result().outputs)
             self._calls.answered(call, 200, sent)
+        answered(future)
 
     def _refused(self, call: Call, error: HeadraceError) -> None:
         self._calls.refused(call, error, self._status_of(error), 0)

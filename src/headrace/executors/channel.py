@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections import Counter
@@ -18,6 +19,7 @@ from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, Invalid
 from headrace.executors.executor import (
     MOST_RELAYED,
     MOST_STREAMS,
+    Done,
     WorkerLost,
     in_time,
     too_many_streams,
@@ -27,8 +29,38 @@ from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
-from headrace.worker.arena import SUPPORTED, Arena
+from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
 from headrace.worker.frames import Kind
+
+logger = logging.getLogger("headrace.executors")
+
+
+class Begun:
+    """A request whose outcome a callback gets at once, in place of a future."""
+
+    __slots__ = ("_done", "deadline")
+
+    def __init__(self, deadline: float, done: Done) -> None:
+        self.deadline = deadline
+        self._done: Done | None = done
+
+    def done(self) -> bool:
+        return self._done is None
+
+    def set_result(self, response: InferenceResponse) -> None:
+        self._settle(response)
+
+    def set_exception(self, error: HeadraceError) -> None:
+        self._settle(error)
+
+    def _settle(self, outcome: InferenceResponse | HeadraceError) -> None:
+        done, self._done = self._done, None
+        assert done is not None, "it is settled once"
+        try:
+            done(outcome)
+        except Exception:
+            # If this were raised, it would end the worker and the calls to its other models.
+            logger.exception("the outcome of a request was not taken; this is a bug")
 
 
 class Channel(asyncio.Protocol):
@@ -39,7 +71,7 @@ class Channel(asyncio.Protocol):
 
     def __init__(self, ask: AskModel = refuse) -> None:
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._calls: dict[int, asyncio.Future[Any] | Begun] = {}
         self._placed: dict[int, list[int]] = {}
         self._requests: dict[int, InferenceRequest] = {}
         self._pieces: dict[int, asyncio.Queue[InferenceResponse | HeadraceError | None]] = {}
@@ -50,6 +82,8 @@ class Channel(asyncio.Protocol):
         self._unsent: list[Buffer] = []
         self._outbound: Arena | None = None
         self._inbound: Arena | None = None
+        # Where tensors of the frame that is being read were in the worker's memory.
+        self._fetched: list[int] = []
         self._lost: WorkerLost | None = None
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
@@ -129,10 +163,8 @@ class Channel(asyncio.Protocol):
         if not answered.cancelled() and answered.exception() is None:
             self._measured = answered.result()["families"]
 
-    def infer(self, key: str, request: InferenceRequest, soon: bool = False) -> asyncio.Future[Any]:
+    def infer(self, key: str, request: InferenceRequest) -> asyncio.Future[Any]:
         """Send one batch; the future holds its `InferenceResponse`.
-
-        `soon` sends it with others, for a worker that gets many at a time.
 
         The future fails with `WorkerLost` if the worker dies first, otherwise with the error that
         the worker sent.
@@ -142,14 +174,41 @@ class Channel(asyncio.Protocol):
         """
         call, future = self._open()
         self._requests[call] = request
-        self._send_request(Kind.INFER, call, key, request, soon)
+        self._write(self._request_frame(Kind.INFER, call, key, request))
         return future
 
-    def _send_request(
-        self, kind: Kind, call: int, key: str, request: InferenceRequest, soon: bool = False
-    ) -> None:
-        placed = self._placed[call] = []
-        described, payload = frames.describe(request.inputs, self._placer(placed))
+    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> None:
+        """Send one request with others, for a model that works on many; `done` gets its outcome.
+
+        The outcome is the response, or an error as of `infer`. Hot.
+
+        Raises:
+            InvalidInput, WorkerLost: as `infer`.
+        """
+        if self._lost is not None:
+            raise self._lost
+        call = next(self._ids)
+        self._calls[call] = Begun(deadline, done)
+        self._requests[call] = request
+        self._write_soon(self._request_frame(Kind.INFER, call, key, request))
+
+    def end_late(self, now: float, error: HeadraceError) -> tuple[bool, bool]:
+        """End the requests that were begun and are past their deadline.
+
+        Returns whether there was one, and whether any other is still on its way.
+        """
+        begun = [each for each in self._calls.values() if type(each) is Begun and not each.done()]
+        late = [each for each in begun if each.deadline <= now]
+        for each in late:
+            each.set_exception(error)
+        return bool(late), len(late) < len(begun)
+
+    def _request_frame(
+        self, kind: Kind, call: int, key: str, request: InferenceRequest
+    ) -> list[Buffer]:
+        described, payload = frames.describe(request.inputs, self.place)
+        if placed := [entry[4] for entry in described if entry[4] >= 0]:
+            self._placed[call] = placed
         meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
         if request.parameters:
             meta["parameters"] = request.parameters
@@ -165,8 +224,7 @@ class Channel(asyncio.Protocol):
                 "parameters hold an integer beyond 64 bits or text with an unpaired surrogate, "
                 "which cannot be sent to a model"
             ) from None
-        write = self._write_soon if soon else self._write
-        write(frames.encode(kind, call, text, payload))
+        return frames.encode(kind, call, text, payload)
 
     async def stream(
         self,
@@ -190,7 +248,7 @@ class Channel(asyncio.Protocol):
         if self._streams[key] >= most:
             raise too_many_streams(most)
         call, ended = self._open()
-        self._send_request(Kind.STREAM, call, key, request)
+        self._write(self._request_frame(Kind.STREAM, call, key, request))
         pieces: asyncio.Queue[InferenceResponse | HeadraceError | None] = asyncio.Queue()
         self._pieces[call] = pieces
         self._streams[key] += 1
@@ -253,18 +311,11 @@ class Channel(asyncio.Protocol):
         self._calls[call] = future
         return call, future
 
-    def _placer(self, placed: list[int]) -> Callable[[Buffer], int | None]:
-        def place(data: Buffer) -> int | None:
-            offset = self.place(data)
-            if offset is not None:
-                placed.append(offset)
-            return offset
-
-        return place
-
     def place(self, data: Buffer) -> int | None:
         """Copy a large buffer into shared memory, until the worker or `_forget` releases it."""
-        return self._outbound.place(data) if self._outbound is not None else None
+        if len(data) < THRESHOLD or self._outbound is None:
+            return None
+        return self._outbound.place(data)
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame soon, unless the worker is gone."""
@@ -273,10 +324,11 @@ class Channel(asyncio.Protocol):
 
     def _fetch(self, offset: int, size: int) -> bytes:
         assert self._inbound is not None, "a worker placed a tensor in memory it was not given"
+        self._fetched.append(offset)
         return self._inbound.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
-        if offsets and self._lost is None:
+        if self._lost is None:
             self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
@@ -286,7 +338,7 @@ class Channel(asyncio.Protocol):
         self._transport.write(b"".join(buffers))
 
     def _write_soon(self, buffers: list[Buffer]) -> None:
-        """Write with everything else that this turn of the event loop has for the worker."""
+        """Write with everything else that this turn of the event loop has for the worker. Hot."""
         if not self._unsent:
             self.loop.call_soon(self._flush)
         self._unsent += buffers
@@ -301,17 +353,20 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        received = self._received
-        received += data
-        header = frames.HEADER.size
-        while len(received) >= header:
-            kind, call, meta_size, payload_size = frames.parse_header(received)
-            end = header + meta_size + payload_size
-            if len(received) < end:
-                return
-            text = received[header : header + meta_size]
-            payload = received[header + meta_size : end]
-            del received[:end]
+        received: bytes | bytearray = data
+        if self._received:
+            self._received += data
+            received = self._received
+        start, size, header = 0, len(received), frames.HEADER.size
+        while size - start >= header:
+            kind, call, meta_size, payload_size = frames.parse_header(received, start)
+            payload_at = start + header + meta_size
+            end = payload_at + payload_size
+            if size < end:
+                break
+            text = received[start + header : payload_at]
+            payload = received[payload_at:end]
+            start = end
             try:
                 meta = orjson.loads(text)
             except orjson.JSONDecodeError as error:
@@ -321,12 +376,17 @@ class Channel(asyncio.Protocol):
                 self._refuse(kind, call, text, refusal)
             else:
                 self._resolve(kind, call, meta, payload)
+        if received is data:
+            self._received += data[start:]
+        else:
+            del self._received[:start]
 
     def _refuse(self, kind: int, call: int, text: Buffer, refusal: HeadraceError) -> None:
         """Fail the caller of an answer that could not be read, and let the worker go on."""
         with suppress(ValueError, RecursionError, LookupError, TypeError):
             tensors = json.loads(bytes(text))["tensors"]
-            self._release([entry[4] for entry in tensors if entry[4] >= 0])
+            if placed := [entry[4] for entry in tensors if entry[4] >= 0]:
+                self._release(placed)
         if kind == Kind.PIECE:
             # The worker has not ended the stream; it is withdrawn when the caller leaves it.
             self._put(call, refusal)
@@ -365,13 +425,16 @@ class Channel(asyncio.Protocol):
 
     def _restored(self, meta: Any, payload: Buffer) -> list[Tensor]:
         tensors = frames.restore(meta["tensors"], payload, self._fetch)
-        self._release([entry[4] for entry in meta["tensors"] if entry[4] >= 0])
+        if self._fetched:
+            placed, self._fetched = self._fetched, []
+            self._release(placed)
         return tensors
 
-    def _forget(self, call: int) -> asyncio.Future[Any] | None:
+    def _forget(self, call: int) -> asyncio.Future[Any] | Begun | None:
         """Release everything held for a call and return its future, if it still waits."""
         self._requests.pop(call, None)
-        self._free(self._placed.pop(call, ()))
+        if placed := self._placed.pop(call, None):
+            self._free(placed)
         return self._calls.pop(call, None)
 
     def _free(self, offsets: Iterable[int]) -> None:

@@ -7,11 +7,18 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from headrace.errors import DeadlineExceeded, LoadFailed, Overloaded, WorkerCrashed
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    LoadFailed,
+    Overloaded,
+    WorkerCrashed,
+)
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.settings import ModelSettings
 
 T = TypeVar("T")
+Done = Callable[[InferenceResponse | HeadraceError], None]
 
 # Seconds that a worker, a model or a stream may take to end when it is told to.
 STOP_GRACE = 5.0
@@ -52,10 +59,10 @@ class Executor(Protocol):
             HeadraceError: what the model or its runtime raised.
         """
 
-    def begin(
-        self, key: str, request: InferenceRequest, deadline: float
-    ) -> asyncio.Future[InferenceResponse] | None:
-        """Start one batch as `infer` does, if that takes no waiting; None if it does.
+    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> bool:
+        """Start one batch as `infer` does, if that takes no waiting; False if it does.
+
+        `done` gets its response or its error, later and once.
 
         Raises:
             InvalidInput: it cannot be sent.

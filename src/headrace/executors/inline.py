@@ -13,6 +13,7 @@ from headrace.executors.daemon_thread import DaemonThread
 from headrace.executors.executor import (
     MOST_STREAMS,
     STOP_GRACE,
+    Done,
     LoadOverdue,
     in_time,
     too_many_streams,
@@ -108,10 +109,8 @@ class InlineExecutor:
         except TimeoutError:
             raise DeadlineExceeded("the request's time ran out before the model answered") from None
 
-    def begin(
-        self, key: str, request: InferenceRequest, deadline: float
-    ) -> asyncio.Future[InferenceResponse] | None:
-        return None
+    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> bool:
+        return False
 
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float

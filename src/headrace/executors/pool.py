@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from headrace.errors import DeadlineExceeded, LoadFailed, ModelNotReady
-from headrace.executors.executor import STOP_GRACE, WorkerLost
+from headrace.executors.executor import STOP_GRACE, Done, WorkerLost
 from headrace.executors.process import Environment, WorkerProcess
 from headrace.executors.worker_slot import WorkerSlot
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
@@ -22,6 +22,8 @@ logger = logging.getLogger("headrace.executors")
 # One batch runs and one waits in the worker, so that it never idles while the front process
 # handles answers. Measured: docs/decisions/0009.
 BATCHES_PER_INSTANCE = 2
+# Requests that were begun are ended at most this many seconds after their deadline.
+SWEEP_INTERVAL = 0.05
 
 
 class WorkerPool:
@@ -40,6 +42,7 @@ class WorkerPool:
         ]
         self._quarantine = asyncio.Lock()
         self._trials = asyncio.Lock()
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
@@ -106,16 +109,26 @@ class WorkerPool:
         process = self._least_busy(key) or await self._wait_for(key, deadline)
         return await _answer(process, key, request, deadline)
 
-    def begin(
-        self, key: str, request: InferenceRequest, deadline: float
-    ) -> asyncio.Future[InferenceResponse] | None:
+    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> bool:
         process = self._least_busy(key)
         if process is None:
-            return None
-        answer: asyncio.Future[InferenceResponse] = process.channel.infer(key, request, True)
-        overrun = process.channel.loop.call_at(deadline, _overrun, process, answer)
-        answer.add_done_callback(lambda _: overrun.cancel())
-        return answer
+            return False
+        channel = process.channel
+        channel.begin(key, request, deadline, done)
+        if self._sweeper is None:
+            # One timer for all of them: one for each would cost more than the rest of this.
+            self._sweeper = channel.loop.call_later(SWEEP_INTERVAL, self._sweep, channel.loop)
+        return True
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End workers with a request that was begun and is past its deadline."""
+        self._sweeper = None
+        for process in self._processes:
+            is_late, has_more = process.channel.end_late(loop.time(), _late())
+            if is_late:
+                _end_overrun(process)
+            elif has_more and self._sweeper is None:
+                self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep, loop)
 
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
@@ -224,9 +237,11 @@ def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) 
     """End a worker whose batch is past its deadline; nothing else stops native code."""
     if not answer.done():
         answer.set_exception(_late())
-        process.kill(
-            WorkerLost("the worker was ended because a request overran its deadline", True)
-        )
+        _end_overrun(process)
+
+
+def _end_overrun(process: WorkerProcess) -> None:
+    process.kill(WorkerLost("the worker was ended because a request overran its deadline", True))
 
 
 def _end_stream(

@@ -15,13 +15,17 @@ from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
 from headrace.worker.frames import Kind
 
+Answered = Callable[["asyncio.Future[InferenceResponse]"], None]
 # Queues a request for the model of a name, with the seconds that it may take; the future holds the
-# answer, and is cancelled to withdraw the request. Raises a `HeadraceError` to refuse it.
-AskModel = Callable[[str, InferenceRequest, float | None], asyncio.Future[InferenceResponse]]
+# answer, and is cancelled to withdraw the request. `Answered` gets it when it is done. Raises a
+# `HeadraceError` to refuse the request.
+AskModel = Callable[
+    [str, InferenceRequest, float | None, Answered], "asyncio.Future[InferenceResponse]"
+]
 
 
 def refuse(
-    name: str, request: InferenceRequest, timeout: float | None
+    name: str, request: InferenceRequest, timeout: float | None, answered: Answered
 ) -> asyncio.Future[InferenceResponse]:
     """Answer no call, where nothing serves models."""
     raise HeadraceError("runners cannot be called here")
@@ -46,13 +50,13 @@ class RunnerAnswers:
     def take(self, call: int, meta: dict[str, Any], inputs: list[Tensor]) -> None:
         """Pass a call on to its model; the answer is sent when it comes."""
         request = InferenceRequest(inputs, meta.get("parameters"), meta.get("outputs"), meta["id"])
+        answered = partial(self._answered, call)
         try:
-            future = self._ask(meta["model"], request, meta.get("timeout"))
+            future = self._ask(meta["model"], request, meta.get("timeout"), answered)
         except HeadraceError as exc:
             self._refuse(call, exc)
             return
         self._waiting[call] = future
-        future.add_done_callback(partial(self._answered, call))
 
     def withdraw(self, call: int) -> None:
         """Nobody waits for a call's answer any more."""

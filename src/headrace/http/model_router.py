@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path
 
-from headrace.adapters.adapter import Adapter, HttpRequest, ModelView, Reply, Route
+from headrace.adapters.adapter import (
+    JSON_HEADERS,
+    Adapter,
+    HttpRequest,
+    ModelView,
+    Reply,
+    Route,
+)
 from headrace.dataplane import DataPlane
 from headrace.errors import shorten
 from headrace.http.cycle import WITHOUT_BODY
@@ -210,4 +217,6 @@ def _sent(headers: tuple[tuple[Any, Any], ...], model: str) -> list[tuple[bytes,
         BadModelOutput: one of them cannot be sent.
     """
     fields = [field(name, value, model) for name, value in headers]
-    return [item for item in fields if item[0] not in FRAMING]
+    fields = [item for item in fields if item[0] not in FRAMING]
+    # The very object, by which an answer knows that its head is made already.
+    return JSON_HEADERS if fields == list(JSON_HEADERS) else fields

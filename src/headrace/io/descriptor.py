@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shorten
@@ -117,6 +118,17 @@ def media_type_of(headers: Mapping[str, str], is_text: bool = True) -> str:
                 if charset not in ("utf-8", "utf8", "us-ascii"):
                     raise UnsupportedMedia(f"charset {shorten(charset)} is not read; send UTF-8")
     return name.strip().lower()
+
+
+@lru_cache(maxsize=64)
+def may_be_json(content_type: str) -> bool:
+    """Whether a body is JSON by its Content-Type, or may be as that says nothing of it. Hot.
+
+    Raises:
+        UnsupportedMedia: its text is in an encoding other than UTF-8.
+    """
+    media_type = media_type_of({"content-type": content_type})
+    return not media_type or is_json(media_type) or media_type in UNNAMED
 
 
 def check_media_type(media_type: str, accepted: tuple[str, ...], where: str) -> None:

@@ -11,11 +11,10 @@ from headrace.errors import BadModelOutput
 from headrace.io import json_body
 from headrace.io.descriptor import (
     BODY,
-    UNNAMED,
     Descriptor,
     Encoded,
     check_media_type,
-    is_json,
+    may_be_json,
     media_type_of,
 )
 from headrace.io.json_forms import Form, form_of
@@ -72,9 +71,8 @@ class JSON(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The value in a body, as the model's object where one is given."""
-        media_type = media_type_of(headers)
-        if media_type and not is_json(media_type) and media_type not in UNNAMED:
-            check_media_type(media_type, self.content_types, where)
+        if not may_be_json(headers.get("content-type", "")):
+            check_media_type(media_type_of(headers), self.content_types, where)
         return self.decode_json(json_body.loads(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:

@@ -11,12 +11,11 @@ from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.io import json_body
 from headrace.io.descriptor import (
     BODY,
-    UNNAMED,
     Descriptor,
     Encoded,
     check_media_type,
-    is_json,
     kind_of,
+    may_be_json,
     media_type_of,
     refuse_output,
 )
@@ -176,9 +175,8 @@ class Arguments(NamedValues):
         """The arguments by name."""
         if not body.strip() and self.optional.issuperset(self.fields):
             return {}
-        media_type = media_type_of(headers)
-        if media_type and not is_json(media_type) and media_type not in UNNAMED:
-            check_media_type(media_type, self.content_types, where)
+        if not may_be_json(headers.get("content-type", "")):
+            check_media_type(media_type_of(headers), self.content_types, where)
         return self.decode_json(json_body.loads(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:

@@ -14,16 +14,17 @@ from headrace.io import element_types, json_body
 from headrace.io.descriptor import (
     BODY,
     OCTETS,
-    UNNAMED,
     Descriptor,
     Encoded,
     check_media_type,
     is_json,
+    may_be_json,
     media_type_of,
     refuse_output,
 )
 from headrace.io.shape import checked_shape, matches, nested_schema
 
+NPY_MAGIC = np.lib.format.MAGIC_PREFIX
 NPY = ("application/vnd.numpy", OCTETS)
 _MOST_HEADER_BYTES = 10_000
 _SCHEMAS = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "U": "string"}
@@ -91,12 +92,11 @@ class NumpyNdarray(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The array in a body."""
-        media_type = media_type_of(headers)
-        unnamed = not media_type or media_type in UNNAMED
-        if is_json(media_type) or (unnamed and not body.startswith(np.lib.format.MAGIC_PREFIX)):
+        unnamed_or_json = may_be_json(headers.get("content-type", ""))
+        if unnamed_or_json and (not body.startswith(NPY_MAGIC) or is_json(media_type_of(headers))):
             return self.decode_json(json_body.loads(body, where), where)
-        if not unnamed:
-            check_media_type(media_type, self.content_types, where)
+        if not unnamed_or_json:
+            check_media_type(media_type_of(headers), self.content_types, where)
         return self._checked(_from_npy(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:

@@ -13,11 +13,10 @@ from headrace.errors import BadModelOutput, InvalidInput, listing
 from headrace.io import json_body, table_formats
 from headrace.io.descriptor import (
     BODY,
-    UNNAMED,
     Descriptor,
     Encoded,
     check_media_type,
-    is_json,
+    may_be_json,
     media_type_of,
     refuse_output,
 )
@@ -74,9 +73,8 @@ class PandasSeries(Descriptor):
 
     def decode(self, body: bytes, headers: Mapping[str, str], where: str = BODY) -> Any:
         """The series in a body."""
-        media_type = media_type_of(headers)
-        if media_type and not is_json(media_type) and media_type not in UNNAMED:
-            check_media_type(media_type, self.content_types, where)
+        if not may_be_json(headers.get("content-type", "")):
+            check_media_type(media_type_of(headers), self.content_types, where)
         return self.decode_json(json_body.loads(body, where), where)
 
     def decode_json(self, value: Any, where: str) -> Any:

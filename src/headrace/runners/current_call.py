@@ -6,9 +6,9 @@ A worker sets both. In any other process there is no link, and runners are local
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any, Callable, Optional, Protocol, Union
 
 from headrace.errors import Cancelled, HeadraceError
@@ -33,6 +33,37 @@ class Link(Protocol):
         """Run a callback soon on a loop of this process."""
 
 
+class Answer:
+    """What a thread waits for, and whatever comes first is it.
+
+    A lock is all that it takes: a future would wake the thread more than once.
+    """
+
+    __slots__ = ("_outcome", "_unsettled")
+
+    def __init__(self) -> None:
+        self._outcome: Outcome | None = None
+        self._unsettled = Lock()
+        self._unsettled.acquire()
+
+    def settle(self, outcome: Outcome) -> None:
+        """End the wait, unless it has ended. Any thread."""
+        if self._outcome is None:
+            self._outcome = outcome
+            # Of two threads that settle it at once, one finds the lock released.
+            with suppress(RuntimeError):
+                self._unsettled.release()
+
+    def wait(self) -> InferenceResponse:
+        """Wait for the response, or raise the error that came instead."""
+        self._unsettled.acquire()
+        outcome = self._outcome
+        assert outcome is not None, "it was settled"
+        if isinstance(outcome, HeadraceError):
+            raise outcome
+        return outcome
+
+
 class EndpointCall:
     """One request of one endpoint while it is being answered.
 
@@ -53,34 +84,33 @@ class EndpointCall:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self._is_cancelled = False
-        self._waiting: set[Future[InferenceResponse]] = set()
+        self._waiting: set[Answer] = set()
 
     def cancel(self) -> None:
         """Let go of its work: the caller has left, or its time is up."""
         self._is_cancelled = True
         if self.stop is not None:
             self.stop()
-        for future in list(self._waiting):
-            _give_up(future)
+        for answer in list(self._waiting):
+            _give_up(answer)
 
     @property
     def is_cancelled(self) -> bool:
         return self._is_cancelled
 
-    def waits_for(self, future: Future[InferenceResponse]) -> None:
-        """A thread waits for this future, and is to stop waiting when the call is cancelled."""
-        self._waiting.add(future)
+    def waits_for(self, answer: Answer) -> None:
+        """A thread waits for this answer, and is to stop waiting when the call is cancelled."""
+        self._waiting.add(answer)
         if self._is_cancelled:
-            _give_up(future)
+            _give_up(answer)
 
-    def waited_for(self, future: Future[InferenceResponse]) -> None:
+    def waited_for(self, answer: Answer) -> None:
         """The thread has stopped waiting."""
-        self._waiting.discard(future)
+        self._waiting.discard(answer)
 
 
-def _give_up(future: Future[InferenceResponse]) -> None:
-    with suppress(InvalidStateError):
-        future.set_exception(Cancelled("nobody waits for the answer any more"))
+def _give_up(answer: Answer) -> None:
+    answer.settle(Cancelled("nobody waits for the answer any more"))
 
 
 # `Optional`, as Python 3.9 evaluates it.

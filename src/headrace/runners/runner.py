@@ -7,8 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 from headrace.errors import DeadlineExceeded, HeadraceError, InvalidModel, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.runners import current_call
-from headrace.runners.current_call import CURRENT, EndpointCall, Link, Outcome
+from headrace.runners.current_call import CURRENT, Answer, EndpointCall, Link, Outcome
 from headrace.runners.method_limits import MethodLimits, method_limits
 from headrace.runners.runner_targets import target_of
 from headrace.runners.runner_values import value_of
@@ -174,19 +172,19 @@ class RunnerMethod:
                 f"use: await {runner.name}.{self.name}.async_run(...)"
             )
         request, timeout = self._request(args, kwargs), self._timeout(call)
-        future: Future[InferenceResponse] = Future()
-        number = link.begin(runner.name, _named(request, call), timeout, partial(_settle, future))
+        answer = Answer()
+        number = link.begin(runner.name, _named(request, call), timeout, answer.settle)
         if call is not None:
-            call.waits_for(future)
+            call.waits_for(answer)
         try:
-            return value_of(future.result(), self.batch_dim)
+            return value_of(answer.wait(), self.batch_dim)
         except HeadraceError:
             # Harmless where it has been answered.
             link.withdraw(number)
             raise
         finally:
             if call is not None:
-                call.waited_for(future)
+                call.waited_for(answer)
 
     __call__ = run
 
@@ -206,8 +204,13 @@ class RunnerMethod:
         request, timeout = self._request(args, kwargs), self._timeout(call)
         future: asyncio.Future[InferenceResponse] = loop.create_future()
 
+        thread = get_ident()
+
         def done(outcome: Outcome) -> None:
-            link.wake(loop, partial(_resolve, future, outcome))
+            if get_ident() == thread:
+                _resolve(future, outcome)
+            else:
+                link.wake(loop, partial(_resolve, future, outcome))
 
         number = link.begin(runner.name, _named(request, call), timeout, done)
         try:
@@ -238,12 +241,11 @@ class RunnerMethod:
 
     def _timeout(self, call: EndpointCall | None) -> float | None:
         """Seconds that the call may take; None for as long as the server lets it."""
-        times = []
+        timeout: float | None = None
         if call is not None and call.deadline is not None:
-            times.append(call.deadline - time.monotonic())
-        if self.limits.max_latency_ms is not None:
-            times.append(self.limits.max_latency_ms / 1000)
-        timeout = min(times, default=None)
+            timeout = call.deadline - time.monotonic()
+        if (most := self.limits.max_latency_ms) is not None:
+            timeout = most / 1000 if timeout is None else min(timeout, most / 1000)
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded("the request's time ran out before a model was asked")
         return timeout
@@ -260,15 +262,6 @@ def _named(request: InferenceRequest, call: EndpointCall | None) -> InferenceReq
     # In the log, the id of the endpoint's request is that of the calls it makes.
     request.id = call.request_id if call is not None else ""
     return request
-
-
-def _settle(future: Future[InferenceResponse], outcome: Outcome) -> None:
-    # It may have been given up on in another thread.
-    with suppress(InvalidStateError):
-        if isinstance(outcome, HeadraceError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _resolve(future: asyncio.Future[InferenceResponse], outcome: Outcome) -> None:

@@ -53,9 +53,11 @@ class Endpoint:
         return self._context_name is not None
 
     def arguments(
-        self, body: bytes, headers: Mapping[str, str], context: Context
+        self, body: bytes, headers: Mapping[str, str], context: Context | None
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """What the body decodes to, and the arguments that the function gets.
+
+        `context` may be None where the function takes none.
 
         Raises:
             InvalidInput, UnsupportedMedia, TooLarge: the body is not what the input describes.
@@ -63,7 +65,9 @@ class Endpoint:
         value = None if self.input is None else self.input.decode(body, headers)
         return (value, *self.called_with(value, context))
 
-    def called_with(self, value: Any, context: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def called_with(
+        self, value: Any, context: Context | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the function for a decoded value."""
         named = {} if self._context_name is None else {self._context_name: context}
         if self.input is None:
@@ -77,8 +81,8 @@ class Endpoint:
         if self.input is not None:
             self.input.release(value)
 
-    def answer(self, result: Any, context: Context) -> ModelAnswer:
-        """What the function returned, as it is sent.
+    def answer(self, result: Any, context: Context | None) -> ModelAnswer:
+        """What the function returned, as it is sent, with what a context adds to it.
 
         Raises:
             BadModelOutput: it is not what the output describes.
@@ -92,13 +96,14 @@ class Endpoint:
                 "it returns, such as `return await runner.async_run(...)`, in an `async def`"
             )
         body, media_type, headers = self.output.encode(result)
-        response = context.response
-        fields = response.fields()
-        if "content-type" not in response.headers:
-            fields.append(["content-type", media_type])
+        status, fields = 200, [["content-type", media_type]]
+        if context is not None:
+            response = context.response
+            status, own = response.status_code, response.fields()
+            fields = own if "content-type" in response.headers else own + fields
         if headers:
             fields += [[name, value] for name, value in headers.items()]
-        return ModelAnswer(response.status_code, fields, body)
+        return ModelAnswer(status, fields, body)
 
     def declared(self, only_body: bool = False) -> ModelRoute:
         """The route as the server and its OpenAPI document have it."""

@@ -64,13 +64,13 @@ class FrameError(HeadraceError):
     """The peer speaks another version of the protocol, or not this protocol at all."""
 
 
-def parse_header(data: Buffer) -> tuple[int, int, int, int]:
-    """Return kind, call id, meta size and payload size.
+def parse_header(data: Buffer, start: int = 0) -> tuple[int, int, int, int]:
+    """Return kind, call id, meta size and payload size of the header at `start`. Hot.
 
     Raises:
         FrameError: the magic or the version differs.
     """
-    magic, version, kind, meta_size, call, payload_size = HEADER.unpack_from(data)
+    magic, version, kind, meta_size, call, payload_size = HEADER.unpack_from(data, start)
     if magic != MAGIC or version != VERSION:
         raise FrameError(f"expected frame version {VERSION}, got {version} with magic {magic!r}")
     return kind, call, meta_size, payload_size
@@ -78,7 +78,9 @@ def parse_header(data: Buffer) -> tuple[int, int, int, int]:
 
 def encode(kind: Kind, call: int, meta: bytes, payload: Sequence[Buffer] = ()) -> list[Buffer]:
     """The buffers of one frame, to be written one after the other."""
-    size = sum(len(part) for part in payload)
+    size = 0
+    for part in payload:
+        size += len(part)
     return [HEADER.pack(MAGIC, VERSION, kind, len(meta), call, size), meta, *payload]
 
 
@@ -87,7 +89,7 @@ def describe(
 ) -> tuple[list[list[Any]], list[Buffer]]:
     """Split tensors into their description for `meta` and the payload buffers.
 
-    `place` puts a buffer into shared memory and returns its offset, or None to send it inline.
+    `place` puts a buffer into shared memory and returns its offset, or None to send it inline. Hot.
     """
     described: list[list[Any]] = []
     payload: list[Buffer] = []
@@ -100,9 +102,10 @@ def describe(
             if size % ALIGNMENT:
                 payload.append(bytes(ALIGNMENT - size % ALIGNMENT))
             offset = -1
-        described.append(
-            [tensor.name, tensor.datatype, list(tensor.shape), size, offset, tensor.parameters]
-        )
+        shape = tensor.shape
+        if type(shape) is not list:
+            shape = list(shape)
+        described.append([tensor.name, tensor.datatype, shape, size, offset, tensor.parameters])
     return described, payload
 
 
@@ -111,7 +114,15 @@ def restore(
     payload: Buffer,
     fetch: Callable[[int, int], Buffer],
 ) -> list[Tensor]:
-    """Rebuild the tensors of a frame; `fetch(offset, size)` reads shared memory."""
+    """Rebuild the tensors of a frame; `fetch(offset, size)` reads shared memory. Hot."""
+    if len(described) == 1:
+        # The payload is the frame's own, so its only tensor may have it, but for the padding.
+        name, datatype, shape, size, offset, parameters = described[0]
+        if offset >= 0:
+            payload = fetch(offset, size)
+        elif len(payload) != size:
+            payload = payload[:size]
+        return [Tensor(name, datatype, shape, payload, parameters)]
     view = memoryview(payload)
     position = 0
     tensors = []

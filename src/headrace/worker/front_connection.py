@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from headrace.runners import current_call
 from headrace.runners.current_call import EndpointCall
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
-from headrace.worker.arena import Arena
+from headrace.worker.arena import THRESHOLD, Arena
 from headrace.worker.frame_json import dump, load
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
@@ -58,7 +59,7 @@ class Connection(FramePeer):
         # Of the concurrent model that is loaded, and what reads on it.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: LoopReader | None = None
-        self._unsent: list[Buffer] = []
+        self._unsent: deque[bytes] = deque()
         self._is_over = self._is_stopped = False
         self._link = RunnerLink(self, dump)
         self._inbound: Arena | None = None
@@ -98,17 +99,25 @@ class Connection(FramePeer):
         return not self._is_over
 
     def _handle_frames(self) -> None:
-        while (frame := self._next_frame()) is not None:
-            if frame.kind == Kind.STOP:
-                self._is_over = self._is_stopped = True
-                return
-            self._dispatch(frame)
+        """Handle the frames that are whole. Hot."""
+        start = 0
+        try:
+            while (found := self._frame_at(start)) is not None:
+                frame, start = found
+                if frame.kind == Kind.STOP:
+                    self._is_over = self._is_stopped = True
+                    return
+                self._dispatch(frame)
+        finally:
+            del self._received[:start]
 
     def _read_on_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have a concurrent model's loop read, for as long as it is loaded."""
-        self._reader = LoopReader(self._sock, loop, lambda: self._receive(wait=False))
+        read = partial(self._receive, wait=False)
+        self._reader = LoopReader(self._sock, loop, read, self._flush)
         self._reader.run()
         self._reader = None
+        self._flush()
 
     def _unload_all(self) -> None:
         """Let every model free what it holds; busy or hanging ones are not waited for long."""
@@ -160,30 +169,27 @@ class Connection(FramePeer):
         # Programs that a model starts would inherit them, and a map no longer needs them.
         for fd in fds:
             os.close(fd)
-        frame = self._next_frame()
-        while frame is None:
+        while (found := self._frame_at(0)) is None:
             count = self._sock.recv_into(self._chunk)
             if not count:
                 break
             self._received += self._chunk[:count]
-            frame = self._next_frame()
-        if frame is None or frame.kind != Kind.HELLO:
+        if found is None or found[0].kind != Kind.HELLO:
             raise frames.FrameError("the front process did not say hello")
+        del self._received[: found[1]]
 
-    def _next_frame(self) -> Frame | None:
-        """The next frame of what was received; None if it is not whole yet."""
+    def _frame_at(self, start: int) -> tuple[Frame, int] | None:
+        """The frame that begins at `start`, and where it ends; None if it is not whole yet."""
         received = self._received
-        start = frames.HEADER.size
-        if len(received) < start:
+        meta = start + frames.HEADER.size
+        if len(received) < meta:
             return None
-        kind, call, meta_size, payload_size = frames.parse_header(received)
-        end = start + meta_size + payload_size
+        kind, call, meta_size, payload_size = frames.parse_header(received, start)
+        payload = meta + meta_size
+        end = payload + payload_size
         if len(received) < end:
             return None
-        meta = load(received[start : start + meta_size])
-        payload = received[start + meta_size : end]
-        del received[:end]
-        return Frame(kind, call, meta, payload)
+        return Frame(kind, call, load(received[meta:payload]), received[payload:end]), end
 
     def _lane(self, frame: Frame) -> queue.SimpleQueue[Frame | None]:
         key = frame.meta["model"]
@@ -327,7 +333,7 @@ class Connection(FramePeer):
         return self._inbound.fetch(offset, size)
 
     def _place(self, data: Buffer) -> int | None:
-        if self._outbound is None:
+        if len(data) < THRESHOLD or self._outbound is None:
             return None
         with self._send_lock:
             return self._outbound.place(data)
@@ -344,34 +350,36 @@ class Connection(FramePeer):
 
     def restored(self, frame: Frame) -> list[Tensor]:
         """The tensors of a received frame, whose shared memory is given back."""
-        entries = frame.meta["tensors"]
-        tensors = frames.restore(entries, frame.payload, self._fetch)
-        if placed := [entry[4] for entry in entries if entry[4] >= 0]:
+        placed: list[int] = []
+
+        def fetch(offset: int, size: int) -> bytes:
+            placed.append(offset)
+            return self._fetch(offset, size)
+
+        tensors = frames.restore(frame.meta["tensors"], frame.payload, fetch)
+        if placed:
             self.send(frames.encode(Kind.RELEASE, 0, dump(placed)))
         return tensors
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame. Any thread."""
-        loop = self._loop
-        if self._reader is not None and loop is not None and self._reader.is_here:
-            # With everything else that this turn of the loop sends, for one call of the system.
-            if not self._unsent:
-                loop.call_soon(self._flush)
-            self._unsent += buffers
-            return
-        self._send_all(buffers)
+        self._unsent.append(b"".join(buffers))
+        reader = self._reader
+        if reader is not None:
+            reader.write_soon()
+        else:
+            self._flush()
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        self._send_all(unsent)
-
-    def _send_all(self, buffers: list[Buffer]) -> None:
-        data = b"".join(buffers)
-        try:
-            with self._send_lock:
-                self._sock.sendall(data)
-        except ConnectionError:
-            logger.debug("the front process left before its answer")
+        unsent = self._unsent
+        with self._send_lock:
+            # Frames that are appended meanwhile are sent by who appends them.
+            data = b"".join([unsent.popleft() for _ in range(len(unsent))])
+            if data:
+                try:
+                    self._sock.sendall(data)
+                except ConnectionError:
+                    logger.debug("the front process left before its answer")
 
 
 def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:

@@ -195,8 +195,8 @@ class ModelHost:
         assert isinstance(hosted.model, ConcurrentModel), "the caller has asked"
 
         def finish_safely(outcome: Any) -> None:
-            if isinstance(outcome, _OF_WORKERS) or (
-                isinstance(outcome, BaseException) and not isinstance(outcome, HeadraceError)
+            if isinstance(outcome, BaseException) and (
+                isinstance(outcome, _OF_WORKERS) or not isinstance(outcome, HeadraceError)
             ):
                 outcome = _failure(hosted, request, outcome)
             finish(outcome)

@@ -214,6 +214,49 @@ def test_a_batch_past_its_deadline_ends_its_worker_for_which_no_other_is_to_blam
     world_of(test)
 
 
+def test_a_request_that_was_begun_and_is_past_its_deadline_ends_its_worker(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        for key in ("hangs", "neighbour"):
+            await world.load(key)
+            world.answers[key] = "hangs"
+        outcomes: list[Any] = []
+        assert world.pool.begin("hangs", request(), soon(5), outcomes.append)
+        assert world.pool.begin("neighbour", request(), soon(50), outcomes.append)
+        await asyncio.sleep(4)
+        assert not outcomes
+        await asyncio.sleep(2)
+
+        late, lost = outcomes
+        assert isinstance(late, DeadlineExceeded)
+        assert isinstance(lost, WorkerLost)
+        assert lost.blameless
+        assert world.workers[0].was_killed
+
+    world_of(test)
+
+
+def test_a_request_that_was_begun_gets_its_answer_and_its_worker_is_left_alone(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        await world.load("m")
+        outcomes: list[Any] = []
+        assert world.pool.begin("m", request(), soon(5), outcomes.append)
+        await asyncio.sleep(10)
+
+        assert [pid(each) for each in outcomes] == [1]
+        assert not world.workers[0].was_killed
+
+    world_of(test)
+
+
+def test_nothing_is_begun_without_a_worker(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        assert not world.pool.begin("m", request(), soon(5), lambda outcome: None)
+
+    world_of(test)
+
+
 def test_a_worker_that_answers_in_time_is_left_alone_afterwards(world_of: Any) -> None:
     async def test(world: World) -> None:
         await world.load("m")

@@ -126,9 +126,7 @@ def test_hooks_of_the_deployment_come_before_those_of_the_start():
 
 
 def test_what_is_not_a_stored_model_is_refused():
-    with pytest.raises(
-        InvalidModel, match="such as those of headrace.models.get"
-    ):
+    with pytest.raises(InvalidModel, match="such as those of headrace.models.get"):
         Service("s", models=["iris:latest"])
 
 

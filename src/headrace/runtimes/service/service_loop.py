@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Callable
 
-from headrace.runners.current_call import CURRENT, EndpointCall
+from headrace.runners.current_call import EndpointCall
+from headrace.runtimes.service import fast_loop
+from headrace.runtimes.service.service_threads import ServiceThreads
 
 # Endpoints that are plain functions and run at once; more wait for a thread.
 THREADS = 40
@@ -20,10 +23,12 @@ class ServiceLoop:
     """A loop in a thread of its own for coroutines, and a pool of threads for plain functions."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"service-{name}")
-        # Applications and endpoints that ask for a thread get one of these.
-        self.loop.set_default_executor(self._threads)
+        self.loop = fast_loop.new()
+        self._threads = ServiceThreads(THREADS, f"service-{name}")
+        # Applications and endpoints that ask the loop for a thread get one of these.
+        self.loop.set_default_executor(
+            ThreadPoolExecutor(THREADS, thread_name_prefix=f"service-{name}-loop")
+        )
         self._thread = threading.Thread(
             target=self.loop.run_forever, name=f"service-{name}", daemon=True
         )
@@ -35,34 +40,35 @@ class ServiceLoop:
         if inspect.iscoroutinefunction(function):
             work = asyncio.run_coroutine_threadsafe(function(*args), self.loop)
         else:
-            work = self._threads.submit(function, *args)
+            work = self._threads.call(partial(function, *args))
         return work.result()
 
-    def spawn(self, call: EndpointCall, coroutine: Callable[[], Any]) -> None:
-        """Run a coroutine function as the work of a call. On the loop."""
-        call.loop, call.thread = self.loop, self._thread.ident or 0
-        context = copy_context()
-        context.run(CURRENT.set, call)
-        task = context.run(self.loop.create_task, coroutine())
-        call.stop = partial(self.loop.call_soon_threadsafe, task.cancel)
-        if call.is_cancelled:
-            # Once it has begun, or it could not end the call.
-            self.loop.call_soon(task.cancel)
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's thread."""
+        return self._thread.ident == threading.get_ident()
 
-    def submit(self, call: EndpointCall, function: Callable[[], None]) -> None:
-        """Run a plain function as the work of a call, in a thread."""
-        context = copy_context()
-        context.run(CURRENT.set, call)
-        self._threads.submit(context.run, function)
+    def spawn(self, call: EndpointCall, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as the work of a call. On the loop.
+
+        It begins even if the call is cancelled before, and first makes the call the current one.
+        """
+        call.loop, call.thread = self.loop, self._thread.ident or 0
+        task = self.loop.create_task(coroutine)
+        call.stop = partial(self.loop.call_soon_threadsafe, task.cancel)
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a plain function, in a thread and a context of its own. It must not raise."""
+        self._threads.submit(partial(Context().run, function))
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Await a plain function that runs in a thread, on behalf of the current call."""
         work = partial(copy_context().run, function, *args, **kwargs)
-        return await self.loop.run_in_executor(self._threads, work)
+        return await asyncio.wrap_future(self._threads.call(work), loop=self.loop)
 
     def close(self) -> None:
         """Stop the loop; threads that are still busy are left behind."""
-        self._threads.shutdown(wait=False)
+        self._threads.close()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

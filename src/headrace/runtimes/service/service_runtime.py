@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
@@ -28,7 +29,7 @@ from headrace.protocol.messages import (
     ModelMetadata,
     ModelRoute,
 )
-from headrace.protocol.model_call import ModelAnswer, ModelCall
+from headrace.protocol.model_call import BodyCall, ModelAnswer, ModelCall
 from headrace.runners.current_call import CURRENT, EndpointCall
 from headrace.runners.loop_inbox import LoopInbox
 from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
@@ -49,11 +50,15 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Work(NamedTuple):
-    """A request of an endpoint: its body, and how the answer and the result are sent."""
+    """A request of an endpoint, and how the answer and the result are sent.
+
+    `view` is the request as a context shows it; None for an endpoint that takes none.
+    """
 
     endpoint: Endpoint
     body: bytes
-    request: RequestView
+    headers: Mapping[str, str]
+    view: RequestView | None
     respond: Callable[[ModelAnswer, Any], Any]
 
 
@@ -94,6 +99,8 @@ class ServiceRuntime(ConcurrentModel):
         # What is alive now stays alive: the collector need not walk it for the requests' garbage.
         gc.collect()
         gc.freeze()
+        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
+        gc.set_threshold(10_000)
 
     async def _make_asgi(self) -> AsgiCalls | None:
         """On the loop: middlewares may look for it when they are made."""
@@ -150,9 +157,11 @@ class ServiceRuntime(ConcurrentModel):
     def begin(self, request: InferenceRequest, call: EndpointCall, finish: Finish) -> None:
         """Begin to answer a request of an endpoint, or of what is mounted."""
         try:
-            found = model_call.from_request(request)
-            if found is None:
-                work = self._work_of_body(request) or self._work_of_tensors(request)
+            body = model_call.body_of(request)
+            if body is not None:
+                work = self._work_of_body(body)
+            elif (found := model_call.from_request(request)) is None:
+                work = self._work_of_tensors(request)
             elif self._asgi is not None:
                 self._spawn(call, partial(self._answer_by_asgi, *found), "", finish)
                 return
@@ -164,7 +173,7 @@ class ServiceRuntime(ConcurrentModel):
         if work.endpoint.is_async:
             self._spawn(call, partial(self._respond, work), work.endpoint.name, finish)
         else:
-            self._loop.submit(call, partial(self._run, work, call, finish))
+            self._loop.submit(partial(self._run, work, call, finish))
 
     def begin_stream(
         self, request: InferenceRequest, call: EndpointCall, put: Put, finish: Finish
@@ -188,17 +197,16 @@ class ServiceRuntime(ConcurrentModel):
     def _work(self, call: ModelCall, body: bytes, id: str) -> Work:
         endpoint = self._endpoint(call.handler)
         headers = Headers(call.headers)
-        request = RequestView(headers, call.query, call.method, call.path, id)
-        return Work(endpoint, body, request, _as_call)
+        view = RequestView(headers, call.query, call.method, call.path, id)
+        return Work(endpoint, body, headers, view, _as_call)
 
-    def _work_of_body(self, request: InferenceRequest) -> Work | None:
-        """The work for a call of which only the body is needed; None if the request is not one."""
-        body = model_call.body_of(request)
-        if body is None:
-            return None
-        endpoint = self._endpoint(body.handler)
-        view = RequestView({"content-type": body.content_type}, "", "", "", request.id)
-        return Work(endpoint, body.body, view, _as_call)
+    def _work_of_body(self, call: BodyCall) -> Work:
+        """The work for a call of which only the body is needed, so by an endpoint without context.
+
+        Hot.
+        """
+        headers = {"content-type": call.content_type}
+        return Work(self._endpoint(call.handler), call.body, headers, None, _as_call)
 
     def _endpoint(self, name: str) -> Endpoint:
         endpoint = self._service.apis.get(name)
@@ -210,15 +218,19 @@ class ServiceRuntime(ConcurrentModel):
     def _work_of_tensors(self, request: InferenceRequest) -> Work:
         endpoint = tensor_calls.chosen(request, self._service.apis, self._service.name)
         given = tensor_calls.body_of(request, endpoint)
-        view = RequestView(Headers(given.headers.items()), "", "", "", request.id)
+        headers = Headers(given.headers.items())
+        view = RequestView(headers, "", "", "", request.id)
         respond = partial(tensor_calls.response_of, is_tensor=given.is_tensor)
-        return Work(endpoint, given.body, view, respond)
+        return Work(endpoint, given.body, headers, view, respond)
 
     def _spawn(
         self, call: EndpointCall, answer: Callable[[], Any], endpoint: str, finish: Finish
     ) -> None:
         async def run() -> None:
+            CURRENT.set(call)
             try:
+                if call.is_cancelled:
+                    raise _left_early()
                 outcome = await answer()
             except asyncio.CancelledError:
                 outcome = Cancelled("nobody waits for the answer any more")
@@ -227,17 +239,18 @@ class ServiceRuntime(ConcurrentModel):
             finish(outcome)
 
         def start() -> None:
-            if call.is_cancelled:
-                finish(Cancelled("every caller left before the endpoint began"))
-            else:
-                self._loop.spawn(call, run)
+            self._loop.spawn(call, run())
 
-        self._inbox.post(start)
+        if self._loop.is_here:
+            start()
+        else:
+            # A thread reads instead of the loop.
+            self._inbox.post(start)
 
     async def _respond(self, work: Work) -> Any:
-        """Answer an endpoint that is a coroutine function."""
-        endpoint, context = work.endpoint, Context(work.request, self._state)
-        value, args, kwargs = endpoint.arguments(work.body, work.request.headers, context)
+        """Answer an endpoint that is a coroutine function. Hot."""
+        endpoint, context = work.endpoint, self._context(work)
+        value, args, kwargs = endpoint.arguments(work.body, work.headers, context)
         try:
             result = await endpoint.function(*args, **kwargs)
         finally:
@@ -247,23 +260,27 @@ class ServiceRuntime(ConcurrentModel):
 
     def _run(self, work: Work, call: EndpointCall, finish: Finish) -> None:
         """Answer an endpoint that is a plain function, in a thread."""
+        CURRENT.set(call)
         try:
             if call.is_cancelled:
-                raise Cancelled("every caller left before the endpoint began")
+                raise _left_early()
             outcome: Any = self._respond_plainly(work)
         except BaseException as exc:
             outcome = self._failure(exc, work.endpoint.name, call.request_id)
         finish(outcome)
 
     def _respond_plainly(self, work: Work) -> Any:
-        endpoint, context = work.endpoint, Context(work.request, self._state)
-        value, args, kwargs = endpoint.arguments(work.body, work.request.headers, context)
+        endpoint, context = work.endpoint, self._context(work)
+        value, args, kwargs = endpoint.arguments(work.body, work.headers, context)
         try:
             result = endpoint.function(*args, **kwargs)
         finally:
             if value is not None:
                 endpoint.release(value)
         return work.respond(endpoint.answer(result, context), result)
+
+    def _context(self, work: Work) -> Context | None:
+        return None if work.view is None else Context(work.view, self._state)
 
     async def _answer_by_asgi(self, call: ModelCall, body: bytes) -> InferenceResponse:
         assert self._asgi is not None, "only asked where there is one"
@@ -307,6 +324,10 @@ class ServiceRuntime(ConcurrentModel):
             f"{where}service '{self._service.name}' failed on this request; the server's log has "
             "the details"
         )
+
+
+def _left_early() -> Cancelled:
+    return Cancelled("every caller left before the endpoint began")
 
 
 def _as_call(answer: ModelAnswer, result: Any) -> InferenceResponse:

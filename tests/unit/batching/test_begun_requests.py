@@ -1,0 +1,156 @@
+"""Requests of models that work on many at once: begun without a task, and bounded all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.errors import InvalidInput, ModelFailed, WorkerCrashed
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.tensor import Tensor
+
+FAR = 1e9
+AGAIN = InferenceResponse([], {"way": "run again"})
+
+
+class Worker:
+    """Begins requests, and ends them as the test says; `execute` is the usual way."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[InferenceRequest, Callable[[Any], None]]] = []
+        self.executed: list[InferenceRequest] = []
+        self.refusal: Exception | None = None
+        self.is_up = True
+
+    def begin(self, request: InferenceRequest, deadline: float, done: Any) -> bool:
+        if self.refusal is not None:
+            raise self.refusal
+        if self.is_up:
+            self.begun.append((request, done))
+        return self.is_up
+
+    async def execute(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
+        self.executed.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return AGAIN
+
+    def batcher(self, slots: int) -> Batcher:
+        return Batcher(self.execute, BatchLimits(), slots, begin=self.begin)
+
+
+def request() -> InferenceRequest:
+    return InferenceRequest([Tensor("body", "BYTES", [], b"{}")])
+
+
+def run(test: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(Worker()), 10))
+
+
+def test_a_request_is_begun_as_soon_as_it_is_submitted() -> None:
+    async def test(worker: Worker) -> None:
+        answer = worker.batcher(2).submit(request(), FAR)
+
+        ((_, done),) = worker.begun
+        response = InferenceResponse([])
+        done(response)
+        assert await answer is response
+
+    run(test)
+
+
+def test_no_more_are_begun_than_there_are_slots_and_the_first_that_waits_is_next() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = worker.batcher(2)
+        sent = [request() for _ in range(4)]
+        for each in sent:
+            batcher.submit(each, FAR)
+        await asyncio.sleep(0)
+        assert [each for each, _ in worker.begun] == sent[:2]
+
+        worker.begun[0][1](InferenceResponse([]))
+
+        assert [each for each, _ in worker.begun] == sent[:3]
+        assert batcher.in_flight == 3
+
+    run(test)
+
+
+def test_a_request_does_not_overtake_those_that_wait() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = worker.batcher(1)
+        sent = [request() for _ in range(2)]
+        batcher.submit(sent[0], FAR)
+        batcher.submit(sent[1], FAR)
+        worker.begun[0][1](InferenceResponse([]))
+        late = request()
+        batcher.submit(late, FAR)
+        worker.begun[1][1](InferenceResponse([]))
+        await asyncio.sleep(0)
+
+        assert [each for each, _ in worker.begun] == [*sent, late]
+
+    run(test)
+
+
+def test_a_request_whose_worker_died_runs_again_unnoticed() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = worker.batcher(1)
+        answer = batcher.submit(request(), FAR)
+        worker.begun[0][1](WorkerCrashed("it died"))
+
+        assert await answer is AGAIN
+        assert worker.executed == [worker.begun[0][0]]
+
+    run(test)
+
+
+def test_a_request_that_failed_is_not_run_again() -> None:
+    async def test(worker: Worker) -> None:
+        answer = worker.batcher(1).submit(request(), FAR)
+        worker.begun[0][1](ModelFailed("no"))
+
+        with pytest.raises(ModelFailed):
+            await answer
+        assert worker.executed == []
+
+    run(test)
+
+
+def test_a_request_waits_for_a_worker_that_is_not_up_in_the_usual_way() -> None:
+    async def test(worker: Worker) -> None:
+        worker.is_up = False
+
+        assert await worker.batcher(1).submit(request(), FAR) is AGAIN
+
+    run(test)
+
+
+def test_a_request_that_cannot_be_sent_is_refused_with_the_reason() -> None:
+    async def test(worker: Worker) -> None:
+        worker.refusal = InvalidInput("not this")
+
+        with pytest.raises(InvalidInput, match="not this"):
+            await worker.batcher(1).submit(request(), FAR)
+
+    run(test)
+
+
+def test_draining_waits_for_what_was_begun() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = worker.batcher(2)
+        for _ in range(2):
+            batcher.submit(request(), FAR)
+        drained = asyncio.ensure_future(batcher.drain())
+        for _, done in worker.begun:
+            await asyncio.sleep(0)
+            assert not drained.done()
+            done(InferenceResponse([]))
+
+        await drained
+
+    run(test)
