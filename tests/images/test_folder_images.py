@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 
@@ -17,6 +18,14 @@ from support.wine import save_mlflow, trained, wines
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(images.TIMEOUT)]
 FREE_PORTS = {"HEADRACE_HTTP_PORT": "0"}
+MINE = """\
+import numpy as np
+from headrace import Model
+
+class Mine(Model):
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x * 2
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,3 +104,19 @@ def test_an_image_listens_on_the_port_that_a_platform_names_and_its_health_check
         assert ask(url, "POST", "/v2/models/echo/infer", numbers(1, 2)).status == 200
         told = dict(pair.split("=", 1) for pair in container.config["Env"])
         assert {name: told[name] for name in env} == env
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+def test_podman_builds_an_image_that_serves_as_buildahs_does(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    settings = {"implementation": "mine.Mine", "name": "double"}
+    (tmp_path / "model-settings.json").write_text(json.dumps(settings))
+
+    said = images.build(tmp_path, "localhost/headrace-podman:1", builder="podman")
+
+    assert "built localhost/headrace-podman:1 with podman" in said
+    with images.started("localhost/headrace-podman:1", FREE_PORTS) as container:
+        url = container.wait_ready()
+        answer = ask(url, "POST", "/v2/models/double/infer", numbers(1, 2))
+        assert answer.json["outputs"][0]["data"] == [2, 4]
+        assert container.config["Healthcheck"]["Test"][-1] == "health"

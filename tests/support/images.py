@@ -67,13 +67,21 @@ def clean() -> None:
             buildah("rmi", "--force", image["id"])
 
 
-def build(source: Path | str, tag: str, *arguments: object, command: str = "build") -> str:
+def build(
+    source: Path | str,
+    tag: str,
+    *arguments: object,
+    command: str = "build",
+    builder: str = "buildah",
+) -> str:
     """Build an image as `headrace build` does, and return the output."""
+    # buildah reads it from its environment.
+    options = [*_options(), *(["--isolation=chroot"] if builder == "podman" else [])]
     # A bundle has its base image already.
     base = ["--base-image", BASE] if command == "build" else []
     done = subprocess.run(
-        [*COMMAND, command, str(source), "-t", tag, "--builder", "buildah", *base,
-         *(f"--build-option={option}" for option in _options()), *map(str, arguments)],
+        [*COMMAND, command, str(source), "-t", tag, "--builder", builder, *base,
+         *(f"--build-option={option}" for option in options), *map(str, arguments)],
         env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
     )  # fmt: skip
