@@ -71,10 +71,3 @@ def test_every_name_of_ours_that_the_page_gives_exists():
             found = headrace
             for part in name.split("."):
                 found = getattr(found, part)
-
-
-def test_what_the_page_says_is_not_in_headrace_itself_is_not():
-    (given,) = [row[0] for row in rows("name") if "bentos" in row[0]]
-
-    for name in re.findall(r"`(?:bentoml\.)?(\w+)`", given):
-        assert not hasattr(headrace, name), name
