@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -104,6 +105,39 @@ def test_a_generator_may_start_its_answer_when_it_runs():
         yield b"a"
 
     assert [each.get("body") for each in answer(app)] == [None, b"a", b""]
+
+
+def test_a_caller_who_leaves_ends_a_send_that_would_wait_forever():
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        try:
+            start_response("200 OK", [])
+            yield b"x"
+        finally:
+            ended.set()
+
+    async def leave():
+        sending, taken = asyncio.Event(), asyncio.Event()
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sending.set()
+            await taken.wait()
+
+        request = asyncio.ensure_future(WsgiApp(app)(scope(), receive, send))
+        await sending.wait()
+        request.cancel()
+        await asyncio.wait([request])
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, ended.wait, 30)
+        finally:
+            # Or a thread that waits would hold up the end of the loop.
+            taken.set()
+
+    assert asyncio.run(leave())
 
 
 def test_an_error_page_replaces_a_head_that_was_not_sent():
