@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
-from headrace.errors import HeadraceError, NotFound
+from headrace.errors import Cancelled, HeadraceError
 from headrace.protocol.error_table import row
 from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
 from headrace.services.service import Service
@@ -168,7 +168,7 @@ async def _read(receive: Any) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise NotFound("the caller left")
+            raise Cancelled("the caller left")
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
