@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
+from headrace import garbage
 from headrace.compat.bentoml import exceptions
 from headrace.errors import (
     Cancelled,
@@ -96,11 +97,7 @@ class ServiceRuntime(ConcurrentModel):
         except BaseException:
             self._loop.close()
             raise
-        # What is alive now stays alive: the collector need not walk it for the requests' garbage.
-        gc.collect()
-        gc.freeze()
-        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
-        gc.set_threshold(10_000)
+        garbage.spare_what_is_alive()
 
     async def _make_asgi(self) -> AsgiCalls | None:
         """On the loop: middlewares may look for it when they are made."""
