@@ -46,9 +46,7 @@ class LocalMethods:
             dims = tuple(signature.batch_dim) if signature.batchable else (0, 0)
             setattr(self, name, partial(self._answer, name, dims))
 
-    def _answer(
-        self, method: str, batch_dim: tuple[int, int], /, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _answer(self, method: str, batch_dim: tuple[int, int], /, *args: Any, **kwargs: Any) -> Any:
         value = only_value(f"method '{method}'", args, kwargs)
         request = request_of(value, None if self._has_one else method, batch_dim)
         if self._signature is not None:
