@@ -115,7 +115,9 @@ class Connection(FramePeer):
         """Have a concurrent model's loop read, for as long as it is loaded."""
         read = partial(self._receive, wait=False)
         self._reader = LoopReader(self._sock, loop, read, self._flush)
-        self._reader.run()
+        # Unless the model was unloaded before there was a reader to stop.
+        if self._loop is loop:
+            self._reader.run()
         self._reader = None
         self._flush()
 
@@ -373,7 +375,7 @@ class Connection(FramePeer):
     def _flush(self) -> None:
         unsent = self._unsent
         with self._send_lock:
-            # Frames that are appended meanwhile are sent by who appends them.
+            # Whoever appends a frame meanwhile sends it.
             data = b"".join([unsent.popleft() for _ in range(len(unsent))])
             if data:
                 try:

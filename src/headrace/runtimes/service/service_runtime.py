@@ -107,10 +107,10 @@ class ServiceRuntime(ConcurrentModel):
         return AsgiCalls(service, self._answer_call, self._lifespans.states)
 
     async def _start_mounted(self) -> Lifespans:
-        return await Lifespans.started(self._service.mounts, self._service.name)
+        return await Lifespans.started(self._service.mounts)
 
     def unload(self) -> None:
-        """Stop what is mounted, then run the stop hooks; none that fails keeps back another."""
+        """Stop what is mounted, then run the stop hooks, all of them even if some fail."""
         self._loop.run(self._lifespans.stop)
         for hook in self._service.shutdown_hooks:
             try:
