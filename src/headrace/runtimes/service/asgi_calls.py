@@ -14,7 +14,7 @@ from headrace.services.service import Service
 
 # Answers the endpoint that a call is for.
 AnswerEndpoint = Callable[[ModelCall, bytes], Awaitable[ModelAnswer]]
-# Sends a piece of an answer on its way, with its head; are there more?
+# Sends a piece of an answer, with its head, and whether more follow.
 PutPiece = Callable[[ModelAnswer, bool], Awaitable[None]]
 MOUNT = "mount "
 
@@ -89,7 +89,7 @@ class AsgiCalls:
 
 
 def answer_of(error: HeadraceError, status: int | None = None) -> ModelAnswer:
-    """An error as it is answered over HTTP, with another status than that of its kind if given."""
+    """An error as an answer over HTTP, with `status` in place of that of its kind if given."""
     if error.answer is not None:
         return ModelAnswer(*error.answer)
     body = json.dumps({"error": error.message, "code": error.kind}, ensure_ascii=False)
