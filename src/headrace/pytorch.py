@@ -8,7 +8,7 @@ from headrace.frameworks import pickling
 from headrace.frameworks.framework import Framework, Kept
 from headrace.models import StoredModel
 
-FRAMEWORK = Framework("pytorch", "pytorch", ("torch",), method="__call__")
+FRAMEWORK = Framework("pytorch", "pytorch", ("torch",), method="__call__", answers="torch")
 MODULE = "model.pt"
 PROGRAM = "model.pt2"
 

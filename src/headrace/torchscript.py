@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from headrace.frameworks.framework import Framework, Kept
 from headrace.models import StoredModel
 
-FRAMEWORK = Framework("torchscript", "pytorch", ("torch",), method="__call__")
+FRAMEWORK = Framework("torchscript", "pytorch", ("torch",), method="__call__", answers="torch")
 FILE = "model.pt"
 
 

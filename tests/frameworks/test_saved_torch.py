@@ -134,7 +134,9 @@ def test_a_local_runner_takes_an_array_as_a_served_one_does():
     runner = stored.to_runner()
     runner.init_local(quiet=True)
     expected = own(headrace.pytorch.load_model("net"), X)
-    np.testing.assert_allclose(runner.run(X), expected, rtol=1e-6)
+    answer = runner.run(X)
+    assert isinstance(answer, torch.Tensor)
+    np.testing.assert_allclose(answer.detach().cpu().numpy(), expected, rtol=1e-6)
 
 
 def pipeline(folder):

@@ -217,8 +217,11 @@ def _image(base: Any, mode: str) -> Any:
 
 
 def _torch(base: Any) -> Any:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        # The model has an environment of its own, and the service has none for its tensors.
+        return base
     return torch.from_numpy(np.array(base))
 
 

@@ -45,7 +45,8 @@ class Framework:
     its models. The versions of `packages` that are installed are recorded with a model. `method`
     is the one that is served by default. `always` are methods that every model has, whatever it
     shows. `only` has the methods that can be served, if they are not simply those of the model,
-    and `single` says that it is one of them for each model.
+    and `single` says that it is one of them for each model. `answers` is the package whose tensors
+    its runners return, where those are not arrays.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Framework:
     always: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     single: bool = False
+    answers: str = ""
 
     @property
     def module(self) -> str:

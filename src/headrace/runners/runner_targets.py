@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from headrace.errors import InvalidModel, shorten
@@ -33,6 +35,14 @@ class StoredTarget:
                 f"{where}: model '{self.stored.tag}' has no signatures, so it has no method to call"
             )
         return found
+
+    def prepare(self) -> None:
+        """Import what its answers are made of, so that no request has to."""
+        framework = getattr(self.stored.framework_module(), "FRAMEWORK", None)
+        if framework is not None and framework.answers:
+            # It may be in the model's own environment alone.
+            with suppress(ImportError):
+                importlib.import_module(framework.answers)
 
     def load(self) -> Any:
         """The model, in this process."""
@@ -82,6 +92,9 @@ class RunnableTarget:
             InvalidModel: it has none.
         """
         return dict(runnable.signatures_of(self.cls))
+
+    def prepare(self) -> None:
+        """Nothing has to be done: the file of the service imports what it uses."""
 
     def load(self) -> Any:
         """An object of the class.

@@ -87,6 +87,8 @@ class ServiceRuntime(ConcurrentModel):
         """
         extra = self.settings.extra
         self._service = service_file.load(extra["module"], extra["attribute"], self.settings.folder)
+        for runner in self._service.runners:
+            runner.target.prepare()
         self._loop = ServiceLoop(self._service.name)
         self._inbox = LoopInbox.of(self._loop.loop)
         try:

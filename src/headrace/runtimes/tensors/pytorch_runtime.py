@@ -13,6 +13,7 @@ import numpy as np
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.value_forms import Form
 from headrace.runtimes import artefact, import_path
 from headrace.runtimes.tensors import array_inputs, torch_device
 from headrace.runtimes.tensors.array_inputs import Spec
@@ -121,7 +122,9 @@ class PyTorchRuntime(Model):
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise _refusal(error, request) or error from error
         names = [row["name"] for row in self.settings.outputs]
-        return array_inputs.answer(_arrays(found), names, wanted)
+        response = array_inputs.answer(_arrays(found), names, wanted)
+        response.form = _form(response, isinstance(found, dict) or bool(names))
+        return response
 
     def _call_of(self, name: str, given: list[Spec] | None = None) -> Call:
         """A method with its inputs: those that are given, or else its parameters."""
@@ -207,6 +210,15 @@ def _arrays(found: Any) -> Any:
     if isinstance(found, (list, tuple)):
         return [_arrays(item) for item in found if item is not None]
     return np.asarray(found)
+
+
+def _form(response: InferenceResponse, is_named: bool) -> Form:
+    """What a runner makes of the arrays: the tensors that the module returned."""
+    if len(response.outputs) == 1:
+        return "torch"
+    if is_named:
+        return {"dict": [[output.name, "torch"] for output in response.outputs]}
+    return {"tuple": ["torch"] * len(response.outputs)}
 
 
 def _refusal(error: Exception, request: InferenceRequest) -> InvalidInput | None:
