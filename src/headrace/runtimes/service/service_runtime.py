@@ -132,12 +132,11 @@ class ServiceRuntime(ConcurrentModel):
         for endpoint in self._service.apis.values():
             route = endpoint.declared(only_body=not (whole or endpoint.takes_context))
             # Clients may have the slash at the end that the definition has.
-            alias = replace(route, path=f"{route.path}/", is_listed=False)
-            routes += [route, alias] if route.path != "/" else [route]
-            if self._service.middlewares:
-                # Such as one that answers what browsers ask before a request of another origin.
-                asked = ModelRoute(route.path, "OPTIONS", endpoint.name, is_listed=False)
-                routes.append(asked)
+            for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
+                routes.append(replace(route, path=path, is_listed=path == route.path))
+                if self._service.middlewares:
+                    # One of them may answer the preflight request of a browser.
+                    routes.append(ModelRoute(path, "OPTIONS", endpoint.name, is_listed=False))
         for path in sorted(self._service.mounts, key=len, reverse=True):
             below = path.rstrip("/") + "/{rest:path}"
             routes += [
