@@ -11,6 +11,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Callable
 
+from headrace.services.asgi_body import read_body
+
 
 class WsgiApp:
     """Calls the application in a thread of the running loop, and sends each piece as it yields it.
@@ -24,7 +26,7 @@ class WsgiApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             raise NotImplementedError("a WSGI application answers requests only")
-        body = await _read(receive)
+        body = await read_body(receive)
         answer = _Answer(send, asyncio.get_running_loop())
         work = partial(copy_context().run, self._call, _environ(scope, body), answer)
         try:
@@ -145,12 +147,3 @@ def _environ(scope: Any, body: bytes) -> dict[str, Any]:
     default = "443" if environ["wsgi.url_scheme"] == "https" else "80"
     environ["SERVER_PORT"] = port if is_port else default
     return environ
-
-
-async def _read(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from headrace.errors import Cancelled
 from headrace.services.wsgi_app import WsgiApp
 
 
@@ -168,6 +169,19 @@ def test_an_error_page_replaces_a_head_that_was_not_sent():
 def test_an_application_that_breaks_the_rules_fails(app, words):
     with pytest.raises(RuntimeError, match=words):
         answer(app)
+
+
+def test_a_body_that_does_not_end_is_not_answered():
+    messages = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    with pytest.raises(Cancelled):
+        asyncio.run(WsgiApp(None)(scope(), receive, None))
 
 
 def test_an_application_of_requests_has_no_lifespan():

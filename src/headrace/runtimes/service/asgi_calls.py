@@ -7,9 +7,10 @@ import json
 from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
-from headrace.errors import Cancelled, HeadraceError
+from headrace.errors import HeadraceError
 from headrace.protocol.error_table import row
 from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
+from headrace.services.asgi_body import read_body
 from headrace.services.service import Service
 
 # Answers the endpoint that a call is for.
@@ -75,7 +76,7 @@ class AsgiCalls:
             await self._mounts[path](inner, receive, send)
             return
         # A middleware may have changed the body, or headers.
-        body = await _read(receive)
+        body = await read_body(receive)
         headers = [[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]]
         try:
             answer = await self._answer_endpoint(call._replace(headers=headers), body)
@@ -161,14 +162,3 @@ def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
         return {"type": "http.request", "body": pending.pop(), "more_body": False}
 
     return receive
-
-
-async def _read(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the caller left")
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
