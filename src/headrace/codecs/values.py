@@ -220,7 +220,7 @@ def _torch(base: Any) -> Any:
     try:
         import torch
     except ImportError:
-        # The model has an environment of its own, and the service has none for its tensors.
+        # PyTorch is only in the model's own environment.
         return base
     return torch.from_numpy(np.array(base))
 
