@@ -114,7 +114,7 @@ def build(
         found = Path(file) if file is not None else build_file.find(place)
         if found is None:
             names = ", ".join(BUILD_FILES)
-            raise ConfigurationError(f"{place}: there is no build file, one of {names}")
+            raise ConfigurationError(f"{place}: there is no build file, expected one of {names}")
         described = build_file.read(found, place, environ)
     built = bundle_builder.build(
         described, version, Path(wheel) if wheel is not None else None, base_image
@@ -171,7 +171,7 @@ def list(tag: str | Tag | None = None) -> builtins.list[Bundle]:
         try:
             found.append(_of(item))
         except NotFound:
-            # Since the store was looked through.
+            # It was deleted since the store was listed.
             continue
         except InvalidModel as error:
             logger.warning("left out a bundle: %s", error.message)

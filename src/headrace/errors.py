@@ -40,8 +40,8 @@ class HeadraceError(Exception):
     """
 
     kind = "internal"
-    # How whoever raised it wants it answered over HTTP: status, header fields and body. Only
-    # services do; all other errors are answered as their kind is.
+    # The HTTP answer that its raiser asks for: status, header fields and body. Only services set
+    # it; all other errors are answered by their kind.
     answer: tuple[int, list[list[str]], bytes] | None = None
 
     @property
@@ -196,12 +196,12 @@ class ConfigurationError(HeadraceError):
     kind = "configuration"
 
 
-# Raised by code as it is written: nothing but an edit, or an installation, changes that.
+# Only editing the code, or installing something, helps against these.
 _OF_CODE = (SyntaxError, ImportError, NameError)
 
 
 def load_failure(message: str, cause: BaseException) -> LoadFailed:
-    """The error for code of a user's that raised `cause` while loading: whether to try again."""
+    """The error for user code that raised `cause` while loading: LoadFailed if a retry may help."""
     return InvalidModel(message) if isinstance(cause, _OF_CODE) else LoadFailed(message)
 
 

@@ -71,7 +71,7 @@ def list(tag: str | Tag | None = None) -> builtins.list[StoredModel]:
         try:
             found.append(StoredModel.of(item))
         except NotFound:
-            # Since the store was looked through.
+            # It was deleted since the store was listed.
             continue
         except InvalidModel as error:
             logger.warning("left out a stored model: %s", error.message)

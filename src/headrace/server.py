@@ -7,7 +7,6 @@ close the listeners, stop the workers.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from headrace import garbage
 from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
@@ -195,11 +195,7 @@ class Server:
         """Load all models; False if there are some and none could be loaded."""
         if not await self._application.load():
             return False
-        # What is alive now stays alive: the collector need not walk it for every request's garbage.
-        gc.collect()
-        gc.freeze()
-        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
-        gc.set_threshold(10_000)
+        garbage.spare_what_is_alive()
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()

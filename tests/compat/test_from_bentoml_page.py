@@ -11,6 +11,7 @@ import pytest
 
 import headrace
 from headrace import errors
+from headrace.compat import bentoml
 from headrace.compat.bentoml import exceptions
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/from-bentoml.md").read_text()
@@ -71,3 +72,12 @@ def test_every_name_of_ours_that_the_page_gives_exists():
             found = headrace
             for part in name.split("."):
                 found = getattr(found, part)
+
+
+def test_headrace_itself_has_the_same_names_but_for_those_that_the_page_gives():
+    different = {name for row in rows("name") for name in re.findall(r"`bentoml\.(\w+)`", row[0])}
+    names = {*bentoml.NAMES, *bentoml.MODULES, "__version__"}
+
+    assert {
+        name for name in names if getattr(headrace, name) is not getattr(bentoml, name)
+    } == different

@@ -133,14 +133,15 @@ def test_an_error_behind_middleware_is_counted_as_a_failure(guarded):
     assert any('model="raises"' in line and 'code="internal"' in line for line in failed)
 
 
-def test_middleware_answers_what_browsers_ask_before_a_request_of_another_origin(guarded, plain):
+@pytest.mark.parametrize("path", ["/fails", "/fails/"])
+def test_middleware_answers_preflight_requests(guarded, plain, path):
     asked = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
 
-    answer = ask(guarded.http, "OPTIONS", "/fails", headers=asked)
+    answer = ask(guarded.http, "OPTIONS", path, headers=asked)
     assert (answer.status, answer.body) == (200, b"OK")
     assert answer.headers["access-control-allow-origin"] == "https://example.org"
-    assert ask(guarded.http, "OPTIONS", "/fails").status == 405
-    assert ask(plain.http, "OPTIONS", "/fails", headers=asked).status == 405
+    assert ask(guarded.http, "OPTIONS", path).status == 405
+    assert ask(plain.http, "OPTIONS", path, headers=asked).status == 405
 
 
 @pytest.mark.parametrize("path", ["/fails", "/fails/", "/plain", "/plain/"])

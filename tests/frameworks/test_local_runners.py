@@ -90,7 +90,7 @@ def test_rows_along_another_dimension_are_turned_for_the_model_and_back():
 @pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((X, X), {}), ((X,), {"a": X})])
 def test_a_method_takes_one_value_or_several_by_name(args, kwargs):
     runner = local(headrace.sklearn.save_model("m", LogisticRegression().fit(X, Y)))
-    with pytest.raises(InvalidInput, match="expected one value, or several by their names"):
+    with pytest.raises(InvalidInput, match="'predict' takes one value, or several by their names"):
         runner.predict.run(*args, **kwargs)
 
 

@@ -155,11 +155,11 @@ class Control:
         return Response(body, status, {"retry-after": "1"}, "application/json")
 
     async def alive(self, request: Request) -> Response:
-        """Kubernetes' habit, and BentoML's: a newline as long as the process answers."""
+        """As servers of Kubernetes and BentoML do: a newline as long as the process answers."""
         return PlainTextResponse("\n")
 
     async def able(self, request: Request) -> Response:
-        """The same for whether every model can answer; the reasons are for `ready` to say."""
+        """The same if every model can answer; `ready` gives the reasons if not."""
         if self._dataplane.is_ready():
             return PlainTextResponse("\n")
         return PlainTextResponse("not ready\n", 503, {"retry-after": "1"})

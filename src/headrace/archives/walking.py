@@ -1,4 +1,4 @@
-"""Folders that others made: which may change, may not be read, or have links in a circle."""
+"""Reading folders that others made: they may change, be unreadable, or have circular links."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def _fail(error: OSError) -> None:
 
 
 def resolved(path: Path) -> Path:
-    """`Path.resolve`, which raises RuntimeError for links in a circle; here, they stay links."""
+    """`Path.resolve`, but circular links stay as they are, instead of raising RuntimeError."""
     return Path(os.path.realpath(path))

@@ -50,7 +50,7 @@ def stays_alone(request: InferenceRequest, unbatched: frozenset[str]) -> bool:
 
 
 def most_rows(request: InferenceRequest, sizes: Mapping[str, int], general: int) -> int:
-    """The most rows in a batch of requests like this; `sizes` has outputs that bear fewer."""
+    """The most rows in a batch of requests like this; `sizes` has the outputs with lower limits."""
     return min(sizes.get(name, general) for name in request.outputs or ("",))
 
 

@@ -58,7 +58,7 @@ def run_build(options: argparse.Namespace) -> int:
     if options.file is None and build_file.find(folder) is None:
         if not options.tag:
             raise ConfigurationError(
-                f"{folder}: there is no build file, one of {', '.join(BUILD_FILES)}, so only "
+                f"{folder}: there is no build file ({', '.join(BUILD_FILES)}), so only "
                 "an image can be built of it: -t NAME:TAG names it"
             )
         return images.run_build(options, options.source)

@@ -28,7 +28,7 @@ def guarded_verb(
 
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
-    """Add the format of an archive, and what becomes of one that exists."""
+    """Add the options for the format of an archive, and for replacing one that exists."""
     parser.add_argument("--format", help="tar.zst, tar.gz, tar.xz, tar.bz2, tar, zip or folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an archive that exists")
 

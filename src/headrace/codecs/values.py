@@ -1,4 +1,4 @@
-"""The forms of Python values, and the values again: a runner returns what its model returned.
+"""Forms of Python values, and values restored by them: a runner returns what its model did.
 
 See `headrace.protocol.value_forms` for what the forms are.
 """
@@ -22,7 +22,7 @@ _IMAGE_DTYPES = {"L": "u1", "RGB": "u1", "RGBA": "u1", "CMYK": "u1", "YCbCr": "u
 def form_of(value: Any) -> Form:
     """The form of a value that `encode_response` has made tensors of.
 
-    What has none, such as a data class or a table inside of a dict, comes back as JSON has it.
+    Without a form, a value such as a data class or a table in a dict comes back as JSON has it.
     """
     try:
         return _form(value, is_whole=True)
@@ -220,7 +220,7 @@ def _torch(base: Any) -> Any:
     try:
         import torch
     except ImportError:
-        # The model has an environment of its own, and the service has none for its tensors.
+        # PyTorch is only in the model's own environment.
         return base
     return torch.from_numpy(np.array(base))
 

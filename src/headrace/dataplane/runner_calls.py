@@ -61,7 +61,7 @@ class RunnerCalls:
         try:
             return self._get(name)
         except NotFound:
-            # Of the service, not of its caller, to whom 404 would deny the endpoint.
+            # The service is wrong, not its caller, for whom a 404 would mean the endpoint.
             raise ModelFailed(
                 f"runner '{shorten(name)}' is not served: add it to the runners of the service, "
                 "Service(..., runners=[...])"

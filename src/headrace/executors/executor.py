@@ -25,7 +25,7 @@ STOP_GRACE = 5.0
 # Streams of one model that may hold a thread of one process at once, also those that nobody reads
 # any more and that have not ended yet.
 MOST_STREAMS = 64
-# The same for calls of what a service has mounted, which hold no thread.
+# The same for requests of mounted applications, which hold no thread of the worker.
 MOST_RELAYED = 1024
 
 

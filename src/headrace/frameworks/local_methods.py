@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from headrace.errors import InvalidInput, InvalidModel
+from headrace.errors import InvalidModel
 from headrace.model import Model
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.reserved_parameters import BATCH_DIM
-from headrace.runners.runner_values import request_of, value_of
+from headrace.runners.runner_values import only_value, request_of, value_of
 from headrace.runtimes import batch_dimension, create
 from headrace.settings import ModelSettings
 from headrace.store.stored_model import StoredModel
@@ -41,20 +41,14 @@ class LocalMethods:
         raw = model.metadata().signature
         self._signature = Signature.parse(raw) if raw else None
         # A request that names no method is for the only one.
-        is_only = len(signatures) == 1
+        self._has_one = len(signatures) == 1
         for name, signature in signatures.items():
             dims = tuple(signature.batch_dim) if signature.batchable else (0, 0)
-            setattr(self, name, partial(self._answer, None if is_only else name, dims))
+            setattr(self, name, partial(self._answer, name, dims))
 
-    def _answer(
-        self, method: str | None, batch_dim: tuple[int, int], /, *args: Any, **kwargs: Any
-    ) -> Any:
-        if len(args) + bool(kwargs) != 1:
-            raise InvalidInput(
-                f"expected one value, or several by their names, got {len(args)} without a name "
-                f"and {len(kwargs)} with one"
-            )
-        request = request_of(args[0] if args else kwargs, method, batch_dim)
+    def _answer(self, method: str, batch_dim: tuple[int, int], /, *args: Any, **kwargs: Any) -> Any:
+        value = only_value(f"method '{method}'", args, kwargs)
+        request = request_of(value, None if self._has_one else method, batch_dim)
         if self._signature is not None:
             request = self._signature.conform(request)
         if BATCH_DIM in (request.parameters or {}):

@@ -64,7 +64,7 @@ def taken(
 
 
 def sent(fields: Iterable[Sequence[Any]]) -> list[tuple[bytes, bytes]]:
-    """The fields of an error's answer that HTTP can carry; there is no other error to send."""
+    """The fields of an error's answer that HTTP can carry; the others are left out."""
     found = []
     for name, value in fields:
         with suppress(BadModelOutput):

@@ -36,7 +36,7 @@ def loads(body: bytes, where: str) -> Any:
     if not body:
         raise InvalidInput(f"{where} is empty, expected JSON")
     if body.startswith(_BYTE_ORDER_MARK):
-        # Programs on Windows write it. Of the same length, so that places stay right.
+        # Programs on Windows write it. Spaces keep the positions that messages give right.
         body = b"   " + body[len(_BYTE_ORDER_MARK) :]
     zeros = body.translate(_ZEROS)
     # It would make floats of integers beyond 64 bits, which are refused where they are used.

@@ -210,7 +210,7 @@ def frame_of_csv(body: bytes, where: str) -> Any:
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):
-        # pandas takes what no name is left for, in front, as labels of the rows.
+        # pandas would take columns without a name, at the front, as labels of the rows.
         raise InvalidInput(
             f"{where} is not valid CSV: rows have more values than the {frame.shape[1]} columns "
             "that its first line names"

@@ -95,7 +95,7 @@ class BuildFile:
     docker: DockerPart = DockerPart()
 
     def root_of(self, file: Path) -> Path:
-        """The folder that what a file refers to must be in.
+        """The folder that the files which a file refers to must be in.
 
         That is the bundle's, or that of a file to which a variable of the environment has led.
         """

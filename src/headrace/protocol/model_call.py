@@ -83,7 +83,7 @@ def to_response(answer: ModelAnswer) -> InferenceResponse:
 
 
 def to_piece(answer: ModelAnswer, more: bool) -> InferenceResponse:
-    """A piece of an answer, which has the status and the header fields too; are there `more`?"""
+    """A piece of an answer, with its status and header fields, and whether `more` follow."""
     response = to_response(answer)
     return InferenceResponse(response.outputs, {**(response.parameters or {}), "more": more})
 

@@ -1,4 +1,4 @@
-"""What Python value tensors stood for, where their content type does not say: its form.
+"""The form of a Python value: what its tensors and their content type do not say of it.
 
 A form is None, text, or a dict with one key, and has a JSON form itself. `headrace.codecs.values`
 makes forms of values and values of forms; here is what the batcher needs to know.

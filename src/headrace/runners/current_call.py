@@ -34,7 +34,7 @@ class Link(Protocol):
 
 
 class Answer:
-    """What a thread waits for, and whatever comes first is it.
+    """What a thread waits for: the first outcome that it is settled with.
 
     A lock is all that it takes: a future would wake the thread more than once.
     """
@@ -50,7 +50,7 @@ class Answer:
         """End the wait, unless it has ended. Any thread."""
         if self._outcome is None:
             self._outcome = outcome
-            # Of two threads that settle it at once, one finds the lock released.
+            # If two threads settle it at once, one of them finds the lock released.
             with suppress(RuntimeError):
                 self._unsettled.release()
 

@@ -1,4 +1,4 @@
-"""What `max_batch_size` and `max_latency_ms` come to for each method of a runner."""
+"""The limits of each method of a runner: `max_batch_size` and `max_latency_ms`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def method_limits(
     max_latency_ms: float | None,
     method_configs: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, MethodLimits]:
-    """The limits of each method; what `method_configs` sets comes before what is for all.
+    """The limits of each method; those in `method_configs` take precedence.
 
     Raises:
         InvalidModel: there is no such method or option, or a number is not above 0; the message

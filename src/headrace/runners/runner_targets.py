@@ -1,4 +1,4 @@
-"""What a runner calls: a stored model, or an object of a user's Runnable."""
+"""What a runner calls: a stored model, or an object of a user's `Runnable`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from headrace.errors import InvalidInput, InvalidModel, shorten
+from headrace.errors import InvalidModel, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.runners import runnable
 from headrace.runners.call_arguments import request_of_call
 from headrace.runners.runnable import Runnable
-from headrace.runners.runner_values import request_of
+from headrace.runners.runner_values import only_value, request_of
 
 
 class StoredTarget:
@@ -65,35 +65,25 @@ class StoredTarget:
         """The request for the same.
 
         Raises:
-            InvalidInput: no tensor can hold the value, or it is not one; `where` is the method.
+            InvalidInput: no tensor can hold the value, or there is not just one; `where` names the
+                method.
         """
-        if len(args) + bool(kwargs) != 1:
-            raise InvalidInput(
-                f"{where} takes one value, or several by their names, got "
-                f"{len(args)} without a name and {len(kwargs)} with one"
-            )
-        return request_of(args[0] if args else kwargs, method, batch_dim)
+        return request_of(only_value(where, args, kwargs), method, batch_dim)
 
     def __repr__(self) -> str:
         return f"model={str(self.stored.tag)!r}"
 
 
 class RunnableTarget:
-    """A class of a user's, whose methods take whatever they declare."""
+    """A user's own class, whose methods take whatever they declare."""
 
     def __init__(
         self, cls: type[Runnable], init_params: Mapping[str, Any] | None, models: Sequence[Any]
     ) -> None:
         self.cls = cls
         self.init_params = dict(init_params or {})
-        self.models = list(models)
+        self.models = stored_models(f"a runner of '{cls.__name__}'", models)
         self.name = cls.__name__
-        for model in self.models:
-            if not hasattr(model, "tag"):
-                raise InvalidModel(
-                    f"a runner of '{cls.__name__}': models must be stored models, got "
-                    f"{shorten(type(model).__name__)}"
-                )
 
     def signatures(self, where: str) -> dict[str, Any]:
         """Its methods, and how their requests are merged.
@@ -143,6 +133,21 @@ class RunnableTarget:
         return f"runnable={self.cls.__name__}"
 
 
+def stored_models(where: str, given: Sequence[Any]) -> list[Any]:
+    """A list of the stored models that a runner or a service is given.
+
+    Raises:
+        InvalidModel: one of them is something else; the message begins with `where`.
+    """
+    for model in given:
+        if not hasattr(model, "tag"):
+            raise InvalidModel(
+                f"{where}: models must be stored models, such as those of headrace.models.get(), "
+                f"got {shorten(type(model).__name__)}"
+            )
+    return list(given)
+
+
 def target_of(
     given: Any, init_params: Mapping[str, Any] | None, models: Sequence[Any]
 ) -> StoredTarget | RunnableTarget:
@@ -160,5 +165,5 @@ def target_of(
             f"{shorten(shown)}"
         )
     if init_params:
-        raise InvalidModel("runnable_init_params: a stored model takes none")
+        raise InvalidModel("runnable_init_params are for a Runnable, not for a stored model")
     return StoredTarget(given)

@@ -22,6 +22,20 @@ UNNAMED = "input-0"
 _NUMBERED = re.compile(r"output-\d+")
 
 
+def only_value(where: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The value that a method of a stored model is called with; `where` names the method.
+
+    Raises:
+        InvalidInput: there is not just one.
+    """
+    if len(args) + bool(kwargs) != 1:
+        raise InvalidInput(
+            f"{where} takes one value, or several by their names, got {len(args)} without a name "
+            f"and {len(kwargs)} with one"
+        )
+    return args[0] if args else kwargs
+
+
 def request_of(
     value: Any, method: str | None = None, batch_dim: tuple[int, int] = (0, 0)
 ) -> InferenceRequest:

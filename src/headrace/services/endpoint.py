@@ -186,7 +186,7 @@ def _check_parts(
         )
     if missing := [each for each in needed if each not in input.fields]:
         raise InvalidModel(
-            f"endpoint '{name}': the function takes '{missing[0]}', which is no part of the input"
+            f"endpoint '{name}': the function takes '{missing[0]}', which is not part of the input"
         )
 
 

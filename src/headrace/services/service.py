@@ -9,6 +9,7 @@ from typing import Any, Callable, TypeVar, overload
 from headrace.errors import InvalidModel, shorten
 from headrace.runners import Runner
 from headrace.runners.runner import checked_name
+from headrace.runners.runner_targets import stored_models
 from headrace.services import endpoint_names
 from headrace.services.endpoint import Endpoint, split_parameters
 from headrace.services.wsgi_app import WsgiApp
@@ -33,8 +34,8 @@ class Service:
     itself, so that they are packed with it.
 
     Raises:
-        InvalidModel: the name is not one, two runners have the same, or what is given as a runner
-            or a model is none.
+        InvalidModel: the name cannot be used, two runners share a name, or `runners` or `models`
+            contain something else.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Service:
     ) -> None:
         self.name = checked_name(name, "a service")
         self.runners = list(runners or ())
-        self.models = list(models or ())
+        self.models = stored_models(f"service '{self.name}'", models or ())
         self.apis: dict[str, Endpoint] = {}
         self.middlewares: list[tuple[Any, dict[str, Any]]] = []
         self.mounts: dict[str, Any] = {}
@@ -55,7 +56,6 @@ class Service:
         # How many of `startup_hooks` come first.
         self._deployment_hooks = 0
         self._check_runners()
-        self._check_models()
 
     @overload
     def api(self, function: Function) -> Function: ...
@@ -195,14 +195,6 @@ class Service:
                     "runner has too; to_runner(name=...) sets it"
                 )
             names.add(runner.name)
-
-    def _check_models(self) -> None:
-        for model in self.models:
-            if not hasattr(model, "tag"):
-                raise InvalidModel(
-                    f"service '{self.name}': models must be stored models, such as those of "
-                    f"headrace.models.get(), got {shorten(type(model).__name__)}"
-                )
 
     def __repr__(self) -> str:
         return f"Service(name={self.name!r}, endpoints={list(self.apis)})"

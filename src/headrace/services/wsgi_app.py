@@ -6,16 +6,18 @@ import asyncio
 import io
 import sys
 from collections.abc import Iterable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Callable
+
+from headrace.services.asgi_body import read_body
 
 
 class WsgiApp:
     """Calls the application in a thread of the running loop, and sends each piece as it yields it.
 
-    A caller who leaves ends it at the next piece.
+    A caller who leaves ends it at the next piece, or at the one that is being sent.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
@@ -24,13 +26,13 @@ class WsgiApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             raise NotImplementedError("a WSGI application answers requests only")
-        body = await _read(receive)
+        body = await read_body(receive)
         answer = _Answer(send, asyncio.get_running_loop())
         work = partial(copy_context().run, self._call, _environ(scope, body), answer)
         try:
             await asyncio.get_running_loop().run_in_executor(None, work)
         except asyncio.CancelledError:
-            answer.is_left = True
+            answer.leave()
             raise
 
     def _call(self, environ: dict[str, Any], answer: _Answer) -> None:
@@ -55,7 +57,8 @@ class _Answer:
         self._loop = loop
         self._head: dict[str, Any] | None = None
         self._has_begun = False
-        self.is_left = False
+        self._is_left = False
+        self._sending: Future[Any] | None = None
 
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -82,6 +85,12 @@ class _Answer:
         self._begin()
         self._wait_for({"type": "http.response.body", "body": b"", "more_body": False})
 
+    def leave(self) -> None:
+        """The caller has left: end the send that the application waits for, and refuse others."""
+        self._is_left = True
+        if self._sending is not None:
+            self._sending.cancel()
+
     def _begin(self) -> None:
         if self._head is None:
             raise RuntimeError("the application did not call start_response")
@@ -90,9 +99,12 @@ class _Answer:
             self._wait_for(self._head)
 
     def _wait_for(self, message: dict[str, Any]) -> None:
-        if self.is_left:
+        if self._is_left:
             raise ConnectionAbortedError("the caller left")
-        sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        sending = self._sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        if self._is_left:
+            # Since it was checked above; `leave` may have found the send before this one.
+            sending.cancel()
         try:
             sending.result()
         except CancelledError:
@@ -135,12 +147,3 @@ def _environ(scope: Any, body: bytes) -> dict[str, Any]:
     default = "443" if environ["wsgi.url_scheme"] == "https" else "80"
     environ["SERVER_PORT"] = port if is_port else default
     return environ
-
-
-async def _read(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)

@@ -22,7 +22,7 @@ from headrace.sources.model_file import (
 from headrace.sources.names import checked_name, name_of_folder
 from headrace.sources.source import Source, logger, refuse_twins
 
-# Say what a service and its bundle are made of. The first one there is counts.
+# These say what a service and its bundle are made of. The first one that exists counts.
 BUILD_FILES = ("headrace.yaml", "headrace.yml", "bentofile.yaml", "bentofile.yml", "vtsfile.yaml")
 
 

@@ -61,7 +61,7 @@ class Tag:
             )
         return cls(name, version or None)
 
-    # BentoML's names of it.
+    # BentoML's names for it.
     from_str = from_taglike = parse
 
     def path(self) -> str:
@@ -97,7 +97,7 @@ def is_name(text: str) -> bool:
 
 
 def is_version(text: str) -> bool:
-    """Whether it is a version as it is stored; `latest` is none, but stands for one."""
+    """Whether it is a version as it is stored; `latest` is not, but stands for one."""
     return text != LATEST and is_name(text)
 
 

@@ -30,9 +30,9 @@ ENDS = {
     "tar.zst": ".tar.zst", "tar.gz": ".tar.gz", "tar.xz": ".tar.xz", "tar.bz2": ".tar.bz2",
     "tar": ".tar", "zip": ".zip", FOLDER: "",
 }  # fmt: skip
-# BentoML's names of formats.
+# BentoML's names for formats.
 OTHER_NAMES = {"gz": "tar.gz", "xz": "tar.xz", "bz2": "tar.bz2"}
-# What BentoML builds holds no bundle of ours, but what one can be made of.
+# A bento is not a bundle of ours, but one can be made from it.
 BENTO_RECORD = "bento.yaml"
 BENTO = (
     "it is a bento, which BentoML built: unpack it, add its models by `headrace models import "
@@ -55,7 +55,7 @@ def export_item(
     Raises:
         InvalidModel: the files of the item are not as they were stored.
         NotFound: it was deleted meanwhile.
-        InvalidInput: there is no such format, or the end of the name is of none.
+        InvalidInput: there is no such format, or it is not known which one the extension names.
         Conflict: there is an archive already, or a folder with something in it.
         StoreFailed: it cannot be written.
         MissingDependency: the format or the object store needs a package that is not installed.
@@ -94,7 +94,7 @@ def _check_end(name: str) -> None:
     if end:
         known = ", ".join(each for each in ENDS.values() if each)
         raise InvalidInput(
-            f"'{shorten(name)}': '{shorten(end)}' is the end of no archive, expected one of "
+            f"'{shorten(name)}': '{shorten(end)}' is no known archive format, expected one of "
             f"{known}; for a folder of that name, the format is '{FOLDER}'"
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import queue
+import select
 import socket
 import threading
 import time
@@ -90,6 +91,8 @@ class Connection(FramePeer):
         try:
             count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
+            if wait:
+                select.select([self._sock], [], [])
             return True
         except ConnectionError:
             count = 0
@@ -115,7 +118,9 @@ class Connection(FramePeer):
         """Have a concurrent model's loop read, for as long as it is loaded."""
         read = partial(self._receive, wait=False)
         self._reader = LoopReader(self._sock, loop, read, self._flush)
-        self._reader.run()
+        # Unless the model was unloaded before there was a reader to stop.
+        if self._loop is loop:
+            self._reader.run()
         self._reader = None
         self._flush()
 
@@ -373,13 +378,22 @@ class Connection(FramePeer):
     def _flush(self) -> None:
         unsent = self._unsent
         with self._send_lock:
-            # Frames that are appended meanwhile are sent by who appends them.
+            # Whoever appends a frame meanwhile sends it.
             data = b"".join([unsent.popleft() for _ in range(len(unsent))])
             if data:
                 try:
-                    self._sock.sendall(data)
+                    self._send_all(data)
                 except ConnectionError:
                     logger.debug("the front process left before its answer")
+
+    def _send_all(self, data: bytes) -> None:
+        """Send bytes, and wait for room. `sendall` cannot: uvloop makes a socket non-blocking."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                select.select([], [self._sock], [])
 
 
 def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:

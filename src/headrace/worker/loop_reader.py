@@ -56,7 +56,9 @@ class LoopReader:
 
     def run(self) -> None:
         """Wait until the reading has ended; read and write here while the loop does not."""
-        self._loop.call_soon_threadsafe(self._loop.add_reader, self._sock, self._on_readable)
+        # It was stopped before, if the loop is closed.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.add_reader, self._sock, self._on_readable)
         seen = -1
         while not self._ended.wait(PATIENCE):
             is_readable = bool(select.select([self._sock], [], [], 0)[0])

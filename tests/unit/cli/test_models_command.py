@@ -82,7 +82,9 @@ def test_an_export_replaces_nothing_and_makes_no_folder_by_mistake(
 
     assert "'a.zip' exists" in printed(capsys, "export", "iris", "a.zip", status=1)
     assert "exported to a.zip" in printed(capsys, "export", "iris", "a.zip", "--overwrite")
-    assert "'.rar' is the end of no archive" in printed(capsys, "export", "iris", "a.rar", status=1)
+    assert "'.rar' is no known archive format" in printed(
+        capsys, "export", "iris", "a.rar", status=1
+    )
     assert not Path("a.rar").exists()
 
 

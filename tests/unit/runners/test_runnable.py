@@ -135,7 +135,7 @@ def test_a_constructor_that_is_not_given_what_it_takes_is_named():
         (lambda: Runner(Runnable), "'Runnable' has no method to call"),
         (lambda: Runner(dict), "made of a stored model or of a class derived from Runnable.*dict"),
         (lambda: Runner("iris:latest"), "made of a stored model .* got str"),
-        (lambda: Runner(Base, models=["iris:latest"]), "models must be stored models, got str"),
+        (lambda: Runner(Base, models=["iris:latest"]), "models must be stored models, .* got str"),
         (lambda: Runner(Base, max_batch_size=1.5), "max_batch_size must be a number above 0"),
         (lambda: Runner(Base, max_latency_ms=0), "max_latency_ms must be a number above 0"),
         (lambda: Runner(Base, method_configs={"no": {}}), "there is no method 'no', only 'scaled'"),

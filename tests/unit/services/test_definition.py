@@ -90,7 +90,7 @@ def test_two_endpoints_of_one_name_or_route_are_refused():
         (lambda x: 1, None, "has no input"),
         (lambda x: 1, "text", r"input must be a descriptor such as JSON\(\), got str"),
         (lambda a: 1, Multipart(a=Text(), b=Text()), "the part 'b', which the function does not"),
-        (lambda a, b, c: 1, Multipart(a=Text(), b=Text()), "takes 'c', which is no part"),
+        (lambda a, b, c: 1, Multipart(a=Text(), b=Text()), "takes 'c', which is not part"),
     ],
 )
 def test_a_function_that_does_not_fit_its_input_is_refused(function, input, words):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from headrace.errors import Cancelled
 from headrace.services.wsgi_app import WsgiApp
 
 
@@ -106,6 +108,39 @@ def test_a_generator_may_start_its_answer_when_it_runs():
     assert [each.get("body") for each in answer(app)] == [None, b"a", b""]
 
 
+def test_a_caller_who_leaves_ends_a_send_that_would_wait_forever():
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        try:
+            start_response("200 OK", [])
+            yield b"x"
+        finally:
+            ended.set()
+
+    async def leave():
+        sending, taken = asyncio.Event(), asyncio.Event()
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sending.set()
+            await taken.wait()
+
+        request = asyncio.ensure_future(WsgiApp(app)(scope(), receive, send))
+        await sending.wait()
+        request.cancel()
+        await asyncio.wait([request])
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, ended.wait, 30)
+        finally:
+            # Or a thread that waits would hold up the end of the loop.
+            taken.set()
+
+    assert asyncio.run(leave())
+
+
 def test_an_error_page_replaces_a_head_that_was_not_sent():
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -134,6 +169,19 @@ def test_an_error_page_replaces_a_head_that_was_not_sent():
 def test_an_application_that_breaks_the_rules_fails(app, words):
     with pytest.raises(RuntimeError, match=words):
         answer(app)
+
+
+def test_a_body_that_does_not_end_is_not_answered():
+    messages = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    with pytest.raises(Cancelled):
+        asyncio.run(WsgiApp(None)(scope(), receive, None))
 
 
 def test_an_application_of_requests_has_no_lifespan():

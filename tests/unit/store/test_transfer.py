@@ -120,7 +120,9 @@ def test_an_end_that_is_of_no_archive_is_refused_instead_of_made_a_folder(
 ) -> None:
     model = store("iris:v1")
 
-    with pytest.raises(InvalidInput, match=r"is the end of no archive, expected one of \.tar\.zst"):
+    with pytest.raises(
+        InvalidInput, match=r"is no known archive format, expected one of \.tar\.zst"
+    ):
         model.export(tmp_path / name)
     assert not list(tmp_path.glob("*.*"))
     assert model.export(tmp_path / name, "folder") == str(tmp_path / name)

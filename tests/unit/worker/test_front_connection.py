@@ -197,6 +197,20 @@ def test_an_answer_comes_back_as_the_model_gave_it(front: Front, host: FakeHost)
     assert [(each.name, bytes(each.data)) for each in received] == [("y", b"abc"), ("z", b"d")]
 
 
+def test_a_socket_that_a_loop_made_non_blocking_is_read_and_written_all_the_same(
+    front: Front, host: FakeHost
+) -> None:
+    def answer() -> InferenceResponse:
+        # As uvloop does, to any socket that it watches.
+        os.set_blocking(front.theirs.fileno(), False)
+        return InferenceResponse([LARGE] * 8)
+
+    host.answers["m"] = answer
+    for _ in range(2):
+        front.infer("m")
+        assert front.receive().payload == LARGE.data * 8
+
+
 def test_a_frame_that_arrives_byte_by_byte_is_one_frame(front: Front) -> None:
     described, payload = frames.describe([LARGE], lambda data: None)
     meta = json.dumps({"model": "m", "tensors": described}).encode()

@@ -39,7 +39,7 @@ NAMES = {
     "pull": "headrace.compat.bentoml.bentos:pull",
     "push": "headrace.compat.bentoml.bentos:push",
 }
-# What BentoML has and this has not, and what takes its place.
+# What exists in BentoML and not here, and what takes its place.
 ELSEWHERE = {
     "HTTPServer": "`headrace serve` starts a server, and headrace.testing has one for tests",
     "GrpcServer": "`headrace serve` starts a server, which answers gRPC too",

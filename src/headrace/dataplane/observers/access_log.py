@@ -23,7 +23,7 @@ class RefusalLog(Observer):
     """One line for each call that is refused."""
 
     def refused(self, call: Call, error: HeadraceError) -> None:
-        # Of a runner's call there will be the line of the call that made it.
+        # The call that made a runner's call gets a line too.
         level = logging.DEBUG if call.is_inner else _level(error)
         fields = {"request_id": call.request_id, **_status(call), "kind": error.kind}
         log(logger, level, error.message, fields)
@@ -64,7 +64,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _status(call: Call) -> dict[str, int | str]:
-    """A number in HTTP's terms, a name in gRPC's: stores of logs want one type in a field."""
+    """HTTP's number or gRPC's name, in separate fields: log stores want one type per field."""
     return {"status" if isinstance(call.status, int) else "grpc_status": call.status}
 
 

@@ -7,14 +7,15 @@ import json
 from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
-from headrace.errors import HeadraceError, NotFound
+from headrace.errors import HeadraceError
 from headrace.protocol.error_table import row
 from headrace.protocol.model_call import ModelAnswer, ModelCall, asgi_scope
+from headrace.services.asgi_body import read_body
 from headrace.services.service import Service
 
 # Answers the endpoint that a call is for.
 AnswerEndpoint = Callable[[ModelCall, bytes], Awaitable[ModelAnswer]]
-# Sends a piece of an answer on its way, with its head; are there more?
+# Sends a piece of an answer, with its head, and whether more follow.
 PutPiece = Callable[[ModelAnswer, bool], Awaitable[None]]
 MOUNT = "mount "
 
@@ -75,7 +76,7 @@ class AsgiCalls:
             await self._mounts[path](inner, receive, send)
             return
         # A middleware may have changed the body, or headers.
-        body = await _read(receive)
+        body = await read_body(receive)
         headers = [[name.decode("latin-1"), v.decode("latin-1")] for name, v in scope["headers"]]
         try:
             answer = await self._answer_endpoint(call._replace(headers=headers), body)
@@ -89,7 +90,7 @@ class AsgiCalls:
 
 
 def answer_of(error: HeadraceError, status: int | None = None) -> ModelAnswer:
-    """An error as it is answered over HTTP, with another status than that of its kind if given."""
+    """An error as an answer over HTTP, with `status` in place of that of its kind if given."""
     if error.answer is not None:
         return ModelAnswer(*error.answer)
     body = json.dumps({"error": error.message, "code": error.kind}, ensure_ascii=False)
@@ -161,14 +162,3 @@ def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
         return {"type": "http.request", "body": pending.pop(), "more_body": False}
 
     return receive
-
-
-async def _read(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise NotFound("the caller left")
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)

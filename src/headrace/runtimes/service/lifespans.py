@@ -17,14 +17,14 @@ STOP_PATIENCE = 2.0
 
 
 class Lifespans:
-    """Those of the applications of one service; `states` has what each keeps, by its path."""
+    """The lifespans of one service's applications; `states` has what each keeps, by its path."""
 
     def __init__(self) -> None:
         self.states: dict[str, dict[str, Any]] = {}
         self._running: list[_Lifespan] = []
 
     @classmethod
-    async def started(cls, mounts: Mapping[str, Any], service: str) -> Lifespans:
+    async def started(cls, mounts: Mapping[str, Any]) -> Lifespans:
         """Start every application, one after the other.
 
         Raises:
@@ -99,9 +99,15 @@ class _Lifespan:
 
         try:
             await self._app(scope, self._received.get, send)
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        # Also what sys.exit raises, which would end the event loop.
+        except BaseException as error:
             if has_started:
                 logger.exception("the lifespan of the application at %s failed", self._path)
-            # Before that, it says that the application has none.
+            elif not isinstance(error, Exception):
+                reason = f"it raised {type(error).__name__}"
+                self._sent.put_nowait({"type": "lifespan.startup.failed", "message": reason})
+            # Any other exception, so early, means that the application takes no lifespan events.
         finally:
             self._sent.put_nowait(None)

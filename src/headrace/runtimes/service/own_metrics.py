@@ -18,7 +18,8 @@ def defined_again(module: str, folder: str) -> Iterator[None]:
     If it raises, what it had registered before is there again.
     """
     key = module, folder
-    before = _known.pop(key, set())
+    # Without those that the service has unregistered itself, as in a stop hook.
+    before = _known.pop(key, set()) & _collectors()
     for collector in before:
         _registry().unregister(collector)
     others = _collectors()

@@ -1,4 +1,4 @@
-"""Serves a Runnable of a user's service to the service's runner."""
+"""Serves a `Runnable` of a user's service to the runner that calls it."""
 
 from __future__ import annotations
 

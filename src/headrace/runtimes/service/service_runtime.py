@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
+from headrace import garbage
 from headrace.compat.bentoml import exceptions
 from headrace.errors import (
     Cancelled,
@@ -98,11 +99,7 @@ class ServiceRuntime(ConcurrentModel):
         except BaseException:
             self._loop.close()
             raise
-        # What is alive now stays alive: the collector need not walk it for the requests' garbage.
-        gc.collect()
-        gc.freeze()
-        # 700 new objects are a handful of requests in flight, which have no cycles to look for.
-        gc.set_threshold(10_000)
+        garbage.spare_what_is_alive()
 
     async def _make_asgi(self) -> AsgiCalls | None:
         """On the loop: middlewares may look for it when they are made."""
@@ -112,10 +109,10 @@ class ServiceRuntime(ConcurrentModel):
         return AsgiCalls(service, self._answer_call, self._lifespans.states)
 
     async def _start_mounted(self) -> Lifespans:
-        return await Lifespans.started(self._service.mounts, self._service.name)
+        return await Lifespans.started(self._service.mounts)
 
     def unload(self) -> None:
-        """Stop what is mounted, then run the stop hooks; none that fails keeps back another."""
+        """Stop what is mounted, then run the stop hooks, all of them even if some fail."""
         self._loop.run(self._lifespans.stop)
         for hook in self._service.shutdown_hooks:
             try:
@@ -135,12 +132,11 @@ class ServiceRuntime(ConcurrentModel):
         for endpoint in self._service.apis.values():
             route = endpoint.declared(only_body=not (whole or endpoint.takes_context))
             # Clients may have the slash at the end that the definition has.
-            alias = replace(route, path=f"{route.path}/", is_listed=False)
-            routes += [route, alias] if route.path != "/" else [route]
-            if self._service.middlewares:
-                # Such as one that answers what browsers ask before a request of another origin.
-                asked = ModelRoute(route.path, "OPTIONS", endpoint.name, is_listed=False)
-                routes.append(asked)
+            for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
+                routes.append(replace(route, path=path, is_listed=path == route.path))
+                if self._service.middlewares:
+                    # One of them may answer the preflight request of a browser.
+                    routes.append(ModelRoute(path, "OPTIONS", endpoint.name, is_listed=False))
         for path in sorted(self._service.mounts, key=len, reverse=True):
             below = path.rstrip("/") + "/{rest:path}"
             routes += [
