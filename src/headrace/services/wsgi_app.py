@@ -6,10 +6,11 @@ import asyncio
 import io
 import sys
 from collections.abc import Iterable
-from concurrent.futures import CancelledError
-from contextvars import copy_context
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, Callable
+
+from headrace.services.thread_call import call_in_thread
 
 
 class WsgiApp:
@@ -26,12 +27,9 @@ class WsgiApp:
             raise NotImplementedError("a WSGI application answers requests only")
         body = await _read(receive)
         answer = _Answer(send, asyncio.get_running_loop())
-        work = partial(copy_context().run, self._call, _environ(scope, body), answer)
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, work)
-        except asyncio.CancelledError:
-            answer.is_left = True
-            raise
+        submit = partial(asyncio.get_running_loop().run_in_executor, None)
+        work = partial(self._call, _environ(scope, body), answer)
+        await call_in_thread(submit, work, answer.leave)
 
     def _call(self, environ: dict[str, Any], answer: _Answer) -> None:
         pieces = self._app(environ, answer.start)
@@ -55,7 +53,14 @@ class _Answer:
         self._loop = loop
         self._head: dict[str, Any] | None = None
         self._has_begun = False
-        self.is_left = False
+        self._is_left = False
+        self._sending: Future[Any] | None = None
+
+    def leave(self) -> None:
+        """Nobody reads any more: end the wait for room, and refuse the next piece. On the loop."""
+        self._is_left = True
+        if self._sending is not None:
+            self._sending.cancel()
 
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -90,9 +95,13 @@ class _Answer:
             self._wait_for(self._head)
 
     def _wait_for(self, message: dict[str, Any]) -> None:
-        if self.is_left:
+        if self._is_left:
             raise ConnectionAbortedError("the caller left")
         sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        self._sending = sending
+        if self._is_left:
+            # It was not there yet for `leave` to cancel.
+            sending.cancel()
         try:
             sending.result()
         except CancelledError:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import queue
+import select
 import socket
 import threading
 import time
@@ -90,6 +91,8 @@ class Connection(FramePeer):
         try:
             count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
+            if wait:
+                select.select([self._sock], [], [])
             return True
         except ConnectionError:
             count = 0
@@ -377,9 +380,19 @@ class Connection(FramePeer):
             data = b"".join([unsent.popleft() for _ in range(len(unsent))])
             if data:
                 try:
-                    self._sock.sendall(data)
+                    self._send_all(data)
                 except ConnectionError:
                     logger.debug("the front process left before its answer")
+
+    def _send_all(self, data: bytes) -> None:
+        # Not `sendall`: uvloop makes the socket that it watches a non-blocking one, and what does
+        # not fit into its buffer would be lost.
+        unsent = memoryview(data)
+        while unsent:
+            try:
+                unsent = unsent[self._sock.send(unsent) :]
+            except BlockingIOError:
+                select.select([], [self._sock], [])
 
 
 def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:

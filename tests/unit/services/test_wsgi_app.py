@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from headrace.services.wsgi_app import WsgiApp
+
+# Ends a hang; no test takes as long.
+FAR = 20
 
 
 def scope(**changed):
@@ -139,3 +143,36 @@ def test_an_application_that_breaks_the_rules_fails(app, words):
 def test_an_application_of_requests_has_no_lifespan():
     with pytest.raises(NotImplementedError):
         asyncio.run(WsgiApp(None)({"type": "lifespan"}, None, None))
+
+
+def test_a_caller_who_leaves_while_there_is_no_room_frees_the_thread():
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"piece"
+        finally:
+            ended.set()
+
+    async def run():
+        is_full = asyncio.Event()
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                is_full.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(WsgiApp(app)(scope(), receive, send))
+        await is_full.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, FAR)
+
+    asyncio.run(run())
+
+    assert ended.is_set()
