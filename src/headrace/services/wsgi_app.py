@@ -130,6 +130,9 @@ def _environ(scope: Any, body: bytes) -> dict[str, Any]:
     if scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, scope["client"])
     for name, value in scope["headers"]:
+        # Or a client's `X_Forwarded_For` would be taken for a proxy's `X-Forwarded-For`.
+        if b"_" in name:
+            continue
         key = name.decode("latin-1").upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"

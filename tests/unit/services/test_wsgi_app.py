@@ -145,6 +145,14 @@ def test_an_application_of_requests_has_no_lifespan():
         asyncio.run(WsgiApp(None)({"type": "lifespan"}, None, None))
 
 
+def test_a_field_with_an_underscore_is_not_taken_for_one_with_a_hyphen():
+    fields = [(b"x-forwarded-for", b"proxy"), (b"x_forwarded_for", b"client")]
+    found = environ_of(headers=[*fields, (b"content_type", b"client")])
+
+    assert found["HTTP_X_FORWARDED_FOR"] == "proxy"
+    assert "CONTENT_TYPE" not in found
+
+
 def test_a_caller_who_leaves_while_there_is_no_room_frees_the_thread():
     ended = threading.Event()
 
