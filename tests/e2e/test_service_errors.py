@@ -27,6 +27,9 @@ RAISED = {
     "busy": Overloaded("come back later"),
     "dependency": exceptions.MissingDependencyException("pip install it"),
     "bug": ValueError("the secret"),
+    "end": SystemExit("the secret"),
+    "stop": StopIteration("the secret"),
+    "cancel": asyncio.CancelledError("the secret"),
 }
 
 def raising(kind):
@@ -91,11 +94,15 @@ CASES = [
     ("busy", 503, "overloaded", "come back later"),
     ("dependency", 500, "model_error", "pip install it"),
     ("bug", 500, "model_error", "the server's log has the details"),
+    ("end", 500, "model_error", "the server's log has the details"),
+    ("stop", 500, "model_error", "the server's log has the details"),
 ]
+# Its caller has not left. It does not pass middlewares as an answer, as they may have cancelled.
+CANCELLED = ("cancel", 500, "model_error", "the server's log has the details")
 
 
 @pytest.mark.parametrize("path", ["/fails", "/plain"])
-@pytest.mark.parametrize(("kind", "status", "code", "words"), CASES)
+@pytest.mark.parametrize(("kind", "status", "code", "words"), [*CASES, CANCELLED])
 def test_an_error_has_the_status_of_its_class(plain, path, kind, status, code, words):
     answer = ask(plain.http, "POST", path, kind.encode(), {"Content-Type": "text/plain"})
 
@@ -116,6 +123,12 @@ def test_middleware_sees_an_error_as_the_answer_that_it_is(
     assert answer.status == (410 if status == 404 else status)
     assert answer.json["code"] == code
     assert words in answer.json["error"]
+
+
+def test_an_endpoint_that_is_cancelled_behind_middleware_has_failed(guarded):
+    answer = ask(guarded.http, "POST", "/fails", b"cancel", ORIGIN)
+
+    assert (answer.status, answer.json["code"]) == (500, "model_error")
 
 
 def test_input_that_is_refused_passes_the_middleware_too(guarded):

@@ -290,3 +290,30 @@ def test_a_coroutine_that_blocks_the_loop_holds_up_no_plain_function(tmp_path, m
         assert not blocked.done()
         (tmp_path / "open").touch()
         assert blocked.result().status == 200
+
+
+MANY = """
+echo = stored("echo")
+svc = Service("many", runners=[echo])
+
+@svc.api(input=JSON(), output=JSON())
+async def totals(count):
+    rows = [np.full((1, 2000), number, np.float64) for number in range(count)]
+    found = await asyncio.gather(*map(echo.predict.async_run, rows))
+    return [each.shape == (1, 2000) and each.max() for each in found]
+
+@svc.api(input=JSON(), output=Text())
+async def long(size):
+    return "x" * size
+"""
+
+
+def test_calls_that_are_more_than_a_socket_holds_are_all_answered(tmp_path, monkeypatch):
+    file = write_service(tmp_path, monkeypatch, MANY, {"echo": "return x"})
+    with serving_service(file) as server, ThreadPoolExecutor(16) as pool:
+        # 16 MB that one turn of the service's loop sends.
+        assert ask(server.http, "POST", "/totals", 1000).json == list(range(1000))
+
+        asked = [pool.submit(ask, server.http, "POST", "/long", 250_000) for _ in range(100)]
+        assert {each.result().body for each in asked} == {b"x" * 250_000}
+        assert "failed" not in server.log()

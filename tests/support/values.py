@@ -13,6 +13,7 @@ VALUES: dict[str, Any] = {
     "booleans": np.array([[True], [False]]),
     "an array of text": np.array([["a", "é"], ["", "b"]]),
     "an array of times": np.array(["2024-01-01", "2024-01-02T03:04:05"], "datetime64[s]"),
+    "an array of durations": np.array([1, 90, -5], "timedelta64[m]"),
     "no rows": np.zeros((0, 4)),
     "a frame": pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]}),
     "a frame without names": pd.DataFrame([[1.0, 2.0], [3.0, 4.0]]),

@@ -202,6 +202,10 @@ def _frame(base: Any, inner: list[Any]) -> Any:
 
 
 def _array(base: Any, dtype: str) -> Any:
+    if np.dtype(dtype).kind == "m":
+        # Durations have been numbers of seconds.
+        units = np.asarray(base, float) * (np.timedelta64(1, "s") / np.ones((), dtype))
+        return np.rint(units).astype(dtype)
     return np.asarray(base, dtype)
 
 

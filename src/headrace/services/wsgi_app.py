@@ -7,11 +7,11 @@ import io
 import sys
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future
-from contextvars import copy_context
 from functools import partial
 from typing import Any, Callable
 
 from headrace.services.asgi_body import read_body
+from headrace.services.thread_call import call_in_thread
 
 
 class WsgiApp:
@@ -28,12 +28,9 @@ class WsgiApp:
             raise NotImplementedError("a WSGI application answers requests only")
         body = await read_body(receive)
         answer = _Answer(send, asyncio.get_running_loop())
-        work = partial(copy_context().run, self._call, _environ(scope, body), answer)
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, work)
-        except asyncio.CancelledError:
-            answer.leave()
-            raise
+        submit = partial(asyncio.get_running_loop().run_in_executor, None)
+        work = partial(self._call, _environ(scope, body), answer)
+        await call_in_thread(submit, work, answer.leave)
 
     def _call(self, environ: dict[str, Any], answer: _Answer) -> None:
         pieces = self._app(environ, answer.start)
@@ -101,9 +98,10 @@ class _Answer:
     def _wait_for(self, message: dict[str, Any]) -> None:
         if self._is_left:
             raise ConnectionAbortedError("the caller left")
-        sending = self._sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        self._sending = sending
         if self._is_left:
-            # Since it was checked above; `leave` may have found the send before this one.
+            # It was not there yet for `leave` to cancel.
             sending.cancel()
         try:
             sending.result()
@@ -133,6 +131,9 @@ def _environ(scope: Any, body: bytes) -> dict[str, Any]:
     if scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, scope["client"])
     for name, value in scope["headers"]:
+        # Or a client's `X_Forwarded_For` would be taken for a proxy's `X-Forwarded-For`.
+        if b"_" in name:
+            continue
         key = name.decode("latin-1").upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"

@@ -92,7 +92,7 @@ class Connection(FramePeer):
             count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             if wait:
-                select.select([self._sock], [], [])
+                self._wait_until(select.POLLIN)
             return True
         except ConnectionError:
             count = 0
@@ -393,7 +393,13 @@ class Connection(FramePeer):
             try:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
-                select.select([], [self._sock], [])
+                self._wait_until(select.POLLOUT)
+
+    def _wait_until(self, event: int) -> None:
+        # Not `select`, which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(self._sock, event)
+        poll.poll()
 
 
 def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:

@@ -59,9 +59,11 @@ class LoopReader:
         # It was stopped before, if the loop is closed.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.add_reader, self._sock, self._on_readable)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
         seen = -1
         while not self._ended.wait(PATIENCE):
-            is_readable = bool(select.select([self._sock], [], [], 0)[0])
+            is_readable = bool(poll.poll(0))
             if is_readable and seen == self._calls:
                 self._read_now()
             seen = self._calls if is_readable else -1

@@ -10,6 +10,9 @@ import pytest
 from headrace.errors import Cancelled
 from headrace.services.wsgi_app import WsgiApp
 
+# Ends a hang; no test takes as long.
+FAR = 20
+
 
 def scope(**changed):
     found = {
@@ -187,3 +190,44 @@ def test_a_body_that_does_not_end_is_not_answered():
 def test_an_application_of_requests_has_no_lifespan():
     with pytest.raises(NotImplementedError):
         asyncio.run(WsgiApp(None)({"type": "lifespan"}, None, None))
+
+
+def test_a_field_with_an_underscore_is_not_taken_for_one_with_a_hyphen():
+    fields = [(b"x-forwarded-for", b"proxy"), (b"x_forwarded_for", b"client")]
+    found = environ_of(headers=[*fields, (b"content_type", b"client")])
+
+    assert found["HTTP_X_FORWARDED_FOR"] == "proxy"
+    assert "CONTENT_TYPE" not in found
+
+
+def test_a_caller_who_leaves_while_there_is_no_room_frees_the_thread():
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"piece"
+        finally:
+            ended.set()
+
+    async def run():
+        is_full = asyncio.Event()
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                is_full.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(WsgiApp(app)(scope(), receive, send))
+        await is_full.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, FAR)
+
+    asyncio.run(run())
+
+    assert ended.is_set()

@@ -481,3 +481,14 @@ def test_measuring_that_fails_is_told(front: Front, monkeypatch: pytest.MonkeyPa
     front.send(Kind.METRICS, {})
 
     assert told(front.receive())[0] == "internal"
+
+
+def test_answers_that_do_not_fit_into_the_sockets_buffer_arrive_whole(front: Front) -> None:
+    # As uvloop makes every socket that it watches.
+    os.set_blocking(front.theirs.fileno(), False)
+    sent = Tensor("x", "UINT8", [THRESHOLD - 1], bytes(LARGE.data)[1:])
+    calls = [front.infer("m", sent) for _ in range(20)]
+    answers = [front.receive() for _ in calls]
+
+    assert {answer.call for answer in answers} == set(calls)
+    assert {bytes(answer.payload[: len(sent.data)]) for answer in answers} == {bytes(sent.data)}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import Any, Callable
 
 from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.service import fast_loop
 from headrace.runtimes.service.service_threads import ServiceThreads
+from headrace.services.thread_call import call_in_thread
+
+logger = logging.getLogger("headrace.services")
 
 # Endpoints that are plain functions and run at once; more wait for a thread.
 THREADS = 40
@@ -29,10 +33,24 @@ class ServiceLoop:
         self.loop.set_default_executor(
             ThreadPoolExecutor(THREADS, thread_name_prefix=f"service-{name}-loop")
         )
+        self._is_closing = False
         self._thread = threading.Thread(
-            target=self.loop.run_forever, name=f"service-{name}", daemon=True
+            target=self._run_forever, args=(name,), name=f"service-{name}", daemon=True
         )
         self._thread.start()
+
+    def _run_forever(self, name: str) -> None:
+        # Also where user code stops the loop, as a task does that raises SystemExit.
+        while not self._is_closing:
+            try:
+                self.loop.run_forever()
+                error = None
+            except BaseException as exc:
+                error = exc
+            if not self._is_closing:
+                logger.error(
+                    "the event loop of service %s was stopped and goes on", name, exc_info=error
+                )
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function, plain or async, as the service's requests are; waits for its result."""
@@ -63,12 +81,12 @@ class ServiceLoop:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Await a plain function that runs in a thread, on behalf of the current call."""
-        work = partial(copy_context().run, function, *args, **kwargs)
-        return await asyncio.wrap_future(self._threads.call(work), loop=self.loop)
+        return await call_in_thread(self._threads.submit, partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Stop the loop; threads that are still busy are left behind."""
         self._threads.close()
+        self._is_closing = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

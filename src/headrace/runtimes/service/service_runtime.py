@@ -230,10 +230,11 @@ class ServiceRuntime(ConcurrentModel):
                 if call.is_cancelled:
                     raise _left_early()
                 outcome = await answer()
-            except asyncio.CancelledError:
-                outcome = Cancelled("nobody waits for the answer any more")
             except BaseException as exc:
-                outcome = self._failure(exc, endpoint, call.request_id)
+                if isinstance(exc, asyncio.CancelledError) and call.is_cancelled:
+                    outcome = Cancelled("nobody waits for the answer any more")
+                else:
+                    outcome = self._failure(exc, endpoint, call.request_id)
             finish(outcome)
 
         def start() -> None:
@@ -302,7 +303,10 @@ class ServiceRuntime(ConcurrentModel):
             else:
                 answer = await self._loop.in_thread(self._respond_plainly, work)
             return answer
-        except Exception as exc:
+        except asyncio.CancelledError:
+            # A middleware may have done it, such as one that bounds the time.
+            raise
+        except BaseException as exc:
             raise self._failure(exc, call.handler, id) from exc
 
     def _failure(self, exc: BaseException, endpoint: str, id: str) -> HeadraceError:
