@@ -131,7 +131,8 @@ def loading(transports: Transports, models: Path) -> Iterator[None]:
 
 
 def logged_statuses(server: Server, request_id: str) -> list[Any]:
-    """The statuses that the log has of a request."""
+    """The statuses that the log has of a request, of HTTP or of gRPC."""
     lines = [line for line in server.log().splitlines() if line[:1] == "{" and line[-1:] == "}"]
     found = [json.loads(line) for line in lines]
-    return [line.get("status") for line in found if line.get("request_id") == request_id]
+    mine = [line for line in found if line.get("request_id") == request_id]
+    return [line.get("status", line.get("grpc_status")) for line in mine]

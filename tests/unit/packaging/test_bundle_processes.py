@@ -31,7 +31,9 @@ BUILD = "service: service.py:svc\ninclude: ['*.py']\npython: {lock_packages: fal
 WORK = {
     "build": ("while True: bundles.build(sys.argv[1])", 1.0),
     "import": ("while True: bundles.delete(bundles.import_bundle(sys.argv[2]))", 0.25),
-    "export": ("while True: bundles.export_bundle('doubling:whole', sys.argv[3])", 0.15),
+    "export": (
+        "while True: bundles.export_bundle('doubling:whole', sys.argv[3], overwrite=True)", 0.15
+    ),
     "delete": ("while True: bundles.import_bundle(sys.argv[2]); bundles.delete('doubling:other')",
                0.25),
     "push and pull": ("""
@@ -110,7 +112,7 @@ def test_a_process_killed_at_any_moment_leaves_sound_bundles(
     archive = bundles.export_bundle(other, home.parent / "other.tar.gz")
     bundles.delete(other)
     out = home.parent / "out" / "whole.tar.gz"
-    bundles.export_bundle(whole, out)
+    bundles.export_bundle(whole, out, overwrite=True)
     for _ in killed(program, ROUNDS, span, project, archive, out, team):
         found = require_sound(home, BUNDLES)
         if work != "push and pull":
@@ -122,7 +124,7 @@ def test_a_process_killed_at_any_moment_leaves_sound_bundles(
             assert "bundle.yaml" in tar.getnames()
 
     # Whoever comes next sweeps up.
-    bundles.export_bundle(whole, out)
+    bundles.export_bundle(whole, out, overwrite=True)
     bundles.build(project)
     assert left_behind(home, BUNDLES) == []
     assert [path.name for path in out.parent.iterdir()] == [out.name]

@@ -160,7 +160,7 @@ def whole_object(archive: Path) -> None:
     url = f"file://{archive.parents[1]}/team/whole.tar.gz"
     if Path(url.removeprefix("file://")).exists():
         models.import_model(url)
-    models.export_model("iris:whole", url)
+    models.export_model("iris:whole", url, overwrite=True)
     models.import_model(url)
 
 
