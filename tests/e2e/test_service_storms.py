@@ -16,7 +16,7 @@ import pytest
 
 from support.asking import ask, connect
 from support.rounds import ROUNDS
-from support.services import serving_service, write_service
+from support.services import in_flight, serving_service, write_service
 from support.serving import Server, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(ROUNDS * 20 + 300)]
@@ -128,14 +128,6 @@ def server(tmp_path_factory):
             yield server
 
 
-def in_flight(server: Server) -> float:
-    """Requests that wait or run, of the service and of its models."""
-    text = ask(server.metrics, "GET", "/metrics").body.decode()
-    rows = [line for line in text.splitlines() if line.startswith("headrace_in_flight_requests{")]
-    assert len(rows) == 3
-    return sum(float(row.rpartition(" ")[2]) for row in rows)
-
-
 @pytest.mark.parametrize("path", ["/array", "/plain", "/frame", "/series", "/point", "/parts"])
 def test_no_json_that_is_wrong_is_the_servers_fault(server: Server, path: str) -> None:
     for body in BAD_JSON:
@@ -186,7 +178,7 @@ def test_callers_who_leave_at_every_stage_leave_nothing_behind(server: Server) -
         statuses = list(pool.map(call, range(REQUESTS * ROUNDS)))
 
     assert set(statuses) == {0, 200}
-    until(lambda: in_flight(server) == 0, 60, "nothing waits or runs any more")
+    until(lambda: in_flight(server, "storm", *MODELS) == 0, 60, "nothing waits or runs any more")
     assert ask(server.http, "POST", "/array", b"[[1, 2]]").json == [[2, 4]]
     assert "this is a bug" not in server.log()
 
@@ -227,7 +219,9 @@ def test_callers_are_answered_or_told_to_retry_while_processes_are_killed(
         finally:
             done.set()
         assert sum(each.result() for each in calls) > 0
-        until(lambda: in_flight(server) == 0, 60, "nothing waits or runs any more")
+        until(
+            lambda: in_flight(server, "storm", *MODELS) == 0, 60, "nothing waits or runs any more"
+        )
 
     # A request that three workers died with is refused for good, whoever has killed them.
     kinds = {(status, later, json.loads(body)["code"]) for status, later, body in refused}

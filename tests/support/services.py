@@ -78,8 +78,10 @@ def serving_service(file: Path, *flags: object) -> Iterator[Server]:
         yield server
 
 
-def in_flight(server: Server, model: str) -> int:
-    """Requests for a model that wait or run."""
+def in_flight(server: Server, *models: str) -> int:
+    """Requests for these models that wait or run."""
     text = ask(server.metrics, "GET", "/metrics").body.decode()
-    rows = (line for line in text.splitlines() if line.startswith("headrace_in_flight_requests"))
-    return sum(int(float(row.rpartition(" ")[2])) for row in rows if f'"{model}"' in row)
+    rows = [line for line in text.splitlines() if line.startswith("headrace_in_flight_requests{")]
+    found = [row for row in rows if any(f'model="{model}"' in row for model in models)]
+    assert len(found) == len(models)
+    return sum(int(float(row.rpartition(" ")[2])) for row in found)
