@@ -171,6 +171,21 @@ def test_a_reader_who_is_late_learns_of_the_deadline_at_the_next_piece(tmp_path:
     run(tmp_path, "Endless", test)
 
 
+def test_a_stream_that_nobody_reads_on_ends_in_the_worker_at_its_deadline(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        (worker,) = pool._processes
+        pieces = pool.stream("m", request(1), soon(1))
+        await anext(pieces)
+        while worker.channel.calls:
+            await asyncio.sleep(0.01)
+        with pytest.raises(DeadlineExceeded):
+            await anext(pieces)
+
+        assert pool.restarts == 0
+
+    run(tmp_path, "Endless", test)
+
+
 def test_a_model_without_predict_stream_says_so(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         with pytest.raises(Unimplemented, match="does not stream"):

@@ -235,7 +235,8 @@ class Channel(asyncio.Protocol):
     ) -> AsyncGenerator[InferenceResponse, None]:
         """The pieces of a streamed answer; leaving the loop early withdraws it.
 
-        `on_leave` is called then, with a future that is done once the worker has ended the stream.
+        So does its deadline, even if nobody asks for the next piece. `on_leave` is called then,
+        with a future that is done once the worker has ended the stream.
 
         Raises:
             Overloaded: the worker has not ended too many streams of this model.
@@ -259,7 +260,18 @@ class Channel(asyncio.Protocol):
             # Retrieved, though nobody may be there to hear of it.
             ended.exception()
 
+        is_withdrawn = False
+
+        def withdraw() -> None:
+            nonlocal is_withdrawn
+            if not ended.done() and not is_withdrawn:
+                is_withdrawn = True
+                self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
+                on_leave(ended)
+
         ended.add_done_callback(on_end)
+        # A reader who takes nothing any more must not hold what the worker keeps for it.
+        expiry = self.loop.call_at(deadline, withdraw)
         try:
             while (piece := await in_time(pieces.get, deadline)) is not None:
                 if isinstance(piece, HeadraceError):
@@ -269,10 +281,9 @@ class Channel(asyncio.Protocol):
                     self._write(frames.encode(Kind.GRANT, call, b"{}"))
             ended.result()
         finally:
+            expiry.cancel()
             del self._pieces[call]
-            if not ended.done():
-                self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
-                on_leave(ended)
+            withdraw()
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Withdraw a batch that nobody waits for; the worker skips it unless it has begun."""
