@@ -31,7 +31,8 @@ BUILD = "service: service.py:svc\ninclude: ['*.py']\npython: {lock_packages: fal
 WORK = {
     "build": ("while True: bundles.build(sys.argv[1])", 1.0),
     "import": ("while True: bundles.delete(bundles.import_bundle(sys.argv[2]))", 0.25),
-    "export": ("while True: bundles.export_bundle('doubling:whole', sys.argv[3], overwrite=True)", 0.15),
+    "export": ("while True: bundles.export_bundle('doubling:whole', sys.argv[3], overwrite=True)",
+               0.15),
     "delete": ("while True: bundles.import_bundle(sys.argv[2]); bundles.delete('doubling:other')",
                0.25),
     "push and pull": ("""
