@@ -53,13 +53,14 @@ def run_build(options: argparse.Namespace) -> int:
     if options.file is None and kind != "folder":
         if not options.tag:
             raise ConfigurationError(f"-t NAME:TAG names the image of {options.source}")
+        image_sources.refuse_flags_of_others(options, kind)
         with image_sources.folder_of(options, kind) as made:
             return _containerize(options, made)
     if options.file is None and build_file.find(folder) is None:
-        if not options.tag:
+        if not options.tag and folder.is_dir():
             raise ConfigurationError(
-                f"{folder}: there is no build file, one of {', '.join(BUILD_FILES)}, so only "
-                "an image can be built of it: -t NAME:TAG names it"
+                f"{folder}: there is no build file, one of {', '.join(BUILD_FILES)}, which a "
+                "bundle needs; -t NAME:TAG builds an image without one"
             )
         return images.run_build(options, options.source)
     if options.name is not None or options.env or not options.mounts:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,43 @@ def kind_of(source: str) -> str:
     if bundle_source.is_stored_bundle(source):
         return "bundle"
     return "model" if store_source.is_stored(source) else "folder"
+
+
+def variables(options: argparse.Namespace) -> dict[str, str]:
+    """What the flags `--env` set.
+
+    Raises:
+        ConfigurationError: one of them is not the name of a variable, or its value has two lines.
+    """
+    from headrace.packaging import dockerfile_syntax
+
+    pairs = [pair.partition("=") for pair in options.env]
+    return dict(dockerfile_syntax.variable(name, value, "--env") for name, _, value in pairs)
+
+
+def refuse_flags_of_others(options: argparse.Namespace, kind: str) -> None:
+    """Refuse flags that would have no effect on the image of a bundle, a service or a stored model.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    useless = [("--name", options.name is not None), ("--no-mounts", not options.mounts)]
+    if kind == "bundle":
+        useless += [
+            ("--env", bool(options.env)),
+            ("--base-image", options.base_image is not None),
+            ("--headrace-wheel", options.headrace_wheel is not None),
+        ]
+    given = [flag for flag, is_given in useless if is_given]
+    if not given:
+        return
+    hint = (
+        ": its build file had docker.env and docker.base_image, and `headrace build` has the flags"
+        if kind == "bundle"
+        else ""
+    )
+    what = "stored model" if kind == "model" else kind
+    raise ConfigurationError(f"{given[0]} has no effect on the image of a {what}{hint}")
 
 
 @contextmanager
@@ -69,10 +107,12 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
 def _made(options: argparse.Namespace, kind: str, source: str) -> Iterator[Path]:
     """A bundle of a service and the files next to it, or of a stored model, for the time being."""
     from headrace.packaging import build_context, bundle_builder
+    from headrace.packaging.build_file import DockerPart
     from headrace.store.staging import Staging
 
     with Staging(build_context.scratch_folder()).folder() as place:
         described = _of_model(source, place) if kind == "model" else _of_service(source)
+        described = replace(described, docker=DockerPart(env=variables(options)))
         built = bundle_builder.build(
             described, None, options.headrace_wheel, options.base_image, place / "bundles"
         )
@@ -84,6 +124,8 @@ def _of_service(service: str) -> BuildFile:
     from headrace.packaging.build_file import BuildFile
 
     file, _, attribute = service.partition(":")
+    if file.endswith(".py") and not Path(file).is_file():
+        raise ConfigurationError(f"SOURCE '{service}': there is no file {Path(file).resolve()}")
     folder = Path(file).parent if file.endswith(".py") else Path()
     name = Path(file).name if file.endswith(".py") else file
     return BuildFile(folder.resolve(), service=f"{name}:{attribute}" if attribute else name)
@@ -112,7 +154,8 @@ def local(source: str) -> Iterator[Path]:
         if not Path(source).is_dir():
             raise ConfigurationError(
                 f"SOURCE '{source}' does not exist; expected a folder of models, an MLflow model "
-                "or its URI"
+                "or its URI, the tag of a stored model or a bundle, or a service such as "
+                "service.py:svc"
             )
         yield Path(source)
         return

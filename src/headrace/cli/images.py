@@ -115,6 +115,7 @@ def run_dockerfile(options: argparse.Namespace) -> int:
     kind = image_sources.kind_of(options.source)
     if kind == "folder":
         return _write_for_folder(options)
+    image_sources.refuse_flags_of_others(options, kind)
     with image_sources.folder_of(options, kind) as bundle:
         context = _new_folder(options.output or Path(f"{bundle.parent.name}-image"))
         with failures(f"'{context}'"):
@@ -190,16 +191,17 @@ def image_options(options: argparse.Namespace) -> ImageOptions:
     Raises:
         ConfigurationError: one of them is wrong.
     """
-    from headrace.packaging import dockerfile_syntax
     from headrace.packaging.folder_image import ImageOptions
     from headrace.sources.names import checked_name
 
     if options.name is not None:
         checked_name(options.name, "--name")
-    pairs = [pair.partition("=") for pair in options.env]
-    env = dict(dockerfile_syntax.variable(name, value, "--env") for name, _, value in pairs)
     return ImageOptions(
-        options.base_image, options.headrace_wheel, options.name, options.mounts, env
+        options.base_image,
+        options.headrace_wheel,
+        options.name,
+        options.mounts,
+        image_sources.variables(options),
     )
 
 
@@ -207,7 +209,9 @@ def _new_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise ConfigurationError(f"--output: {folder} is not empty")
+            raise ConfigurationError(
+                f"--output: {folder} is not empty; remove it, or choose another"
+            )
     except OSError as error:
         raise ConfigurationError(f"--output: {folder}: {error.strerror}") from None
     return folder

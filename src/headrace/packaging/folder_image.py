@@ -61,7 +61,7 @@ def plan(folder: Path, options: ImageOptions, content: str = ".") -> ImagePlan:
     if not models:
         raise ConfigurationError(
             f"{folder} holds no model: expected an MLmodel file, or model-settings.json in it or "
-            "below"
+            "below; a service is named by its file, such as service.py:svc"
         )
     # The files of an MLflow model say what its own environment needs.
     is_model = (folder / "MLmodel").is_file()

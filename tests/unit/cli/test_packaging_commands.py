@@ -87,7 +87,18 @@ def test_build_in_a_folder_without_a_build_file_needs_the_name_of_an_image(model
 
     said = capsys.readouterr().err
     assert "headrace.yaml" in said
-    assert "-t NAME:TAG names it" in said
+    assert "-t NAME:TAG builds an image without one" in said
+
+
+@pytest.mark.parametrize("command", ["build", "dockerfile"])
+def test_a_source_that_is_not_there_is_said_to_be_missing(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert main([command, "nothing"]) == 2
+    assert "SOURCE 'nothing' does not exist; expected a folder of models" in capsys.readouterr().err
+
+    assert main([command, "gone.py:svc", *(["-t", "a:1"] if command == "build" else [])]) == 2
+    assert f"there is no file {tmp_path / 'gone.py'}" in capsys.readouterr().err
 
 
 def test_without_any_builder_the_way_out_is_named(models, capsys, monkeypatch, tmp_path):
@@ -141,6 +152,36 @@ def test_bundles_move_through_archives_and_object_stores(project, capsys, monkey
 def test_flags_for_images_of_folders_are_refused_for_bundles(project, capsys):
     assert main(["build", "--name", "x"]) == 2
     assert "--name, --env and --no-mounts are for images of folders" in capsys.readouterr().err
+
+
+def test_no_flag_is_dropped_without_a_word(project, capsys):
+    assert main(["dockerfile", "service.py:svc", "--env", "TEAM=red wine", "-o", "made"]) == 0
+    assert 'ENV TEAM="red wine"' in (project / "made/Dockerfile").read_text()
+    assert main(["dockerfile", "double:v1", "--env", "A B=1"]) == 2
+    assert "--env: expected the name of a variable" in capsys.readouterr().err
+
+    assert main(["build", "--version", "v1"]) == 0
+    for source, flags in {
+        "service.py:svc": ("--name=x", "--no-mounts"),
+        "double:v1": ("--name=x", "--no-mounts"),
+        "doubling:v1": (
+            "--name=x", "--no-mounts", "--env=A=1", "--base-image=b", "--headrace-wheel=w",
+        ),
+    }.items():  # fmt: skip
+        for flag in flags:
+            for command in (["dockerfile"], ["build", "-t", "a:1"]):
+                assert main([*command, source, flag]) == 2
+                said = capsys.readouterr().err
+                assert f"{flag.partition('=')[0]} has no effect on the image of a" in said
+
+
+def test_a_bundle_and_a_model_of_one_name_are_not_mistaken_for_each_other(project, capsys):
+    assert main(["build", "--version", "v1"]) == 0
+
+    assert main(["containerize", "double:v1"]) == 1
+    assert "there is none of that name, but a model" in capsys.readouterr().err
+    assert main(["models", "get", "doubling"]) == 1
+    assert "there is none of that name, but a bundle" in capsys.readouterr().err
 
 
 def test_a_build_file_is_needed_to_build_a_bundle_in_python(tmp_path):
