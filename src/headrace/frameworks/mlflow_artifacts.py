@@ -118,6 +118,6 @@ def _downloaded(uri: str, folder: str) -> str:
     except Exception as error:
         # What MLflow raises depends on where the model is stored; its message is the reason.
         raise LoadFailed(
-            f"MLflow cannot fetch '{shorten(uri, 200)}': {shorten(error, 300)}"
+            f"MLflow cannot fetch '{shorten(uri, 200)}': {artefact.fetch_reason(error)}"
         ) from error
     return str(path)

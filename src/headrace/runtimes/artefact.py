@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDependency
+from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDependency, shorten
 from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
+
+_IN_DATABASE = re.compile(r"unsupported URI '(?:sqlite|mysql|postgresql|mssql)")
 
 
 def require(module: str, runtime: str) -> Any:
@@ -27,6 +30,19 @@ def require(module: str, runtime: str) -> Any:
         raise MissingDependency(
             f"{module.partition('.')[0]} is not installed: {catalog.named(runtime).install}"
         ) from error
+
+
+def fetch_reason(error: Exception) -> str:
+    """Why MLflow's client cannot fetch something: its own words, and what to install if it is that.
+
+    The client alone knows no tracking store in a database, which is where MLflow 3 logs by default.
+    """
+    words = shorten(error, 300)
+    if type(error).__name__ == "UnsupportedModelRegistryStoreURIException" and _IN_DATABASE.search(
+        str(error)
+    ):
+        return f"a tracking store in a database needs all of MLflow: pip install mlflow; {words}"
+    return words
 
 
 def locate(settings: ModelSettings, names: Sequence[str]) -> str:

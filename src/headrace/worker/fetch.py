@@ -10,7 +10,8 @@ import json
 import os
 import sys
 
-from headrace.errors import LoadFailed, MissingDependency, shorten
+from headrace.errors import LoadFailed, MissingDependency
+from headrace.runtimes.artefact import fetch_reason
 from headrace.runtimes.catalog import MLFLOW
 
 
@@ -29,7 +30,7 @@ def fetch(uri: str, folder: str) -> dict[str, str]:
     try:
         path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
     except Exception as exc:
-        return _failure(LoadFailed.kind, f"MLflow cannot fetch '{uri}': {shorten(exc, 300)}")
+        return _failure(LoadFailed.kind, f"MLflow cannot fetch '{uri}': {fetch_reason(exc)}")
     return {"path": path}
 
 
