@@ -19,13 +19,13 @@ DEEPEST = 64
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
-    """The mapping in a file: text, lists and mappings only.
+def read(file: Path, largest: int = 1 * MIB, shown: str = "") -> dict[str, Any]:
+    """The mapping in a file: text, lists and mappings only. Messages call the file `shown`.
 
     Raises:
         InvalidModel: it is missing, larger than `largest` bytes, or holds something else.
     """
-    shown = f"'{shorten(file.name)}'"
+    shown = shown or f"'{shorten(file.name)}'"
     # Reading from a pipe or a device might never end.
     if file.exists() and not file.is_file():
         raise InvalidModel(f"{shown} is not a file")
@@ -39,14 +39,22 @@ def read(file: Path, largest: int = 1 * MIB) -> dict[str, Any]:
     try:
         _check_depth(data, shown)
         content = yaml.load(data, Loader=_Loader)  # noqa: S506 - makes no objects
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # The parser has a bound of its own for nesting, and may read ahead to it.
         raise InvalidModel(
-            f"{shown} is not valid YAML, or is nested deeper than {DEEPEST} levels"
+            f"{shown} is not valid YAML, or is nested deeper than {DEEPEST} levels{_place(error)}"
         ) from None
     if not isinstance(content, dict):
-        raise InvalidModel(f"{shown}: expected a mapping")
+        raise InvalidModel(f"{shown}: expected a mapping{'' if content else ', it is empty'}")
     return content
+
+
+def _place(error: Exception) -> str:
+    """Where the parser stopped, and why, if it says so."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    return f": line {mark.line + 1}: {shorten(getattr(error, 'problem', None) or 'it ends here')}"
 
 
 def _check_depth(data: bytes, shown: str) -> None:

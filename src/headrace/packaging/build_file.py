@@ -119,9 +119,9 @@ def read(file: Path, folder: Path, environ: Mapping[str, str] = os.environ) -> B
         ConfigurationError: a key is unknown or a value is wrong; the message says which.
     """
     try:
-        raw = yaml_file.read(file)
+        raw = yaml_file.read(file, shown=str(file))
     except InvalidModel as error:
-        raise ConfigurationError(f"{file}: {error.message}") from None
+        raise ConfigurationError(error.message) from None
     return of(raw, str(file), folder, environ)
 
 
