@@ -141,6 +141,11 @@ def _of_columns(pd: Any, value: Any) -> Any:
 
 def _of_rows(pd: Any, value: Any, where: str) -> Any:
     if isinstance(value, dict):
+        if value and not any(isinstance(each, (list, dict)) for each in value.values()):
+            raise InvalidInput(
+                f"{where}: expected an array of rows or an object of columns, got one row; put it "
+                "into an array, as in [{...}]"
+            )
         return _of_columns(pd, value)
     if not isinstance(value, list):
         raise InvalidInput(f"{where}: expected an array of rows, got {kind_of(value)}")

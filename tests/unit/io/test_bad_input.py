@@ -171,6 +171,7 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("frame, ragged", LOOSE, "", b"[[1,2],[3]]", 400, "row 1 has 1 values, row 0 has 2"),
     ("frame, mixed rows", LOOSE, "", b'[{"a": 1}, 2]', 400, "row 1: expected an object, got integer"),
     ("frame, single values", LOOSE, "", b"[1, 2]", 400, "row 0: expected an object, got integer"),
+    ("frame, one row", LOOSE, "", b'{"a": 1, "b": "x"}', 400, "or an object of columns, got one row; put"),
     ("frame, null", LOOSE, "", b"null", 400, "expected an array of rows, got null"),
     ("frame, not rows", LOOSE, "", b'"a"', 400, "expected an array of rows, got string"),
     ("frame, CSV fields", LOOSE, "text/csv", b"a,b\n1,2\n1,2,3\n", 400, "not valid CSV, at line 3"),
