@@ -260,6 +260,18 @@ def test_an_object_of_another_kind_is_refused(module, expected):
             id="not a method of onnx",
         ),
         pytest.param(
+            lambda: headrace.sklearn.save_model("m", classifier(), signatures={"predict_prob": {}}),
+            "signatures: the model has no method 'predict_prob'; did you mean 'predict_proba'?",
+            id="mistyped method",
+        ),
+        pytest.param(
+            lambda: headrace.sklearn.save_model(
+                "m", classifier(), signatures={"predict": {"batchabel": True}}
+            ),
+            "signatures.predict: there is no 'batchabel', only batchable and batch_dim",
+            id="mistyped key",
+        ),
+        pytest.param(
             lambda: headrace.sklearn.save_model("m", classifier(), signatures=["predict"]),
             "signatures: expected a dict, got list",
             id="a list",
@@ -291,7 +303,9 @@ def test_what_cannot_be_served_or_kept_is_refused_and_leaves_nothing(save, messa
 
 
 def test_a_mistyped_argument_is_refused_by_name():
-    with pytest.raises(TypeError, match=r"headrace.sklearn.save_model takes no argument 'label'"):
+    with pytest.raises(
+        TypeError, match=r"headrace.sklearn: there is no argument 'label'; .*labels"
+    ):
         headrace.sklearn.save_model("m", classifier(), label={})
 
 

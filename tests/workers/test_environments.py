@@ -463,7 +463,7 @@ def test_a_tarball_is_read_again_only_when_its_time_or_size_has_changed(tmp_path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "environment_tarball 'e.tar.gz': it is damaged or ends too early"),
+        (b"", "environment_tarball 'e.tar.gz': it is damaged, ends too early or is not an archive"),
         (b"\x1f\x8b damaged", "environment_tarball 'e.tar.gz': it is damaged or not a tar archive"),
         (b"PK\x03\x04", "environment_tarball 'e.tar.gz': it is a zip file"),
     ],

@@ -130,7 +130,7 @@ class _Member(tarfile.TarInfo):
             # Only a block of zeros ends an archive; tarfile would stop at any bad header.
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
-            raise InvalidModel("it is damaged or ends too early") from None
+            raise InvalidModel("it is damaged, ends too early or is not an archive") from None
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _HEADERS and self.size > LARGEST_HEADER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -92,7 +93,8 @@ class Framework:
         unknown = set(kept) - set(Kept.__annotations__)
         if unknown:
             raise TypeError(
-                f"{self.module}.save_model takes no argument {listing(sorted(unknown))}"
+                f"{self.module}: there is no argument {listing(sorted(unknown))}; a model is kept "
+                f"with {', '.join(Kept.__annotations__)}"
             )
         given = kept.get("signatures")
         signatures = checked_signatures(given or {self.method: {"batchable": False}})
@@ -191,11 +193,17 @@ class Framework:
                     f"'{shorten(method)}'"
                     if self.only
                     else f"signatures: the model has no method '{shorten(method)}'"
+                    f"{_nearest(method, dir(model))}"
                 )
         if self.single and len(methods) > 1:
             raise InvalidInput(
                 f"signatures: {self.module} serves one method of a model, got {listing(methods)}"
             )
+
+
+def _nearest(method: str, known: Sequence[str]) -> str:
+    near = get_close_matches(method, [name for name in known if not name.startswith("_")], 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Runner:
         embedded: bool = False,
     ) -> None:
         self.target = target_of(runnable_class, runnable_init_params, models or ())
-        self.name = checked_name(name or self.target.name, "a runner")
+        self.name = checked_name(name or self.target.name.lower(), "a runner")
         self.models = self.target.models
         self._local: Any = None
         signatures = self.target.signatures(f"runner '{self.name}'")
@@ -134,7 +134,10 @@ class Runner:
     def __getattr__(self, name: str) -> Any:
         # Only for what is missing.
         known = ", ".join(self.__dict__.get("methods", ()))
-        raise AttributeError(f"runner '{self.__dict__.get('name')}' has no '{name}', only {known}")
+        raise AttributeError(
+            f"runner '{self.__dict__.get('name')}' has no '{name}', only {known}: the signatures "
+            "that its model was saved or imported with, or what its Runnable marks"
+        )
 
 
 class RunnerMethod:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable, TypeVar, overload
 
 from headrace.errors import InvalidModel, shorten
@@ -45,8 +45,8 @@ class Service:
         models: Sequence[Any] | None = None,
     ) -> None:
         self.name = checked_name(name, "a service")
-        self.runners = list(runners or ())
-        self.models = list(models or ())
+        self.runners = self._listed("runners", runners)
+        self.models = self._listed("models", models)
         self.apis: dict[str, Endpoint] = {}
         self.middlewares: list[tuple[Any, dict[str, Any]]] = []
         self.mounts: dict[str, Any] = {}
@@ -180,6 +180,16 @@ class Service:
                 )
         text = inspect.getdoc(function) if doc is None else doc
         self.apis[name] = Endpoint(self.name, function, name, route, input, output, text or "")
+
+    def _listed(self, what: str, given: Any) -> list[Any]:
+        if given is None:
+            return []
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise InvalidModel(
+                f"service '{self.name}': {what} must be a list, got "
+                f"{shorten(type(given).__name__)}; write {what}=[...]"
+            )
+        return list(given)
 
     def _check_runners(self) -> None:
         names: set[str] = set()

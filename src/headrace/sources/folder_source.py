@@ -71,8 +71,8 @@ class FolderSource(Source):
         path = Path(self.place)
         if not path.exists():
             raise ConfigurationError(
-                f"MODEL '{self.place}' does not exist; expected a folder, a URI, or the tag of a "
-                "stored model"
+                f"MODEL '{self.place}' does not exist; expected a folder, a URI, the tag of a "
+                "stored model or a bundle, or a service such as service.py:svc"
             )
         if path.is_dir():
             # The walk below silently skips what it may not read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from headrace.errors import ConfigurationError, HeadraceError, InvalidModel, listing
+from headrace.errors import ConfigurationError, HeadraceError, InvalidModel, NotFound, listing
 from headrace.settings import ModelSettings
 from headrace.sources.model_file import FoundModel, model_of_store
 from headrace.sources.source import Source
@@ -26,6 +26,9 @@ class StoreSource(Source):
             values = settings_of(stored)
         except ConfigurationError:
             raise
+        except NotFound as error:
+            either = "" if is_stored(self.place) else "; there is no bundle of that name either"
+            raise ConfigurationError(f"MODEL '{self.place}': {error.message}{either}") from error
         except HeadraceError as error:
             raise ConfigurationError(f"MODEL '{self.place}': {error.message}") from error
         return [model_of_store(values, self.environ, self.name, f"store {stored.tag}")]
@@ -38,6 +41,11 @@ def settings_of(stored: StoredModel) -> dict[str, Any]:
         InvalidModel: the module is none of ours, or gives something else.
     """
     module = stored.info.module
+    if not module:
+        raise InvalidModel(
+            "no framework module saved it, so nothing says how it is served; a service can use its "
+            "files"
+        )
     if not _OURS.fullmatch(module):
         raise InvalidModel(
             f"it was saved with module '{module}', and only modules of headrace say how a model is "

@@ -44,7 +44,10 @@ class Signature:
         # Other programs keep the shapes they saw here, which nothing needs.
         unknown = given.keys() - {"batchable", "batch_dim", "input_spec", "output_spec"}
         if unknown:
-            raise InvalidInput(f"{where}: there is no '{shorten(min(unknown, key=str))}'")
+            raise InvalidInput(
+                f"{where}: there is no '{shorten(min(unknown, key=str))}', only batchable and "
+                "batch_dim"
+            )
         batchable = given.get("batchable", False)
         if not isinstance(batchable, bool):
             raise InvalidInput(f"{where}: batchable: expected True or False")
@@ -167,9 +170,7 @@ def checked_labels(given: Any) -> dict[str, str]:
         raise InvalidInput(f"labels: expected a dict, got {type(given).__name__}")
     for key, value in given.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidInput(
-                f"labels.{shorten(key)}: expected text by text, got {type(value).__name__}"
-            )
+            raise InvalidInput(f"labels.{shorten(key)}: expected text, got {type(value).__name__}")
     return dict(given)
 
 

@@ -362,6 +362,11 @@ class Store:
     def _missing(self, tag: Tag, others: Items | None = None) -> NotFound:
         there = [str(item.tag.version) for item in others or ()]
         hint = f"its versions are {listing(there)}" if there else "there is none of that name"
+        hint += "".join(
+            f", but a {kind.word}"
+            for kind in (MODELS, BUNDLES)
+            if not there and kind is not self.kind and Store(kind).has(tag.name)
+        )
         return NotFound(
             f"{self.kind.word} '{tag}' is not in the store: {hint}; `headrace {self.kind.folder} "
             "list` shows what is, and `pull` and `import` bring more"

@@ -100,8 +100,10 @@ def _check_end(name: str) -> None:
 
 
 def _occupied(place: str) -> Conflict:
-    return Conflict(f"'{place}' exists; remove it, choose another name, or say that it is to be "
-                    "overwritten")  # fmt: skip
+    return Conflict(
+        f"'{place}' exists; remove it, choose another name, or replace it with --overwrite "
+        "(overwrite=True in Python)"
+    )
 
 
 def is_bento(path: Path) -> bool:

@@ -42,6 +42,13 @@ def test_what_is_not_a_runner_is_refused():
         Service("s", runners=[stored("a")])
 
 
+@pytest.mark.parametrize("key", ["runners", "models"])
+@pytest.mark.parametrize("one", [Runner(stored("a")), "a:v1"])
+def test_one_runner_or_model_in_place_of_a_list_is_refused_with_what_to_write(key, one):
+    with pytest.raises(InvalidModel, match=rf"{key} must be a list, got \w+; write {key}=\["):
+        Service("s", **{key: one})
+
+
 @pytest.mark.parametrize(
     "name", ["index", "swagger", "docs", "metrics", "healthz", "livez", "readyz"]
 )

@@ -116,9 +116,13 @@ def test_a_version_that_is_not_there_is_reported_with_those_that_are() -> None:
 
     with pytest.raises(ConfigurationError, match="MODEL 'line:v9': .*its versions are 'v1'"):
         open_source("line:v9").found()
-    with pytest.raises(ConfigurationError, match="or the tag of a stored model"):
+    with pytest.raises(
+        ConfigurationError, match="the tag of a stored model or a bundle, or a serv"
+    ):
         open_source("other").found()
     with pytest.raises(ConfigurationError, match="MODEL 'lnie:v1': .*there is none of that name"):
+        open_source("lnie:v1").found()
+    with pytest.raises(ConfigurationError, match="there is no bundle of that name either"):
         open_source("lnie:v1").found()
 
 
@@ -127,6 +131,7 @@ def test_a_version_that_is_not_there_is_reported_with_those_that_are() -> None:
     [
         ("antigravity", "only modules of headrace"),
         ("os.path", "only modules of headrace"),
+        ("", "no framework module saved it"),
         ("headrace.cli.main", "only modules of headrace"),
         ("headrace.errors", "does not say how its models are served"),
         ("headrace.no_such", "does not exist here"),

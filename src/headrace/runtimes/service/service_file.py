@@ -56,8 +56,8 @@ def _import(module: str, folder: str) -> ModuleType:
             f"service module '{shorten(module)}' could not be imported: there is no module "
             f"'{wanted}'{_line_of(error, folder)}"
         ) from error
-    except HeadraceError:
-        raise
+    except HeadraceError as error:
+        raise type(error)(f"{error.message}{_line_of(error, folder)}") from error
     # Also one that ends the process, which would end without a word.
     except BaseException as error:
         # The text of a syntax error has its place, which is said below.
