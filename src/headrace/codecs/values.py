@@ -6,6 +6,8 @@ See `headrace.protocol.value_forms` for what the forms are.
 from __future__ import annotations
 
 import base64
+import importlib
+from functools import cache
 from typing import Any, Callable
 
 import numpy as np
@@ -221,12 +223,17 @@ def _image(base: Any, mode: str) -> Any:
 
 
 def _torch(base: Any) -> Any:
+    torch = _pytorch()
+    return base if torch is None else torch.from_numpy(np.array(base))
+
+
+@cache
+def _pytorch() -> Any:
+    """PyTorch; None where only the model's own environment has it."""
     try:
-        import torch
+        return importlib.import_module("torch")
     except ImportError:
-        # PyTorch is only in the model's own environment.
-        return base
-    return torch.from_numpy(np.array(base))
+        return None
 
 
 def _dict(base: Any, pairs: list[Any]) -> Any:
