@@ -124,7 +124,7 @@ def test_a_process_killed_at_any_moment_leaves_sound_bundles(
             assert "bundle.yaml" in tar.getnames()
 
     # Whoever comes next sweeps up.
-    bundles.export_bundle(whole, out)
+    bundles.export_bundle(whole, out, overwrite=True)
     bundles.build(project)
     assert left_behind(home, BUNDLES) == []
     assert [path.name for path in out.parent.iterdir()] == [out.name]
