@@ -182,7 +182,7 @@ def get(tag: str | Tag | Bundle) -> Bundle:
     """The bundle of a tag. Without a version, it is the latest.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         InvalidInput: it is not a tag, or several versions begin like that.
         InvalidModel: its record is wrong.
     """
@@ -193,7 +193,7 @@ def delete(tag: str | Tag | Bundle) -> builtins.list[Tag]:
     """Remove the bundle of a tag, or all versions of a name; returns the tags of what was removed.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         StoreFailed: the store cannot be written.
     """
     return Store(BUNDLES).delete(tag.tag if isinstance(tag, Bundle) else tag)

@@ -63,7 +63,7 @@ def get(tag: Any) -> StoredModel:
     """The stored model of a tag. Its MLflow folder is at `path_of(MLFLOW_MODEL_FOLDER)`.
 
     Raises:
-        NotFound: there is none, or another module saved it.
+        NotFound: no such model is stored, or another module saved it.
     """
     return FRAMEWORK.get(tag)
 

@@ -82,7 +82,7 @@ def get(tag: str | Tag | StoredModel) -> StoredModel:
     """The model of a tag. Without a version, it is the latest.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         InvalidInput: it is not a tag, or several versions begin like that.
         InvalidModel: its record is wrong.
     """
@@ -93,7 +93,7 @@ def delete(tag: str | Tag | StoredModel) -> builtins.list[Tag]:
     """Remove the model of a tag, or all versions of a name; returns the tags of what was removed.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         StoreFailed: the store cannot be written.
     """
     return Store(MODELS).delete(tag.tag if isinstance(tag, StoredModel) else tag)

@@ -46,7 +46,7 @@ def get(tag: Any) -> StoredModel:
     """The stored model of a tag.
 
     Raises:
-        NotFound: there is none, or another module saved it.
+        NotFound: no such model is stored, or another module saved it.
     """
     return FRAMEWORK.get(tag)
 

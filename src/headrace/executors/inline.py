@@ -42,7 +42,7 @@ class InlineExecutor:
         # By model name: done once the thread of an abandoned load is free.
         self._loading: dict[str, Future[None]] = {}
         self._asked: asyncio.Future[list[Any]] | None = None
-        # Done when open streams are to end; there is none before the first stream.
+        # Done when open streams are to end; made with the first stream.
         self._stopping: asyncio.Future[None] | None = None
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:

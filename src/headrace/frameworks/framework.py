@@ -125,7 +125,7 @@ class Framework:
         """The stored model of a tag.
 
         Raises:
-            NotFound: there is none, or another module saved it.
+            NotFound: no such model is stored, or another module saved it.
         """
         stored = tag if isinstance(tag, StoredModel) else models.get(tag)
         other = stored.info.module
@@ -142,7 +142,7 @@ class Framework:
         A stored model that is given itself has been checked, if it is its `load_model` that asks.
 
         Raises:
-            NotFound: there is none, or another module saved it.
+            NotFound: no such model is stored, or another module saved it.
             InvalidModel: a file is missing, was changed, or was added.
         """
         stored = self.get(tag)

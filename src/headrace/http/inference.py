@@ -262,7 +262,7 @@ class InferenceRoutes:
         """Find the model, before decoding: a request that cannot be decoded is its failure.
 
         Raises:
-            HeadraceError: there is none, or it is not clear which.
+            HeadraceError: no model answers, or it is not clear which.
         """
         adapter, match = call.adapter, call.match
         name, version = adapter.select(match.name, match.version, call)

@@ -109,7 +109,7 @@ def signatures_of(cls: type[Runnable]) -> dict[str, MethodSignature]:
     """The methods that runners may call, those of base classes first.
 
     Raises:
-        InvalidModel: there is none.
+        InvalidModel: it declares no method.
     """
     found: dict[str, MethodSignature] = {}
     for each in reversed(cls.__mro__):

@@ -184,7 +184,7 @@ def named(name: str) -> RuntimeEntry:
     """The runtime of this `name`.
 
     Raises:
-        KeyError: there is none.
+        KeyError: no such runtime exists.
     """
     for entry in RUNTIMES:
         if entry.name == name:

@@ -158,7 +158,7 @@ def download(url: str, file: Path) -> None:
     """Download one object.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
         StoreFailed, InvalidInput, MissingDependency: as `open_url`; it cannot be read.
     """
     folder, key = _split(url)

@@ -85,7 +85,7 @@ class Remote:
         """The item of a tag: its version, the beginning of just one version, or the latest.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             InvalidInput: several versions begin like that.
         """
         if not tag.is_latest:

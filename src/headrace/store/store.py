@@ -166,7 +166,7 @@ class Store:
         """The item of a tag: its version, the beginning of just one version, or the latest.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             InvalidInput: it is not a tag, or several versions begin like that.
         """
         wanted = Tag.parse(tag)
@@ -255,7 +255,7 @@ class Store:
         """Remove the item of a tag, or all versions of a name; returns what was removed.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             StoreFailed: the store cannot be written.
         """
         wanted = Tag.parse(tag)
