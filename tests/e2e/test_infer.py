@@ -218,9 +218,9 @@ def test_an_interrupted_run_resumes_where_it_stopped(server, tmp_path):
         # A suite that runs as a background job has its children ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    until(lambda: part.exists() and part.read_bytes().count(b"\n") >= 2, 20, "some are answered")
+    until(lambda: part.exists() and part.read_bytes().count(b"\n") >= 2, 120, "some are answered")
     process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=120)
 
     assert process.returncode == 130, log
     assert "run the same command to resume" in log

@@ -37,12 +37,16 @@ WORK = {
     "delete": ("while True: bundles.import_bundle(sys.argv[2]); bundles.delete('doubling:other')",
                0.25),
     "push and pull": ("""
-import shutil
+import os, shutil, time
+place = sys.argv[4].removeprefix("file://")
 while True:
     bundles.push("doubling:whole", sys.argv[4])
     bundles.delete("doubling:whole")
     bundles.pull("doubling:whole", sys.argv[4])
-    shutil.rmtree(sys.argv[4].removeprefix("file://"))
+    # At once: what is half removed must not be seen.
+    gone = f"{place}-{time.monotonic_ns()}"
+    os.rename(place, gone)
+    shutil.rmtree(gone)
 """, 0.4),
 }  # fmt: skip
 

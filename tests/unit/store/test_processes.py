@@ -51,10 +51,14 @@ while True:
     models.delete("rose")
 """,
     "push": """
-import shutil
+import os, shutil, time
+place = sys.argv[2].removeprefix("file://")
 while True:
     models.push("iris:whole", sys.argv[2])
-    shutil.rmtree(sys.argv[2].removeprefix("file://"))
+    # At once: what is half removed must not be seen.
+    gone = f"{place}-{time.monotonic_ns()}"
+    os.rename(place, gone)
+    shutil.rmtree(gone)
 """,
     "push an archive": """
 while True:
