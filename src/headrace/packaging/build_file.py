@@ -108,7 +108,7 @@ class BuildFile:
 
 
 def find(folder: Path) -> Path | None:
-    """The build file in a folder; None if there is none."""
+    """The build file in a folder, or None."""
     return next((folder / name for name in BUILD_FILES if (folder / name).is_file()), None)
 
 

@@ -206,7 +206,6 @@ class RunnerMethod:
         link = self._link(call)
         request, timeout = self._request(args, kwargs), self._timeout(call)
         future: asyncio.Future[InferenceResponse] = loop.create_future()
-
         thread = get_ident()
 
         def done(outcome: Outcome) -> None:

@@ -168,7 +168,7 @@ class ModelHost:
         return hosted is not None and isinstance(hosted.model, ConcurrentModel)
 
     def loop(self, other_than: str = "") -> asyncio.AbstractEventLoop | None:
-        """The event loop of a concurrent model; None if there is none."""
+        """The event loop of a concurrent model, or None."""
         for key, hosted in list(self._models.items()):
             if isinstance(hosted.model, ConcurrentModel) and key != other_than:
                 return hosted.model.loop
