@@ -22,7 +22,7 @@ def describe(root: Path, wrk: str) -> dict[str, Any]:
     """The machine, the versions and the commit, as they are now."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(root),
+        "commit": commit(root),
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mb": int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) // 1024,
@@ -48,7 +48,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit(root: Path) -> str:
+def commit(root: Path) -> str:
     """The commit that is checked out, marked if the files in src differ from it."""
     head = _git(root, "rev-parse", "--short=12", "HEAD")
     if not head:

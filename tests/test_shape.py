@@ -20,7 +20,7 @@ from headrace.runtimes.catalog import RUNTIMES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-FOLDERS = ("src", "tests", "examples", "benchmarks", "docs", "changelog.d", ".ci")
+FOLDERS = ("src", "tests", "examples", "benchmarks", "compatibility", "docs", "changelog.d", ".ci")
 SUFFIXES = {".py", ".md", ".toml", ".sh", ""}
 LONGEST = 500
 MARKER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
