@@ -31,6 +31,9 @@ Errors cross the process boundary as `(kind, message)`, never as objects.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class HeadraceError(Exception):
     """Base of every error the server raises on purpose.
@@ -224,6 +227,12 @@ def shorten(text: object, limit: int = 64) -> str:
     """A client's string made safe for a message: escaped and at most `limit` characters."""
     escaped = str(text).encode("unicode_escape").decode("ascii")
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` resembles most, if any: a typo of it, or another spelling."""
+    found = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return found[0] if found else None
 
 
 def listing(names: list[str] | tuple[str, ...], most: int = 10) -> str:

@@ -127,6 +127,12 @@ class ServerSettings:
     server_version: str | None = setting(
         None, "version of the server in its metadata", unset="the version of Headrace"
     )
+    scoring: str = setting(
+        "mlflow",
+        "how /invocations reads what does not fit a model's signature exactly: mlflow drops "
+        "surplus columns and takes text that is a number, strict refuses both, as /v2 always does",
+        choices=("mlflow", "strict"),
+    )
     extensions: tuple[str, ...] = setting(
         (), "protocol extensions to add to those in the server's metadata, separated by commas"
     )
@@ -185,7 +191,8 @@ class ModelSettings:
     a version such as "3.11". `environment_path` is an existing environment,
     `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
     worker. Requests for an output in `unbatched` are never merged; `""` stands for requests that
-    name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`.
+    name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`. `scoring`
+    is `mlflow` or `strict`, and None where the server's applies.
     """
 
     name: str
@@ -209,6 +216,7 @@ class ModelSettings:
     inference_pool_gid: str | None = None
     unbatched: list[str] = field(default_factory=list)
     batch_sizes: dict[str, int] = field(default_factory=dict)
+    scoring: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

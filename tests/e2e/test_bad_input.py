@@ -216,13 +216,6 @@ SCORING = [
         400,
         ("alcohol", "double"),
     ),
-    Case(
-        "surplus column",
-        TABLE_SCORING,
-        split([*COLUMNS, "cork"], *NUMBERS, NUMBER),
-        400,
-        ("cork", "fixed acidity"),
-    ),
     Case("short row", TABLE_SCORING, split(COLUMNS, *NUMBERS[:-1]), 400, ("11", "10")),
     Case("column twice", TABLE_SCORING, split([*COLUMNS[:-1], "pH"], *NUMBERS), 400, ("pH",)),
     Case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from headrace.adapters.error_bodies import open_inference_error
@@ -85,7 +85,10 @@ class ModelView(Protocol):
     @property
     def signature(self) -> Signature | None: ...
     @property
+    def scoring_signature(self) -> Signature | None: ...
+    @property
     def is_ready(self) -> bool: ...
+    def pass_over(self, kind: str, words: Sequence[str]) -> None: ...
 
 
 class Directory(Protocol):

@@ -20,6 +20,7 @@ from headrace.adapters.openapi_parts import PARAMETERS, STRING, post
 from headrace.errors import HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
+from headrace.protocol.mlflow.signature import PASSED_OVER
 
 STREAM = b'"stream"'
 
@@ -51,14 +52,16 @@ class MLflowScoring(Adapter):
         if STREAM in body:
             body = scoring.without_stream(body)
         decoded = scoring.decode(
-            body, content_type.decode("latin-1") if content_type else None, model.signature
+            body, content_type.decode("latin-1") if content_type else None, model.scoring_signature
         )
         return decoded.request, decoded.wrapped
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        _report(model, response)
         return Reply(200, JSON_HEADERS, scoring.encode(response, context))
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        _report(model, piece)
         # The bare value, as MLflow's agent server sends it.
         return b"data: %b\n\n" % scoring.encode(piece, wrapped=False)
 
@@ -99,3 +102,10 @@ class MLflowScoring(Adapter):
             "properties": {"error_code": STRING, "message": STRING},
         },
     }
+
+
+def _report(model: ModelView, response: InferenceResponse) -> None:
+    """Report what the worker passed over in a body that only it could read."""
+    if response.parameters is not None:
+        for kind, words in response.parameters.get(PASSED_OVER, {}).items():
+            model.pass_over(kind, words)

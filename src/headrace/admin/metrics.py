@@ -101,12 +101,19 @@ class ServerCollector(Collector):
         batches = CounterMetricFamily("headrace_batches", "Batches executed", labels=LABELS)
         rows = CounterMetricFamily("headrace_batched_rows", "Rows executed", labels=LABELS)
         ready = GaugeMetricFamily("headrace_model_ready", "1 when it can answer", labels=LABELS)
+        words = CounterMetricFamily(
+            "headrace_passed_over_words",
+            "Columns, params and keys of requests that their model does not know and did not get",
+            labels=(*LABELS, "kind"),
+        )
         for model in self._dataplane.models():
             labels = [model.name, model.version or ""]
             metrics = model.metrics
             success.add_metric(labels, metrics.successes)
             for code, count in metrics.failures.items():
                 failure.add_metric([*labels, code], count)
+            for kind, count in metrics.passed_over.items():
+                words.add_metric([*labels, kind], count)
             duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
             ready.add_metric(labels, self._dataplane.is_up(model))
             batches.add_metric(labels, metrics.batching.batches)
@@ -114,7 +121,7 @@ class ServerCollector(Collector):
             if (batcher := model.batcher) is not None:
                 queued.add_metric(labels, batcher.queued)
                 flight.add_metric(labels, batcher.in_flight)
-        yield from (success, failure, duration, queued, flight, batches, rows, ready)
+        yield from (success, failure, duration, queued, flight, batches, rows, ready, words)
         yield CounterMetricFamily(
             "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
         )

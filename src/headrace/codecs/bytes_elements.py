@@ -66,6 +66,23 @@ def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
     return values
 
 
+def decode_base64(tensor: Tensor) -> list[bytes | None]:
+    """The elements of a tensor of JSON cells, which are base64 or null.
+
+    Raises:
+        InvalidInput: an element is neither; the message has its index.
+    """
+    values = []
+    for index, value in enumerate(decode(tensor)):
+        try:
+            values.append(None if value is None else _base64(value.encode()))
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput(
+                f"input '{shorten(tensor.name)}': element {index} is not {_EXPECTED['base64']}"
+            ) from error
+    return values
+
+
 def encode(values: list[Any], where: str) -> tuple[str, list[bytes]]:
     """Elements for a BYTES tensor and the content type that says how they are written.
 
@@ -117,7 +134,8 @@ def _text(element: bytes) -> str:
 
 def _base64(element: bytes) -> bytes:
     try:
-        return base64.b64decode(element, validate=True)
+        # MIME's encoders, MLflow's among them, write lines.
+        return base64.b64decode(b"".join(element.split()), validate=True)
     except binascii.Error as error:
         raise ValueError("not base64") from error
 

@@ -123,6 +123,8 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
             return _times(tensor, texts)
         if content_type == "pd_json" and kind == "datetime":
             return _times(tensor, bytes_elements.decode(tensor))
+        if content_type == "pd_json" and kind == "base64":
+            return pd.Series(bytes_elements.decode_base64(tensor), dtype=object)
         flat: Any = bytes_elements.decode(tensor, content_type)
     else:
         flat = array.numbers_of(tensor, writable=True)

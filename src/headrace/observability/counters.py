@@ -40,11 +40,13 @@ class BatchCounts:
 class ModelMetrics:
     """What is counted for one served model, over all its loads."""
 
-    __slots__ = ("batching", "duration", "failures", "successes")
+    __slots__ = ("batching", "duration", "failures", "passed_over", "successes")
 
     def __init__(self) -> None:
         self.batching = BatchCounts()
         self.successes = 0
         # By the kind of error.
         self.failures: dict[str, int] = {}
+        # Words in requests that the model does not know, by what they are.
+        self.passed_over: dict[str, int] = {}
         self.duration = Histogram()

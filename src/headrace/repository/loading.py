@@ -185,8 +185,12 @@ class Loader:
 
     def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:
         model.model_metadata = metadata
-        if metadata.signature is not None:
-            model.signature = Signature.parse(metadata.signature)
+        raw = metadata.signature
+        model.signature = model.scoring_signature = (
+            Signature.parse(raw) if raw is not None else None
+        )
+        if (model.settings.scoring or self._settings.scoring) == "mlflow":
+            model.scoring_signature = Signature.parse(raw or {}, model.pass_over)
         executor = self._executors[model.key]
         size = model.settings.max_batch_size
         if size is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +21,7 @@ from headrace.protocol.messages import (
     ModelMetadata,
 )
 from headrace.protocol.mlflow.signature import SCORING, Signature
+from headrace.serving.passed_over import PassedOver
 from headrace.settings import ModelSettings
 
 Streamer = Callable[[InferenceRequest, float], AsyncGenerator[InferenceResponse, None]]
@@ -49,6 +50,7 @@ class ServedModel:
 
     `wanted` is false for a model that need not answer: readiness does not wait for it.
     `alone` keeps it apart from others, because it ended a worker while loading or took too long.
+    `scoring_signature` is the one for `/invocations`, which may be more tolerant.
     `successor` is the load that replaced this one. `retry` says when a failed load is tried
     again.
     """
@@ -59,6 +61,7 @@ class ServedModel:
     reason: str = ""
     model_metadata: ModelMetadata = field(default_factory=ModelMetadata)
     signature: Signature | None = None
+    scoring_signature: Signature | None = None
     batcher: Batcher | None = None
     infer_timeout: float = 60.0
     wanted: bool = True
@@ -80,6 +83,14 @@ class ServedModel:
     @cached_property
     def metrics(self) -> ModelMetrics:
         return ModelMetrics()
+
+    @cached_property
+    def _passed_over(self) -> PassedOver:
+        return PassedOver(self.name, self.metrics)
+
+    def pass_over(self, kind: str, words: Sequence[str]) -> None:
+        """Count words that a request holds and the model does not know, and log each once."""
+        self._passed_over.add(kind, words, self.signature)
 
     def become(self, state: State, reason: str = "") -> None:
         """Change state as `NEXT_STATES` allows; anything else is a bug."""

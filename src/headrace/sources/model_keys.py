@@ -7,7 +7,7 @@ docs/reference/mlserver.md says how they differ from MLServer's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
@@ -83,6 +83,12 @@ class Keys:
         "how long a request may take, including the wait in the queue",
         unit="seconds",
         unset="infer_timeout of the server",
+    )
+    scoring: Literal["mlflow", "strict"] | None = setting(
+        None,
+        "how /invocations reads what does not fit the signature exactly: mlflow or strict",
+        unset="scoring of the server",
+        choices=("mlflow", "strict"),
     )
     uri: str | None = setting(
         None,

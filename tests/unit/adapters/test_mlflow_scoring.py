@@ -23,7 +23,9 @@ ANSWER = InferenceResponse([Tensor("y", "FP64", [2], np.array([1.0, 2.0]).tobyte
 
 def view(signature: Signature | None = None, **metadata: Any) -> Any:
     found = ModelMetadata(**metadata)
-    return SimpleNamespace(name="m", version=None, model_metadata=found, signature=signature)
+    return SimpleNamespace(
+        name="m", version=None, model_metadata=found, scoring_signature=signature
+    )
 
 
 def asked(body: Any, media_type: bytes | None = b"application/json") -> Any:

@@ -98,7 +98,7 @@ def test_params_equal_mlflows():
     from mlflow.models.utils import _enforce_params_schema
 
     signature = recorded(frame(), params={"n": 1, "x": 0.5, "names": ["a"], "flag": True})
-    ours = Signature.parse(signature.to_dict())
+    ours = Signature.parse(signature.to_dict(), lambda kind, words: None)
     for given in ({}, {"n": 4, "x": 2, "unknown": 1}, {"names": ["b", "c"], "flag": False}):
         assert ours.conform_params(given) == _enforce_params_schema(dict(given), signature.params)
 

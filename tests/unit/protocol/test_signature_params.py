@@ -13,9 +13,25 @@ def with_param(kind: str, default: object = None, shape: object = None) -> Signa
     )
 
 
-def test_defaults_fill_in_and_unknown_names_are_ignored():
-    assert with_param("long", 3).conform_params({"other": 1}) == {"p": 3}
+def test_defaults_fill_in():
+    assert with_param("long", 3).conform_params({"content_type": "pd"}) == {"p": 3}
     assert with_param("long", 3).conform_params(None) == {"p": 3}
+
+
+def test_an_undeclared_param_is_refused_with_the_nearest_one():
+    signature = Signature.parse({"params": [{"name": "scale", "type": "double", "default": 1.0}]})
+    with pytest.raises(InvalidInput, match="no param 'scael'; did you mean 'scale'"):
+        signature.conform_params({"scael": 2})
+    with pytest.raises(InvalidInput, match="no params 'a', 'b'; it takes 'scale'"):
+        signature.conform(InferenceRequest([], {"a": 1, "b": 2, "scale": 3}))
+
+
+def test_an_undeclared_param_is_reported_where_it_is_passed_over():
+    reported = []
+    raw = {"params": [{"name": "scale", "type": "double", "default": 1.0}]}
+    signature = Signature.parse(raw, lambda *words: reported.append(words))
+    assert signature.conform_params({"scael": 2}) == {"scale": 1.0}
+    assert reported == [("param", ["scael"])]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +87,7 @@ def test_single_value_for_a_list_param_is_refused():
 
 
 def test_conform_gives_the_request_its_params():
-    request = InferenceRequest([], {"content_type": "pd", "p": 5, "other": 1})
+    request = InferenceRequest([], {"content_type": "pd", "p": 5})
     assert with_param("long", 3).conform(request).parameters == {"content_type": "pd", "p": 5}
 
 

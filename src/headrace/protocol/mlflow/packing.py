@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from headrace.errors import InvalidInput
 from headrace.protocol.casting import cast_array
 from headrace.protocol.datatypes import DATATYPES, MAX_RANK
-from headrace.protocol.mlflow.schema import Spec
-from headrace.protocol.mlflow.signature import check_shape
+from headrace.protocol.mlflow.number_text import numbers_in
+from headrace.protocol.mlflow.schema import Spec, check_shape
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 _WORDS = {
@@ -50,7 +51,8 @@ def column(values: Any, spec: Spec) -> Tensor:
 def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
     """The tensor input `spec` from nested lists.
 
-    With `pad`, a table's column of scalars may stand for a tensor whose last dimension is 1.
+    With `pad`, a table's column of scalars may stand for a tensor whose last dimension is 1, and
+    flat lists in its cells for the inner dimensions.
 
     Raises:
         InvalidInput: ragged lists, the wrong shape, or an element of the wrong type.
@@ -61,6 +63,9 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
         shape += [max(dim, 0) for dim in spec.shape[len(shape) :]]
     if pad and len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1:
         shape.append(1)
+    inner = spec.shape[1:]
+    if pad and len(shape) == 2 and len(inner) > 1 and min(inner) > 0 and shape[1] == prod(inner):
+        shape[1:] = inner
     check_shape(shape, spec)
     try:
         return Tensor(spec.name, spec.datatype, shape, pack(flat, spec))
@@ -141,6 +146,9 @@ def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
 
 def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     kind = DATATYPES[spec.datatype]
+    if str in kinds and spec.reads_text:
+        values = numbers_in(values, spec)
+        kinds = set(map(type, values))
     wrong = kinds - {int, float, _NULL}
     if wrong:
         raise _refuse("numbers", wrong, spec)

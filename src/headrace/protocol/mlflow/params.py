@@ -7,10 +7,12 @@ from datetime import date, datetime
 from math import isfinite
 from typing import Any
 
-from headrace.errors import InvalidInput, shorten
+from headrace.errors import InvalidInput, listing, nearest, shorten
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow.schema import ParamSpec
-from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.reserved_parameters import BATCH_DIM, RESERVED, TRANSPORT
+
+OF_THE_PROTOCOL = frozenset((*RESERVED, *TRANSPORT, BATCH_DIM))
 
 
 def _is_number(value: Any) -> bool:
@@ -72,10 +74,28 @@ def _scalar(value: Any, spec: ParamSpec, where: str) -> Any:
     return converted
 
 
+def unknown_params(given: Mapping[str, Any] | None, specs: list[ParamSpec]) -> list[str]:
+    """The names in `given` that are neither declared nor the protocol's own."""
+    if not given:
+        return []
+    declared = {spec.name for spec in specs}
+    return [name for name in given if name not in declared and name not in OF_THE_PROTOCOL]
+
+
+def refused_params(unknown: list[str], specs: list[ParamSpec]) -> InvalidInput:
+    """The error for params that the model does not declare."""
+    declared = [spec.name for spec in specs]
+    similar = nearest(unknown[0], declared)
+    hint = f"did you mean '{shorten(similar)}'?" if similar else f"it takes {listing(declared)}"
+    return InvalidInput(
+        f"the model has no param{'s' if len(unknown) > 1 else ''} {listing(unknown)}; {hint}"
+    )
+
+
 def conform_params(given: Mapping[str, Any] | None, specs: list[ParamSpec]) -> dict[str, Any]:
     """The params the model gets: those of the schema, converted, with defaults filled in.
 
-    Names that are not in the schema are ignored, as in MLflow.
+    Names that are not in the schema are left out; `unknown_params` finds them.
 
     Raises:
         InvalidInput: a value does not convert without loss; the message names the param.

@@ -6,9 +6,10 @@ Needs only the standard library, so that a worker on any Python can import it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from headrace.errors import InvalidModel, shorten
+from headrace.errors import InvalidInput, InvalidModel, shorten
 
 # MLflow column type -> (datatype, content type): MLflow "Model Signature", column-based.
 _COLUMN_TYPES = {
@@ -40,7 +41,8 @@ class Spec(NamedTuple):
     `name` is the name on the wire, always a string; `label` is the name in the signature
     (a string, an integer for a DataFrame without names, or None). `type` is MLflow's name
     (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
-    tensors, those of Python objects, hold text, numbers and nulls side by side.
+    tensors, those of Python objects, hold text, numbers and nulls side by side. With `reads_text`,
+    text that is a number stands for it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Spec(NamedTuple):
     required: bool = True
     simple: bool = True
     mixed: bool = False
+    reads_text: bool = False
 
     @property
     def is_tensor(self) -> bool:
@@ -155,3 +158,18 @@ def parse_params(raw: Any) -> list[ParamSpec] | None:
         is_list = item.get("shape") is not None
         specs.append(ParamSpec(str(item["name"]), kind, item.get("default"), is_list))
     return specs
+
+
+def check_shape(shape: Sequence[int], spec: Spec) -> None:
+    """Check the rank and the fixed dimensions of a tensor input.
+
+    Raises:
+        InvalidInput: the shape does not fit; the message names the input and both shapes.
+    """
+    fits = len(shape) == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, shape)
+    )
+    if not fits:
+        raise InvalidInput(
+            f"{spec.where}: expected shape {list(spec.shape)} (-1 is free), got {list(shape)}"
+        )

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import InvalidInput, UnsupportedMedia, listing, shorten
+from headrace.errors import InvalidInput, UnsupportedMedia, listing, nearest, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.loose_json import load, loads
 from headrace.protocol.mlflow.packing import NullCell
 from headrace.protocol.mlflow.scoring_answer import encode
 from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
-from headrace.protocol.mlflow.signature import PAYLOAD, SCORING, Signature
+from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 __all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
@@ -27,6 +27,9 @@ JSON = "application/json"
 MEDIA_TYPES = (JSON, "text/csv", "application/vnd.apache.parquet")
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 _LLM_KEYS = ("messages", "prompt", "input")
+# What the top level of a body may have besides.
+KEYS = (*FORMS, "params")
+_KEYS = frozenset(KEYS)
 _NOTHING = msgspec.Raw()
 
 
@@ -40,7 +43,7 @@ class ScoringRequest:
         self.wrapped = wrapped
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
     """The top level of a JSON body; absent members are empty."""
 
     dataframe_split: msgspec.Raw = _NOTHING
@@ -54,6 +57,7 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode(body: bytes, content_type: str | None, signature: Signature | None) -> ScoringRequest:
@@ -69,22 +73,24 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
     if media_type != JSON:
         if media_type == "text/csv":
             _check_text(body)
-        return ScoringRequest(_payload(body, media_type))
+        return ScoringRequest(_payload(body, media_type, signature))
     fields = _fields(body)
     if any(key in fields for key in _LLM_KEYS):
         _check_text(body)
-        return ScoringRequest(_payload(body, JSON), wrapped=False)
+        return ScoringRequest(_payload(body, JSON, signature), wrapped=False)
     form = _form(fields, body, signature)
+    if not fields.keys() <= _KEYS:
+        _pass_over(fields, signature)
     value = fields[form]
     if signature is None or not signature.is_simple:
         _check_text(body)
         _check_outline(form, value)
-        return ScoringRequest(_payload(body, JSON))
+        return ScoringRequest(_payload(body, JSON, signature))
     params = _params(fields)
     try:
         inputs = build_inputs(form, value, signature)
     except NullCell:
-        return ScoringRequest(_payload(body, JSON))
+        return ScoringRequest(_payload(body, JSON, signature))
     given = signature.conform_params(params) or {}
     parameters = {**given, "content_type": signature.content_type}
     return ScoringRequest(InferenceRequest(inputs, parameters))
@@ -95,7 +101,6 @@ class _Stream(msgspec.Struct):
 
 
 _STREAM = msgspec.json.Decoder(_Stream)
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def wants_stream(body: bytes) -> bool:
@@ -137,10 +142,13 @@ def _media_type(content_type: str | None) -> str:
     return media_type
 
 
-def _payload(body: bytes, media_type: str) -> InferenceRequest:
+def _payload(body: bytes, media_type: str, signature: Signature | None) -> InferenceRequest:
     """The undecoded body as a request for a worker."""
     tensor = Tensor(PAYLOAD, "BYTES", [1], pack_bytes([body]), {"content_type": media_type})
-    return InferenceRequest([tensor], {"content_type": SCORING})
+    parameters: dict[str, Any] = {"content_type": SCORING}
+    if signature is not None and signature.pass_over is not None:
+        parameters[READS] = "mlflow"
+    return InferenceRequest([tensor], parameters)
 
 
 def _check_text(body: bytes) -> None:
@@ -151,12 +159,35 @@ def _check_text(body: bytes) -> None:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """The known top-level fields, as raw JSON, or decoded where the body is not strict JSON."""
+    """The top-level fields, as raw JSON, or decoded where the body is not strict JSON."""
     try:
         found = _BODY.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _object(body)
+        return _all_fields(body)
     return {key: value for key in _Body.__struct_fields__ if len(value := getattr(found, key)) != 0}
+
+
+def _all_fields(body: bytes) -> dict[str, Any]:
+    try:
+        return _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _object(body)
+
+
+def _pass_over(fields: dict[str, Any], signature: Signature | None) -> None:
+    """Report the unknown top-level fields of a body, or refuse those that may be typos.
+
+    Raises:
+        InvalidInput: one of them resembles a known field, and they are not passed over.
+    """
+    unknown = [key for key in fields if key not in _KEYS]
+    if signature is not None and signature.pass_over is not None:
+        signature.pass_over(KEY, unknown)
+        return
+    for key in unknown:
+        similar = nearest(key, KEYS)
+        if similar is not None:
+            raise InvalidInput(f"unknown field '{shorten(key)}': did you mean '{similar}'?")
 
 
 def _object(body: bytes) -> dict[str, Any]:

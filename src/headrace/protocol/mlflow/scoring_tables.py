@@ -14,7 +14,8 @@ from headrace.errors import InvalidInput, listing
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow import packing
 from headrace.protocol.mlflow.loose_json import load
-from headrace.protocol.mlflow.signature import Signature, check_rows, check_shape
+from headrace.protocol.mlflow.schema import Spec, check_shape
+from headrace.protocol.mlflow.signature import Signature, check_rows
 from headrace.protocol.open_inference.rest_data import pack_json
 from headrace.protocol.tensor import Tensor
 
@@ -156,7 +157,7 @@ def _table(names: list[str], rows: list[list[Any]], signature: Signature) -> lis
     """The inputs from the rows of a table, each as long as `names`."""
     if signature.is_tensors and not signature.is_named:
         spec = _only(signature, "a table")
-        if len(spec.shape) == 1 and all(len(row) == 1 for row in rows):
+        if all(len(row) == 1 and (len(spec.shape) == 1 or type(row[0]) is list) for row in rows):
             rows = [row[0] for row in rows]
         return [packing.tensor(rows, spec, pad=True)]
     order = signature.order(names)
@@ -176,13 +177,20 @@ def _records(records: Any, signature: Signature, form: str) -> list[Tensor]:
     names = list(dict.fromkeys(chain.from_iterable(records)))
     if all(len(row) == len(names) for row in records):
         return _table(names, [[row[name] for name in names] for row in records], signature)
-    signature.order(names)
-    optional = {spec.name for spec in signature.inputs if not spec.required}
+    # A key that is absent is null, where the column can hold that.
+    needed = [spec.name for spec in signature.inputs if not _holds_null(spec)]
     for number, row in enumerate(records):
-        absent = [name for name in names if name not in row and name not in optional]
+        absent = [name for name in needed if name in names and name not in row]
         if absent:
             raise InvalidInput(f"{form}: record {number} has no {listing(absent)}")
     return _table(names, [[row.get(name) for name in names] for row in records], signature)
+
+
+def _holds_null(spec: Spec) -> bool:
+    """Whether a cell of this input may be missing from a row."""
+    if not spec.required:
+        return True
+    return not spec.is_tensor and (spec.datatype == "BYTES" or DATATYPES[spec.datatype].is_float)
 
 
 def _by_name(values: dict[str, Any], signature: Signature, form: str) -> list[Tensor]:

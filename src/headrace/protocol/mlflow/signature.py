@@ -6,10 +6,11 @@ Needs only the standard library and numpy, so that a worker on any Python can im
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -17,8 +18,15 @@ from headrace.errors import InvalidInput, listing
 from headrace.protocol.casting import cast
 from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
-from headrace.protocol.mlflow.params import conform_params
-from headrace.protocol.mlflow.schema import ParamSpec, Spec, parse_params, parse_specs
+from headrace.protocol.mlflow.packing import pack
+from headrace.protocol.mlflow.params import conform_params, refused_params, unknown_params
+from headrace.protocol.mlflow.schema import (
+    ParamSpec,
+    Spec,
+    check_shape,
+    parse_params,
+    parse_specs,
+)
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 
@@ -26,6 +34,13 @@ from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_byte
 # tensor of this name: a single BYTES element whose own content type is the media type.
 SCORING = "mlflow"
 PAYLOAD = "payload"
+# The parameter of such a request that has the value of the `scoring` setting, unless it is strict,
+# and the parameter of its answer that has the words passed over, by kind.
+READS, PASSED_OVER = "scoring", "passed_over"
+# The kinds of words that a request may hold and its model not know.
+COLUMN, PARAM, KEY = "column", "param", "key"
+# Called with a kind of word, and words of a request that are passed over.
+PassOver = Callable[[str, Sequence[str]], None]
 
 _NAME, _DATATYPE, _SHAPE = attrgetter("name"), attrgetter("datatype"), attrgetter("shape")
 
@@ -35,7 +50,9 @@ class Signature:
 
     `inputs` and `outputs` are empty and `params` is None where the model declares nothing.
     `content_type` is the Python value the model takes: `pd`, `np`, or `dict` of tensors.
-    `is_simple` means that this module knows the type of every input exactly.
+    `is_simple` means that this module knows the type of every input exactly. With `pass_over`, what
+    the model does not know is dropped and reported to it instead of refused, and text that is a
+    number is one.
     """
 
     def __init__(
@@ -44,8 +61,12 @@ class Signature:
         outputs: list[Spec] | None = None,
         params: list[ParamSpec] | None = None,
         from_type_hint: bool = False,
+        pass_over: PassOver | None = None,
     ) -> None:
         self.inputs = inputs or []
+        self.pass_over = pass_over
+        if pass_over is not None:
+            self.inputs = [spec._replace(reads_text=True) for spec in self.inputs]
         self.outputs = outputs or []
         self.params = params
         self.from_type_hint = from_type_hint
@@ -65,7 +86,7 @@ class Signature:
         self._may_pass = self.is_columns and self.is_simple and "BYTES" not in self.datatypes
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> Signature:
+    def parse(cls, raw: Mapping[str, Any], pass_over: PassOver | None = None) -> Signature:
         """Read the `signature` mapping of an `MLmodel` file.
 
         `inputs`, `outputs` and `params` are JSON texts or lists; each may be None or absent.
@@ -79,6 +100,7 @@ class Signature:
             parse_specs(raw.get("outputs"), "outputs", first=1),
             parse_params(raw.get("params")),
             bool(raw.get("from_type_hint")),
+            pass_over,
         )
 
     def input_metadata(self) -> list[TensorMetadata]:
@@ -115,21 +137,21 @@ class Signature:
         return InferenceRequest(inputs, self._parameters(given), request.outputs, request.id)
 
     def conform_params(self, parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """The params the model gets: converted, defaults filled in, unknown ones dropped.
+        """The params the model gets: converted, and defaults filled in.
 
         If there is no params schema, the given params without the protocol's own keys.
 
         Raises:
-            InvalidInput: a param is not of its declared type; the message names it.
+            InvalidInput: a param is unknown, or not of its declared type; the message names it.
         """
         if self.params is not None:
-            return conform_params(parameters, self.params)
+            return self._conform_params(parameters, self.params)
         if not parameters:
             return None
         return {key: value for key, value in parameters.items() if key not in RESERVED} or None
 
     def check_names(self, given: Sequence[str]) -> None:
-        """Check that no input is missing, unknown or repeated.
+        """Check that no input is missing, repeated, or surplus where that is refused.
 
         Raises:
             InvalidInput: an input is missing, surplus or repeated; the message names it.
@@ -146,7 +168,9 @@ class Signature:
             if surplus:
                 message += f"; surplus: {listing(surplus)}"
             raise InvalidInput(message)
-        if surplus:
+        if surplus and self.pass_over is not None:
+            self.pass_over(COLUMN, surplus)
+        elif surplus:
             raise InvalidInput(
                 f"surplus {word}{'s' if len(surplus) > 1 else ''} {listing(surplus)}, "
                 f"the model takes {listing(self.names)}"
@@ -156,10 +180,20 @@ class Signature:
         """Whether one `[N, columns]` matrix can stand for all columns, in schema order."""
         return self.is_columns and (not self.is_named or len(set(self.datatypes)) == 1)
 
+    def _conform_params(
+        self, given: Mapping[str, Any] | None, specs: list[ParamSpec]
+    ) -> dict[str, Any]:
+        unknown = unknown_params(given, specs)
+        if unknown and self.pass_over is not None:
+            self.pass_over(PARAM, unknown)
+        elif unknown:
+            raise refused_params(unknown, specs)
+        return conform_params(given, specs)
+
     def _parameters(self, given: Parameters | None) -> Parameters:
         params = given or {}
         if self.params is not None:
-            params = conform_params(given, self.params)
+            params = self._conform_params(given, self.params)
         if self._types_inputs:
             return {**params, "content_type": self.content_type}
         if given and "content_type" in given:
@@ -185,8 +219,12 @@ class Signature:
         Raises:
             InvalidInput: an input is missing, surplus or repeated; the message names it.
         """
-        if not self.is_named and len(given) == self._count and set(given) != set(self.names):
-            return list(zip(self.inputs, range(self._count)))
+        if not self.is_named and not set(self.names) <= set(given):
+            surplus = given[self._count :]
+            if surplus and self.pass_over is not None:
+                self.pass_over(COLUMN, surplus)
+            if len(given) == self._count or (surplus and self.pass_over is not None):
+                return list(zip(self.inputs, range(self._count)))
         self.check_names(given)
         position = {name: index for index, name in enumerate(given)}
         return [(spec, position[spec.name]) for spec in self.inputs if spec.name in position]
@@ -259,25 +297,24 @@ def _column(tensor: Tensor, spec: Spec) -> Tensor:
         shape = [1]
     elif len(shape) != 1:
         raise InvalidInput(f"{spec.where}: expected shape [N] or [N, 1], got {shape}")
-    data = tensor.data
-    if tensor.datatype != spec.datatype:
-        data = cast(tensor, spec.datatype, spec.where)
-    return Tensor(spec.name, spec.datatype, shape, data, _typed(tensor, spec))
+    return Tensor(spec.name, spec.datatype, shape, _data(tensor, spec), _typed(tensor, spec))
 
 
-def check_shape(shape: Sequence[int], spec: Spec) -> None:
-    """Check the rank and the fixed dimensions of a tensor input.
+def _data(tensor: Tensor, spec: Spec) -> Any:
+    """The tensor's data as the datatype of `spec`."""
+    if tensor.datatype == spec.datatype:
+        return tensor.data
+    if spec.reads_text and tensor.datatype == "BYTES":
+        return pack(_cells(tensor), spec)
+    return cast(tensor, spec.datatype, spec.where)
 
-    Raises:
-        InvalidInput: the shape does not fit; the message names the input and both shapes.
-    """
-    fits = len(shape) == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, shape)
-    )
-    if not fits:
-        raise InvalidInput(
-            f"{spec.where}: expected shape {list(spec.shape)} (-1 is free), got {list(shape)}"
-        )
+
+def _cells(tensor: Tensor) -> list[Any]:
+    """The elements of a BYTES tensor: text, or the JSON values of a mixed column."""
+    elements = unpack_bytes(tensor.data, element_count(tensor.shape, tensor.name), tensor.name)
+    if tensor.content_type == "pd_json":
+        return [json.loads(element) for element in elements]
+    return [element.decode("utf-8", "replace") for element in elements]
 
 
 def _shaped(tensor: Tensor, spec: Spec) -> Tensor:
@@ -286,7 +323,7 @@ def _shaped(tensor: Tensor, spec: Spec) -> Tensor:
     if not spec.simple or spec.mixed or tensor.datatype == spec.datatype:
         datatype, data = tensor.datatype, tensor.data
     else:
-        datatype, data = spec.datatype, cast(tensor, spec.datatype, spec.where)
+        datatype, data = spec.datatype, _data(tensor, spec)
     return Tensor(spec.name, datatype, list(tensor.shape), data, tensor.parameters)
 
 

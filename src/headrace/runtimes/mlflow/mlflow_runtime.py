@@ -17,13 +17,14 @@ from headrace.codecs.registry import OUTPUT, chosen
 from headrace.errors import HeadraceError, InvalidModel, Unimplemented, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
-from headrace.protocol.mlflow.signature import SCORING, Signature
+from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Signature
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import refusal
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow.native_flavors import Predict
+from headrace.runtimes.mlflow.passed_over import PassedOver
 from headrace.runtimes.mlflow.scoring_payload import Payload
 
 logger = logging.getLogger("headrace.worker")
@@ -63,7 +64,9 @@ class MLflowRuntime(Model):
             self._methods = self._methods_of(loaded.native)
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
-        self._times = {spec.name: "datetime" for spec in specs if spec.type == "datetime"}
+        self._kinds = {
+            spec.name: spec.content_type for spec in specs if spec.type in ("datetime", "binary")
+        }
         self._mixed = {spec.name for spec in specs if spec.mixed}
         schemas = _schemas(raw)
         self._fixed_width = {
@@ -72,6 +75,9 @@ class MLflowRuntime(Model):
             if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
         }
         self._payload = Payload(self._signature, schemas, schema, self._typed)
+        self._passed_over = PassedOver()
+        tolerant = Signature.parse(raw, self._passed_over.add) if raw else None
+        self._tolerant_payload = Payload(tolerant, schemas, schema, self._typed)
         # Instances of the class differ: only the native flavors promise independent rows.
         by_flavor = native is not None and native.row_independent
         self.row_independent = by_flavor or bool(self.settings.extra.get("batchable"))
@@ -157,20 +163,30 @@ class MLflowRuntime(Model):
         name = extra.get("predict_fn") or "predict"
         if wanted and len(wanted) == 1 and wanted[0] in (extra.get("methods") or ()):
             name, wanted = wanted[0], None
-        answer = self._methods[name](*self._arguments_of(request))
-        return chosen(_encode(answer, OUTPUT if name == "predict" else name), wanted)
+        value, params = self._arguments_of(request)
+        passed_over = self._passed_over.taken()
+        answer = self._methods[name](value, params)
+        response = chosen(_encode(answer, OUTPUT if name == "predict" else name), wanted)
+        return _reported(response, passed_over)
 
     def infer_stream(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
         """The pieces that the model's `predict_stream` yields; raises what `infer` raises."""
         if self._predict_stream is None:
             raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
-        for piece in self._predict_stream(*self._arguments_of(request)):
-            yield chosen(_encode(piece), request.outputs)
+        value, params = self._arguments_of(request)
+        passed_over = self._passed_over.taken()
+        for piece in self._predict_stream(value, params):
+            yield _reported(chosen(_encode(piece), request.outputs), passed_over)
+            passed_over = {}
 
     def _arguments_of(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
         """What `predict` takes: the value, and the params."""
         if request.content_type == SCORING:
-            return self._payload.decode(request)
+            assert request.parameters is not None
+            # Those of a request that was refused.
+            self._passed_over.taken()
+            reads = request.parameters.get(READS)
+            return (self._payload if reads is None else self._tolerant_payload).decode(request)
         return self._value(request), self._params(request.parameters)
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -200,7 +216,7 @@ class MLflowRuntime(Model):
             if len(tensors) != len(signature.inputs):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
-            return frame_of(tensors, self._times, columns)
+            return frame_of(tensors, self._kinds, columns)
         if signature.is_named:
             return {tensor.name: self._array(tensor) for tensor in tensors}
         return self._array(tensors[0])
@@ -210,6 +226,13 @@ class MLflowRuntime(Model):
         if array.dtype.kind == "O":
             return array.astype(str) if tensor.name in self._fixed_width else array
         return array.astype(object) if tensor.name in self._mixed else array
+
+
+def _reported(response: InferenceResponse, words: dict[str, list[str]]) -> InferenceResponse:
+    """The answer, with the words of its request that were passed over."""
+    if words:
+        response.parameters = {**(response.parameters or {}), PASSED_OVER: words}
+    return response
 
 
 def _without_params(method: Callable[[Any], Any]) -> Predict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +61,8 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
     if not folder.pyfunc:
         raise InvalidModel("the model has no python_function flavor, so Python cannot load it")
     pyfunc = artefact.require("mlflow.pyfunc", "mlflow")
+    # Only then does MLflow read times and base64 for type hints such as list[datetime].
+    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     model = artefact.read(
         "the MLflow model",
         lambda: pyfunc.load_model(folder.path, suppress_warnings=True, model_config=config),

@@ -117,6 +117,9 @@ class Payload:
         except (ValueError, TypeError, AssertionError) as error:
             raise InvalidInput(f"{key} is not a table: rows and columns do not agree") from error
         if self._is_nested():
+            assert self._signature is not None
+            if self._signature.is_named:
+                self._signature.check_names([str(name) for name in table.columns])
             for name in table.columns:
                 self._check(str(name), table[name].tolist())
             return self._by_mlflow("dataframe_from_parsed_json", value, pandas_orient=orient)

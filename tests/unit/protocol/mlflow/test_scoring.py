@@ -174,9 +174,15 @@ def test_surplus_column_is_refused():
         send({"dataframe_records": [{"a": 1, "b": 2}]}, columns("a"))
 
 
-def test_record_without_a_required_column_is_named():
+@pytest.mark.parametrize("kind", ["long", "boolean"])
+def test_record_without_a_required_column_that_holds_no_null_is_named(kind):
     with pytest.raises(InvalidInput, match="record 1 has no 'b'"):
-        send({"dataframe_records": [{"a": 1, "b": 2}, {"a": 1}]}, columns("a", "b"))
+        send({"dataframe_records": [{"a": 1, "b": 1}, {"a": 1}]}, columns("a", "b", kind=kind))
+
+
+def test_a_double_that_a_record_lacks_is_missing():
+    request = send({"dataframe_records": [{"a": 1, "b": 2}, {"a": 3}]}, columns("a", "b"))
+    assert repr(table(request)) == repr({"a": [1.0, 3.0], "b": [2.0, float("nan")]})
 
 
 def test_columns_of_different_lengths_are_refused():

@@ -1,0 +1,53 @@
+"""Words in requests that their model does not know, and that are dropped as MLflow drops them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from headrace.errors import nearest, shorten
+from headrace.observability.counters import ModelMetrics
+from headrace.protocol.mlflow.scoring import KEYS
+from headrace.protocol.mlflow.signature import COLUMN, PARAM, Signature
+
+logger = logging.getLogger("headrace.scoring")
+
+# Callers choose the words, so the memory for them is bounded; later ones are counted, not logged.
+MOST_WORDS = 100
+
+
+class PassedOver:
+    """Counts the words of one model, and warns of each by name once."""
+
+    def __init__(self, name: str, metrics: ModelMetrics) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._seen: set[tuple[str, str]] = set()
+
+    def add(self, kind: str, words: Sequence[str], signature: Signature | None) -> None:
+        """Count words of a kind, and log those that are new."""
+        counts = self._metrics.passed_over
+        counts[kind] = counts.get(kind, 0) + len(words)
+        for word in words:
+            entry = (kind, shorten(word))
+            if entry not in self._seen and len(self._seen) < MOST_WORDS:
+                self._seen.add(entry)
+                self._warn(kind, word, signature)
+
+    def _warn(self, kind: str, word: str, signature: Signature | None) -> None:
+        similar = nearest(word, _known(kind, signature))
+        logger.warning(
+            "model '%s' takes no %s '%s': requests are scored without it%s",
+            self._name,
+            kind,
+            shorten(word),
+            f"; did the caller mean '{shorten(similar)}'?" if similar else "",
+        )
+
+
+def _known(kind: str, signature: Signature | None) -> Sequence[str]:
+    if kind == COLUMN:
+        return signature.names if signature is not None else ()
+    if kind == PARAM:
+        return [spec.name for spec in (signature.params if signature is not None else None) or ()]
+    return KEYS

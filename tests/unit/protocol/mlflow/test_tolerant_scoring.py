@@ -1,0 +1,191 @@
+"""What `/invocations` accepts beyond a signature, as `mlflow models serve` does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.errors import InvalidInput
+from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.mlflow.number_text import number_of
+from headrace.protocol.mlflow.scoring import decode
+from headrace.protocol.mlflow.signature import Signature
+from headrace.protocol.tensor import Tensor, pack_bytes
+
+NUMPY = {"INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
+
+
+class Tolerant:
+    """A signature that passes words over, and those it has passed over."""
+
+    def __init__(self, *inputs: dict[str, Any]) -> None:
+        self.passed_over: list[Any] = []
+        self.signature = Signature.parse({"inputs": list(inputs)}, self._pass_over)
+
+    def _pass_over(self, kind: str, words: Any) -> None:
+        self.passed_over.append((kind, list(words)))
+
+    def send(self, body: Any) -> dict[str, list[Any]]:
+        """The inputs that the model gets."""
+        request = decode(json.dumps(body).encode(), "application/json", self.signature).request
+        return {
+            tensor.name: np.frombuffer(tensor.data, NUMPY[tensor.datatype])
+            .reshape(tensor.shape)
+            .tolist()
+            for tensor in request.inputs
+        }
+
+
+def column(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "type": kind}
+
+
+def strict(*inputs: dict[str, Any]) -> Signature:
+    return Signature.parse({"inputs": list(inputs)})
+
+
+ROW_FORMS = [
+    {"dataframe_split": {"columns": ["id", "a"], "data": [["x7", 1.5]]}},
+    {"dataframe_records": [{"id": "x7", "a": 1.5}]},
+    {"inputs": {"id": ["x7"], "a": [1.5]}},
+    {"inputs": [{"id": "x7", "a": 1.5}]},
+    {"instances": [{"id": "x7", "a": 1.5}]},
+]
+FORM_NAMES = ["split", "records", "columns", "rows", "instances"]
+
+
+@pytest.mark.parametrize("body", ROW_FORMS, ids=FORM_NAMES)
+def test_a_surplus_column_is_dropped_and_reported(body):
+    model = Tolerant(column("a", "double"))
+    assert model.send(body) == {"a": [1.5]}
+    assert model.passed_over == [("column", ["id"])]
+
+
+@pytest.mark.parametrize("body", ROW_FORMS, ids=FORM_NAMES)
+def test_a_surplus_column_is_refused_where_scoring_is_strict(body):
+    with pytest.raises(InvalidInput, match="surplus column 'id'"):
+        decode(json.dumps(body).encode(), "application/json", strict(column("a", "double")))
+
+
+def test_surplus_columns_of_a_signature_without_names_are_the_last():
+    model = Tolerant({"type": "double"}, {"type": "double"})
+    body = {"dataframe_split": {"columns": ["p", "q", "r"], "data": [[1, 2, "x"]]}}
+    assert model.send(body) == {"input-0": [1.0], "input-1": [2.0]}
+    assert model.passed_over == [("column", ["r"])]
+
+
+def test_surplus_inputs_of_named_tensors_are_dropped():
+    spec = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1]}}
+    model = Tolerant({**spec, "name": "a"})
+    assert model.send({"inputs": {"a": [1], "b": [2]}}) == {"a": [1.0]}
+    assert model.passed_over == [("column", ["b"])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "expected"),
+    [
+        ("double", ["5.1", 2, " 1e3 "], [5.1, 2.0, 1000.0]),
+        ("float", ["0.5"], [0.5]),
+        ("long", ["30", 4, "-9223372036854775808"], [30, 4, -(2**63)]),
+        ("integer", ["30.0", "+3"], [30, 3]),
+        ("double", ["5.1", None], [5.1, float("nan")]),
+    ],
+)
+def test_text_that_is_a_number_is_this_number(kind, cells, expected):
+    model = Tolerant(column("a", kind))
+    found = model.send({"dataframe_records": [{"a": cell} for cell in cells]})
+    assert repr(found) == repr({"a": expected})
+
+
+def test_text_is_a_number_for_tensors_too():
+    model = Tolerant({"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 2]}})
+    assert model.send({"inputs": [["1.5", 2]]}) == {"input-0": [[1.5, 2.0]]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        ("long", "1.5"),
+        ("long", 1.5),
+        ("integer", "9999999999"),
+        ("float", "1e300"),
+        ("double", "1e999"),
+        ("long", None),
+        ("long", "nan"),
+        ("boolean", "true"),
+        ("boolean", ""),
+        ("double", ""),
+        ("double", "1_000"),
+        ("double", "0x10"),
+        ("double", "five"),
+        ("double", True),
+        ("double", "٣"),
+    ],
+)
+def test_what_would_change_a_value_is_refused_by_column_all_the_same(kind, cell):
+    model = Tolerant(column("a", kind))
+    with pytest.raises(InvalidInput, match="column 'a'"):
+        model.send({"dataframe_records": [{"a": cell}]})
+
+
+def test_text_that_is_no_number_is_refused_by_row():
+    model = Tolerant(column("age", "long"))
+    rows = [[1]] * 17_204 + [["old"]]
+    with pytest.raises(InvalidInput, match=r"column 'age', row 17,204: expected a number \(long\)"):
+        model.send({"dataframe_split": {"columns": ["age"], "data": rows}})
+
+
+def test_text_stays_text_where_scoring_is_strict():
+    body = b'{"dataframe_records": [{"a": "5.1"}]}'
+    with pytest.raises(InvalidInput, match="column 'a': expected numbers"):
+        decode(body, "application/json", strict(column("a", "double")))
+
+
+def test_text_stays_text_over_v2():
+    tensor = Tensor("a", "BYTES", [1], pack_bytes([b"5.1"]))
+    with pytest.raises(InvalidInput, match="column 'a': expected FP64, got text"):
+        strict(column("a", "double")).conform(InferenceRequest([tensor]))
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "1" + "0" * 400, "--1", "1e", ".", "", "1 2"])
+def test_text_is_read_in_bounded_time(text):
+    assert number_of(text) is None or len(text) < 1000
+
+
+def test_a_key_beside_the_inputs_that_is_misspelt_is_reported():
+    model = Tolerant(column("a", "double"))
+    assert model.send({"inputs": {"a": [1]}, "parms": {"x": 1}}) == {"a": [1.0]}
+    assert model.passed_over == [("key", ["parms"])]
+
+
+def test_a_key_beside_the_inputs_that_is_misspelt_is_refused_where_scoring_is_strict():
+    body = b'{"inputs": {"a": [1]}, "parms": {"x": 1}}'
+    with pytest.raises(InvalidInput, match="unknown field 'parms': did you mean 'params'"):
+        decode(body, "application/json", strict(column("a", "double")))
+
+
+FLAT, NESTED = [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]
+CUBE = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 2, 3]}}
+
+
+@pytest.mark.parametrize("cell", [FLAT, NESTED], ids=["flat", "nested"])
+@pytest.mark.parametrize("name", [None, "a"], ids=["unnamed", "named"])
+def test_a_tensor_may_be_a_column_of_a_table(name, cell):
+    spec = CUBE if name is None else {**CUBE, "name": name}
+    signature = Signature.parse({"inputs": [spec]})
+    for body in (
+        {"dataframe_records": [{"a": cell}, {"a": cell}]},
+        {"dataframe_split": {"columns": ["a"], "data": [[cell], [cell]]}},
+    ):
+        (tensor,) = decode(json.dumps(body).encode(), "application/json", signature).request.inputs
+        assert tensor.shape == [2, 2, 3]
+        assert np.frombuffer(tensor.data).tolist() == [float(n) for n in FLAT * 2]
+
+
+def test_a_flat_cell_of_another_length_is_refused():
+    signature = Signature.parse({"inputs": [CUBE]})
+    with pytest.raises(InvalidInput, match=r"expected shape \[-1, 2, 3\]"):
+        decode(b'{"dataframe_records": [{"a": [1, 2]}]}', "application/json", signature)
