@@ -22,9 +22,9 @@ from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import refusal
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
+from headrace.runtimes.mlflow.collected_words import CollectedWords
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow.native_flavors import Predict
-from headrace.runtimes.mlflow.passed_over import PassedOver
 from headrace.runtimes.mlflow.scoring_payload import Payload
 
 logger = logging.getLogger("headrace.worker")
@@ -75,7 +75,7 @@ class MLflowRuntime(Model):
             if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
         }
         self._payload = Payload(self._signature, schemas, schema, self._typed)
-        self._passed_over = PassedOver()
+        self._passed_over = CollectedWords()
         tolerant = Signature.parse(raw, self._passed_over.add) if raw else None
         self._tolerant_payload = Payload(tolerant, schemas, schema, self._typed)
         # Instances of the class differ: only the native flavors promise independent rows.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 
-class PassedOver(threading.local):
+class CollectedWords(threading.local):
     """Collects them while a request is decoded: each is decoded by one thread, from end to end."""
 
     def __init__(self) -> None:
