@@ -34,7 +34,8 @@ class FakeProcess:
         self.channel.connection_made(self)  # type: ignore[arg-type]
         self.exited = asyncio.Event()
         self.fate = "exited with status 3"
-        self.was_killed = False
+        self.was_killed = self.is_stopped = False
+        self.ended: WorkerLost | None = None
         self.received: list[tuple[int, Any]] = []
 
     def write(self, data: bytes) -> None:
@@ -47,6 +48,8 @@ class FakeProcess:
 
     def _answer(self, kind: int, call: int, meta: Any) -> None:
         world = self._world
+        if world.is_stuck:
+            return
         if kind == Kind.LOAD:
             left = world.loads.get(meta["model"])
             outcome = left.pop(0) if left else LOAD
@@ -78,27 +81,32 @@ class FakeProcess:
 
     async def death(self) -> WorkerLost:
         await self.exited.wait()
-        return WorkerLost(f"the worker process {self.fate} while loading it")
+        message = f"the worker process {self.fate} while loading it"
+        return WorkerLost(message, self.ended is not None and self.ended.blameless)
 
     def kill(self, reason: WorkerLost | None = None) -> None:
         self.channel.lose(reason or WorkerLost("the worker process was ended"))
         self.was_killed = True
+        self.ended = self.ended or reason
         self.exited.set()
 
     async def stop(self, grace: float) -> None:
+        self.is_stopped = True
         self.kill()
 
 
 class World:
     """A pool and the workers that were started for it.
 
-    `loads` holds what comes of a model's next loads, and `answers` what it answers.
+    `loads` holds what comes of a model's next loads, and `answers` what it answers. Workers that
+    are stuck answer nothing.
     """
 
     def __init__(self, size: int) -> None:
         self.workers: list[FakeProcess] = []
         self.loads: dict[str, list[Any]] = {}
         self.answers: dict[str, Any] = {}
+        self.is_stuck = False
         self.pool = WorkerPool(Environment("python"), size, LOAD_TIMEOUT)
 
     async def spawn(self, environment: Environment) -> FakeProcess:

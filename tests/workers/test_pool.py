@@ -257,22 +257,6 @@ def test_a_request_that_nobody_waits_for_is_not_begun(tmp_path: Path) -> None:
     run(test)
 
 
-def test_the_neighbour_of_an_overrun_is_not_to_blame(tmp_path: Path) -> None:
-    async def test(pool: WorkerPool) -> None:
-        for name in ("hangs", "neighbour"):
-            (tmp_path / name).mkdir()
-            await pool.load(name, write_model(tmp_path / name, "time.sleep(600)"))
-        neighbour = asyncio.create_task(pool.infer("neighbour", request(1.0), soon()))
-        with pytest.raises(DeadlineExceeded):
-            await pool.infer("hangs", request(1.0), soon(0.2))
-        with pytest.raises(WorkerLost) as lost:
-            await neighbour
-
-        assert lost.value.blameless
-
-    run(test)
-
-
 def test_a_model_that_is_unloaded_while_others_come_back_stays_away(tmp_path: Path) -> None:
     async def test(pool: WorkerPool) -> None:
         hold = f"""

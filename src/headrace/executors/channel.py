@@ -73,7 +73,8 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, asyncio.Future[Any] | Begun] = {}
         self._placed: dict[int, list[int]] = {}
-        self._requests: dict[int, InferenceRequest] = {}
+        # With the model's key; only of requests, not of streams.
+        self._requests: dict[int, tuple[str, InferenceRequest]] = {}
         self._pieces: dict[int, asyncio.Queue[InferenceResponse | HeadraceError | None]] = {}
         # By model: streams that the worker has not ended, whether or not anybody reads them.
         self._streams: Counter[str] = Counter()
@@ -173,7 +174,7 @@ class Channel(asyncio.Protocol):
             InvalidInput: a parameter cannot be sent.
         """
         call, future = self._open()
-        self._requests[call] = request
+        self._requests[call] = key, request
         self._write(self._request_frame(Kind.INFER, call, key, request))
         return future
 
@@ -189,19 +190,38 @@ class Channel(asyncio.Protocol):
             raise self._lost
         call = next(self._ids)
         self._calls[call] = Begun(deadline, done)
-        self._requests[call] = request
+        self._requests[call] = key, request
         self._write_soon(self._request_frame(Kind.INFER, call, key, request))
 
-    def end_late(self, now: float, error: HeadraceError) -> tuple[bool, bool]:
+    def end_late(self, now: float, error: HeadraceError) -> tuple[set[str], bool]:
         """End the requests that were begun and are past their deadline.
 
-        Returns whether there was one, and whether any other is still on its way.
+        Returns the keys of their models, and whether any other is still on its way.
         """
-        begun = [each for each in self._calls.values() if type(each) is Begun and not each.done()]
-        late = [each for each in begun if each.deadline <= now]
-        for each in late:
+        begun = [
+            (call, each)
+            for call, each in self._calls.items()
+            if type(each) is Begun and not each.done()
+        ]
+        late = [(call, each) for call, each in begun if each.deadline <= now]
+        for _, each in late:
             each.set_exception(error)
-        return bool(late), len(late) < len(begun)
+        return {self._requests[call][0] for call, _ in late}, len(late) < len(begun)
+
+    def give_up(self, key: str, error: WorkerLost) -> None:
+        """End the requests that wait behind one that hangs, so that they can run elsewhere.
+
+        Those that were begun go on: they do not wait for one another.
+        """
+        for call, (of, _) in list(self._requests.items()):
+            future = self._calls[call]
+            if of == key and type(future) is not Begun and not future.done():
+                future.set_exception(error)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer of the worker."""
+        return all(call.done() for call in self._calls.values())
 
     def _request_frame(
         self, kind: Kind, call: int, key: str, request: InferenceRequest
@@ -287,7 +307,7 @@ class Channel(asyncio.Protocol):
 
     def withdraw(self, request: InferenceRequest) -> None:
         """Withdraw a batch that nobody waits for; the worker skips it unless it has begun."""
-        for call, sent in self._requests.items():
+        for call, (_, sent) in self._requests.items():
             if sent is request:
                 self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
 

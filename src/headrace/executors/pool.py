@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ logger = logging.getLogger("headrace.executors")
 BATCHES_PER_INSTANCE = 2
 # Requests that were begun are ended at most this many seconds after their deadline.
 SWEEP_INTERVAL = 0.05
+# Ends what is past its deadline in a worker, of the model with this key.
+EndOverrun = Callable[[WorkerProcess, str], None]
 
 
 class WorkerPool:
@@ -97,7 +99,8 @@ class WorkerPool:
 
     @property
     def _processes(self) -> list[WorkerProcess]:
-        return [slot.process for slot in self._slots if slot.process is not None]
+        found = [slot.process for slot in self._slots if slot.process is not None]
+        return found + [slot.retiring.process for slot in self._slots if slot.retiring is not None]
 
     async def measured(self, timeout: float) -> list[list[Any]]:
         """The metrics of user code, one answer per live worker; see `Channel.measured`."""
@@ -107,7 +110,7 @@ class WorkerPool:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
         process = self._least_busy(key) or await self._wait_for(key, deadline)
-        return await _answer(process, key, request, deadline)
+        return await _answer(process, key, request, deadline, self._end_overrun)
 
     def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> bool:
         process = self._least_busy(key)
@@ -124,11 +127,26 @@ class WorkerPool:
         """End workers with a request that was begun and is past its deadline."""
         self._sweeper = None
         for process in self._processes:
-            is_late, has_more = process.channel.end_late(loop.time(), _late())
-            if is_late:
-                _end_overrun(process)
-            elif has_more and self._sweeper is None:
+            late, has_more = process.channel.end_late(loop.time(), _late())
+            for key in late:
+                self._end_overrun(process, key)
+            if has_more and not process.channel.is_lost and self._sweeper is None:
                 self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep, loop)
+
+    def _end_overrun(
+        self, process: WorkerProcess, key: str, what: str = "a request to model '%s'"
+    ) -> None:
+        """Get rid of a call that is past its deadline."""
+        settings = self._settings_of(key)
+        why = what % (settings.name if settings else key) + " overran its deadline"
+        slot = next((slot for slot in self._slots if slot.uses(process)), None)
+        if slot is not None:
+            slot.overrun(process, key, why)
+        else:
+            process.kill(WorkerLost(why, True))
+
+    def _settings_of(self, key: str) -> ModelSettings | None:
+        return next((slot.orders[key] for slot in self._slots if key in slot.orders), None)
 
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
@@ -137,7 +155,7 @@ class WorkerPool:
 
         One at a time: a model may be large, and this is a second copy of it.
         """
-        settings = next((slot.orders[key] for slot in self._slots if key in slot.orders), None)
+        settings = self._settings_of(key)
         if settings is None:
             raise ModelNotReady("the model is not loaded")
         try:
@@ -146,7 +164,7 @@ class WorkerPool:
                 try:
                     order = {"model": key, "settings": settings.to_dict()}
                     await process.channel.request(Kind.LOAD, order)
-                    return await _answer(process, key, request, deadline)
+                    return await _answer(process, key, request, deadline, self._end_overrun)
                 finally:
                     await process.stop(STOP_GRACE)
         except TimeoutError:
@@ -177,10 +195,27 @@ class WorkerPool:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
         process = self._least_busy(key) or await self._wait_for(key, deadline)
-        on_leave = partial(_end_stream, process, key, deadline)
+        on_leave = partial(self._end_stream, process, key, deadline)
         async with aclosing(process.channel.stream(key, request, deadline, on_leave)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def _end_stream(
+        self, process: WorkerProcess, key: str, deadline: float, ended: asyncio.Future[Any]
+    ) -> None:
+        """End a worker that does not end a stream that its caller has left.
+
+        Until its deadline the model may take as long as it likes for the piece that it is at.
+        """
+        loop = asyncio.get_running_loop()
+        grace_ends = max(deadline, loop.time()) + STOP_GRACE
+        overrun = loop.call_at(grace_ends, self._overrun_stream, process, key, ended)
+        ended.add_done_callback(lambda _: overrun.cancel())
+
+    def _overrun_stream(self, process: WorkerProcess, key: str, ended: asyncio.Future[Any]) -> None:
+        if not ended.done():
+            ended.set_exception(_late())
+            self._end_overrun(process, key, "a stream of model '%s' that nobody reads")
 
     def withdraw(self, request: InferenceRequest) -> None:
         for process in self._processes:
@@ -199,7 +234,9 @@ class WorkerPool:
         for slot in self._slots:
             process = slot.process
             if key not in slot.loaded or process is None or process.channel.is_lost:
-                continue
+                if slot.retiring is None or not slot.retiring.holds(key):
+                    continue
+                process = slot.retiring.process
             if best is None or process.channel.calls < best.channel.calls:
                 best = process
         return best
@@ -222,10 +259,10 @@ class WorkerPool:
 
 
 async def _answer(
-    process: WorkerProcess, key: str, request: InferenceRequest, deadline: float
+    process: WorkerProcess, key: str, request: InferenceRequest, deadline: float, end: EndOverrun
 ) -> InferenceResponse:
     answer = process.channel.infer(key, request)
-    overrun = process.channel.loop.call_at(deadline, _overrun, process, answer)
+    overrun = process.channel.loop.call_at(deadline, _overrun, process, key, answer, end)
     try:
         response: InferenceResponse = await answer
     finally:
@@ -233,38 +270,12 @@ async def _answer(
     return response
 
 
-def _overrun(process: WorkerProcess, answer: asyncio.Future[InferenceResponse]) -> None:
-    """End a worker whose batch is past its deadline; nothing else stops native code."""
+def _overrun(
+    process: WorkerProcess, key: str, answer: asyncio.Future[InferenceResponse], end: EndOverrun
+) -> None:
     if not answer.done():
         answer.set_exception(_late())
-        _end_overrun(process)
-
-
-def _end_overrun(process: WorkerProcess) -> None:
-    process.kill(WorkerLost("the worker was ended because a request overran its deadline", True))
-
-
-def _end_stream(
-    process: WorkerProcess, key: str, deadline: float, ended: asyncio.Future[Any]
-) -> None:
-    """End a worker that does not end a stream that its caller has left.
-
-    Until its deadline the model may take as long as it likes for the piece that it is at.
-    """
-    loop = asyncio.get_running_loop()
-    grace_ends = max(deadline, loop.time()) + STOP_GRACE
-    overrun = loop.call_at(grace_ends, _overrun_stream, process, key)
-    ended.add_done_callback(lambda _: overrun.cancel())
-
-
-def _overrun_stream(process: WorkerProcess, key: str) -> None:
-    logger.error(
-        "a stream of %s hangs and nobody reads it: it did not end within %g s of its deadline, so "
-        "its worker is ended",
-        *(key, STOP_GRACE),
-        extra={"pid": process.pid},
-    )
-    process.kill(WorkerLost("the worker was ended because a stream overran its deadline", True))
+        end(process, key)
 
 
 def _late() -> DeadlineExceeded:

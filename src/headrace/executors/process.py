@@ -74,6 +74,8 @@ class WorkerProcess:
         self.channel = channel
         self.fate = ""
         self.was_killed = False
+        # Why the server ended it, if it did.
+        self.ended: WorkerLost | None = None
         self.exited = asyncio.Event()
 
     @classmethod
@@ -104,12 +106,14 @@ class WorkerProcess:
         """How it ended while loading a model; waits until it has."""
         await self.exited.wait()
         message = f"the worker process {self.fate} while loading it"
-        return WorkerLost(message, killed=self.was_killed)
+        blameless = self.ended is not None and self.ended.blameless
+        return WorkerLost(message, blameless, self.was_killed)
 
     def kill(self, reason: WorkerLost | None = None) -> None:
-        """End the process now; its waiting calls fail with `reason`."""
+        """End the process now; its waiting calls fail with `reason`, which the log shows."""
         self.channel.lose(reason or WorkerLost("the worker process was ended"))
         if self._process.poll() is None:
+            self.ended = self.ended or reason
             self._process.kill()
 
     async def stop(self, grace: float) -> None:
@@ -131,7 +135,7 @@ class WorkerProcess:
 
     def _on_hang_up(self) -> None:
         # A worker that closed its socket is lost, whether or not the process lingers.
-        self.kill()
+        self.kill(WorkerLost("the worker process closed its connection"))
         if self._pidfd is None:
             self._process.wait()
             self._on_exit()
@@ -148,6 +152,8 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self.fate = _describe(code)
+        if self.ended is not None and code == -signal.SIGKILL:
+            self.fate = f"was ended by the server ({self.ended.message})"
         self.was_killed = code < 0 and -code not in FAULTS
         self._output.close()
         # How it died is for the log; callers get the same message whichever side notices first.
@@ -185,6 +191,8 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
 def _describe(code: int) -> str:
     if code >= 0:
         return f"exited with status {code}"
+    if -code == signal.SIGKILL:
+        return "was killed by SIGKILL (not by the server, possibly for lack of memory)"
     # Most real-time signals have no name.
     names = {each.value: each.name for each in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from headrace.errors import HeadraceError, LoadFailed
 from headrace.executors.executor import STOP_GRACE, LoadOverdue, WorkerLost
+from headrace.executors.memory import has_room_beside
 from headrace.executors.process import Environment, WorkerProcess
+from headrace.executors.retiring import Retiring, first_of
 from headrace.executors.retry import Retry, pause_after
 from headrace.protocol.messages import ModelMetadata
 from headrace.settings import ModelSettings
@@ -36,7 +39,8 @@ Trial = Callable[[str, ModelSettings], Awaitable[None]]
 class WorkerSlot:
     """Keeps one worker alive, and its models loaded.
 
-    A worker that dies is restarted and loads its models again. Failed loads are tried again for as
+    A worker that dies is restarted and loads its models again. One in which a model hangs answers
+    for the others until its replacement has loaded them. Failed loads are tried again for as
     long as the model is wanted. `changed` is notified when a worker is up, and when a model can
     answer or has failed.
     """
@@ -56,6 +60,8 @@ class WorkerSlot:
         self._supervisor: asyncio.Task[None] | None = None
         self.load_timeout = load_timeout
         self.process: WorkerProcess | None = None
+        self.retiring: Retiring | None = None
+        self._relieved = asyncio.Event()
         self.orders: dict[str, ModelSettings] = {}
         # Models that are being loaded for the first time, so that others go elsewhere.
         self.reserved: set[str] = set()
@@ -75,6 +81,9 @@ class WorkerSlot:
 
     def holds(self, key: str) -> bool:
         """Whether a model could answer here now."""
+        return self._has_loaded(key) or (self.retiring is not None and self.retiring.holds(key))
+
+    def _has_loaded(self, key: str) -> bool:
         return self.is_up and key in self.loaded
 
     def refusal(self, key: str) -> str:
@@ -110,6 +119,9 @@ class WorkerSlot:
         """Forget a model. Unknown keys are fine."""
         self.orders.pop(key, None)
         self.retries.pop(key, None)
+        if self.retiring is not None:
+            self.retiring.keys.discard(key)
+            self._check_replaced()
         if key in self.loaded and self.process is not None:
             self.loaded.discard(key)
             try:
@@ -136,8 +148,47 @@ class WorkerSlot:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self.retiring is not None:
+            await self.retiring.stop()
         if self.process is not None:
             await self.process.stop(STOP_GRACE)
+
+    def uses(self, process: WorkerProcess) -> bool:
+        """Whether this process is the slot's worker, or the one that it replaces."""
+        return process is self.process or (
+            self.retiring is not None and process is self.retiring.process
+        )
+
+    def overrun(self, process: WorkerProcess, key: str, why: str) -> None:
+        """Get rid of a call that hangs in a worker of this slot, without disturbing other models.
+
+        A fresh worker comes up beside it, and the worker ends when that has loaded all models. It
+        ends at once if it holds no other model, if there are two workers already, or if memory is
+        short.
+        """
+        reason = WorkerLost(why, True)
+        retiring = self.retiring
+        if retiring is not None and process is retiring.process:
+            retiring.give_up(key, reason)
+        elif process is not self.process or retiring is not None or not self.loaded - {key}:
+            process.kill(reason)
+        elif not has_room_beside(process.pid):
+            process.kill(WorkerLost(f"{why}, and memory is short for a second worker", True))
+        else:
+            logger.error(
+                "%s; its worker goes on with its other models until a fresh one has loaded them",
+                *(why,),
+                extra={"pid": process.pid},
+            )
+            self.retiring = Retiring(process, self.loaded - {key}, self._on_retired)
+            self.retiring.give_up(key, reason)
+            self.process = None
+            self.loaded.clear()
+            self._relieved.set()
+
+    def _on_retired(self, retiring: Retiring) -> None:
+        if self.retiring is retiring:
+            self.retiring = None
 
     async def _up(self) -> WorkerProcess:
         """The worker, as soon as there is one."""
@@ -156,6 +207,28 @@ class WorkerSlot:
             HeadraceError: why it did not load.
         """
         order = {"model": key, "settings": settings.to_dict()}
+        while True:
+            process, answer, ends = await self._begin_load(order)
+            try:
+                async with asyncio.timeout_at(ends):
+                    metadata = ModelMetadata.from_dict(await answer)
+            except WorkerLost:
+                raise await process.death() from None
+            async with self._changed:
+                # It may have died right after it answered.
+                if process is self.process and self.is_up:
+                    self.loaded.add(key)
+                    self._check_replaced()
+                    self._changed.notify_all()
+                    return metadata
+            if process.channel.is_lost:
+                raise await process.death()
+            # A fresh worker replaces this one, and needs the model too.
+
+    async def _begin_load(
+        self, order: dict[str, Any]
+    ) -> tuple[WorkerProcess, asyncio.Future[Any], float]:
+        """Ask the worker for a load in its turn: the worker, its answer, and when that is due."""
         async with self._turn:
             # Only now: a neighbour's load may just have ended the last worker.
             process = await self._up()
@@ -166,18 +239,12 @@ class WorkerSlot:
             except asyncio.CancelledError:
                 answer.cancel()
                 raise
-        try:
-            async with asyncio.timeout_at(ends):
-                metadata = ModelMetadata.from_dict(await answer)
-        except WorkerLost:
-            raise await process.death() from None
-        async with self._changed:
-            # It may have died right after it answered.
-            if process is self.process and self.is_up:
-                self.loaded.add(key)
-                self._changed.notify_all()
-                return metadata
-        raise await process.death()
+        return process, answer, ends
+
+    def _check_replaced(self) -> None:
+        """Let a retiring worker go if every model has been loaded in the one that replaces it."""
+        if self.retiring is not None and self.is_up and self.orders.keys() <= self.loaded:
+            self.retiring.replaced.set()
 
     async def _supervise(self) -> None:
         """Keep a worker running: start it, wait for its death, bring its models back, repeat."""
@@ -194,7 +261,7 @@ class WorkerSlot:
                 continue
             async with self._changed:
                 self._changed.notify_all()
-            await process.exited.wait()
+            await first_of(process.exited, self._relieved)
             # Neither a worker that was of use nor a kill from outside is a reason to wait longer.
             if self.loaded or process.was_killed or loop.time() - started > STEADY:
                 failures = 1
@@ -202,17 +269,23 @@ class WorkerSlot:
             self.loaded.clear()
             self.restarts += 1
             self._bring_back()
+            if self._relieved.is_set():
+                self._relieved.clear()
+                failures = 0
+                continue
+            if self.retiring is not None and not (process.ended and process.ended.blameless):
+                self.retiring.end("the replacement of the worker died, possibly for lack of memory")
             pause = pause_after(failures, FIRST_PAUSE)
             fields = {"pid": process.pid}
             logger.error("worker %s, restarting in %.2f s", process.fate, pause, extra=fields)
             await asyncio.sleep(pause)
 
     def _bring_back(self) -> None:
-        """Bring back every model that is not on its way already."""
+        """Bring back every model that is not on its way already; first those nobody answers for."""
         missing = [
             key for key in self.orders if (task := self._returning.get(key)) is None or task.done()
         ]
-        for key in missing:
+        for key in sorted(missing, key=self.holds):
             task = self._returning[key] = asyncio.create_task(self._come_back(key))
             task.add_done_callback(partial(self._on_return, key))
 
@@ -224,7 +297,7 @@ class WorkerSlot:
 
     async def _come_back(self, key: str) -> None:
         """Load a model again, and keep trying for as long as it is wanted."""
-        while (settings := self.orders.get(key)) is not None and not self.holds(key):
+        while (settings := self.orders.get(key)) is not None and not self._has_loaded(key):
             retry = self.retries.get(key) or Retry()
             await asyncio.sleep(retry.pause)
             if key not in self.orders:
@@ -234,6 +307,9 @@ class WorkerSlot:
                     await self._trial(key, settings)
                 await self._load(key, settings)
             except Exception as exc:
+                if isinstance(exc, WorkerLost) and exc.blameless and key in self.orders:
+                    # Another model's call hung, and the next worker is on its way.
+                    continue
                 await self._failed(key, settings, retry, exc)
             else:
                 self.retries.pop(key, None)
@@ -254,7 +330,7 @@ class WorkerSlot:
         lost = error if isinstance(error, WorkerLost) else error.__cause__
         if isinstance(error, TimeoutError):
             # Nothing else stops native code.
-            lost = WorkerLost("the worker was ended because a load took too long", True)
+            lost = WorkerLost(f"the load of model '{settings.name}' took too long", True)
             if self.process is not None:
                 self.process.kill(lost)
             why = f" within {self.load_timeout:g} s (--load-timeout)"
@@ -264,6 +340,9 @@ class WorkerSlot:
             logger.error("a model did not load again; this is a bug", exc_info=error)
             why = ": the server failed while loading it"
         retry.failed(f"model '{settings.name}' did not load again{why}", lost)
+        if self.retiring is not None:
+            # It may be what keeps the memory, the port or the file that the load needs.
+            self.retiring.end("a model could not be loaded beside the worker")
         logger.error("%s", retry)
         async with self._changed:
             self.retries[key] = retry

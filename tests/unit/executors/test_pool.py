@@ -195,46 +195,6 @@ def test_a_model_that_is_unloaded_while_its_worker_is_away_keeps_nobody_waiting(
     world_of(test)
 
 
-def test_a_batch_past_its_deadline_ends_its_worker_for_which_no_other_is_to_blame(
-    world_of: Any,
-) -> None:
-    async def test(world: World) -> None:
-        for key in ("hangs", "neighbour"):
-            await world.load(key)
-            world.answers[key] = "hangs"
-        neighbour = world.begin("neighbour")
-        with pytest.raises(DeadlineExceeded):
-            await world.begin("hangs", 5)
-        with pytest.raises(WorkerLost) as lost:
-            await neighbour
-
-        assert lost.value.blameless
-        assert world.workers[0].was_killed
-
-    world_of(test)
-
-
-def test_a_request_that_was_begun_and_is_past_its_deadline_ends_its_worker(world_of: Any) -> None:
-    async def test(world: World) -> None:
-        for key in ("hangs", "neighbour"):
-            await world.load(key)
-            world.answers[key] = "hangs"
-        outcomes: list[Any] = []
-        assert world.pool.begin("hangs", request(), soon(5), outcomes.append)
-        assert world.pool.begin("neighbour", request(), soon(50), outcomes.append)
-        await asyncio.sleep(4)
-        assert not outcomes
-        await asyncio.sleep(2)
-
-        late, lost = outcomes
-        assert isinstance(late, DeadlineExceeded)
-        assert isinstance(lost, WorkerLost)
-        assert lost.blameless
-        assert world.workers[0].was_killed
-
-    world_of(test)
-
-
 def test_a_request_that_was_begun_gets_its_answer_and_its_worker_is_left_alone(
     world_of: Any,
 ) -> None:

@@ -34,6 +34,7 @@ class FakeProcess:
         self.pid = len(world.workers) + 1
         self.channel = self
         self.is_lost = self.was_killed = self.is_stopped = False
+        self.ended: WorkerLost | None = None
         self.fate = ""
         self.exited = asyncio.Event()
         self.asked: list[tuple[Kind, str]] = []
@@ -65,6 +66,7 @@ class FakeProcess:
 
     def kill(self, reason: WorkerLost | None = None) -> None:
         self.is_lost, self.fate, self.was_killed = True, "was killed by SIGKILL", True
+        self.ended = self.ended or reason
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(reason or WorkerLost("the worker process died"))
@@ -73,7 +75,8 @@ class FakeProcess:
     async def death(self) -> WorkerLost:
         await self.exited.wait()
         message = f"the worker process {self.fate} while loading it"
-        return WorkerLost(message, killed=self.was_killed)
+        blameless = self.ended is not None and self.ended.blameless
+        return WorkerLost(message, blameless, self.was_killed)
 
     async def stop(self, grace: float) -> None:
         self.is_stopped = True
