@@ -9,21 +9,23 @@ app = create_app("models", parallel_workers=2)
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from headrace import configuration
-from headrace.errors import LoadFailed, ShuttingDown
+from headrace.errors import LoadFailed, ShuttingDown, did_you_mean
 from headrace.model import Model
 from headrace.repository.repository import Find
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources.discovery import open_source
+
+logger = logging.getLogger("headrace")
 
 
 def create_app(
@@ -45,21 +47,28 @@ def create_app(
     environ = dict(os.environ)
     if isinstance(model, type):
         own = ModelSettings(name or model.__name__, _named(model), inline=True)
-        resolved = configuration.resolve({}, environ, None, keywords=settings).settings
+        resolved = _resolved(environ, None, settings)
         return AsgiApp(resolved, [own], lambda wanted: [own] if wanted == own.name else [])
     place = os.fspath(model)
-    folder = Path(place) if os.path.isdir(place) else None
-    resolved = configuration.resolve({}, environ, folder, keywords=settings).settings
+    resolved = _resolved(environ, Path(place) if os.path.isdir(place) else None, settings)
     source = open_source(place, name, environ)
-    return AsgiApp(resolved, [found.settings for found in source.found()], source.find)
+    return AsgiApp(resolved, source.settings(), source.find)
+
+
+def _resolved(
+    environ: dict[str, str], folder: Path | None, settings: dict[str, Any]
+) -> ServerSettings:
+    resolved = configuration.resolve({}, environ, folder, keywords=settings)
+    for warning in resolved.warnings:
+        logger.warning("%s", warning)
+    return resolved.settings
 
 
 def _check_names(settings: dict[str, Any]) -> None:
     known = [field.name for field in fields(ServerSettings)]
     for name in settings:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(name, known)
             raise TypeError(f"create_app() got an unexpected keyword argument '{name}'{hint}")
 
 

@@ -4,49 +4,52 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, did_you_mean, shorten
 from headrace.observability import logs
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.settings import CorsSettings, ServerSettings
+from headrace.sources import server_keys, variables
+from headrace.sources.model_keys import HINTS
+from headrace.sources.server_keys import IGNORED, ROOT, SWITCHES
 from headrace.sources.settings_file import converted, read_object
+from headrace.sources.variables import PREFIXES
 
 # Values from a file, each with a description of where it comes from.
 Given = Mapping[str, tuple[Any, str]]
 NONE: Given = {}
 
-PREFIXES = ("HEADRACE_", "MLSERVER_")
 SETTINGS_FILE = "settings.json"
-ROOT = "model_repository_root"
 DEFAULT = "default"
 # Set in the images that we build: platforms that run containers name the port in PORT.
 IN_CONTAINER = "HEADRACE_CONTAINER"
-
-# MLServer's switches, as values of our settings; a value given under our own key comes first.
-SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_format", "json")}
-# Keys of MLServer that have no effect; docs/reference/mlserver.md says why.
-IGNORED = (
-    "parallel_workers_timeout", "model_repository_implementation",
-    "model_repository_implementation_args", "grpc_max_message_length",
-    "metrics_rest_server_prefix", "metrics_dir", "logging_settings", "kafka_enabled",
-    "kafka_servers", "kafka_topic_input", "kafka_topic_output", "tracing_server", "cache_enabled",
-    "cache_size", "gzip_enabled",
-)  # fmt: skip
+# Levels of Python's logging that have another name here.
+LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The settings, where each came from, and the given keys that have no effect."""
+    """The settings, where each came from, and the given keys that have no effect.
+
+    `ignored` are keys of MLServer's, and `unknown` sentences about words that nobody knows.
+    """
 
     settings: ServerSettings
     origins: dict[str, str]
     ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each word that was given and has no effect."""
+        ignored = (f"{origin} is accepted and has no effect" for origin in self.ignored)
+        return [*ignored, *self.unknown]
 
 
 def resolve(
@@ -59,15 +62,18 @@ def resolve(
     """Combine all sources, and record where each value came from.
 
     `flags` holds only what was given on the command line, and `conf` the values of the `--conf`
-    file, which take precedence over `settings.json`. Unknown keys in `settings.json` are ignored,
-    as in MLServer. `keywords` are what a caller in Python gave, and come first; None is a value
-    there.
+    file, which take precedence over `settings.json`. `keywords` are what a caller in Python gave,
+    and come first; None is a value there.
 
     Raises:
         ConfigurationError: a value is of the wrong type or out of range; the message says where
-            it came from.
+            it came from. Or a variable of ours does not exist.
     """
-    from_file = {**_read_file(folder), **conf}
+    unknown = variables.unknown(environ)
+    environ = variables.without_links(environ)
+    read = _read_file(folder)
+    unknown += tuple(_unknown_keys(read))
+    from_file = {**read, **conf}
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
     origins = {field.name: DEFAULT for field in fields(ServerSettings)}
@@ -78,11 +84,14 @@ def resolve(
             given, origin = keywords[name], name
         if origin is not None:
             values[name], origins[name] = _convert(given, hints[name], origin), origin
+            unknown += tuple(_unknown_members(given, values[name], origin))
     for switch, (name, value) in SWITCHES.items():
         given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
             values[name], origins[name] = value, origin
-    _check(values, origins)
+    for field in fields(ServerSettings):
+        if values.get(field.name) is not None:
+            values[field.name] = _checked(field, values[field.name], origins[field.name])
     if values.get("http_port") == 0:
         # Where a free port is asked for, the other listeners must not collide either.
         for name in origins:
@@ -93,7 +102,7 @@ def resolve(
         for name in IGNORED
         if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
-    return Resolved(ServerSettings(**values), origins, ignored)
+    return Resolved(ServerSettings(**values), origins, ignored, unknown)
 
 
 def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
@@ -152,24 +161,58 @@ def _json(text: str, origin: str) -> Any:
         raise ConfigurationError(f"{origin}: expected JSON; it is {syntax_fault(data)}") from exc
 
 
-def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    for field in fields(ServerSettings):
-        value = values.get(field.name)
-        origin = origins[field.name]
-        choices = field.metadata.get("choices")
-        if value is None:
+def _checked(field: Field[Any], value: Any, origin: str) -> Any:
+    """The value, if it is in range; a choice in the case that it has here."""
+    choices = field.metadata.get("choices")
+    if isinstance(value, CorsSettings):
+        _check_origins(value.allow_origin_regex or "", origin)
+    if choices and not (field.name == "log_format" and logs.is_pattern(value)):
+        return _choice(choices, value, origin)
+    above = field.metadata.get("above")
+    # Written this way, NaN is refused as well.
+    if above is not None and not value > above:
+        raise ConfigurationError(f"{origin}: expected a number above {above}, got {value}")
+    if isinstance(value, (int, float)) and not value >= 0:
+        raise ConfigurationError(f"{origin}: expected a number of 0 or more, got {value}")
+    if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
+        raise ConfigurationError(
+            f"{origin}: expected a path that begins with /, got '{shorten(value)}'"
+        )
+    if field.name.endswith("_port") and value > 65535:
+        raise ConfigurationError(f"{origin}: expected a port from 0 to 65535, got {value}")
+    return value
+
+
+def _choice(choices: tuple[str, ...], value: str, origin: str) -> str:
+    lower = value.lower()
+    found = LEVELS.get(lower, lower) if "debug" in choices else lower
+    if found not in choices:
+        hint = did_you_mean(value, choices)
+        raise ConfigurationError(
+            f"{origin}: expected one of {', '.join(choices)}, got '{shorten(value)}'{hint}"
+        )
+    return found
+
+
+def _unknown_keys(read: Given) -> Iterator[str]:
+    """A sentence for each key of `settings.json` that no server has."""
+    for name, (_, origin) in read.items():
+        if name in server_keys.KNOWN or not name[:1].isalpha():
+            # Keys such as "$schema" and "_comment" are not meant to have an effect.
             continue
-        if isinstance(value, CorsSettings):
-            _check_origins(value.allow_origin_regex or "", origin)
-        if choices and value not in choices and not _is_log_pattern(field.name, value):
-            raise ConfigurationError(f"{origin}: expected one of {', '.join(choices)}")
-        # Written this way, NaN is refused as well.
-        if isinstance(value, (int, float)) and not value >= 0:
-            raise ConfigurationError(f"{origin}: expected a number of 0 or more, got {value}")
-        if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
-            raise ConfigurationError(f"{origin}: expected a path that begins with /")
-        if field.name.endswith("_port") and value > 65535:
-            raise ConfigurationError(f"{origin}: expected a port from 0 to 65535, got {value}")
+        if name in HINTS or name == "parameters":
+            yield f"{origin} has no effect here; it is a key of model-settings.json"
+        else:
+            yield f"{origin} is unknown and has no effect" + did_you_mean(name, server_keys.KNOWN)
+
+
+def _unknown_members(given: Any, value: Any, origin: str) -> Iterator[str]:
+    if isinstance(value, CorsSettings):
+        members = given if isinstance(given, dict) else _json(given, origin)
+        known = [field.name for field in fields(CorsSettings)]
+        for name in members:
+            if name not in known:
+                yield f"{origin}.{name} is unknown and has no effect" + did_you_mean(name, known)
 
 
 def _check_origins(pattern: str, origin: str) -> None:
@@ -177,7 +220,3 @@ def _check_origins(pattern: str, origin: str) -> None:
         re.compile(pattern)
     except re.error as exc:
         raise ConfigurationError(f"{origin}: allow_origin_regex: {exc}") from exc
-
-
-def _is_log_pattern(name: str, value: Any) -> bool:
-    return name == "log_format" and logs.is_pattern(value)

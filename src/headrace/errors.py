@@ -32,7 +32,6 @@ Errors cross the process boundary as `(kind, message)`, never as objects.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class HeadraceError(Exception):
@@ -229,13 +228,23 @@ def shorten(text: object, limit: int = 64) -> str:
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` resembles most, if any: a typo of it, or another spelling."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return found[0] if found else None
-
-
 def listing(names: list[str] | tuple[str, ...], most: int = 10) -> str:
     """Quote up to `most` names for a message and count the rest."""
     shown = ", ".join(f"'{shorten(name)}'" for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The one of `known` that a mistyped word resembles most, in any case; "" if none does."""
+    # Imported here: workers start without it, and only messages need it.
+    from difflib import get_close_matches
+
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(str(word).lower(), by_lower, 1)
+    return by_lower[near[0]] if near else ""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """What a message about an unknown word ends with; "" if nothing resembles the word."""
+    near = nearest(word, known)
+    return f"; did you mean '{near}'?" if near else ""

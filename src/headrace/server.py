@@ -7,6 +7,7 @@ close the listeners, stop the workers.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -294,6 +295,12 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
     try:
         return bind(host, port)
     except ConfigurationError as exc:
+        cause = exc.__cause__
+        # A port that is taken is the port's fault; an address that does not exist is not.
+        if isinstance(cause, (socket.gaierror, UnicodeError)) or (
+            isinstance(cause, OSError) and cause.errno == errno.EADDRNOTAVAIL
+        ):
+            flag = "--host"
         raise ConfigurationError(f"{exc.message} ({flag})") from exc
 
 

@@ -21,7 +21,7 @@ def setting(default: Any, help: str, *, unit: str = "", unset: str = "", **extra
     """A field with its meaning, for `--help` and for docs/reference/settings.md.
 
     `unit` is what a number counts. `unset` describes the effect of not setting it, for fields whose
-    default does not show that.
+    default does not show that. `above` is what a number must exceed, if 0 is not allowed.
     """
     return field(default=default, metadata={"help": help, "unit": unit, "unset": unset, **extra})
 
@@ -84,23 +84,36 @@ class ServerSettings:
         10_000,
         "HTTP connections that may be open at once; further ones are refused",
         unit="connections",
+        above=0,
     )
     header_timeout: float = setting(
-        10.0, "how long the head of a request may take to arrive", unit="seconds"
+        10.0, "how long the head of a request may take to arrive", unit="seconds", above=0
     )
     body_timeout: float = setting(
         30.0,
         "how long the body of a request may take to arrive, and how long an answer may wait for a "
         "client that does not read it",
         unit="seconds",
+        above=0,
     )
     keep_alive_timeout: float = setting(
         75.0, "how long an idle connection is kept open", unit="seconds"
     )
     infer_timeout: float = setting(
-        60.0, "how long a request may take, including the wait in the queue", unit="seconds"
+        60.0,
+        "how long a request may take, including the wait in the queue",
+        unit="seconds",
+        above=0,
     )
-    load_timeout: float = setting(300.0, "how long a model may take to load", unit="seconds")
+    fetch_timeout: float = setting(
+        600.0,
+        "how long fetching a model from a tracking server or an object store may take",
+        unit="seconds",
+        above=0,
+    )
+    load_timeout: float = setting(
+        300.0, "how long a model may take to load", unit="seconds", above=0
+    )
     env_manager: str = setting(
         "auto",
         "where models get their packages: local always uses the server's environment, uv builds "
@@ -112,13 +125,16 @@ class ServerSettings:
         None, "folder of built and unpacked environments", unset="$HEADRACE_HOME/environments"
     )
     environment_timeout: float = setting(
-        1800.0, "how long building one environment may take", unit="seconds"
+        1800.0, "how long building one environment may take", unit="seconds", above=0
     )
     reload: bool = setting(
         False, "load a service again whenever a file in its folder changes, for development"
     )
     load_models_at_startup: bool = setting(
         True, "load all models at startup; otherwise each is loaded on request"
+    )
+    allow_empty: bool = setting(
+        False, "report that the server is ready although it was given no model"
     )
     allow_repository_api: bool | None = setting(
         None, "let clients load and unload models", unset="on a loopback address only"
@@ -192,7 +208,8 @@ class ModelSettings:
     `environment_tarball` a packed one. Models with different `inference_pool_gid` never share a
     worker. Requests for an output in `unbatched` are never merged; `""` stands for requests that
     name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`. `scoring`
-    is `mlflow` or `strict`, and None where the server's applies.
+    is `mlflow` or `strict`, and None where the server's applies. `fault` is what is wrong with a
+    model's description, which keeps it from loading.
     """
 
     name: str
@@ -217,6 +234,7 @@ class ModelSettings:
     unbatched: list[str] = field(default_factory=list)
     batch_sizes: dict[str, int] = field(default_factory=dict)
     scoring: str | None = None
+    fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -225,3 +225,48 @@ def test_a_model_that_crashes_while_loading_ends_the_worker_of_its_neighbours_on
         until(lambda: tries() >= seen + 3, 120, "it was retried several times")
 
         assert worker() == before
+
+
+def test_a_server_without_a_model_is_not_ready_unless_that_is_allowed(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        refused = ask(server.http, "GET", READY)
+        assert refused.status == 503
+        assert "no model is served" in refused.json["error"]
+        assert "there is no model-settings.json in it or below it" in server.log()
+
+        write_model(tmp_path / "late", name="late")
+        assert ask(server.http, "POST", "/v2/repository/models/late/load").status == 200
+        assert ask(server.http, "GET", READY).status == 200
+
+    (tmp_path / "empty").mkdir()
+    with serving(tmp_path / "empty", "--allow-empty") as server:
+        assert ask(server.http, "GET", READY).status == 200
+
+
+def test_a_model_whose_description_is_wrong_does_not_keep_others_from_answering(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / "good", name="good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model-settings.json").write_text('{"max_batch_sise": 1}')
+    with serving(tmp_path) as server:
+        assert ask(server.http, "POST", "/v2/models/good/infer", numbers(1)).status == 200
+        ready = ask(server.http, "GET", READY)
+        assert ready.json["models"].keys() == {"bad"}
+        assert "names no implementation" in ready.json["models"]["bad"]
+
+        (tmp_path / "bad" / "model-settings.json").unlink()
+        write_model(tmp_path / "bad", name="bad")
+        assert ask(server.http, "POST", "/v2/repository/models/bad/load").status == 200
+        assert ask(server.http, "GET", READY).status == 200
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_an_address_that_cannot_be_listened_on_names_the_flag(host: str, tmp_path: Path) -> None:
+    arguments = ["serve", str(tmp_path), "--host", host, "--http-port", "0"]
+
+    ended = subprocess.run([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, timeout=60)
+
+    assert ended.returncode == 2
+    assert f"cannot listen on {host}" in ended.stderr
+    assert "(--host)" in ended.stderr

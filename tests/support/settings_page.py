@@ -9,11 +9,11 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from headrace import configuration
 from headrace.protocol.open_inference.json_faults import described
 from headrace.settings import MIB, CorsSettings, ModelSettings, ServerSettings
 from headrace.sources import model_file
 from headrace.sources.model_keys import HINTS, NESTED, Environment, Keys
+from headrace.sources.variables import PREFIXES
 
 PAGE = Path(__file__).parents[2] / "docs/reference/settings.md"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
@@ -32,7 +32,7 @@ def flags(name: str, hint: Any) -> list[str]:
     return [f"--{flag}", f"--no-{flag}"] if described(hint) == "boolean" else [f"--{flag}"]
 
 
-def variables(name: str, prefixes: tuple[str, ...] = configuration.PREFIXES) -> list[str]:
+def variables(name: str, prefixes: tuple[str, ...] = PREFIXES) -> list[str]:
     """The variables of a setting."""
     return [prefix + name.upper() for prefix in prefixes]
 
@@ -96,7 +96,9 @@ def _type(hint: Any, field: Field[Any]) -> str:
     if choices := field.metadata.get("choices"):
         return ", ".join(f"`{choice}`" for choice in choices)
     unit = field.metadata["unit"]
-    return described(hint) + (f" ({unit})" if unit else "")
+    above = field.metadata.get("above")
+    bound = "" if above is None else f", above {above}"
+    return described(hint) + bound + (f" ({unit})" if unit else "")
 
 
 def _default(field: Field[Any]) -> str:

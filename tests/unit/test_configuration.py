@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from headrace.configuration import IGNORED, SWITCHES, model_argument, resolve
+from headrace.configuration import model_argument, resolve
 from headrace.errors import ConfigurationError
 from headrace.settings import CorsSettings, ServerSettings
+from headrace.sources.server_keys import IGNORED, SWITCHES
 
 
 def write(folder, **settings):
@@ -142,15 +143,16 @@ def test_port_zero_is_followed_by_every_listener():
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT"),
+        ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT: expected integer, got 'many'"),
         ({"HEADRACE_HTTP_PORT": "70000"}, "0 to 65535"),
-        ({"HEADRACE_INFER_TIMEOUT": "-1"}, "expected a number of 0 or more"),
+        ({"HEADRACE_DRAIN_TIMEOUT": "-1"}, "expected a number of 0 or more, got -1"),
+        ({"HEADRACE_INFER_TIMEOUT": "0"}, "HEADRACE_INFER_TIMEOUT: expected a number above 0"),
         ({"MLSERVER_INFER_TIMEOUT": "nan"}, "MLSERVER_INFER_TIMEOUT: expected a number"),
         ({"HEADRACE_LOG_LEVEL": "loud"}, "HEADRACE_LOG_LEVEL: expected one of"),
         ({"HEADRACE_ROOT_PATH": "ml"}, "begins with /"),
         ({"HEADRACE_EXTENSIONS": "["}, "HEADRACE_EXTENSIONS"),
     ],
-    ids=["no number", "no port", "negative", "NaN", "no choice", "no path", "no list"],
+    ids=["no number", "no port", "negative", "nothing", "NaN", "no choice", "no path", "no list"],
 )
 def test_a_wrong_value_is_refused_with_its_place(environ, message):
     with pytest.raises(ConfigurationError) as caught:

@@ -130,6 +130,8 @@ class Control:
         elif not_ready := self._dataplane.not_ready():
             answer["error"] = "models are not ready: " + ", ".join(sorted(not_ready))
             answer["models"] = not_ready
+        elif self._dataplane.is_empty:
+            answer["error"] = "no model is served; with --allow-empty, that counts as ready"
         return json_response(answer, 503, {"retry-after": "1"})
 
     async def server_metadata(self, request: Request) -> Response:

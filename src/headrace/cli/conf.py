@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import ConfigurationError, listing
+from headrace.errors import ConfigurationError, did_you_mean, listing
 from headrace.settings import MIB, ServerSettings
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ LARGEST_FILE = 1 * MIB
 # Keys for arguments that are not settings, and keys that have another name elsewhere.
 TEXTS = ("model", "name", "plugin", "plugin_class")
 RENAMED = {"model_uri": "model", "plugin_file": "plugin", "port": "http_port"}
-# Python's level names that have another name here.
-LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 _COMPARISONS = "<>=!~"
 
 
@@ -42,8 +40,7 @@ def read(path: str | None) -> Conf:
     if not isinstance(logging, dict) or logging.keys() - {"level", "format"}:
         raise ConfigurationError(f"{path}: logging: expected level and format")
     if "level" in logging:
-        level = str(logging["level"]).lower()
-        raw["log_level"] = LEVELS.get(level, level)
+        raw["log_level"] = str(logging["level"])
     if "format" in logging:
         raw["log_format"] = logging["format"]
     arguments: dict[str, Any] = {}
@@ -62,7 +59,8 @@ def read(path: str | None) -> Conf:
         elif name in known:
             settings[name] = value, f"{path}: {key}"
         else:
-            raise ConfigurationError(f"{path}: there is no setting {listing([str(key)])}")
+            hint = did_you_mean(key, (*known, *TEXTS, *RENAMED, "packages", "logging"))
+            raise ConfigurationError(f"{path}: there is no setting {listing([str(key)])}{hint}")
     return Conf(arguments, settings)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli import conf, serve
+from headrace.cli import serve
 
 if TYPE_CHECKING:
     from headrace.configuration import Resolved
@@ -30,7 +30,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(options: argparse.Namespace) -> int:
     """Print the settings of the server and of its models."""
-    resolved, source = serve.settled(options, conf.read(options.conf))
+    resolved, source = serve.settled(options, serve.conf_of(options))
     models = source.found()
     if options.json:
         json.dump(_document(resolved, models), sys.stdout, indent=2)

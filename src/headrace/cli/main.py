@@ -21,13 +21,14 @@ from headrace.cli import (
     models_command,
     serve,
 )
+from headrace.cli.parser import Parser
 from headrace.errors import ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     _open_standard_files()
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="headrace", description="Serve MLflow and other models over open protocols."
     )
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")

@@ -8,13 +8,16 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headrace.cli import conf, dotenv
-from headrace.errors import ConfigurationError
+from headrace.cli.parser import HostOrHelp
+from headrace.errors import ConfigurationError, shorten
 from headrace.executors.daemon_thread import DaemonThread
 from headrace.settings import ServerSettings
+from headrace.sources.variables import ARGUMENTS
 
 if TYPE_CHECKING:
     from headrace.cli.conf import Conf
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace")
 
+# Flags of `mlflow models serve`, and the settings that they stand for.
+FLAGS_OF_MLFLOW = {
+    "http_port": ("-p", "--port"),
+    "parallel_workers": ("-w", "--workers"),
+    "infer_timeout": ("-t", "--timeout"),
+}
 # Seconds that the threads of models may take to end once the server has ended.
 LAST_THREADS = 1.0
 
@@ -31,9 +40,13 @@ LAST_THREADS = 1.0
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `serve` and its alias `start`."""
     parser = commands.add_parser(
-        "serve", aliases=["start"], help="serve a model or a folder of models"
+        "serve", aliases=["start"], help="serve a model or a folder of models", add_help=False
     )
     add_arguments(parser)
+    parser.add_argument(
+        "-h", dest="host", nargs="?", action=HostOrHelp, metavar="ADDRESS", help=argparse.SUPPRESS
+    )
+    parser.add_argument("--help", action="help", help="show this text; so does -h alone")
     parser.set_defaults(run=run)
 
 
@@ -46,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an MLflow model folder or URI (runs:/, models:/, s3://...), or a folder with "
         "model-settings.json in it or below, or a stored model (NAME or NAME:VERSION), or a "
         "service (service.py:svc); the current folder by default",
+    )
+    parser.add_argument(
+        "-m", "--model-uri", metavar="MODEL", help="the same as MODEL, as in `mlflow models serve`"
     )
     parser.add_argument("--name", help="name to serve a single model under")
     parser.add_argument(
@@ -62,16 +78,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     hints = get_type_hints(ServerSettings)
     for field in fields(ServerSettings):
-        parser.add_argument(
-            "--" + field.name.replace("_", "-"),
-            help=_help(field),
-            **_takes(hints[field.name], field.metadata.get("choices")),
-        )
+        flag = "--" + field.name.replace("_", "-")
+        if hints[field.name] in (bool, bool | None):
+            switch = argparse.BooleanOptionalAction
+            parser.add_argument(flag, help=_help(field), default=None, action=switch)
+            continue
+        # The value is checked with those from variables and files, by the same words.
+        choices = field.metadata.get("choices")
+        metavar = f"{{{','.join(choices)}}}" if choices else None
+        more = FLAGS_OF_MLFLOW.get(field.name, ())
+        parser.add_argument(*more, flag, dest=field.name, help=_help(field), metavar=metavar)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read the settings, find the models, serve until a signal."""
-    return start(options, conf.read(options.conf))
+    return start(options, conf_of(options))
+
+
+def conf_of(options: argparse.Namespace) -> Conf:
+    """The values of the file that `--conf` or its variable names.
+
+    Raises:
+        ConfigurationError: as `conf.read`.
+    """
+    return conf.read(options.conf or dotenv.environment().get("HEADRACE_CONF") or None)
 
 
 def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]:
@@ -84,7 +114,15 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     from headrace.sources.discovery import open_source, settings_folder
     from headrace.sources.plugin_argument import plugin_argument
 
-    arguments = {**given.arguments, **{k: v for k, v in vars(options).items() if v is not None}}
+    environ = dotenv.environment()
+    flags = {name: value for name, value in vars(options).items() if value is not None}
+    arguments = {**given.arguments, **_from_variables(environ), **flags}
+    if "model_uri" in arguments:
+        if "model" in flags:
+            raise ConfigurationError(
+                f"MODEL is '{shorten(flags['model'])}', and -m names another; give one of them"
+            )
+        arguments["model"] = arguments["model_uri"]
     plugin = None
     if "plugin" in arguments:
         if "model" not in arguments:
@@ -94,11 +132,16 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
         raise ConfigurationError("--plugin-class needs --plugin, which is missing")
     packages = arguments.get("packages", ())
     packages = conf.packages(packages) if isinstance(packages, str) else packages
-    environ = dotenv.environment()
     model = configuration.model_argument(arguments.get("model"), environ)
     folder = settings_folder(model)
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
     return resolved, open_source(model, arguments.get("name"), environ, plugin, packages)
+
+
+def _from_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What is given by variable instead of by a flag that is no server setting."""
+    named = {name: environ.get(f"HEADRACE_{name.upper()}") for name in ARGUMENTS}
+    return {name: value for name, value in named.items() if value}
 
 
 def start(options: argparse.Namespace, given: Conf) -> int:
@@ -111,11 +154,11 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     resolved, source = settled(options, given)
     settings = resolved.settings
     logs.configure(settings.log_level, settings.log_format, json_lines.dumps)
-    for origin in resolved.ignored:
-        logger.warning("%s is accepted and has no effect", origin)
-    models = [found.settings for found in source.found()]
+    for warning in resolved.warnings:
+        logger.warning("%s", warning)
+    models = source.settings()
     if not models:
-        logger.warning("no model found; a folder added later is served once it is loaded")
+        logger.warning("%s; a folder added later is served once it is loaded", source.nothing())
 
     watched = _watched(source) if settings.reload else None
 
@@ -169,13 +212,3 @@ def _help(field: Field[Any]) -> str:
     if default not in (None, "", ()):
         notes.append(f"default {default}")
     return f"{meaning} ({', '.join(notes)})" if notes else meaning
-
-
-def _takes(hint: Any, choices: tuple[str, ...] | None) -> dict[str, Any]:
-    """What argparse needs to know about a field: a switch, or a value of some type."""
-    if hint in (bool, bool | None):
-        return {"action": argparse.BooleanOptionalAction, "default": None}
-    for kind in (int, float):
-        if hint in (kind, kind | None):
-            return {"type": kind}
-    return {"type": str, "choices": choices}

@@ -32,7 +32,14 @@ class DataPlane:
 
     def is_ready(self) -> bool:
         """Every configured model can answer, and the server is not draining."""
+        if self.is_empty and not self.settings.allow_empty:
+            return False
         return self.loaded and not self.draining and not self.not_ready()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no model at all, loaded or not."""
+        return not self._repository.models()
 
     def not_ready(self) -> dict[str, str]:
         """The models that cannot answer now, each with its reason."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypedDict
 
 from headrace import models
-from headrace.errors import InvalidInput, InvalidModel, NotFound, listing, shorten
+from headrace.errors import (
+    InvalidInput,
+    InvalidModel,
+    NotFound,
+    did_you_mean,
+    listing,
+    shorten,
+)
 from headrace.frameworks import pickling
 from headrace.models import StoredModel
 from headrace.runtimes import artefact
@@ -193,17 +199,12 @@ class Framework:
                     f"'{shorten(method)}'"
                     if self.only
                     else f"signatures: the model has no method '{shorten(method)}'"
-                    f"{_nearest(method, dir(model))}"
+                    + did_you_mean(method, (each for each in dir(model) if each[0] != "_"))
                 )
         if self.single and len(methods) > 1:
             raise InvalidInput(
                 f"signatures: {self.module} serves one method of a model, got {listing(methods)}"
             )
-
-
-def _nearest(method: str, known: Sequence[str]) -> str:
-    near = get_close_matches(method, [name for name in known if not name.startswith("_")], 1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

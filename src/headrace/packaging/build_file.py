@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,13 @@ from typing import Any, NoReturn
 from headrace.archives.walking import resolved
 from headrace.environments import yaml_file
 from headrace.environments.lines import read_text
-from headrace.errors import ConfigurationError, InvalidInput, InvalidModel, shorten
+from headrace.errors import (
+    ConfigurationError,
+    InvalidInput,
+    InvalidModel,
+    did_you_mean,
+    shorten,
+)
 from headrace.packaging import dockerfile_syntax as syntax
 from headrace.sources.folder_source import BUILD_FILES
 from headrace.store.tag import Tag
@@ -395,5 +400,4 @@ def _given(raw: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _nearest(key: Any, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(str(key), known, 1)
-    return f"; did you mean '{near[0]}'?" if near else f"; the keys are {', '.join(known)}"
+    return did_you_mean(key, known) or f"; the keys are {', '.join(known)}"

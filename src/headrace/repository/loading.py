@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import HeadraceError, LoadFailed
+from headrace.errors import HeadraceError, InvalidModel, LoadFailed
 from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol.messages import ModelMetadata
@@ -130,6 +130,8 @@ class Loader:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _load(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> ModelMetadata:
+        if model.settings.fault:
+            raise InvalidModel(model.settings.fault)
         async with self._fetch_gate if _is_remote(model.settings.uri) else nullcontext():
             uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:

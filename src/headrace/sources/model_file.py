@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from headrace.archives.walking import resolved
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, nearest, shorten
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 from headrace.sources.artifacts import is_uri
-from headrace.sources.model_keys import HINTS, IGNORED, NESTED, Environment
+from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, Environment
 from headrace.sources.names import checked_name, checked_version
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.settings_file import converted, read_object
@@ -33,11 +33,21 @@ IDENTITY = ("name", "uri", "version")
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model's settings, where each came from, and the keys that have no effect."""
+    """A model's settings, where each came from, and the keys that have no effect.
+
+    `ignored` are keys of MLServer's, and `unknown` sentences about words that nobody knows.
+    """
 
     settings: ModelSettings
     origins: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each word that was given and has no effect."""
+        ignored = (f"{SETTINGS_FILE}: {key} is accepted and has no effect" for key in self.ignored)
+        return [*ignored, *self.unknown]
 
 
 def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> FoundModel:
@@ -48,7 +58,7 @@ def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> Fo
     Raises:
         ConfigurationError: the file or a variable is wrong, or no implementation is named.
     """
-    raw, ignored = _read_file(file)
+    raw, ignored, unknown = _read_file(file)
     values, origins = _convert(raw, {key: str(file) for key in raw})
     given, variables = _from_environment(environ)
     for key, value in given.items():
@@ -60,7 +70,21 @@ def read_model(file: Path, environ: Mapping[str, str], alone: bool = True) -> Fo
             f"{file}: names no implementation, such as 'sklearn' or 'module:Class'"
         )
     values.setdefault("name", folder.name)
-    return _found(values, origins, folder, ignored)
+    return replace(_found(values, origins, folder, ignored), unknown=unknown)
+
+
+def check_variables(environ: Mapping[str, str]) -> None:
+    """Read the variables that describe models.
+
+    Raises:
+        ConfigurationError: one is wrong.
+    """
+    _from_environment(environ)
+
+
+def faulty_model(name: str, folder: str, fault: str) -> FoundModel:
+    """What stands for a model whose description is wrong: it is listed, and does not load."""
+    return FoundModel(ModelSettings(name, implementation="", folder=folder, fault=fault))
 
 
 def model_of_environment(
@@ -144,8 +168,8 @@ def model_of_plugin(
     return _found(values, origins, plugin.folder, ())
 
 
-def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The keys that the file sets, flattened, and those that have no effect."""
+def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """The keys that the file sets, flattened, those without effect, and those nobody knows."""
     raw = read_object(file)
     nested = raw.pop("parameters", None) or {}
     if not isinstance(nested, dict):
@@ -155,7 +179,28 @@ def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     below = {key: nested[key] for key in NESTED if key in nested}
     given = {key: value for key, value in {**top, **below}.items() if value is not None}
     ignored = tuple(key for key in IGNORED if raw.get(key) or nested.get(key))
-    return given, ignored
+    return given, ignored, (*_unknown(raw, file, ""), *_unknown(nested, file, "parameters."))
+
+
+def _unknown(given: dict[str, Any], file: Path, part: str) -> Iterator[str]:
+    """A sentence for each key that has no effect where it stands."""
+    here, elsewhere = TOP, NESTED
+    if part:
+        here, elsewhere = elsewhere, here
+    for key in given:
+        if key in here or key in IGNORED or not key[:1].isalpha():
+            # Keys such as "$schema" and "_comment" are not meant to have an effect.
+            continue
+        sentence = f"{file.parent.name}/{file.name}: {part}{shorten(key)}"
+        if key in elsewhere:
+            place = "to the top level" if part else "into parameters"
+            yield f"{sentence} has no effect here; it belongs {place}"
+        else:
+            near = nearest(key, (*here, *elsewhere))
+            hint = "; a class reads options of its own from parameters.extra" if part else ""
+            if near:
+                hint = f"; did you mean '{near if near in TOP else f'parameters.{near}'}'?"
+            yield f"{sentence} is unknown and has no effect{hint}"
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -129,5 +129,6 @@ NESTED = (
     "uri", "version", "content_type", "extra", "format", "environment_path", "environment_tarball",
     "inference_pool_gid", "autogenerate_inference_pool_gid",
 )  # fmt: skip
+TOP = tuple(key for key in HINTS if key not in NESTED)
 # Accepted because MLServer's users have them in their files; the docs say why they do nothing.
 IGNORED = ("versions", "warm_workers", "cache_enabled")

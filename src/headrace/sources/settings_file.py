@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
+import orjson
 
-from headrace.errors import ConfigurationError, shorten
+from headrace.errors import ConfigurationError, did_you_mean, shorten
 from headrace.protocol.open_inference.json_faults import described, syntax_fault
 from headrace.settings import MIB
 
@@ -29,7 +30,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{file}: {syntax_fault(text)}") from error
+        raise ConfigurationError(f"{file}: {_fault(text)}") from error
     if not isinstance(value, dict):
         raise ConfigurationError(f"{file}: expected an object")
     return value
@@ -44,9 +45,35 @@ def converted(value: Any, hint: Any, origin: str) -> Any:
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
+        _refuse_unknown_members(value, hint, origin)
         got, wanted = shorten(repr(value)), described(hint)
         kind = "array" if isinstance(value, list) else "object"
         if isinstance(value, (list, dict)) and kind in wanted:
             # It is one, but its content does not fit.
             wanted = f"an {kind} of another form"
         raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error
+
+
+def _fault(text: bytes) -> str:
+    """What keeps a text from being JSON, with the line and column that an editor shows."""
+    fault = syntax_fault(text)
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        if "ends too early" in fault:
+            return f"{fault}, at {place}"
+        if "character" in fault:
+            return f"not valid JSON: the fault is at {place}"
+    return fault
+
+
+def _refuse_unknown_members(value: Any, hint: Any, origin: str) -> None:
+    """Name the first member of an object that the struct in `hint` does not have."""
+    for kind in get_args(hint) or (hint,):
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            for name in value.keys() - set(kind.__struct_fields__):
+                hint_text = did_you_mean(name, kind.__struct_fields__)
+                raise ConfigurationError(
+                    f"{origin}: there is no key '{shorten(name)}'{hint_text}"
+                ) from None

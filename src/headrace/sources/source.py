@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from headrace.errors import ConfigurationError, LoadFailed, shorten
@@ -33,6 +33,7 @@ class Source(ABC):
         self.name = name
         self.environ = environ or {}
         self.packages = list(packages)
+        self._told: set[str] = set()
 
     @abstractmethod
     def read(self) -> list[FoundModel]:
@@ -41,6 +42,10 @@ class Source(ABC):
         Raises:
             ConfigurationError, OSError: as `found`.
         """
+
+    def read_each(self) -> list[FoundModel]:
+        """All models; one whose description is wrong has a `fault` instead of an error."""
+        return self.read()
 
     def read_those_named(self, name: str) -> list[FoundModel]:
         """At least the models of that name; errors in others may be passed over."""
@@ -53,11 +58,24 @@ class Source(ABC):
             ConfigurationError: the place does not exist or cannot be read, or the description of
                 a model is wrong.
         """
-        try:
-            models = self.read()
-        except OSError as exc:
-            raise ConfigurationError(f"MODEL '{shorten(self.place)}': {exc.strerror}") from exc
+        models = self._surely(self.read)
         return [self._with_packages(models)] if self.packages else models
+
+    def settings(self) -> list[ModelSettings]:
+        """What to serve from the start; a model whose description is wrong will fail to load.
+
+        Logs a warning for each word in the descriptions that has no effect.
+
+        Raises:
+            ConfigurationError: as `found`, but for a wrong description among several.
+        """
+        models = self.found() if self.packages else self._surely(self.read_each)
+        self._warn(models)
+        return [model.settings for model in models]
+
+    def nothing(self) -> str:
+        """What to tell people where no model was found."""
+        return f"no model found in '{shorten(self.place)}'"
 
     def find(self, name: str) -> list[ModelSettings]:
         """The versions of one model as they are described now.
@@ -74,7 +92,22 @@ class Source(ABC):
             raise LoadFailed(
                 f"the settings of model '{name}' cannot be read; the server's log has the details"
             ) from exc
+        self._warn(wanted)
         return [model.settings for model in wanted]
+
+    def _surely(self, read: Callable[[], list[FoundModel]]) -> list[FoundModel]:
+        try:
+            return read()
+        except OSError as exc:
+            raise ConfigurationError(f"MODEL '{shorten(self.place)}': {exc.strerror}") from exc
+
+    def _warn(self, models: list[FoundModel]) -> None:
+        """Tell each warning once, however often a model is loaded again."""
+        for model in models:
+            for warning in model.warnings:
+                if warning not in self._told:
+                    self._told.add(warning)
+                    logger.warning("%s", warning, extra={"model": model.settings.name})
 
     def _with_packages(self, models: list[FoundModel]) -> FoundModel:
         if len(models) != 1:

@@ -31,6 +31,8 @@ def client() -> Iterator[TestClient]:
 class FakePlane:
     """A data plane whose models are not ready for these reasons."""
 
+    is_empty = False
+
     def __init__(self, reasons: dict[str, str], draining: bool = False) -> None:
         self.reasons = reasons
         self.draining = draining

@@ -277,3 +277,75 @@ def test_a_path_that_no_file_can_have_is_refused_with_its_folder(tmp_path):
 
     with pytest.raises(ConfigurationError, match=f"{tmp_path}: a path of the model: "):
         open_source(str(tmp_path)).found()
+
+
+def described(folder: Path) -> dict[str, str]:
+    """What the models of a folder are called, and what is wrong with each."""
+    return {each.name: each.fault for each in open_source(str(folder)).settings()}
+
+
+def test_a_model_whose_description_is_wrong_fails_alone(tmp_path):
+    write(tmp_path / "good")
+    write(tmp_path / "bad name!", name="bad name!")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "model-settings.json").write_text("{}")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "model-settings.json").write_text('{"name": ')
+
+    found = described(tmp_path)
+
+    assert found.keys() == {"good", "bad-name-", "none", "cut"}
+    assert found["good"] == ""
+    assert "'bad name!' is not a model name" in found["bad-name-"]
+    assert found["none"].startswith("none/model-settings.json: names no implementation")
+    assert found["cut"].startswith("cut/model-settings.json: not valid JSON: it ends too early")
+
+
+def test_models_of_one_name_fail_together_and_the_others_are_served(tmp_path):
+    write(tmp_path / "a", name="m")
+    write(tmp_path / "b", name="m")
+    write(tmp_path / "c")
+
+    found = described(tmp_path)
+
+    assert found == {"m": "model 'm' without a version is in several folders: 'a', 'b'", "c": ""}
+
+
+def test_a_wrong_file_does_not_take_the_place_of_a_model_of_that_name(tmp_path):
+    write(tmp_path / "a", name="b")
+    write(tmp_path / "b").joinpath("model-settings.json").write_text("{")
+
+    assert described(tmp_path) == {"b": ""}
+
+
+def test_a_wrong_variable_is_refused_for_all(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+
+    with pytest.raises(ConfigurationError, match="HEADRACE_MODEL_MAX_BATCH_SIZE"):
+        open_source(str(tmp_path), None, {"HEADRACE_MODEL_MAX_BATCH_SIZE": "x"}).settings()
+
+
+def test_a_folder_of_mlflow_models_names_the_newest(tmp_path):
+    for number, name in enumerate(("m-1", "m-2")):
+        folder = tmp_path / "mlruns" / "0" / "models" / name / "artifacts"
+        folder.mkdir(parents=True)
+        (folder / "MLmodel").write_text("")
+        os.utime(folder / "MLmodel", (number, number))
+
+    with pytest.raises(ConfigurationError) as caught:
+        open_source(str(tmp_path / "mlruns")).settings()
+
+    assert "there is no model-settings.json in it or below it" in caught.value.message
+    assert "Below it are 2 MLflow models" in caught.value.message
+    assert caught.value.message.endswith(f"headrace serve {tmp_path}/mlruns/0/models/m-2/artifacts")
+
+
+def test_an_empty_folder_says_what_was_looked_for_and_what_is_there(tmp_path):
+    assert open_source(str(tmp_path)).nothing().endswith("and no MLmodel in it; it is empty")
+    (tmp_path / "model.pkl").write_bytes(b"")
+
+    nothing = open_source(str(tmp_path)).nothing()
+
+    assert "there is no model-settings.json in it or below it, and no MLmodel in it" in nothing
+    assert nothing.endswith("it holds 'model.pkl'")

@@ -1,0 +1,64 @@
+"""The parser of every command: a mistake is answered in one line, with the nearest word."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from headrace.errors import did_you_mean, shorten
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose subparsers refuse what they do not know themselves.
+
+    argparse leaves that to the outermost one, which does not know the flags of a command.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong. The usage, which may fill a screen, is left to --help."""
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows what it takes\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but nothing is left over."""
+        options, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self._refuse(rest)
+        return options, rest
+
+    def _refuse(self, rest: Sequence[str]) -> NoReturn:
+        word = rest[0].partition("=")[0]
+        if not word.startswith("-"):
+            self.error(f"unexpected argument '{shorten(word)}'")
+        hint = did_you_mean(word, self._option_string_actions)
+        self.error(f"there is no flag '{shorten(word)}'{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(each) for each in action.choices]
+        hint = did_you_mean(value, choices)
+        if action.option_strings:
+            name = "/".join(action.option_strings)
+            self.error(
+                f"{name}: expected one of {', '.join(choices)}, got '{shorten(value)}'{hint}"
+            )
+        what = "command" if action.dest == "command" else "word"
+        hint = hint or f"; expected one of {', '.join(choices)}"
+        self.error(f"there is no {what} '{shorten(value)}'{hint}")
+
+
+class HostOrHelp(argparse.Action):
+    """`-h ADDRESS` is --host, as in `mlflow models serve`; `-h` alone shows the help."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if values is None:
+            parser.print_help()
+            parser.exit()
+        setattr(namespace, self.dest, values)
