@@ -102,7 +102,7 @@ def test_a_body_becomes_what_the_annotation_says(serve, annotation, sent, got):
         pytest.param("dict", b"{", "^the body is not valid JSON$", id="no JSON"),
         pytest.param("dict", b"[" * 100_000, "not valid JSON|expected an object", id="deep"),
         pytest.param("dict", b"", "^the body field 'x' is missing$", id="nothing"),
-        pytest.param("types.InferenceRequest", {}, "field 'inputs' is required", id="fields"),
+        pytest.param("types.InferenceRequest", {}, "inputs.* required", id="fields"),
         pytest.param("types.InferenceRequest", [1], "expected an object", id="no fields"),
     ],
 )

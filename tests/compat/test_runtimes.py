@@ -6,9 +6,11 @@ import asyncio
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from headrace.codecs.array import array_of, tensor_of
+from headrace.compat.mlserver.codecs import PandasCodec
 from headrace.errors import BadModelOutput, InvalidInput, ModelFailed, NotFound
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
@@ -74,6 +76,22 @@ def test_decode_args_finds_codecs_by_annotation(load):
     assert array_of(output).ravel().tolist() == ["STRASSE", "É"]
 
 
+def test_decode_args_takes_several_results_annotated_as_a_bare_tuple(load):
+    _, infer = load(
+        "import numpy as np, pandas as pd\nfrom mlserver import MLModel\n"
+        "from mlserver.codecs import decode_args\n"
+        "class Runtime(MLModel):\n    @decode_args\n"
+        "    async def predict(self, x: np.ndarray) -> (np.ndarray, pd.DataFrame):\n"
+        "        return x, pd.DataFrame({'a': [1]})\n"
+    )
+
+    found = infer(tensor_of("x", np.ones(2))).outputs
+    assert [(output.name, output.shape) for output in found] == [
+        ("output-0", [2, 1]),
+        ("a", [1, 1]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -134,6 +152,32 @@ def test_a_frame_comes_and_goes(load):
         ("name", "BYTES", [2, 1]),
         ("total", "FP64", [2, 1]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("context", "kind"),
+    [pytest.param({"bytes": True}, "bytes", id="grpc"), pytest.param({}, "str", id="rest")],
+)
+def test_a_text_column_without_a_content_type_has_its_cells_as_they_came(load, context, kind):
+    _, infer = load(
+        predict(
+            "frame = self.decode_request(payload, default_codec=PandasCodec)\n"
+            "        return self.encode_response([type(frame['a'][0]).__name__])"
+        )
+    )
+
+    (output,) = infer(texts("a", "x", "y"), context=context).outputs
+    assert array_of(output).ravel().tolist() == [kind]
+
+
+@pytest.mark.parametrize(("use_bytes", "cells"), [(True, [b"x", b"y"]), (False, ["x", "y"])])
+def test_text_of_a_frame_is_encoded_as_bytes_unless_text_is_asked_for(use_bytes, cells):
+    frame = pd.DataFrame({"a": ["x", "y"]})
+
+    answer = PandasCodec.encode_response("m", frame, use_bytes=use_bytes)
+    assert list(answer.outputs[0].data) == cells
+    request = PandasCodec.encode_request(frame, use_bytes=use_bytes)
+    assert list(request.inputs[0].data) == cells
 
 
 def test_the_content_type_of_the_request_chooses_the_codec(load):
@@ -320,7 +364,7 @@ def test_a_client_cannot_pretend_that_an_input_is_decoded(load):
 def test_a_parameter_of_the_wrong_type_is_the_callers_fault(load):
     _, infer = load(answer("[]"))
 
-    with pytest.raises(InvalidInput, match="field 'headers'"):
+    with pytest.raises(InvalidInput, match="headers.*: expected a dict"):
         infer(parameters={"headers": 1})
 
 

@@ -21,7 +21,7 @@ _left_out: set[str] = set()
 
 
 def families() -> list[dict[str, Any]]:
-    """The histograms of `mlserver.log` and prometheus_client's default registry.
+    """The histograms of `mlserver.log`, its registry, and prometheus_client's default registry.
 
     Neither library is imported here: one that nobody has imported holds nothing.
     """
@@ -29,6 +29,8 @@ def families() -> list[dict[str, Any]]:
     own = sys.modules.get("headrace.compat.mlserver.metrics")
     if own is not None:
         found += own.families()
+        for registry in own.registries():
+            found += _collected(registry)
     library = sys.modules.get("prometheus_client")
     if library is not None:
         found += _collected(library.REGISTRY)

@@ -83,7 +83,7 @@ def test_metrics_of_mlserver_come_beside_those_of_the_library(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {"name": "mine", "type": "histogram", "help": "", "samples": []}
-    module = SimpleNamespace(families=lambda: [own])
+    module = SimpleNamespace(families=lambda: [own], registries=list)
     monkeypatch.setitem(sys.modules, "headrace.compat.mlserver.metrics", module)
     Gauge("theirs", "help", registry=registry)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from headrace.codecs import jsontext
+from headrace.compat.mlserver.codecs import json
 from headrace.compat.mlserver.errors import MLServerError
 from headrace.errors import BadModelOutput
 from headrace.protocol.model_call import ModelAnswer
@@ -31,7 +31,7 @@ async def answer(value: Any, scope: dict[str, Any], briefly: bool = False) -> Mo
             options = {"exclude_unset": True, "exclude_none": True} if briefly else {}
             text = getattr(value, method)(by_alias=True, **options)
             return ModelAnswer(200, JSON, text.encode("utf-8"))
-    return ModelAnswer(200, JSON, jsontext.dumps(value, "the answer of a custom route"))
+    return ModelAnswer(200, JSON, json.dumps(value, "the answer of a custom route"))
 
 
 def answer_to(error: Exception) -> ModelAnswer | None:
@@ -49,7 +49,7 @@ def answer_to(error: Exception) -> ModelAnswer | None:
         headers += [[str(name), str(text)] for name, text in given.items()]
     else:
         return None
-    return ModelAnswer(status, headers, jsontext.dumps(body, "the error of a custom route"))
+    return ModelAnswer(status, headers, json.dumps(body, "the error of a custom route"))
 
 
 async def _run(application: Any, scope: dict[str, Any]) -> ModelAnswer:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from headrace.codecs.hints import expanded
-from headrace.errors import shorten
+from headrace.compat.mlserver.types.base import FLAGS
 
 Convert = Callable[[Any], Any]
 _Kind = TypeVar("_Kind")
@@ -22,8 +22,6 @@ _Kind = TypeVar("_Kind")
 UNIONS = (Union, getattr(types, "UnionType", Union))
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
-FLAGS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False}
-FLAGS.update({"off": False, "no": False})
 
 
 def converter(annotation: Any) -> Convert:
@@ -56,16 +54,6 @@ def is_body(annotation: Any) -> bool:
     validates = hasattr(kind, "model_validate") or hasattr(kind, "parse_obj")
     collects = issubclass(kind, (dict, list, tuple, set, frozenset, bytes))
     return validates or collects or hasattr(kind, "__dataclass_fields__")
-
-
-def reason(error: Exception) -> str:
-    """Why a value cannot be converted, without the value."""
-    found = getattr(error, "errors", None)
-    if callable(found):
-        first = found()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return shorten(f"{where}: {first['msg']}" if where else first["msg"], 200)
-    return shorten(error, 200)
 
 
 def _same(value: Any) -> Any:

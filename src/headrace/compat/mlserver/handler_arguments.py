@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from headrace.compat.mlserver import conversion
 from headrace.compat.mlserver.rest.requests import Headers, QueryParams, Request
+from headrace.compat.mlserver.types.base import reason
 from headrace.errors import InvalidInput, shorten
 
 IN_PATH = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(?::[a-z]+)?}")
@@ -202,4 +203,4 @@ def _converted(argument: Argument, given: Any) -> Any:
     except (ValueError, TypeError) as error:
         where = "the body" if argument.source == "body" and not argument.embed else ""
         where = where or f"{argument.source} '{shorten(argument.alias)}'"
-        raise InvalidInput(f"{where}: {conversion.reason(error)}") from error
+        raise InvalidInput(f"{where}: {reason(error)}") from error

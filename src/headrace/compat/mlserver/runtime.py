@@ -14,6 +14,7 @@ from headrace.compat.mlserver.errors import MLServerError
 from headrace.compat.mlserver.routes import Routes
 from headrace.compat.mlserver.settings import ModelSettings as TheirSettings
 from headrace.compat.mlserver.tensors import described_as, tensor_of
+from headrace.compat.mlserver.types.base import reason
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, NotFound
 from headrace.model import Model, declared
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
@@ -126,8 +127,8 @@ def their_request(request: InferenceRequest) -> types.InferenceRequest:
     """
     try:
         return _request(request)
-    except types.ValidationError as error:
-        raise InvalidInput(str(error)) from error
+    except ValueError as error:
+        raise InvalidInput(reason(error)) from error
 
 
 def _request(request: InferenceRequest) -> types.InferenceRequest:
@@ -142,7 +143,7 @@ def _request(request: InferenceRequest) -> types.InferenceRequest:
     if "headers" in context:
         parameters["headers"] = context["headers"]
     if parameters:
-        made.parameters = types.Parameters(**parameters)
+        made.parameters = types.Parameters.model_validate(parameters)
     if request.outputs is not None:
         made.outputs = [types.RequestOutput(name=name) for name in request.outputs]
     return made

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, Union
 
 import numpy as np
 
-from headrace.codecs import jsontext
+from headrace.compat.mlserver.codecs import json
 from headrace.compat.mlserver.types.data import TensorData
 from headrace.compat.mlserver.types.dataplane import Parameters, RequestInput, ResponseOutput
 from headrace.errors import BadModelOutput, shorten
@@ -22,7 +22,7 @@ def described_as(made: type[_Made], tensor: Tensor, as_bytes: bool = False) -> _
 
     `as_bytes` leaves the elements of BYTES as bytes in that list.
     """
-    parameters = Parameters(**tensor.parameters) if tensor.parameters else None
+    parameters = Parameters.model_validate(tensor.parameters) if tensor.parameters else None
     return made(
         name=tensor.name,
         shape=tensor.shape,
@@ -87,7 +87,7 @@ def _pack_cells(values: list[Any], parameters: dict[str, Any], where: str) -> by
         return pack_bytes([v.encode("utf-8") if isinstance(v, str) else v for v in values])
     # MLServer would put these into its JSON as they are; a BYTES tensor holds them as JSON text.
     parameters["content_type"] = "pd_json"
-    return pack_bytes([jsontext.dumps(value, where) for value in values])
+    return pack_bytes([json.dumps(value, where) for value in values])
 
 
 def _numbers(root: Any, name: str, where: str) -> np.ndarray[Any, Any]:

@@ -11,6 +11,11 @@ from typing import Any
 
 from headrace.compat.mlserver.errors import InvalidModelURI
 from headrace.compat.mlserver.settings import ModelSettings
+from headrace.compat.mlserver.types.dataplane import (
+    InferenceRequest,
+    InferenceResponse,
+    Parameters,
+)
 
 
 async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[str] = ()) -> str:
@@ -28,7 +33,7 @@ async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[s
     if parts.scheme != "file":
         return uri
     path = to_absolute_path(settings, parts.path)
-    if not os.path.exists(path):
+    if not (os.path.isfile(path) or os.path.isdir(path)):
         raise InvalidModelURI(settings.name, path)
     candidates = [os.path.join(path, name) for name in wellknown_filenames]
     return next(filter(os.path.isfile, candidates), path)
@@ -46,6 +51,23 @@ def get_wrapped_method(f: Callable[..., Any]) -> Callable[..., Any]:
     while hasattr(f, "__wrapped__"):
         f = f.__wrapped__
     return f
+
+
+def insert_headers(parametrised_obj: InferenceRequest, headers: dict[str, str]) -> InferenceRequest:
+    """Put headers into the parameters of a request, in the place of those there."""
+    if parametrised_obj.parameters is None:
+        parametrised_obj.parameters = Parameters()
+    parametrised_obj.parameters.headers = headers
+    return parametrised_obj
+
+
+def extract_headers(parametrised_obj: InferenceResponse) -> dict[str, str] | None:
+    """Take the headers out of the parameters of an answer; None if it has none."""
+    parameters = parametrised_obj.parameters
+    if parameters is None:
+        return None
+    headers, parameters.headers = parameters.headers, None
+    return headers
 
 
 def generate_uuid() -> str:

@@ -54,10 +54,10 @@ class SignatureCodec:
         hints = {name: _unwrap(hint) for name, hint in written.items()}
         self._may_be_none = hints.get("return") is not written.get("return")
         returned = hints.pop("return", None)
-        self._returned = _each(returned)
-        self._inputs = {name: _codec(hint, name, True) for name, hint in hints.items()}
-        self._outputs = [_codec(hint, None, False) for hint in self._returned]
-        self._whole = next((name for name in hints if _is_whole(self._inputs[name])), None)
+        self._output_hints = _each(returned)
+        self._input_codecs = {name: _codec(hint, name, True) for name, hint in hints.items()}
+        self._output_codecs = [_codec(hint, None, False) for hint in self._output_hints]
+        self._whole = next((name for name in hints if _is_whole(self._input_codecs[name])), None)
         parameters = inspect.signature(predict).parameters
         self._required = [
             name for name in hints if parameters[name].default is inspect.Parameter.empty
@@ -73,16 +73,16 @@ class SignatureCodec:
         arguments: dict[str, Any] = {}
         rest = []
         for item in request.inputs:
-            codec = self._inputs.get(item.name)
+            codec = self._input_codecs.get(item.name)
             if codec is None or _is_whole(codec):
                 rest.append(item)
             else:
                 arguments[item.name] = codec.decode_input(item)
         if rest:
             if self._whole is None:
-                raise InputsNotFound(rest, self._inputs)
+                raise InputsNotFound(rest, self._input_codecs)
             table = InferenceRequest(inputs=rest)
-            arguments[self._whole] = self._inputs[self._whole].decode_request(table)
+            arguments[self._whole] = self._input_codecs[self._whole].decode_request(table)
         missing = [name for name in self._required if name not in arguments]
         if missing:
             got = listing([item.name for item in request.inputs]) or "none"
@@ -97,7 +97,7 @@ class SignatureCodec:
         Raises:
             OutputNotFound: a result does not match the annotation.
         """
-        several = isinstance(payload, (tuple, list)) and len(self._outputs) > 1
+        several = isinstance(payload, (tuple, list)) and len(self._output_codecs) > 1
         values = payload if several else [payload]
         if payload is None and self._may_be_none:
             values = []
@@ -109,9 +109,9 @@ class SignatureCodec:
         )
 
     def _encoded(self, index: int, value: Any) -> list[ResponseOutput]:
-        codec = self._outputs[index] if index < len(self._outputs) else None
+        codec = self._output_codecs[index] if index < len(self._output_codecs) else None
         if codec is None or not codec.can_encode(value):
-            raise OutputNotFound(index, type(value), self._returned)
+            raise OutputNotFound(index, type(value), self._output_hints)
         if _is_whole(codec):
             outputs: list[ResponseOutput] = codec.encode_response("", value).outputs
             return outputs
@@ -141,4 +141,7 @@ def _unwrap(hint: Any) -> Any:
 def _each(hint: Any | None) -> list[Any]:
     if hint is None or hint is type(None):
         return []
+    if isinstance(hint, (tuple, list)):
+        # `-> (np.ndarray, pd.DataFrame)` is not a type, but is how MLServer's users write it.
+        return [_unwrap(item) for item in hint]
     return list(typing.get_args(hint)) if typing.get_origin(hint) is tuple else [hint]

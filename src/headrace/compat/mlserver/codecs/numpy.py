@@ -72,9 +72,8 @@ class NumpyCodec(InputCodec):
 
     @classmethod
     def _made(cls, made: type[_Made], name: str, payload: np.ndarray[Any, Any]) -> _Made:
-        raw = _raw(name, payload)
-        tensor = raw or array.tensor_of(name, payload)
-        item = described_as(made, tensor, as_bytes=raw is not None)
+        tensor = _raw(name, payload) or array.tensor_of(name, payload)
+        item = described_as(made, tensor, as_bytes=True)
         item.shape = inject_batch_dimension(item.shape)
         if tensor.content_type in (None, "str"):
             item.parameters = Parameters(content_type=cls.ContentType)

@@ -37,29 +37,36 @@ class PandasCodec(RequestCodec):
 
     @classmethod
     def encode_response(
-        cls, model_name: str, payload: Any, model_version: str | None = None, **kwargs: Any
+        cls,
+        model_name: str,
+        payload: Any,
+        model_version: str | None = None,
+        use_bytes: bool = True,
+        **kwargs: Any,
     ) -> InferenceResponse:
         return InferenceResponse(
             model_name=model_name,
             model_version=model_version,
             parameters=Parameters(content_type=cls.ContentType),
-            outputs=cls.encode_outputs(payload),
+            outputs=cls.encode_outputs(payload, use_bytes),
         )
 
     @classmethod
     def encode_outputs(cls, payload: Any, use_bytes: bool = True) -> list[ResponseOutput]:
         """One output for each column."""
-        return _columns(ResponseOutput, payload)
+        return _columns(ResponseOutput, payload, use_bytes)
 
     @classmethod
     def decode_response(cls, response: InferenceResponse) -> Any:
         return _frame(response.outputs)
 
     @classmethod
-    def encode_request(cls, payload: Any, **kwargs: Any) -> InferenceRequest:
+    def encode_request(
+        cls, payload: Any, use_bytes: bool = True, **kwargs: Any
+    ) -> InferenceRequest:
         return InferenceRequest(
             parameters=Parameters(content_type=cls.ContentType),
-            inputs=_columns(RequestInput, payload),
+            inputs=_columns(RequestInput, payload, use_bytes),
         )
 
     @classmethod
@@ -67,15 +74,15 @@ class PandasCodec(RequestCodec):
         return _frame(request.inputs)
 
 
-def _columns(made: type[_Made], payload: Any) -> list[_Made]:
-    items = [described_as(made, tensor) for tensor in frame.tensors_of(payload)]
+def _columns(made: type[_Made], payload: Any, use_bytes: bool) -> list[_Made]:
+    items = [described_as(made, tensor, use_bytes) for tensor in frame.tensors_of(payload)]
     for item in items:
         item.shape = inject_batch_dimension(item.shape)
     return items
 
 
 def _frame(items: Sequence[Described]) -> Any:
-    if all(_is_own(item) for item in items):
+    if all(map(_is_own, items)):
         return frame.frame_of([tensor_of(item) for item in items])
     import pandas as pd
 
@@ -85,11 +92,19 @@ def _frame(items: Sequence[Described]) -> Any:
 def _column(item: Described) -> Any:
     if _is_own(item):
         return frame.frame_of([tensor_of(item)])[item.name]
+    if not has_decoded(item):
+        return item.data.root
     value = get_decoded(item)
     return list(value) if not hasattr(value, "ravel") else value.ravel()
 
 
 def _is_own(item: Described) -> bool:
-    """Whether the tensor is all there is: no codec of the user has made something else of it."""
+    """Whether the tensor is all there is to make a column of.
+
+    It is not if a codec of the user has made something else of it, and if it is BYTES of no
+    content type: its cells stay as they came, text over REST and bytes over gRPC.
+    """
     kind = item.parameters.content_type if item.parameters is not None else None
+    if kind is None and item.datatype == "BYTES":
+        return False
     return kind in _OWN or not has_decoded(item)

@@ -8,12 +8,14 @@ from typing import Any, Union
 from headrace.compat.mlserver.codecs.base import (
     InputCodecLike,
     RequestCodec,
+    RequestCodecLike,
     find_input_codec,
     find_request_codec,
 )
 from headrace.compat.mlserver.codecs.errors import CodecError
 from headrace.compat.mlserver.settings import ModelSettings
 from headrace.compat.mlserver.types.dataplane import (
+    DECODED,
     InferenceRequest,
     InferenceResponse,
     MetadataTensor,
@@ -27,7 +29,8 @@ Parametrised = Union[
     InferenceRequest, RequestInput, RequestOutput, ResponseOutput, InferenceResponse
 ]
 InputOrOutput = Union[RequestInput, ResponseOutput]
-DecodedParameterName = "_decoded_payload"
+Codec = Union[InputCodecLike, RequestCodecLike]
+DecodedParameterName = DECODED
 DefaultOutputPrefix = "output-"
 DefaultInputPrefix = "input-"
 _Nothing = Parameters()

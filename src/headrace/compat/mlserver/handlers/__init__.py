@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from headrace.compat.mlserver.handlers.custom import CustomHandler, custom_handler
+from headrace.compat.mlserver.handlers.custom import (
+    CustomHandler,
+    custom_handler,
+    get_custom_handlers,
+)
 
-__all__ = ["CustomHandler", "custom_handler"]
+__all__ = ["CustomHandler", "custom_handler", "get_custom_handlers"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
-MARK = "_mlserver_custom_handler"
+MARK = "__custom_handler__"
 
 
 class CustomHandler(NamedTuple):
@@ -21,10 +21,20 @@ def custom_handler(rest_path: str, rest_method: str = "POST") -> Callable[[_Hand
     """Declare a method as the handler of a route of the server."""
 
     def mark(handler: _Handler) -> _Handler:
-        setattr(handler, MARK, CustomHandler(rest_path, rest_method))
+        register_custom_handler(CustomHandler(rest_path, rest_method), handler)
         return handler
 
     return mark
+
+
+def register_custom_handler(handler: CustomHandler, method: Callable[..., Any]) -> None:
+    """Declare a method as the handler of that route."""
+    setattr(method, MARK, handler)
+
+
+def get_custom_handlers(model: object) -> list[tuple[CustomHandler, Callable[..., Any]]]:
+    """The routes that the methods of a model are declared for, each with its method."""
+    return [(route, getattr(model, name)) for name, route in handlers_of(model).items()]
 
 
 def handlers_of(model: object) -> dict[str, CustomHandler]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.codecs import jsontext
+from headrace.compat.mlserver.codecs import json
 
 
 class Response:
@@ -23,8 +23,16 @@ class Response:
         elif isinstance(content, str) and media_type is not None:
             self.body, kind = content.encode("utf-8"), media_type
         else:
-            self.body = jsontext.dumps(content, "the answer")
+            self.body = self.render(content)
             kind = media_type or "application/json"
         given = headers or {}
         has_type = any(name.lower() == "content-type" for name in given)
         self.headers = {**({"content-type": kind} if kind and not has_type else {}), **given}
+
+    def render(self, content: Any) -> bytes:
+        """The value as JSON, as `encode_to_json_bytes` writes it.
+
+        Raises:
+            BadModelOutput: some part has no JSON form.
+        """
+        return json.dumps(content, "the answer")

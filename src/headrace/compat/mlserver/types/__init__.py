@@ -21,6 +21,7 @@ from headrace.compat.mlserver.types.dataplane import (
 )
 from headrace.compat.mlserver.types.model_repository import (
     RepositoryIndexRequest,
+    RepositoryIndexResponse,
     RepositoryIndexResponseItem,
     RepositoryLoadErrorResponse,
     RepositoryUnloadErrorResponse,
@@ -40,6 +41,7 @@ __all__ = [
     "MetadataTensor",
     "Parameters",
     "RepositoryIndexRequest",
+    "RepositoryIndexResponse",
     "RepositoryIndexResponseItem",
     "RepositoryLoadErrorResponse",
     "RepositoryUnloadErrorResponse",

@@ -4,20 +4,67 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
+from headrace.errors import shorten
+
 _Plain = dict[str, Any]
 _Self = TypeVar("_Self", bound="BaseModel")
 
 REQUIRED: Any = object()
+FLAGS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False}
+FLAGS.update({"off": False, "no": False})
 
 
 class ValidationError(ValueError):
     """A field is missing or has a value that its type does not take."""
+
+
+class NotOneOf(ValueError):
+    """A value is not one of those that exist."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        listed = [f"'{name}'" for name in names]
+        expected = f"{', '.join(listed[:-1])} or {listed[-1]}"
+        self.detail = {"type": "enum", "ctx": {"expected": expected}}
+        super().__init__(f"expected one of {', '.join(names)}")
+
+
+class Missing(ValueError):
+    """A required field is not given."""
+
+    detail: ClassVar[dict[str, Any]] = {"type": "missing"}
+
+
+def invalid(cls: type, field: str, value: Any, error: Exception) -> ValueError:
+    """The error to raise for a field: pydantic's own where the runtime has imported pydantic.
+
+    There, `except pydantic.ValidationError` is how source written for MLServer catches it.
+    """
+    pydantic = sys.modules.get("pydantic_core")
+    if pydantic is None:
+        told = error if isinstance(error, Missing) else f": {error}"
+        return ValidationError(f"{cls.__name__}: field '{field}'{told}")
+    kind = pydantic.PydanticCustomError("value_error", "{reason}", {"reason": str(error)})
+    detail = {"type": kind, "loc": (field,), "input": value, **getattr(error, "detail", {})}
+    made: ValueError = pydantic.ValidationError.from_exception_data(cls.__name__, [detail])
+    return made
+
+
+def reason(error: Exception) -> str:
+    """Why a value is refused, without the value."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return shorten(error, 200)
+    first = found()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return shorten(f"{where}: {first['msg']}" if where else first["msg"], 200)
 
 
 class Field(NamedTuple):
@@ -49,7 +96,7 @@ class BaseModel:
                 own[name] = self._converted(name, field, values.pop(name))
                 given.add(name)
             elif field.default is REQUIRED:
-                raise ValidationError(f"{type(self).__name__}: field '{name}' is required")
+                raise invalid(type(self), name, values, Missing(" is required"))
             else:
                 default = field.default
                 own[name] = copy.copy(default) if isinstance(default, (list, dict)) else default
@@ -82,24 +129,31 @@ class BaseModel:
         except ValidationError:
             raise
         except (TypeError, ValueError) as error:
-            raise ValidationError(f"{type(self).__name__}: field '{name}': {error}") from error
+            if hasattr(error, "errors"):
+                # Pydantic's, about a field of a field.
+                raise
+            raise invalid(type(self), name, value, error) from error
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
+    def _fields(self) -> list[tuple[str, Any]]:
         own = self.__dict__
-        return iter([*((name, own[name]) for name in self.FIELDS), *own["_extra"].items()])
+        return [*((name, own[name]) for name in self.FIELDS), *own["_extra"].items()]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fields())
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return dict(self) == dict(other)
+        return dict(self._fields()) == dict(other._fields())
 
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={value!r}" for name, value in self)
+        return " ".join(f"{name}={value!r}" for name, value in self._fields())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
+        listed = ", ".join(f"{name}={value!r}" for name, value in self._fields())
+        return f"{type(self).__name__}({listed})"
 
     @property
     def model_fields_set(self) -> set[str]:
@@ -125,7 +179,7 @@ class BaseModel:
         given = self.model_fields_set
         return {
             name: _plain(value, exclude_unset, exclude_none, _within(include, name), within)
-            for name, value in self
+            for name, value in self._fields()
             if (name in given or not exclude_unset)
             and not (exclude_none and value is None)
             and (include is None or name in include)
@@ -158,18 +212,31 @@ class BaseModel:
 
     @classmethod
     def model_validate(cls: type[_Self], obj: Any, **_: Any) -> _Self:
+        """Make it from a dict, such as a parsed JSON object."""
         return obj if isinstance(obj, cls) else cls(**obj)
 
     @classmethod
     def model_validate_json(cls: type[_Self], json_data: str | bytes, **_: Any) -> _Self:
-        return cls(**json.loads(json_data))
+        return cls.model_validate(json.loads(json_data))
+
+    @classmethod
+    def parse_file(cls: type[_Self], path: str | os.PathLike[str], **_: Any) -> _Self:
+        """Make it from a JSON file."""
+        with open(path, "rb") as file:
+            return cls.model_validate_json(file.read())
 
     @classmethod
     def model_construct(cls: type[_Self], **values: Any) -> _Self:
         return cls(**values)
 
-    parse_obj = model_validate
-    parse_raw = model_validate_json
+    @classmethod
+    def parse_obj(cls: type[_Self], obj: Any, **_: Any) -> _Self:
+        return cls.model_validate(obj)
+
+    @classmethod
+    def parse_raw(cls: type[_Self], b: str | bytes, **_: Any) -> _Self:
+        return cls.model_validate_json(b)
+
     construct = model_construct
 
 
@@ -227,6 +294,14 @@ def text(value: Any) -> str:
     return value
 
 
+def flag(value: Any) -> bool:
+    """Require true or false, or a text that says so, as in a variable of the environment."""
+    found = FLAGS.get(value.lower()) if isinstance(value, str) else value
+    if found not in (True, False):
+        raise ValueError("expected true or false")
+    return bool(found)
+
+
 def anything(value: Any) -> Any:
     """Accept any value."""
     return value
@@ -256,6 +331,6 @@ def instance_of(cls: type[BaseModel]) -> Callable[[Any], Any]:
     def converted(value: Any) -> Any:
         if isinstance(value, cls):
             return value
-        return cls(**mapping(value))
+        return cls.model_validate(mapping(value))
 
     return converted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,22 @@ class TensorData:
 
     def model_dump(self, **_: Any) -> Any:
         return self.root
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> TensorData:
+        return obj if isinstance(obj, cls) else cls(obj)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes, **_: Any) -> TensorData:
+        return cls(json.loads(json_data))
+
+    @classmethod
+    def parse_obj(cls, obj: Any, **_: Any) -> TensorData:
+        return cls.model_validate(obj)
+
+    @classmethod
+    def parse_raw(cls, b: str | bytes, **_: Any) -> TensorData:
+        return cls.model_validate_json(b)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.root)

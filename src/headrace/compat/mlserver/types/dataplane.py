@@ -9,6 +9,7 @@ from headrace.compat.mlserver.types.base import (
     REQUIRED,
     BaseModel,
     Field,
+    NotOneOf,
     anything,
     instance_of,
     list_of,
@@ -17,6 +18,10 @@ from headrace.compat.mlserver.types.base import (
 )
 from headrace.compat.mlserver.types.data import TensorData
 from headrace.protocol.datatypes import DATATYPES
+
+# The attribute of parameters that keeps what a codec has made of an input.
+DECODED = "_decoded_payload"
+_NOTHING: Any = object()
 
 Datatype = Enum("Datatype", {name: name for name in DATATYPES})  # type: ignore[misc]
 
@@ -30,11 +35,27 @@ class Parameters(BaseModel):
     content_type: str | None
     headers: dict[str, Any] | None
 
+    def __init__(self, **values: Any) -> None:
+        decoded = values.pop(DECODED, _NOTHING)
+        super().__init__(**values)
+        if decoded is not _NOTHING:
+            setattr(self, DECODED, decoded)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> Parameters:
+        """Make them from a dict, which may be what a client sent: nothing in it is decoded."""
+        if isinstance(obj, cls):
+            return obj
+        made = cls(**{name: value for name, value in obj.items() if name != DECODED})
+        if DECODED in obj:
+            made.__dict__["_extra"][DECODED] = obj[DECODED]
+        return made
+
 
 def _datatype(value: Any) -> str:
     name = text(value)
     if name not in DATATYPES:
-        raise ValueError(f"expected one of {', '.join(DATATYPES)}")
+        raise NotOneOf(list(DATATYPES))
     return name
 
 

@@ -14,7 +14,9 @@ BOUNDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
     *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, float("inf")),
 )
-LABELS = ("model_name", "model_version")
+SELDON_MODEL_NAME_LABEL = "model_name"
+SELDON_MODEL_VERSION_LABEL = "model_version"
+LABELS = (SELDON_MODEL_NAME_LABEL, SELDON_MODEL_VERSION_LABEL)
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 _lock = threading.Lock()
@@ -92,6 +94,11 @@ def register(name: str, description: str) -> Histogram:
     if not NAME.fullmatch(name):
         raise ValueError(f"'{name}' cannot be the name of a metric")
     return _metrics.setdefault(name, Histogram(name, description))
+
+
+def registered(name: str) -> Histogram | None:
+    """The histogram of that name, if there is one."""
+    return _metrics.get(name)
 
 
 def log(**metrics: float) -> None:
