@@ -19,6 +19,7 @@ class Echo(Model):
     def predict(self, request: InferenceRequest) -> InferenceResponse:
         return InferenceResponse(request.inputs, request.parameters)
 """
+MASKED = "return {'n': np.ma.array([1, 2], mask=[0, 1]), 'f': np.ma.array([1.5, 2], mask=[0, 1])}"
 PREDICT = """
 if data == b"raise":
     raise RuntimeError("no")
@@ -40,12 +41,13 @@ PATIENT = ("--keep-alive-timeout", 3600)
 
 @pytest.fixture(scope="package")
 def models(tmp_path_factory):
-    """A folder with the models `echo`, `double`, `fails` and `plugin`."""
+    """A folder with the models `echo`, `double`, `masked`, `fails` and `plugin`."""
     root = tmp_path_factory.mktemp("models")
     (root / "echo").mkdir()
     (root / "echo/echo.py").write_text(ECHO)
     (root / "echo/model-settings.json").write_text(json.dumps(DESCRIBED))
     write_model(root, "return x * 2", name="double")
+    write_model(root, MASKED, name="masked")
     write_model(root, "raise ValueError('no')", name="fails")
     write_plugin(root, PREDICT, name="plugin")
     return root

@@ -118,6 +118,29 @@ def test_an_array_is_computed_the_same_as_by_invocations(transport, announced):
     assert scored.json["predictions"] == output.values
 
 
+def test_a_masked_float_is_nan_or_null(transport):
+    (output,) = transport.infer("masked", [Tensor("x", "FP64", [1], [1.0])], outputs=["f"]).outputs
+
+    assert (output.datatype, output.shape) == ("FP64", [2])
+    assert output.values[0] == 1.5
+    assert output.values[1] is None or math.isnan(output.values[1])
+
+
+def test_a_masked_integer_is_null_in_json(transports):
+    asked = [Tensor("x", "FP64", [1], [1.0])]
+    (output,) = transports["REST JSON"].infer("masked", asked, outputs=["n"]).outputs
+
+    assert (output.datatype, output.values) == ("INT64", [1, None])
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_masked_integer_is_refused_where_it_cannot_be_null(name, transports):
+    with pytest.raises(Refused, match="output 'n' has 1 missing values") as refused:
+        transports[name].infer("masked", [Tensor("x", "FP64", [1], [1.0])], outputs=["n"])
+
+    assert "bad_model_output" in refused.value.kinds
+
+
 def test_the_wanted_outputs_are_named(transport):
     tensor = Tensor("x", "FP64", [1], [1.0])
 

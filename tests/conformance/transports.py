@@ -303,6 +303,8 @@ def from_raw(datatype: str, raw: bytes) -> list[Any]:
 def _from_json(datatype: str, data: list[Any]) -> list[Any]:
     if datatype == "BYTES":
         return [value.encode() for value in data]
+    if None in data and not datatype.startswith("FP"):
+        return data
     # JSON writes FP32 in its shortest form, which is another double.
     return np.array(data, NUMPY[datatype]).tolist()
 

@@ -14,6 +14,14 @@ VALUES: dict[str, Any] = {
     "an array of text": np.array([["a", "é"], ["", "b"]]),
     "an array of times": np.array(["2024-01-01", "2024-01-02T03:04:05"], "datetime64[s]"),
     "an array of durations": np.array([1, 90, -5], "timedelta64[m]"),
+    "durations of nanoseconds": np.array([1, 1_500_000_000, "NaT"], "timedelta64[ns]"),
+    "masked integers": np.ma.array([[1, 2**53 + 1]], mask=[[True, False]]),
+    "masked floats": np.ma.array([0.5, 2.5], mask=[False, True]),
+    "masked times": np.ma.array(
+        np.array(["2024-01-01", "2024-01-02"], "datetime64[s]"), mask=[False, True]
+    ),
+    "a tuple of masked arrays": (np.ma.array([1, 2], mask=[True, False]), np.ones(2)),
+    "integers that no datatype holds": [-1, 2**64 - 1],
     "no rows": np.zeros((0, 4)),
     "a frame": pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]}),
     "a frame without names": pd.DataFrame([[1.0, 2.0], [3.0, 4.0]]),
@@ -21,6 +29,9 @@ VALUES: dict[str, Any] = {
         [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
     ),
     "a frame with times": pd.DataFrame({"at": pd.to_datetime(["2024-01-01", None])}),
+    "a frame with missing integers": pd.DataFrame(
+        {"a": pd.array([2**53 + 1, None], "Int64"), "b": pd.array([True, None], "boolean")}
+    ),
     "a frame without rows": pd.DataFrame({"a": [], "b": []}),
     "a series": pd.Series([1.5, 2.5], name="weight"),
     "a series of times": pd.Series(
@@ -65,6 +76,11 @@ def same(found: Any, expected: Any) -> bool:
     """Whether two values are equal, and so are their types."""
     if type(found) is not type(expected):
         return False
+    if isinstance(expected, np.ma.MaskedArray):
+        masks = np.ma.getmaskarray(found), np.ma.getmaskarray(expected)
+        return np.array_equal(*masks) and np.array_equal(found.compressed(), expected.compressed())
+    if isinstance(expected, np.ndarray) and expected.dtype.kind == "m":
+        return found.dtype == expected.dtype and found.tolist() == expected.tolist()
     if isinstance(expected, np.ndarray):
         return found.dtype.kind == expected.dtype.kind and np.array_equal(found, expected)
     if isinstance(expected, (pd.DataFrame, pd.Series)):

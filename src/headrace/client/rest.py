@@ -18,7 +18,8 @@ from headrace.client import client_errors
 from headrace.client import operations as ops
 from headrace.client.result import InferResult, unreadable
 from headrace.errors import HeadraceError, InvalidInput, shorten
-from headrace.protocol.datatypes import DATATYPES, datatype, element_count
+from headrace.protocol import nullable
+from headrace.protocol.datatypes import DATATYPES, Datatype, datatype, element_count
 from headrace.protocol.open_inference.rest_binary import RawTensors
 from headrace.protocol.open_inference.rest_data import json_values, pack_json
 from headrace.protocol.reserved_parameters import TRANSPORT
@@ -57,6 +58,7 @@ class _Answer(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
+_VALUES = msgspec.json.Decoder(list[int | bool | None])
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
@@ -243,8 +245,27 @@ def _tensor(item: _Output, raw: RawTensors) -> Tensor:
         # Answers may have these in JSON, where only a wider type is certain to hold the number.
         kind = DATATYPES["FP32"]
     count = element_count(item.shape, where)
-    packed = pack_json(item.data, kind, item.shape, count, item.name)
+    try:
+        packed = pack_json(item.data, kind, item.shape, count, item.name)
+    except InvalidInput:
+        found = _nullable(item, kind, count)
+        if found is None:
+            raise
+        return found
     return Tensor(item.name, kind.name, item.shape, packed, parameters)
+
+
+def _nullable(item: _Output, kind: Datatype, count: int) -> Tensor | None:
+    """An output of integers or booleans some of which are null; None if it is anything else."""
+    if kind.is_float or not kind.itemsize:
+        return None
+    try:
+        values = _VALUES.decode(item.data)
+    except msgspec.MsgspecError:
+        return None
+    return (
+        nullable.tensor(item.name, kind.name, item.shape, values) if len(values) == count else None
+    )
 
 
 def _failure(status: int, headers: Mapping[str, str], body: bytes) -> client_errors.ClientError:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import bytes_elements
+from headrace.codecs import bytes_elements, containers, times
 from headrace.errors import BadModelOutput, InvalidInput, shorten
+from headrace.protocol import nullable
 from headrace.protocol.datatypes import DATATYPES, datatype
 from headrace.protocol.tensor import Tensor, pack_bytes
 
@@ -58,12 +59,14 @@ def tensor_of(name: str, value: np.ndarray[Any, Any]) -> Tensor:
     """The array as a tensor of the same shape, little-endian and row-major.
 
     Text, bytes, times and Python objects become BYTES whose `content_type` parameter says
-    how each element is written.
+    how each element is written. Elements that are masked are missing.
 
     Raises:
         BadModelOutput: an element has no form in the protocol or in JSON.
     """
     kind = value.dtype.kind
+    if isinstance(value, np.ma.MaskedArray):
+        return _masked(name, value)
     if kind in "biuf":
         return _numbers(name, value)
     if kind == "O":
@@ -73,8 +76,13 @@ def tensor_of(name: str, value: np.ndarray[Any, Any]) -> Tensor:
         return _cells(name, value.shape, value.ravel().tolist())
     if kind == "M":
         return _times(name, value)
-    if kind in "USm":
-        return _cells(name, value.shape, value.ravel().tolist())
+    if kind == "m":
+        return _cells(name, value.shape, times.seconds_of(value).ravel().tolist())
+    if kind in "UST" or issubclass(value.dtype.type, np.void):
+        # What a structured array has in its fields, jsontext writes; tolist would count ticks.
+        return _cells(
+            name, value.shape, list(value.flat) if value.dtype.names else value.ravel().tolist()
+        )
     raise BadModelOutput(
         f"output '{shorten(name)}': arrays of dtype {shorten(value.dtype)} cannot be sent"
     )
@@ -82,6 +90,7 @@ def tensor_of(name: str, value: np.ndarray[Any, Any]) -> Tensor:
 
 def array_from(value: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
     """A list of anything as an array: rectangular nested lists become further dimensions."""
+    value = containers.plain(value)
     try:
         array: np.ndarray[Any, Any] = np.array(value, dtype=object)
     except ValueError:
@@ -90,6 +99,34 @@ def array_from(value: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
         return np.empty(array.shape, np.float64)
     narrowed = _narrow(array)
     return array if narrowed is None else narrowed
+
+
+def nullable_of(name: str, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any]) -> Tensor:
+    """The tensor of numbers, booleans or times of which those that are `missing` are null.
+
+    Floating-point numbers have NaN, and times NaT, for that; for whole numbers and booleans, see
+    `headrace.protocol.nullable`.
+    """
+    if not missing.any():
+        return tensor_of(name, values)
+    kind = values.dtype.kind
+    if kind in "fcMm":
+        values = values.copy()
+        values[missing] = np.nan if kind in "fc" else np.array("NaT", values.dtype)
+        return tensor_of(name, values)
+    cells = values.astype(object)
+    cells[missing] = None
+    if kind not in "biu":
+        return tensor_of(name, cells)
+    datatype = _NAMES[values.dtype.newbyteorder("<").str]
+    return nullable.tensor(name, datatype, cells.shape, cells.ravel().tolist())
+
+
+def _masked(name: str, value: Any) -> Tensor:
+    if value.dtype.names:
+        # Each of its fields may be masked.
+        return _cells(name, value.shape, value.ravel().tolist())
+    return nullable_of(name, np.asarray(value), np.ma.getmaskarray(value))
 
 
 def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
@@ -123,28 +160,17 @@ def _narrow(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     if kind not in (int, float, bool) and not issubclass(kind, (np.number, np.bool_)):
         return None
     narrow: np.ndarray[Any, Any] = np.array(values)
-    return narrow.reshape(value.shape) if narrow.dtype.kind in "biuf" else None
+    # Of integers that no one datatype holds, numpy makes rounded floats.
+    wanted = "iu" if kind is int or issubclass(kind, np.integer) else "bf"
+    return narrow.reshape(value.shape) if narrow.dtype.kind in wanted else None
 
 
 def _times(name: str, value: np.ndarray[Any, Any]) -> Tensor:
-    texts: list[str | None] = [
-        _isoformat(text) for text in np.datetime_as_string(value).ravel().tolist()
-    ]
-    missing = np.isnat(value).ravel().tolist()
-    if any(missing):
-        texts = [None if absent else text for text, absent in zip(texts, missing)]
+    texts = times.texts_of(value).ravel().tolist()
+    if None in texts:
         return _cells(name, value.shape, texts)
-    packed = pack_bytes([str(text).encode() for text in texts])
+    packed = pack_bytes([text.encode() for text in texts])
     return Tensor(name, "BYTES", list(value.shape), packed, {"content_type": "datetime"})
-
-
-def _isoformat(text: str) -> str:
-    """The time with a fraction of no, six or nine digits, as datetime and pandas write it."""
-    head, _, fraction = text.partition(".")
-    fraction = fraction.rstrip("0")
-    if not fraction:
-        return head
-    return f"{head}.{fraction.ljust(6 if len(fraction) <= 6 else 9, '0')}"
 
 
 def _cells(name: str, shape: tuple[int, ...], values: list[Any]) -> Tensor:

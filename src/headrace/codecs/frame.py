@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import array, bytes_elements
+from headrace.codecs import array, bytes_elements, jsontext
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
+from headrace.protocol import nullable
 from headrace.protocol.tensor import Tensor
 
 _EXACT_IN_FLOAT = 2**53
@@ -46,25 +47,33 @@ def frame_of(
     return frame
 
 
-def tensors_of(frame: Any) -> list[Tensor]:
+def tensors_of(frame: Any, is_answer: bool = False) -> list[Tensor]:
     """One tensor of shape [N] per column, named after it; the index is left out.
+
+    For `is_answer`, see `tensor_of_series`.
 
     Raises:
         BadModelOutput: two columns have the same name, or a cell has no form in JSON.
     """
-    names = [str(name) for name in frame.columns]
+    names = [jsontext.key_text(name) for name in frame.columns]
     if len(set(names)) < len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise BadModelOutput(f"the answer has several columns named {listing(repeated)}")
-    return [tensor_of_series(name, frame.iloc[:, i]) for i, name in enumerate(names)]
+    return [tensor_of_series(name, frame.iloc[:, i], is_answer) for i, name in enumerate(names)]
 
 
-def tensor_of_series(name: str, series: Any) -> Tensor:
+def tensor_of_series(name: str, series: Any, is_answer: bool = False) -> Tensor:
     """The Series as a tensor of shape [N].
 
-    Missing values among integers, text, booleans or times make it a column of JSON cells
-    with nulls; integers that float64 holds exactly become FP64 with NaN instead.
+    Missing values among text, times or Python objects make it a column of JSON cells with nulls.
+    Those among integers and booleans of a dtype that allows them do not change the datatype of an
+    answer, see `headrace.protocol.nullable`. A model is asked with what it may know better: FP64
+    with NaN for integers that float64 holds exactly, and JSON cells for others.
     """
+    dtype = _number_dtype(series.dtype)
+    if dtype is not None and (is_answer or dtype.kind == "f"):
+        missing = series.isna().to_numpy()
+        return array.nullable_of(name, _filled(series, dtype, missing), missing)
     values = _values(series)
     if values.dtype.kind == "O":
         missing = series.isna().to_numpy()
@@ -125,6 +134,8 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
             return _times(tensor, bytes_elements.decode(tensor))
         if content_type == "pd_json" and kind == "base64":
             return pd.Series(bytes_elements.decode_base64(tensor), dtype=object)
+        if (datatype := nullable.datatype_of(tensor)) and len(tensor.shape) == 1:
+            return pd.Series(pd.array(nullable.values_of(tensor), dtype=_extension(datatype)))
         flat: Any = bytes_elements.decode(tensor, content_type)
     else:
         flat = array.numbers_of(tensor, writable=True)
@@ -135,6 +146,13 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
     for row, item in enumerate(items.reshape(tuple(tensor.shape))):
         nested[row] = item
     return pd.Series(nested)
+
+
+def _extension(datatype: str) -> str:
+    """The dtype of pandas for columns of a datatype that has no null of its own."""
+    if datatype == "BOOL":
+        return "boolean"
+    return f"UInt{datatype[4:]}" if datatype.startswith("U") else f"Int{datatype[3:]}"
 
 
 def _empty_dtype(flat: Any) -> Any:
@@ -156,6 +174,30 @@ def _times(tensor: Tensor, texts: list[Any]) -> Any:
         raise InvalidInput(f"{where}: an element is not an ISO 8601 time") from error
 
 
+def _number_dtype(dtype: Any) -> np.dtype[Any] | None:
+    """The dtype of the numbers or booleans in an extension array; None for any other column."""
+    if isinstance(dtype, np.dtype):
+        return None
+    own = getattr(dtype, "numpy_dtype", None)
+    if hasattr(dtype, "fill_value"):
+        own = dtype.subtype
+    elif hasattr(dtype, "categories"):
+        own = dtype.categories.dtype
+    return own if isinstance(own, np.dtype) and own.kind in "biuf" else None
+
+
+def _filled(
+    series: Any, dtype: np.dtype[Any], missing: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """The values of an extension array, with anything where one is missing."""
+    if hasattr(series.dtype, "categories"):
+        known = series.dtype.categories.to_numpy()
+        return known.take(series.cat.codes, mode="clip") if len(known) else np.zeros(len(series))
+    if not missing.any():
+        return np.asarray(series.to_numpy(dtype=dtype))
+    return np.asarray(series.to_numpy(dtype=dtype, na_value=dtype.type(0).item()))
+
+
 def _values(series: Any) -> np.ndarray[Any, Any]:
     """The Series as an array of numbers or times where nothing is lost, else of objects."""
     dtype = series.dtype
@@ -166,10 +208,10 @@ def _values(series: Any) -> np.ndarray[Any, Any]:
         # to_numpy of a Series with a time zone gives UTC; the zone has to be sent as text.
         return np.array([None if item is None else item for item in series.astype(object)])
     missing = bool(series.isna().any())
-    if dtype.kind in "biuf" and dtype.name != "category":
+    if dtype.kind in "biu" and dtype.name != "category":
         if not missing:
             return np.asarray(series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None)))
-        if dtype.kind == "f" or dtype.kind in "iu" and series.abs().max() <= _EXACT_IN_FLOAT:
+        if dtype.kind in "iu" and series.abs().max() <= _EXACT_IN_FLOAT:
             return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
     return np.asarray(series.astype(object).to_numpy())
 

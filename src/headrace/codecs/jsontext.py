@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import fast_json
+from headrace.codecs import containers, fast_json, times
 from headrace.errors import BadModelOutput, shorten
 
 # Characters of the dtypes whose elements are the numbers of Python.
@@ -67,13 +67,15 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "M":
-            texts = np.datetime_as_string(value).astype(object)
-            texts[np.isnat(value)] = None
-            return texts.tolist()
+            return times.texts_of(value).tolist()
+        if value.dtype.names and not isinstance(value, np.ma.MaskedArray):
+            return list(value)
         # Durations in nanoseconds would become integers, those in other units timedeltas.
         return _numbers(value).tolist()
     if isinstance(value, np.datetime64):
-        return None if np.isnat(value) else str(value)
+        return times.texts_of(np.asarray(value)).item()
+    if isinstance(value, np.void) and value.dtype.names:
+        return [value[name] for name in value.dtype.names]
     if isinstance(value, np.generic):
         return _numbers(value).item()
     if isinstance(value, (set, frozenset)):
@@ -100,6 +102,8 @@ def _from_library(value: Any) -> Any:
         return value.to_dict(orient="records")
     if hasattr(value, "toarray"):
         return value.toarray().tolist()
+    if hasattr(value, "to_pylist") or hasattr(value, "as_py"):
+        return containers.plain(value)
     if hasattr(value, "tolist"):
         return value.tolist()
     if hasattr(value, "__array__"):
@@ -115,8 +119,15 @@ def _from_library(value: Any) -> Any:
 def _numbers(value: Any) -> Any:
     """A numpy array or scalar with durations in seconds, and no number type that Python lacks."""
     if value.dtype.kind == "m":
-        return value / np.timedelta64(1, "s")
+        return times.seconds_of(value)
     return value.astype(np.float64) if value.dtype.char == "g" else value
+
+
+def key_text(key: Any) -> str:
+    """A key of a dict, or a label of a column, as a name in JSON."""
+    if key is None or isinstance(key, bool):
+        return json.dumps(key)
+    return str(key)
 
 
 def _key(key: Any) -> Any:

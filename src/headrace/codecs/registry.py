@@ -19,7 +19,15 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import array, bytes_elements, frame, huggingface_content, jsontext, values
+from headrace.codecs import (
+    array,
+    bytes_elements,
+    containers,
+    frame,
+    huggingface_content,
+    jsontext,
+    values,
+)
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.reserved_parameters import PYTHON_VALUE
@@ -96,10 +104,10 @@ def _encoded(value: Any, name: str, names: Sequence[str] | None) -> InferenceRes
     if isinstance(value, np.ndarray):
         return _single(array.tensor_of(name, value), "np")
     if hasattr(value, "columns") and hasattr(value, "iloc"):
-        return InferenceResponse(frame.tensors_of(value), {"content_type": "pd"})
+        return InferenceResponse(frame.tensors_of(value, is_answer=True), {"content_type": "pd"})
     if hasattr(value, "iloc") and hasattr(value, "dtype"):
         title = name if value.name is None else str(value.name)
-        return _single(frame.tensor_of_series(title, value), "pd")
+        return _single(frame.tensor_of_series(title, value, is_answer=True), "pd")
     if isinstance(value, dict):
         return _mapping(value, name)
     if isinstance(value, tuple) and value and all(isinstance(v, np.ndarray) for v in value):
@@ -107,9 +115,9 @@ def _encoded(value: Any, name: str, names: Sequence[str] | None) -> InferenceRes
     if isinstance(value, (list, tuple)):
         return _list(value, name)
     if isinstance(value, (str, bytes, bytearray)):
-        return _single(_named(name, array.array_from([value])), "str")
+        return _single(array.tensor_of(name, array.array_from([value])), "str")
     if isinstance(value, (bool, int, float, np.generic)):
-        return _single(_named(name, array.array_from([value])), "np")
+        return _single(array.tensor_of(name, array.array_from([value])), "np")
     return _other(value, name)
 
 
@@ -135,15 +143,12 @@ def _single(tensor: Tensor, content_type: str) -> InferenceResponse:
     return InferenceResponse([tensor], {"content_type": content_type})
 
 
-def _named(name: str, value: np.ndarray[Any, Any]) -> Tensor:
-    return array.tensor_of(name, value)
-
-
 def _list(value: Sequence[Any], name: str) -> InferenceResponse:
     items = [values.as_array(item) for item in value]
     if _are_alike(items):
-        return _single(array.tensor_of(name, np.stack(items)), "np")
-    tensor = _named(name, array.array_from(items))
+        stack = np.ma.stack if any(map(np.ma.isMaskedArray, items)) else np.stack
+        return _single(array.tensor_of(name, stack(items)), "np")
+    tensor = array.tensor_of(name, array.array_from(items))
     return _single(tensor, "str" if tensor.content_type == "str" else "np")
 
 
@@ -169,16 +174,33 @@ def _several(
 def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
     arrays: list[Tensor] = []
     for key, item in value.items():
-        item = array.array_from(item) if isinstance(item, list) else values.as_array(item)
-        if not isinstance(item, np.ndarray):
+        tensor = _output(jsontext.key_text(key), item)
+        if tensor is None:
             return _other(value, name)
-        arrays.append(array.tensor_of(str(key), item))
+        arrays.append(tensor)
     if not arrays:
         return _other(value, name)
     return InferenceResponse(arrays, {"content_type": "dict"})
 
 
+def _output(name: str, value: Any) -> Tensor | None:
+    """The tensor of one value of a dict; None if only JSON can hold it."""
+    if isinstance(value, list):
+        return array.tensor_of(name, array.array_from(value))
+    series = containers.series_of(value)
+    if series is not None:
+        return frame.tensor_of_series(name, series, is_answer=True)
+    value = values.as_array(value)
+    return array.tensor_of(name, value) if isinstance(value, np.ndarray) else None
+
+
 def _other(value: Any, name: str) -> InferenceResponse:
+    series = containers.series_of(value)
+    if series is not None:
+        return _single(frame.tensor_of_series(name, series, is_answer=True), "np")
+    table = containers.frame_of(value)
+    if table is not None:
+        return encode_response(table, name)
     if hasattr(value, "model_dump"):
         return encode_response(value.model_dump(), name)
     if hasattr(value, "toarray"):

@@ -62,9 +62,14 @@ def is_torch(value: Any) -> bool:
 
 def as_array(value: Any) -> Any:
     """An image, or a tensor of another library, as an array; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return value
     if is_torch(value):
         return value.detach().cpu().numpy()
-    is_foreign = hasattr(value, "__array__") and not hasattr(value, "iloc")
+    # Arrow would make floats of integers some of which are missing.
+    is_foreign = hasattr(value, "__array__") and not (
+        hasattr(value, "iloc") or hasattr(value, "to_pylist")
+    )
     if is_image_to_send(value) or (is_foreign and not isinstance(value, np.generic)):
         return np.asarray(value)
     return value
@@ -80,7 +85,7 @@ def _form(value: Any, is_whole: bool = False) -> Form:
         return "item" if is_whole else None
     if isinstance(value, np.ndarray):
         return _array_form(value, is_whole)
-    if type(value) in (list, tuple):
+    if isinstance(value, (list, tuple)):
         return _sequence_form(value, is_whole)
     if isinstance(value, dict):
         return _dict_form(value)
@@ -122,18 +127,22 @@ def _time_dtype(series: Any) -> str | None:
 
 def _array_form(value: np.ndarray[Any, Any], is_whole: bool) -> Form:
     kind = value.dtype.kind
+    if isinstance(value, np.ma.MaskedArray):
+        return None if kind in "OV" else {"masked": value.dtype.str}
+    if kind == "T":
+        return {"array": "T"}
     if kind in "OV" or (is_whole and kind in "biuf"):
         return None
     return {"array": kind if kind in "US" else value.dtype.str}
 
 
 def _sequence_form(value: Any, is_whole: bool) -> Form:
-    name = type(value).__name__
+    name = "list" if isinstance(value, list) else "tuple"
     types = set(map(type, value))
     if types <= _PLAIN or (is_whole and types == {bytes}):
         return name
     # The arrays in a tuple have tensors of their own; those in a list are its rows.
-    are_outputs = name == "tuple" and types == {np.ndarray}
+    are_outputs = name == "tuple" and all(issubclass(each, np.ndarray) for each in types)
     forms = [_form(each, are_outputs) for each in value]
     if not any(form is not None for form in forms):
         return name
@@ -211,6 +220,16 @@ def _array(base: Any, dtype: str) -> Any:
     return np.asarray(base, dtype)
 
 
+def _masked(base: Any, dtype: str) -> np.ndarray[Any, Any]:
+    """The array whose missing elements are null, or NaN, in what the content type has made."""
+    cells: np.ndarray[Any, Any] = np.asarray(base, object)
+    missing = np.array([cell is None or cell != cell for cell in cells.flat], bool)
+    missing = missing.reshape(cells.shape)
+    plain = cells.copy()
+    plain[missing] = None if np.dtype(dtype).kind in "Mm" else 0
+    return np.ma.array(_array(plain, dtype), mask=missing)
+
+
 def _number(base: Any, dtype: str) -> Any:
     return np.dtype(dtype).type(_only(base))
 
@@ -255,6 +274,7 @@ _RESTORE: dict[str, Callable[[Any, Any], Any]] = {
     "frame": _frame,
     "image": _image,
     "list": _listed,
+    "masked": _masked,
     "number": _number,
     "series": _series,
     "tuple": lambda base, forms: tuple(_listed(base, forms)),

@@ -14,6 +14,7 @@ makes forms of values and values of forms; here is what the batcher needs to kno
 | `{"frame": [columns, [[position, dtype], ...]]}` | a DataFrame: other names than text, times |
 | `item`, `{"number": dtype}` | a single value, which is Python's or numpy's |
 | `{"array": dtype}` | an array of text, bytes or times, or one inside of JSON |
+| `{"masked": dtype}` | a masked array |
 | `{"image": mode}`, `torch` | an image of Pillow, a tensor of PyTorch |
 """
 
@@ -25,13 +26,18 @@ from typing import Any
 Form = Any
 
 
+def is_tuple(form: Form) -> bool:
+    """Whether the value is a tuple."""
+    return form == "tuple" or isinstance(form, dict) and "tuple" in form
+
+
 def is_by_row(form: Form) -> bool:
     """Whether values of this form can be put one after the other, and taken apart again."""
     if isinstance(form, dict):
         ((kind, inner),) = form.items()
         if kind == "dict":
             return all(is_by_row(each) for _, each in inner)
-        return kind in ("array", "each", "frame", "series")
+        return kind in ("array", "each", "frame", "masked", "series")
     return form in (None, "list", "torch")
 
 

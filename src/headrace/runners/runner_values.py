@@ -109,13 +109,13 @@ def _by_content_type(response: InferenceResponse, batch_dim: tuple[int, int]) ->
 def _tensors(value: Any, dim: int) -> tuple[list[Tensor], str, Form]:
     if isinstance(value, np.ndarray):
         tensor = tensor_of(UNNAMED, _rows_first(value, dim))
-        if value.dtype.kind in "biuf":
+        if value.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
             return [tensor], "np", None
         form = values.form_of(value)
         is_text = form is None and tensor.content_type == "str"
         return [tensor], "str" if is_text else "np", form
     if hasattr(value, "iloc") and not hasattr(value, "columns"):
-        return [tensor_of_series(UNNAMED, value)], "pd", values.form_of(value)
+        return [tensor_of_series(UNNAMED, value, is_answer=True)], "pd", values.form_of(value)
     if isinstance(value, dict) and dim:
         value = {name: _rows_first(np.asarray(item), dim) for name, item in value.items()}
     elif isinstance(value, (list, tuple)) and dim:

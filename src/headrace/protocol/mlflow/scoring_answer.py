@@ -12,6 +12,7 @@ from headrace.protocol.casting import to_array
 from headrace.protocol.datatypes import element_count
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.tensor import Tensor, unpack_bytes
+from headrace.protocol.value_forms import is_tuple
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -30,6 +31,8 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
         value: Any = orjson.Fragment(_elements(outputs[0])[0])
     elif kind == "pd":
         value = _records(outputs)
+    elif kind == "dict" and is_tuple(response.form):
+        value = [_nested(output) for output in outputs]
     elif kind == "dict" or len(outputs) > 1:
         value = {output.name: _nested(output) for output in outputs}
     elif outputs:

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
+from headrace.protocol import nullable
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -74,6 +75,8 @@ def encode_response(
     try:
         write_parameters(response.parameters, message.parameters)
         for tensor in response.outputs:
+            if tensor.parameters and (column := nullable.datatype_of(tensor)):
+                nullable.refuse(tensor, column)
             output = message.outputs.add(
                 name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
             )

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from headrace.errors import BadModelOutput, InvalidInput, listing
+from headrace.protocol import nullable
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.json_faults import refusal
@@ -124,6 +125,11 @@ def encode_response(
             "datatype": tensor.datatype,
         }
         if tensor.parameters:
+            if missing_from := nullable.datatype_of(tensor):
+                if tensor.name in binary_outputs:
+                    nullable.refuse(tensor, missing_from)
+                outputs.append(nullable.described(tensor, missing_from))
+                continue
             item["parameters"] = tensor.parameters
         if binary_outputs and tensor.name in binary_outputs:
             item["parameters"] = {**(tensor.parameters or {}), "binary_data_size": tensor.nbytes}

@@ -269,9 +269,9 @@ def _listed(tensors: list[Tensor]) -> Any:
 def _encode(answer: Any, name: str = OUTPUT) -> InferenceResponse:
     """The answer as MLflow would show it: scalars stay scalars, Series become tables."""
     form = values.form_of(answer)
-    if isinstance(answer, (str, bytes)):
-        answer = np.array(answer, dtype=object)
-    elif isinstance(answer, (bool, int, float, np.number, np.bool_)):
+    if isinstance(answer, (str, bytes, bytearray)):
+        answer = np.array(bytes(answer) if isinstance(answer, bytearray) else answer, dtype=object)
+    elif isinstance(answer, (bool, int, float, np.generic)):
         answer = np.array(answer)
     elif hasattr(answer, "to_frame") and hasattr(answer, "iloc"):
         answer = answer.to_frame()

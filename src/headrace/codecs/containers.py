@@ -1,0 +1,62 @@
+"""Containers whose buffer is not their meaning: numpy reads past their masks, labels and types.
+
+Known by what they have, so that a model's environment needs none of their libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+_ITSELF = frozenset((bool, int, float, str, bytes, type(None)))
+
+
+def series_of(value: Any) -> Any:
+    """An extension array or index of pandas, or an array of Arrow, as a Series; otherwise None."""
+    if hasattr(value, "to_pylist") and not hasattr(value, "schema"):
+        return _pandas_of(value)
+    pandas = sys.modules.get("pandas")
+    if pandas is None or isinstance(value, np.ndarray):
+        return None
+    if isinstance(value, pandas.MultiIndex):
+        return None
+    if isinstance(value, (pandas.api.extensions.ExtensionArray, pandas.Index)):
+        return pandas.Series(value)
+    return None
+
+
+def frame_of(value: Any) -> Any:
+    """A table or record batch of Arrow as a DataFrame; otherwise None."""
+    return _pandas_of(value) if hasattr(value, "to_pylist") and hasattr(value, "schema") else None
+
+
+def plain(value: Any) -> Any:
+    """What numpy would misread inside a list, as Python's own values; anything else as it is."""
+    if type(value) in _ITSELF:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value] if _has_others(value) else value
+    if isinstance(value, np.ma.MaskedArray):
+        return None if value is np.ma.masked else value.tolist()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if hasattr(value, "to_pylist"):
+        return value.to_pylist()
+    if hasattr(value, "as_py"):
+        return value.as_py()
+    if hasattr(value, "iloc") and getattr(getattr(value, "columns", None), "is_unique", False):
+        return value.to_dict(orient="records")
+    return value
+
+
+def _has_others(value: Any) -> bool:
+    return not set(map(type, value)) <= _ITSELF
+
+
+def _pandas_of(value: Any) -> Any:
+    """What Arrow holds, with the types that it has there."""
+    import pandas as pd
+
+    return value.to_pandas(types_mapper=pd.ArrowDtype)
