@@ -201,9 +201,13 @@ def test_a_missing_column_fails_every_row_with_few_requests(server, tmp_path):
     pd.DataFrame({"why": [1.0] * 5000}).to_csv(tmp_path / "in.csv", index=False)
     output = tmp_path / "out.csv"
 
-    assert main(command(server, tmp_path / "in.csv", output)) == 1
+    arguments = command(server, tmp_path / "in.csv", output, "--keep-going", "-v")
+    process = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
 
+    assert process.returncode == 1
     assert pd.read_csv(output)["error"].str.contains("'why'").tolist() == [True] * 5000
+    # Each batch, and what it answers without any row.
+    assert process.stderr.count(": sending") == 2 * 5
 
 
 def test_an_interrupted_run_resumes_where_it_stopped(server, tmp_path):

@@ -15,6 +15,7 @@ from headrace.errors import ConfigurationError
 if TYPE_CHECKING:
     from headrace.client.file_scoring import Job
     from headrace.client.part import Done
+    from headrace.client.reasons import Reasons
 
 PREFIXES = ("HEADRACE_INFER_", "MLSERVER_INFER_")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -36,7 +37,10 @@ FLAGS: tuple[Flag, ...] = (
     (
         ("--input-data-path", "-i"),
         "INPUT_DATA_PATH",
-        {"help": "file to score: .jsonl with one v2 inference request per line, .csv or .parquet"},
+        {
+            "help": "file to score: .csv, .parquet, or .jsonl with a row or a v2 inference "
+            "request per line"
+        },
     ),
     (
         ("--output-data-path", "-o"),
@@ -52,7 +56,22 @@ FLAGS: tuple[Flag, ...] = (
     (
         ("--batch-size", "-s"),
         "BATCH_SIZE",
-        {"type": int, "help": "lines per request (default 1), or rows of a table (default 1000)"},
+        {"type": int, "help": "v2 requests sent as one (default 1), or rows (default 1000)"},
+    ),
+    (
+        ("--ignore-extra",),
+        "IGNORE_EXTRA",
+        {"help": "leave out columns that the model's inputs do not include"},
+    ),
+    (
+        ("--keep",),
+        "KEEP",
+        {"metavar": "NAME,...", "help": "columns of the file to carry into the output"},
+    ),
+    (
+        ("--keep-going",),
+        "KEEP_GOING",
+        {"help": "score the whole file even if its first entries all fail"},
     ),
     (("--binary-data", "-b"), "BINARY_DATA", {"help": "send and receive tensors as raw bytes"}),
     (
@@ -93,7 +112,15 @@ FLAGS: tuple[Flag, ...] = (
     (("--use-ssl",), "USE_SSL", {"help": "use TLS"}),
     (("--insecure",), "INSECURE", {"help": "accept any certificate"}),
 )
-SWITCHES = ("BINARY_DATA", "VERBOSE", "EXTRA_VERBOSE", "USE_SSL", "INSECURE")
+SWITCHES = (
+    "IGNORE_EXTRA",
+    "KEEP_GOING",
+    "BINARY_DATA",
+    "VERBOSE",
+    "EXTRA_VERBOSE",
+    "USE_SSL",
+    "INSECURE",
+)
 REQUIRED = ("MODEL_NAME", "INPUT_DATA_PATH", "OUTPUT_DATA_PATH")
 
 
@@ -172,6 +199,7 @@ def _converted(text: str, variable: str, options: Mapping[str, Any], source: str
 def _job(values: Mapping[str, Any]) -> Job:
     from headrace.client.file_scoring import Job
     from headrace.client.flows import Policy
+    from headrace.client.sources import Selection
     from headrace.client.transports import Options
 
     flags = {variable: names[0] for names, variable, _ in FLAGS}
@@ -194,6 +222,8 @@ def _job(values: Mapping[str, Any]) -> Job:
         interval=values["BATCH_INTERVAL"],
         jitter=values["BATCH_JITTER"],
         binary=bool(values["BINARY_DATA"]),
+        selection=Selection(bool(values["IGNORE_EXTRA"]), _names(values["KEEP"])),
+        keep_going=bool(values["KEEP_GOING"]),
         policy=Policy(values["CONNECTION_TIMEOUT"], values["RETRIES"]),
         options=Options(_headers(values["REQUEST_HEADERS"]), not values["INSECURE"]),
     )
@@ -225,6 +255,14 @@ def _url(given: str, transport: str, secure: bool) -> str:
     return f"{scheme}{'s' if secure else ''}://{given}"
 
 
+def _names(given: str | None) -> tuple[str, ...]:
+    """Names separated by commas; a name that holds one is quoted, as in CSV."""
+    import csv
+
+    found = next(csv.reader([given or ""], skipinitialspace=True), [])
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
 def _headers(given: list[str] | None) -> dict[str, str]:
     headers = {}
     for item in given or []:
@@ -242,6 +280,7 @@ class _Progress:
         self._began = self._shown = time.monotonic()
         self._first: int | None = None
         self._entries = self._failed = 0
+        self._reasons: Reasons | None = None
         self._live = sys.stderr.isatty()
 
     def show(self, done: Done) -> None:
@@ -250,16 +289,18 @@ class _Progress:
             self._first = done.entries
             if self._first:
                 print(f"resuming after {self._first} entries", file=sys.stderr)
-        self._entries, self._failed = done.entries, done.failed
+        self._entries, self._failed, self._reasons = done
         now = time.monotonic()
         if self._live and now - self._shown >= REDRAW:
             self._shown = now
             print(f"\r{self._counts()}", end="", file=sys.stderr, flush=True)
 
     def end(self, how: str, more: str) -> None:
-        """Print the counts, and what else there is to say."""
+        """Print the counts, what else there is to say, and why entries failed."""
         start = "\r" if self._live else ""
         print(f"{start}{how}: {self._counts()}; {more}", file=sys.stderr)
+        for line in self._reasons.lines() if self._reasons is not None else ():
+            print(f"  {line}", file=sys.stderr)
 
     def _counts(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-6)

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from headrace.client.client_errors import (
 )
 from headrace.client.flows import Policy
 from headrace.client.part import Done, PartFile
+from headrace.client.reasons import Reasons
 from headrace.client.result import InferResult
 from headrace.client.schemes import open_async_transport
+from headrace.client.sources import Selection
 from headrace.client.transports import AsyncTransport, Options, drive_async
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, listing
 
 logger = logging.getLogger("headrace.client")
 
@@ -37,16 +39,19 @@ TABLE_ROWS = 1000
 DIVISIBLE = (InvalidRequest, ServerError, BadAnswer)
 # Errors of an entry; all others, such as a server that is gone, end the run.
 OF_AN_ENTRY = (*DIVISIBLE, TimedOut)
+# So many failures without a single answer end the run.
+HOPELESS = 100
 
 Report = Callable[[Done], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to score and how. `batch_size` counts lines, or rows of a table; None is the default.
+    """What to score and how. `batch_size` counts requests, or rows of a table; None is the default.
 
     Each of the `workers` starts a batch at least `interval` seconds after it started its previous
-    one, plus a random delay of up to `jitter` seconds.
+    one, plus a random delay of up to `jitter` seconds. The run ends early when the first entries
+    all fail, unless `keep_going`.
     """
 
     url: str
@@ -59,8 +64,14 @@ class Job:
     interval: float = 0.0
     jitter: float = 0.0
     binary: bool = False
+    selection: Selection = Selection()
+    keep_going: bool = False
     policy: Policy = Policy()
     options: Options = Options()
+
+
+class NothingSucceeds(ClientError):
+    """The first entries of a file all fail, so that the rest was not tried."""
 
 
 async def score(job: Job, report: Report) -> Done:
@@ -70,28 +81,26 @@ async def score(job: Job, report: Report) -> Done:
 
     Raises:
         ConfigurationError: the files cannot be read or written so, or belong to another run.
+        NothingSucceeds: the first entries all fail; there is no output.
         ClientError: the server cannot be reached, stays unavailable, or does not know the model.
     """
-    kind = sources.kind_of(job.input)
-    whole = sources.kind_of(job.output) != "lines"
-    if whole and kind == "lines":
-        raise ConfigurationError(
-            "a table of answers needs a table as input; name an output that ends in .jsonl"
-        )
-    if not job.input.is_file():
-        raise ConfigurationError(f"{job.input}: there is no such file")
-    if job.output.exists() and job.output.samefile(job.input):
-        raise ConfigurationError(f"{job.output}: the output would replace the input")
+    kind = _checked_kind(job)
     try:
         transport = open_async_transport(job.url, job.options)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     try:
         with PartFile(job.output, _identity(job), kind != "lines") as part:
-            await _score_rest(job, part, transport, report)
+            try:
+                await _score_rest(job, kind, part, transport, report)
+            except NothingSucceeds:
+                # An answer may have come in the same moment; the next run begins after it.
+                if part.done.entries == part.done.failed:
+                    part.remove()
+                raise
             done = part.done
-            if whole:
-                tables.write_table(part.path, job.output)
+            if tables.is_table(job.output, kind):
+                tables.write_table(part.path, job.output, job.input, job.selection.keep)
                 part.remove()
             else:
                 part.publish()
@@ -100,12 +109,43 @@ async def score(job: Job, report: Report) -> Done:
         await transport.close()
 
 
-async def _score_rest(job: Job, part: PartFile, transport: AsyncTransport, report: Report) -> None:
-    scorer = _Scorer(job, transport)
+def _checked_kind(job: Job) -> str:
+    """What the input holds; refuses files that cannot be read, or written, so."""
+    sources.kind_of(job.input)
+    ending = sources.kind_of(job.output)
+    if not job.input.is_file():
+        raise ConfigurationError(f"{job.input}: there is no such file")
+    if job.output.exists() and job.output.samefile(job.input):
+        raise ConfigurationError(f"{job.output}: the output would replace the input")
+    kind = sources.content_of(job.input)
+    if kind == "lines" and ending != "lines":
+        raise ConfigurationError(
+            "a table of answers needs a table as input; name an output that ends in .jsonl"
+        )
+    if kind == "lines" and job.selection != Selection():
+        raise ConfigurationError(
+            f"{job.input} holds v2 requests; --keep and --ignore-extra are for files of rows"
+        )
+    if job.selection.keep and not tables.is_table(job.output, kind):
+        raise ConfigurationError(
+            "--keep needs a table of answers; name an output that ends in .csv or .parquet"
+        )
+    return kind
+
+
+async def _score_rest(
+    job: Job, kind: str, part: PartFile, transport: AsyncTransport, report: Report
+) -> None:
+    hopeful = job.keep_going or part.done.entries > part.done.failed
+    scorer = _Scorer(job, transport, hopeful)
     inputs = await scorer.model_inputs()
-    size = job.batch_size or (1 if sources.kind_of(job.input) == "lines" else TABLE_ROWS)
+    if kind != "lines":
+        names = sources.names_of(job.input)
+        sources.check(names, inputs, job.selection)
+        scorer.surplus = _surplus(names, inputs, job.selection)
+    size = job.batch_size or (1 if kind == "lines" else TABLE_ROWS)
     report(part.done)
-    batches = sources.batches(job.input, part.done.entries, size, inputs)
+    batches = sources.batches(job.input, part.done.entries, size, inputs, job.selection)
     async with aclosing(_in_order(batches, scorer, job)) as answered:
         async for outcomes in answered:
             for outcome in outcomes:
@@ -151,9 +191,13 @@ async def _in_order(
 class _Scorer:
     """Sends batches to one model, and finds out which entries of a failed batch are to blame."""
 
-    def __init__(self, job: Job, transport: AsyncTransport) -> None:
+    def __init__(self, job: Job, transport: AsyncTransport, hopeful: bool) -> None:
         self._job = job
         self._transport = transport
+        # Once anything is answered, failures do not end the run.
+        self._hopeful = hopeful
+        self._reasons = Reasons()
+        self.surplus = ""
 
     async def model_inputs(self) -> list[dict[str, Any]]:
         """Metadata of the model's inputs; fails early if there is no such model."""
@@ -164,13 +208,20 @@ class _Scorer:
         return [item for item in inputs if "name" in item] if isinstance(inputs, list) else []
 
     async def outcomes(self, batch: Batch) -> list[Outcome]:
-        """The outcome of a batch, in parts where some of it fails."""
+        """The outcome of a batch, in parts where some of it fails.
+
+        Raises:
+            NothingSucceeds: many entries failed by now, and none was answered.
+        """
         try:
-            return [await self._outcome(batch)]
+            outcome = await self._outcome(batch)
+            self._hopeful = True
+            return [outcome]
         except OF_AN_ENTRY as error:
             count = len(batch.rows)
             divisible = count > 1 and isinstance(error, DIVISIBLE) and batch.fault is None
-            if not divisible or await self._blames_all(batch, error):
+            if not divisible or await self._is_of_no_row(batch, error):
+                self._failed(batch, error, count if divisible else 1)
                 return [Outcome(batch, error=error)]
         half = count // 2
         return [
@@ -178,34 +229,51 @@ class _Scorer:
             *await self.outcomes(batch.part(half, count)),
         ]
 
+    def _failed(self, batch: Batch, error: ClientError, count: int) -> None:
+        self._reasons.add(error.message, batch.start, count)
+        if not self._hopeful and self._reasons.total >= HOPELESS:
+            first = next(iter(self._reasons.lines()))
+            raise NothingSucceeds(
+                f"nothing succeeds, so that the rest was not tried and nothing was written "
+                f"(--keep-going goes on): {first}{self.surplus}"
+            )
+
     async def _outcome(self, batch: Batch) -> Outcome:
         if batch.fault is not None:
             raise batch.fault
         last = batch.start + len(batch.rows) - 1
-        logger.debug("entries %d to %d: sending", batch.start, last)
+        which = f"entries {batch.start} to {last}" if batch.rows else "no entries"
+        logger.debug("%s: sending", which)
         operation = ops.Infer(self._job.model, batch.request, self._job.version, self._job.binary)
         flow = self._job.policy.calling(operation)
         try:
             result: InferResult = await drive_async(flow, self._transport)
         except ClientError as error:
-            logger.debug("entries %d to %d: %s", batch.start, last, error.message)
+            logger.debug("%s: %s", which, error.message)
             raise
-        logger.debug("entries %d to %d: answered", batch.start, last)
+        logger.debug("%s: answered", which)
         batch.divide(result)
         return Outcome(batch, result)
 
-    async def _blames_all(self, batch: Batch, error: ClientError) -> bool:
-        """Whether the first and the last entry fail alike, as when a column is missing."""
-        last = len(batch.rows) - 1
-        for position in (0, last):
-            try:
-                await self._outcome(batch.part(position, position + 1))
-            except OF_AN_ENTRY as single:
-                if single.message != error.message:
-                    return False
-            else:
-                return False
-        return True
+    async def _is_of_no_row(self, batch: Batch, error: ClientError) -> bool:
+        """Whether the request fails alike without any row, as when a column is missing."""
+        try:
+            await self._outcome(batch.part(0, 0))
+        except OF_AN_ENTRY as without:
+            return without.message == error.message
+        return False
+
+
+def _surplus(names: list[str], inputs: Any, selection: Selection) -> str:
+    """What to do about columns that the model does not know, where there are some."""
+    known = [item["name"] for item in inputs]
+    surplus = [name for name in selection.sent(names, inputs) if name not in known]
+    if not surplus or len(surplus) == len(names):
+        return ""
+    return (
+        f"; the model's inputs do not include {listing(surplus)}: --ignore-extra leaves out such "
+        "columns, --keep NAME,... also carries them into the output"
+    )
 
 
 def _identity(job: Job) -> dict[str, Any]:
@@ -217,4 +285,5 @@ def _identity(job: Job) -> dict[str, Any]:
         "modified": stat.st_mtime_ns,
         "model": job.model,
         "version": job.version,
+        **({"selection": asdict(job.selection)} if job.selection != Selection() else {}),
     }

@@ -21,6 +21,7 @@ from headrace.client.client_errors import (
     TimedOut,
     Unavailable,
 )
+from headrace.client.columns import is_plain_text, labelled
 from headrace.client.inputs import UNNAMED, is_frame, is_unnamed, tensors_of
 from headrace.client.result import InferResult
 from headrace.errors import shorten
@@ -101,7 +102,7 @@ class Flows:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._names: dict[tuple[str, str | None], str] = {}
+        self._known: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
 
     def healthy(self, operation: ops.Operation) -> Flow[bool]:
         """Ask once; a server that does not answer, or is not available yet, is not healthy."""
@@ -124,10 +125,17 @@ class Flows:
         """Encode the inputs and call the model."""
         input_name = UNNAMED
         if is_unnamed(inputs):
-            input_name = yield from self._input_name(name, version)
+            input_name = _only_input((yield from self._inputs(name, version)), name)
         tensors = tensors_of(inputs, input_name)
+        if any(map(is_plain_text, tensors)):
+            tensors = labelled(tensors, (yield from self._inputs(name, version)))
         request = InferenceRequest(tensors, dict(parameters or {}) or None, outputs, id or "")
-        result = yield from self.policy.calling(ops.Infer(name, request, version, binary))
+        try:
+            result = yield from self.policy.calling(ops.Infer(name, request, version, binary))
+        except InvalidRequest:
+            # The model may have changed since its metadata was read.
+            self._known.pop((name, version), None)
+            raise
         assert isinstance(result, InferResult)
         return result
 
@@ -143,25 +151,33 @@ class Flows:
             return result.outputs
         return result.to_numpy().tolist() if isinstance(data, list) else result.to_numpy()
 
-    def _input_name(self, name: str, version: str | None) -> Flow[str]:
-        """The name of the model's only input, looked up once for each model."""
+    def _inputs(self, name: str, version: str | None) -> Flow[list[dict[str, Any]]]:
+        """The metadata of the model's inputs, looked up once for each model."""
         key = name, version
-        if key not in self._names:
+        if key not in self._known:
             metadata = yield from self.policy.calling(ops.ModelMetadata(name, version))
-            self._names[key] = _only_input(metadata, name)
-        return self._names[key]
+            self._known[key] = inputs_in(metadata)
+        return self._known[key]
 
 
-def _only_input(metadata: dict[str, Any], model: str) -> str:
+def inputs_in(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inputs that a model's metadata describes.
+
+    Raises:
+        BadAnswer: the metadata does not follow the protocol.
+    """
     inputs = metadata.get("inputs") or []
+    if not isinstance(inputs, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("name"), str) for item in inputs
+    ):
+        raise BadAnswer("the model's metadata does not follow the protocol")
+    return inputs
+
+
+def _only_input(inputs: list[dict[str, Any]], model: str) -> str:
     if len(inputs) > 1:
         raise InvalidRequest(
             f"model '{shorten(model)}' has {len(inputs)} inputs; pass a dict or a DataFrame that "
             "names them"
         )
-    if not inputs:
-        return UNNAMED
-    found = inputs[0].get("name") if isinstance(inputs[0], dict) else None
-    if not isinstance(found, str):
-        raise BadAnswer("the model's metadata does not follow the protocol")
-    return found
+    return str(inputs[0]["name"]) if inputs else UNNAMED

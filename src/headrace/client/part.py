@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from headrace.client.batch import Outcome
+from headrace.client.reasons import Reasons
 from headrace.client.result import InferResult
 from headrace.errors import BadModelOutput, ConfigurationError
 from headrace.protocol.messages import InferenceResponse
@@ -24,10 +25,11 @@ RESULT = b'{"model_name"'
 
 
 class Done(NamedTuple):
-    """How much of the input is answered: the next entry, and how many so far failed."""
+    """How much of the input is answered: the next entry, and how many so far failed, and why."""
 
     entries: int = 0
     failed: int = 0
+    reasons: Reasons | None = None
 
 
 class PartFile:
@@ -40,7 +42,8 @@ class PartFile:
 
     def __init__(self, output: Path, run: Mapping[str, Any], whole: bool) -> None:
         self.path = output.with_name(output.name + ".part")
-        self.done = Done()
+        self._reasons = Reasons()
+        self.done = Done(0, 0, self._reasons)
         self._run = dict(run)
         self._mark = output.with_name(output.name + ".part.run")
         self._output = output
@@ -71,10 +74,9 @@ class PartFile:
     def add(self, outcome: Outcome) -> None:
         """Write the outcome of the next entries; for JSON lines, one line for each."""
         entries = len(outcome.batch.rows)
-        lines, failed = self._lines(outcome)
-        self._file.write(b"".join(lines))
+        self._file.write(b"".join(self._lines(outcome)))
         self._file.flush()
-        self.done = Done(self.done.entries + entries, self.done.failed + failed)
+        self.done = Done(self.done.entries + entries, self._reasons.total, self._reasons)
 
     def publish(self) -> None:
         """Make the finished lines the output itself, atomically."""
@@ -88,19 +90,32 @@ class PartFile:
         self.path.unlink()
         self._mark.unlink()
 
-    def _lines(self, outcome: Outcome) -> tuple[list[bytes], int]:
-        """Lines of an outcome, and how many of its entries failed."""
+    def _lines(self, outcome: Outcome) -> list[bytes]:
+        """Lines of an outcome; their failures are counted."""
         batch = outcome.batch
         entries = len(batch.rows)
         if self._whole:
-            line, failed = _line(outcome, {"batch_index": batch.start, "rows": entries})
-            return [line], entries if failed else 0
+            return [self._line(outcome, batch.start, entries, {"rows": entries})]
         results = batch.divide(outcome.result) if outcome.result is not None else [None] * entries
-        written = [
-            _line(Outcome(batch, result, outcome.error), {"batch_index": batch.start + position})
+        return [
+            self._line(Outcome(batch, result, outcome.error), batch.start + position, 1, {})
             for position, result in enumerate(results)
         ]
-        return [line for line, _ in written], sum(failed for _, failed in written)
+
+    def _line(self, outcome: Outcome, first: int, entries: int, more: dict[str, int]) -> bytes:
+        """The line of one entry, or of a whole batch."""
+        place = {"batch_index": first, **more}
+        error = outcome.error
+        if outcome.result is not None:
+            try:
+                return _result_line(outcome.result, place)
+            except BadModelOutput as refused:
+                fault = {"status": refused.kind, "msg": refused.message}
+        else:
+            assert error is not None
+            fault = {"status": error.code, "msg": error.message}
+        self._reasons.add(fault["msg"], first, entries)
+        return orjson.dumps({"parameters": place, "error": fault}) + b"\n"
 
     def _resumes(self) -> bool:
         """Whether this run has finished lines; if no run has, any may start.
@@ -119,31 +134,18 @@ class PartFile:
 
     def _recover(self) -> None:
         """Count the complete lines and cut off what follows them."""
-        entries = failed = end = 0
+        entries = end = 0
         with self.path.open("r+b") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
                 count = orjson.loads(line)["parameters"]["rows"] if self._whole else 1
+                if not line.startswith(RESULT):
+                    self._reasons.add(orjson.loads(line)["error"]["msg"], entries, count)
                 entries += count
-                failed += 0 if line.startswith(RESULT) else count
             file.truncate(end)
-        self.done = Done(entries, failed)
-
-
-def _line(outcome: Outcome, place: dict[str, int]) -> tuple[bytes, bool]:
-    """The line of one entry, or of a whole batch, and whether it reports a failure."""
-    error = outcome.error
-    if outcome.result is not None:
-        try:
-            return _result_line(outcome.result, place), False
-        except BadModelOutput as refused:
-            fault = {"status": refused.kind, "msg": refused.message}
-            return orjson.dumps({"parameters": place, "error": fault}) + b"\n", True
-    assert error is not None
-    fault = {"status": error.code, "msg": error.message}
-    return orjson.dumps({"parameters": place, "error": fault}) + b"\n", True
+        self.done = Done(entries, self._reasons.total, self._reasons)
 
 
 def _result_line(result: InferResult, place: dict[str, int]) -> bytes:

@@ -1,15 +1,20 @@
-"""Reads files of requests piece by piece: JSON lines, CSV and Parquet."""
+"""Reads files piece by piece: requests and rows in JSON, CSV, Parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from headrace.client import columns
 from headrace.client.batch import Batch, key, merge
-from headrace.client.client_errors import ClientError, InvalidRequest
+from headrace.client.client_errors import InvalidRequest
 from headrace.client.inputs import tensors_of
-from headrace.errors import ConfigurationError, HeadraceError
+from headrace.errors import ConfigurationError, HeadraceError, listing
+from headrace.protocol.datatypes import FLOATS
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.open_inference.rest_json import decode_request
 
@@ -17,6 +22,25 @@ LINES = (".jsonl", ".ndjson", ".json")
 CSV = (".csv",)
 PARQUET = (".parquet", ".pq")
 TABLES = (*CSV, *PARQUET)
+# Rows of a piece, where the caller names no size.
+PIECE = 1000
+# What a cell of a CSV file holds where there is no value; text has only the first.
+MISSING = ["", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which columns of a table are sent, and which are carried into the output."""
+
+    ignore_extra: bool = False
+    keep: Sequence[str] = ()
+
+    def sent(self, names: Iterable[str], inputs: columns.Metadata) -> list[str]:
+        """The names of the columns to send."""
+        known = {item["name"] for item in inputs}
+        return [
+            name for name in names if name in known or not (self.ignore_extra or name in self.keep)
+        ]
 
 
 def kind_of(path: Path) -> str:
@@ -32,36 +56,94 @@ def kind_of(path: Path) -> str:
     raise ConfigurationError(f"{path}: expected a file that ends in one of {known}")
 
 
-def batches(path: Path, start: int, size: int, inputs: list[dict[str, Any]]) -> Iterator[Batch]:
-    """The entries of a file from `start` on, at most `size` in a batch.
+def content_of(path: Path) -> str:
+    """The kind of an existing file; `rows` for JSON whose first entry is no request.
 
-    An entry is a request in JSON lines and a row in tables. `inputs` is the metadata of the
-    model's inputs, which says what the columns of a CSV file hold.
+    Raises:
+        ConfigurationError: the ending is not one of these kinds, or a file of JSON is not JSON.
     """
     kind = kind_of(path)
+    if kind != "lines":
+        return kind
+    try:
+        first = orjson.loads(next(_lines(path), b"null"))
+    except orjson.JSONDecodeError:
+        return kind
+    return "rows" if isinstance(first, dict) and not _is_request(first) else kind
+
+
+def batches(
+    path: Path, start: int, size: int, inputs: columns.Metadata, selection: Selection
+) -> Iterator[Batch]:
+    """The entries of a file from `start` on, at most `size` in a batch.
+
+    An entry is a request in JSON lines and a row in everything else. `inputs` is the metadata of
+    the model's inputs, which says what the columns hold.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    kind = content_of(path)
     if kind == "lines":
         return _merged(_requests(path, start), size)
+    from_text = kind == "csv"
+    return _rows(_skip(frames(path, size, inputs), start), start, inputs, selection, from_text)
+
+
+def frames(path: Path, size: int = PIECE, inputs: columns.Metadata = ()) -> Iterator[Any]:
+    """The rows of a table as DataFrames of at most `size`, with every column of the file."""
+    kind = content_of(path)
     if kind == "csv":
-        return _rows(_csv_chunks(path, start, size, inputs), start)
-    return _rows(_parquet_chunks(path, start, size), start)
+        return _csv_pieces(path, size, inputs)
+    return _json_pieces(path, size) if kind == "rows" else _parquet_pieces(path, size)
+
+
+def names_of(path: Path) -> list[str]:
+    """The columns of a table; of JSON, those of its first row."""
+    kind = content_of(path)
+    if kind == "parquet":
+        return [str(name) for name in _parquet_names(path)]
+    return next((list(map(str, frame.columns)) for frame in frames(path, 1)), [])
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The entries of a file of JSON: its lines, or the items if it is one array."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip()[:1]
+        file.seek(0)
+        if start != b"[":
+            yield from (line.strip() for line in file if not line.isspace())
+            return
+        try:
+            items = orjson.loads(file.read())
+        except orjson.JSONDecodeError as error:
+            raise ConfigurationError(f"{path}: not a JSON array: {error}") from error
+        yield from map(orjson.dumps, items)
+
+
+def _is_request(entry: dict[str, Any]) -> bool:
+    inputs = entry.get("inputs")
+    return isinstance(inputs, list) and all(isinstance(each, dict) for each in inputs)
 
 
 def _requests(path: Path, start: int) -> Iterator[Batch]:
-    with path.open("rb") as file:
-        lines = (line for line in file if not line.isspace())
-        for index, line in enumerate(lines):
-            if index >= start:
-                yield _request(index, line.strip())
+    for index, line in enumerate(_lines(path)):
+        if index >= start:
+            yield _request(index, line)
 
 
 def _request(index: int, line: bytes) -> Batch:
     try:
         request = decode_request(line).request
     except HeadraceError as error:
-        fault = InvalidRequest(error.message, code="preprocessing error")
-        return Batch(index, [1], InferenceRequest([]), [""], fault)
+        return _fault(index, error.message)
     shape = request.inputs[0].shape
     return Batch(index, [shape[0] if shape else 1], request, [request.id])
+
+
+def _fault(index: int, message: str) -> Batch:
+    fault = InvalidRequest(message, code="preprocessing error")
+    return Batch(index, [1], InferenceRequest([]), [""], fault)
 
 
 def _merged(entries: Iterator[Batch], size: int) -> Iterator[Batch]:
@@ -77,45 +159,170 @@ def _merged(entries: Iterator[Batch], size: int) -> Iterator[Batch]:
         yield merge(waiting)
 
 
-def _rows(chunks: Iterator[Any], start: int) -> Iterator[Batch]:
-    for chunk in chunks:
-        count = len(chunk)
-        fault: ClientError | None = None
-        request = InferenceRequest([])
-        try:
-            request = InferenceRequest(tensors_of(chunk))
-        except InvalidRequest as error:
-            fault = error
-        yield Batch(start, [1] * count, request, [""] * count, fault)
-        start += count
+def _rows(
+    pieces: Iterator[Any],
+    start: int,
+    inputs: columns.Metadata,
+    selection: Selection,
+    from_text: bool,
+) -> Iterator[Batch]:
+    for frame in pieces:
+        wanted = set(selection.sent(map(str, frame.columns), inputs))
+        chosen = frame.loc[:, [str(name) in wanted for name in frame.columns]]
+        found = columns.fitted(chosen, inputs, from_text=from_text)
+        faults = {**found.faults, **_not_objects(frame)}
+        for first, last in _between(faults, len(frame)):
+            if first in faults:
+                yield _fault(start + first, faults[first])
+            else:
+                part = {name: column[first:last] for name, column in found.columns.items()}
+                yield from _sent(start + first, last - first, part, inputs)
+        start += len(frame)
 
 
-def _csv_chunks(path: Path, start: int, size: int, inputs: list[dict[str, Any]]) -> Iterator[Any]:
+def _sent(
+    start: int, count: int, part: dict[str, Any], inputs: columns.Metadata
+) -> Iterator[Batch]:
+    """The rows as one batch; row by row if a cell among them cannot be sent."""
+    try:
+        tensors = columns.labelled(tensors_of(part), inputs)
+    except InvalidRequest as error:
+        if count == 1:
+            yield _fault(start, error.message)
+            return
+        for at in range(count):
+            one = {name: column[at : at + 1] for name, column in part.items()}
+            yield from _sent(start + at, 1, one, inputs)
+        return
+    yield Batch(start, [1] * count, InferenceRequest(tensors), [""] * count)
+
+
+def _between(faults: Iterable[int], count: int) -> Iterator[tuple[int, int]]:
+    """The rows at fault one by one, and the stretches of rows between them, in order."""
+    first = 0
+    for at in sorted(faults):
+        if first < at:
+            yield first, at
+        yield at, at + 1
+        first = at + 1
+    if first < count:
+        yield first, count
+
+
+def _csv_pieces(path: Path, size: int, inputs: columns.Metadata) -> Iterator[Any]:
     import pandas as pd
 
-    # What the model takes as text stays as written: `007` is not a number then.
-    types = {item["name"]: str for item in inputs if item.get("datatype") == "BYTES"}
+    # Some stay as written: `007` is not a number if the model takes text, and an integer of
+    # nineteen digits is not a float because another row has none.
+    known = {item["name"]: str(item.get("datatype")) for item in inputs}
+    # Before version 3, pandas rounds the last digit of a float differently than Python.
+    exactly: Any = {"float_precision": "round_trip"} if pd.__version__ < "3" else {}
     try:
-        with pd.read_csv(path, chunksize=size, dtype=types) as chunks:
-            yield from _skip(chunks, start)
+        names = list(pd.read_csv(path, nrows=0).columns)
+        written = [name for name in names if known.get(name, "FP64") not in FLOATS]
+        missing = {name: [""] if known.get(name) == "BYTES" else MISSING for name in names}
+        with pd.read_csv(
+            path,
+            chunksize=size,
+            dtype=dict.fromkeys(written, str),
+            na_values=missing,
+            keep_default_na=False,
+            **exactly,
+        ) as pieces:
+            yield from pieces
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _parquet_chunks(path: Path, start: int, size: int) -> Iterator[Any]:
+def _json_pieces(path: Path, size: int) -> Iterator[Any]:
+    waiting: list[Any] = []
+    for line in _lines(path):
+        try:
+            waiting.append(orjson.loads(line))
+        except orjson.JSONDecodeError:
+            waiting.append(None)
+        if len(waiting) == size:
+            yield _json_frame(waiting)
+            waiting = []
+    if waiting:
+        yield _json_frame(waiting)
+
+
+def _json_frame(rows: list[Any]) -> Any:
+    """A DataFrame whose `attrs` name the rows that are no objects."""
+    import pandas as pd
+
+    objects = [row if isinstance(row, dict) else {} for row in rows]
+    names = dict.fromkeys(name for row in objects for name in row)
+    # Column by column: pandas would make floats of integers next to a missing one.
+    frame = pd.DataFrame(
+        {name: pd.Series([row.get(name) for row in objects], dtype=object) for name in names},
+        index=range(len(rows)),
+    )
+    frame.attrs["not_objects"] = [at for at, row in enumerate(rows) if not isinstance(row, dict)]
+    return frame
+
+
+def _not_objects(frame: Any) -> dict[int, str]:
+    found = frame.attrs.get("not_objects", ())
+    return dict.fromkeys(found, "not a JSON object, as the first row is")
+
+
+def _parquet_names(path: Path) -> list[Any]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from _skip((piece.to_pandas() for piece in file.iter_batches(size)), start)
+        return list(pyarrow.parquet.read_schema(path).names)
     except pyarrow.ArrowInvalid as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _skip(frames: Iterable[Any], start: int) -> Iterator[Any]:
+def _parquet_pieces(path: Path, size: int) -> Iterator[Any]:
+    import pandas as pd
+    import pyarrow
+    import pyarrow.parquet
+
+    # Integers stay integers next to a missing one.
+    integers = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+    types = {getattr(pyarrow, each.lower())(): getattr(pd, f"{each}Dtype")() for each in integers}
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for piece in file.iter_batches(size):
+                yield piece.to_pandas(types_mapper=types.get)
+    except pyarrow.ArrowInvalid as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _skip(pieces: Iterable[Any], start: int) -> Iterator[Any]:
     """The rows from `start` on."""
-    for frame in frames:
+    for frame in pieces:
         if start < len(frame):
-            yield frame.iloc[start:]
+            rest = frame.iloc[start:]
+            rest.attrs["not_objects"] = [
+                at - start for at in frame.attrs.get("not_objects", ()) if at >= start
+            ]
+            yield rest
         start = max(0, start - len(frame))
+
+
+def check(names: Sequence[str], inputs: columns.Metadata, selection: Selection) -> None:
+    """Refuse a selection that cannot work with these columns of a file.
+
+    Raises:
+        ConfigurationError: a column to keep is not in the file, or none would be sent.
+    """
+    if selection.ignore_extra and not inputs:
+        raise ConfigurationError(
+            "--ignore-extra: the model's metadata does not say which inputs it takes"
+        )
+    for name in selection.keep:
+        if name not in names:
+            raise ConfigurationError(f"--keep: the file has no column '{name}'; it has "
+                                     f"{listing(list(names))}")  # fmt: skip
+    if names and not selection.sent(names, inputs):
+        takes = listing([item["name"] for item in inputs])
+        raise ConfigurationError(
+            f"no column of the file would be sent: the model takes {takes}, the file has "
+            f"{listing(list(names))}"
+        )

@@ -1,38 +1,58 @@
-"""Writes a scored table as CSV or Parquet: one row for each row of the input."""
+"""Writes a scored table as CSV, Parquet or JSON lines: one row for each row of the input."""
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
+from headrace.client import sources
 from headrace.client.operations import Infer
 from headrace.client.rest import value_of
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, listing
 from headrace.protocol.messages import InferenceRequest
 
 ERROR = "error"
 _ANY = Infer("", InferenceRequest([]))
 
+# Gives the pieces of the table, as often as it is called.
+Pieces = Callable[[], Iterator[Any]]
 
-def write_table(lines: Path, output: Path) -> None:
+
+def is_table(output: Path, kind: str) -> bool:
+    """Whether the answers to an input of this kind are written row by row into such a file."""
+    return sources.kind_of(output) != "lines" or kind == "rows"
+
+
+def write_table(lines: Path, output: Path, input: Path, keep: Sequence[str] = ()) -> None:
     """Write the table of all lines, piece by piece, and put it in place atomically.
 
-    Rows that failed have no values, and the column `error` says why; it exists if any row failed.
+    The columns of the input that `keep` names come first. Rows that failed have no values, and
+    the column `error` says why; it exists if any row failed.
 
     Raises:
         ConfigurationError: answers differ in their types, or do not have one row for each row.
     """
     columns, failed = _columns(lines)
-    names = [*columns, *([ERROR] if failed else [])]
+    if both := [name for name in columns if name in keep]:
+        raise ConfigurationError(
+            f"--keep: the model has outputs of these names as well: {listing(both)}"
+        )
+    names = [*keep, *columns, *([ERROR] if failed else [])]
     unfinished = output.with_name(output.name + ".new")
-    if output.suffix.lower() == ".csv":
-        _write_csv(lines, unfinished, names)
+    pieces = partial(_pieces, lines, input, keep)
+    if output.suffix.lower() in sources.CSV:
+        _write_csv(pieces, unfinished, names)
+    elif output.suffix.lower() in sources.PARQUET:
+        _write_parquet(pieces, unfinished, names)
     else:
-        _write_parquet(lines, unfinished, names)
+        _write_lines(pieces, unfinished, names)
     os.replace(unfinished, output)
 
 
@@ -70,20 +90,59 @@ def _frames(lines: Path) -> Iterator[Any]:
             yield frame
 
 
-def _write_csv(lines: Path, output: Path, names: list[str]) -> None:
+def _pieces(lines: Path, input: Path, keep: Sequence[str]) -> Iterator[Any]:
+    """The answers, each piece with the kept columns of its rows."""
+    if not keep:
+        yield from _frames(lines)
+        return
+    import pandas as pd
+
+    # As text, so that what is kept is what the file holds.
+    texts = [{"name": name, "datatype": "BYTES"} for name in keep]
+    rest = pd.DataFrame()
+    kept = sources.frames(input, inputs=texts)
+    for frame in _frames(lines):
+        while len(rest) < len(frame):
+            piece = next(kept).reindex(columns=keep)
+            rest = piece if rest.empty else pd.concat([rest, piece])
+        taken, rest = rest.iloc[: len(frame)], rest.iloc[len(frame) :]
+        yield pd.concat([taken.reset_index(drop=True), frame], axis=1)
+
+
+def _write_csv(pieces: Pieces, output: Path, names: list[str]) -> None:
     with output.open("w", newline="") as file:
-        for position, frame in enumerate(_frames(lines)):
+        for position, frame in enumerate(pieces()):
             frame.reindex(columns=names).to_csv(file, index=False, header=position == 0)
 
 
-def _write_parquet(lines: Path, output: Path, names: list[str]) -> None:
+def _write_lines(pieces: Pieces, output: Path, names: list[str]) -> None:
+    with output.open("wb") as file:
+        for frame in pieces():
+            present = [name for name in names if name in frame.columns]
+            for row in zip(*(frame[name] for name in present), strict=True):
+                answer = dict(zip(present, map(_plain, row), strict=True))
+                file.write(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it: bytes in base64, times as in ISO 8601, no value as null."""
+    if isinstance(cell, bytes):
+        return base64.b64encode(cell).decode()
+    if cell is None or isinstance(cell, (str, list, dict)) or np.ndim(cell):
+        return cell
+    if cell != cell:
+        return None
+    return cell.isoformat() if hasattr(cell, "isoformat") else cell
+
+
+def _write_parquet(pieces: Pieces, output: Path, names: list[str]) -> None:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        schema = _schema(lines, names)
+        schema = _schema(pieces, names)
         with pyarrow.parquet.ParquetWriter(output, schema) as writer:
-            for frame in _frames(lines):
+            for frame in pieces():
                 complete = frame.reindex(columns=names)
                 table = pyarrow.Table.from_pandas(complete, schema=schema, preserve_index=False)
                 writer.write_table(table)
@@ -94,12 +153,12 @@ def _write_parquet(lines: Path, output: Path, names: list[str]) -> None:
         ) from error
 
 
-def _schema(lines: Path, names: list[str]) -> Any:
+def _schema(pieces: Pieces, names: list[str]) -> Any:
     """Types of the columns: the widest of all pieces, so that every piece fits."""
     import pyarrow
 
     widest = pyarrow.schema([])
-    for frame in _frames(lines):
+    for frame in pieces():
         found = pyarrow.Schema.from_pandas(frame, preserve_index=False).remove_metadata()
         widest = pyarrow.unify_schemas([widest, found], promote_options="permissive")
     return pyarrow.schema([widest.field(name) for name in names])

@@ -36,6 +36,8 @@ def client_of(handler: Handler, **options: Any) -> Client:
 
 def echo(request: httpx.Request) -> httpx.Response:
     """A model that answers its inputs, through the server's own codec."""
+    if request.method == "GET":
+        return httpx.Response(200, json={"name": "echo", "inputs": []})
     length = request.headers.get("inference-header-content-length")
     decoded = rest_json.decode_request(request.content, int(length) if length else None)
     body, head = rest_json.encode_response(

@@ -1,0 +1,264 @@
+"""Makes columns what the metadata of the model's inputs says they are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.errors import shorten
+from headrace.protocol.datatypes import DATATYPES, Datatype
+from headrace.protocol.tensor import Tensor
+
+# The content types that only the model's metadata tells from other text.
+WRITTEN_AS_TEXT = ("datetime", "base64")
+BYTES = (str, bytes)
+# What the cells of an input of text, times or bytes may be.
+CELLS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)),
+    "datetime": ("a time", (str, dt.date)),
+    "base64": ("bytes or base64", BYTES),
+}
+WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+Metadata = Sequence[Mapping[str, Any]]
+
+
+class Fitted(NamedTuple):
+    """Columns as the model takes them, and why the rows at some positions do not fit."""
+
+    columns: dict[str, Any]
+    faults: dict[int, str]
+
+
+def content_type_of(item: Mapping[str, Any]) -> str | None:
+    """How the metadata of an input says that its elements are written."""
+    parameters = item.get("parameters")
+    found = parameters.get("content_type") if isinstance(parameters, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def is_plain_text(tensor: Tensor) -> bool:
+    """Whether a tensor was made of text, which may stand for a time or for bytes."""
+    return tensor.datatype == "BYTES" and tensor.content_type == "str"
+
+
+def labelled(tensors: Iterable[Tensor], inputs: Metadata) -> list[Tensor]:
+    """The tensors; text for an input that takes times or base64 is marked as such."""
+    kinds = {item["name"]: content_type_of(item) for item in inputs}
+    return [
+        Tensor(
+            tensor.name,
+            tensor.datatype,
+            tensor.shape,
+            tensor.data,
+            {**(tensor.parameters or {}), "content_type": kinds[tensor.name]},
+        )
+        if is_plain_text(tensor) and kinds.get(tensor.name) in WRITTEN_AS_TEXT
+        else tensor
+        for tensor in tensors
+    ]
+
+
+def fitted(frame: Any, inputs: Metadata, *, from_text: bool) -> Fitted:
+    """The columns of a DataFrame; those of objects become the numbers that the model takes.
+
+    With `from_text`, as in a CSV file, text that is a number or a truth value becomes one. A cell
+    that does not fit is a fault of its row, and means nothing in its column. A column without any
+    value is left out if the model does not require it.
+    """
+    known = {item["name"]: item for item in inputs}
+    columns: dict[str, Any] = {}
+    faults: dict[int, str] = {}
+    for position, label in enumerate(frame.columns):
+        name, series = str(label), frame.iloc[:, position]
+        item = known.get(name)
+        row = DATATYPES.get(str(item.get("datatype"))) if item is not None else None
+        if item is None or row is None or not _is_of_objects(series):
+            columns[name] = series
+            continue
+        missing = series.isna().to_numpy()
+        if missing.all() and _is_optional(item):
+            continue
+        cells = series.astype(object).to_numpy()
+        if row.itemsize:
+            found = _integers_at_once(row, series) if from_text else None
+            if found is None:
+                convert = _converter(row, from_text)
+                found = _numbers(name, row, cells, missing, convert, faults)
+            columns[name] = found
+        else:
+            columns[name] = cells
+            places = np.flatnonzero(missing).tolist() if from_text else range(len(cells))
+            faults = {**_unlike_text(name, item, cells, missing, places), **faults}
+    return Fitted(columns, faults)
+
+
+def _is_of_objects(series: Any) -> bool:
+    """Whether a column holds text or objects, or integers some of which are missing."""
+    dtype = series.dtype
+    return dtype.kind == "O" or dtype.kind in "iub" and not isinstance(dtype, np.dtype)
+
+
+def _is_optional(item: Mapping[str, Any]) -> bool:
+    parameters = item.get("parameters")
+    return isinstance(parameters, Mapping) and parameters.get("required") is False
+
+
+def _unlike_text(
+    name: str,
+    item: Mapping[str, Any],
+    cells: np.ndarray[Any, Any],
+    missing: np.ndarray[Any, Any],
+    places: Iterable[int],
+) -> dict[int, str]:
+    """The cells that are not written as the input takes them: one makes JSON of all."""
+    what, kinds = CELLS.get(content_type_of(item) or "", ("", (object,)))
+    faults = {}
+    for at in places:
+        cell = cells[at]
+        # Base64 has no form for a missing value, unlike text and times, which are JSON then.
+        absent = bool(missing[at])
+        if (kinds is BYTES) if absent else not isinstance(cell, kinds):
+            got = "nothing" if absent else shorten(repr(cell))
+            faults[at] = f"column '{shorten(name)}': expected {what}, got {got}"
+    return faults
+
+
+def _integers_at_once(row: Datatype, series: Any) -> np.ndarray[Any, Any] | None:
+    """A column of text that holds nothing but integers of the datatype; None if it does not."""
+    import pandas as pd
+
+    try:
+        found: np.ndarray[Any, Any] = pd.to_numeric(series).to_numpy()
+    except (ValueError, TypeError):
+        return None
+    if not row.is_integer or found.dtype.kind not in "iu" or not found.size:
+        return None
+    assert row.low is not None
+    assert row.high is not None
+    fits = row.low <= int(found.min()) and int(found.max()) <= row.high
+    return found.astype(row.numpy) if fits else None
+
+
+def _numbers(
+    name: str,
+    row: Datatype,
+    cells: np.ndarray[Any, Any],
+    missing: np.ndarray[Any, Any],
+    convert: Callable[[Any], Any],
+    faults: dict[int, str],
+) -> np.ndarray[Any, Any]:
+    """The cells as numbers of the datatype; those that do not fit are added to `faults`."""
+    values: list[Any] = [0] * len(cells)
+    shape: tuple[int, ...] | None = None
+    for at, cell in enumerate(cells):
+        try:
+            if isinstance(cell, (list, tuple, np.ndarray)):
+                values[at] = _nested(cell, convert)
+            elif missing[at]:
+                values[at] = convert(None)
+            else:
+                values[at] = convert(cell)
+            found = np.shape(values[at])
+            shape = found if shape is None else shape
+            if found != shape:
+                values[at] = 0
+                faults.setdefault(
+                    at, f"column '{shorten(name)}': expected shape {list(shape)}, got {list(found)}"
+                )
+        except (ValueError, TypeError, OverflowError):
+            got = "nothing" if bool(missing[at]) else shorten(repr(cell))
+            faults.setdefault(at, f"column '{shorten(name)}': expected {row.name}, got {got}")
+    dtype = np.dtype(np.float32 if row.name == "BF16" else row.numpy)
+    if not shape:
+        return np.array(values, dtype)
+    filled = np.zeros((len(values), *shape), dtype)
+    for at, value in enumerate(values):
+        if at not in faults:
+            filled[at] = value
+    return filled
+
+
+def _nested(cell: Any, convert: Callable[[Any], Any]) -> Any:
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        return [_nested(each, convert) for each in cell]
+    return convert(cell)
+
+
+def _converter(row: Datatype, from_text: bool) -> Callable[[Any], Any]:
+    """What makes a value of the datatype out of a cell, or raises an error."""
+    if row.is_float:
+        largest = float(np.finfo(row.numpy if row.name != "BF16" else "<f4").max)
+        return lambda cell: _float(_untyped(cell, from_text), largest)
+    if row.is_integer:
+        assert row.low is not None
+        assert row.high is not None
+        low, high = row.low, row.high
+        return lambda cell: _integer(_untyped(cell, from_text), low, high)
+    return lambda cell: _truth(cell, from_text)
+
+
+def _untyped(cell: Any, from_text: bool) -> Any:
+    """A cell that may be a number: Python accepts more, `True` and `"1_000"` among others."""
+    if isinstance(cell, (bool, np.bool_, bytes)):
+        raise TypeError
+    if isinstance(cell, str) and (not from_text or "_" in cell):
+        raise TypeError
+    return cell
+
+
+def _float(cell: Any, largest: float) -> float:
+    if cell is None:
+        return math.nan
+    number = float(cell)
+    if isinstance(cell, int) and int(number) != cell:
+        raise ValueError
+    written_out = math.isfinite(number) or isinstance(cell, str) and "inf" not in cell.lower()
+    if abs(number) > largest and written_out:
+        raise OverflowError
+    return number
+
+
+def _integer(cell: Any, low: int, high: int) -> int:
+    if isinstance(cell, str):
+        try:
+            number = int(cell)
+        except ValueError:
+            number = _whole(cell)
+    elif isinstance(cell, (float, np.floating)):
+        number = int(cell)
+        if number != cell:
+            raise ValueError
+    else:
+        number = operator.index(cell)
+    if not low <= number <= high:
+        raise OverflowError
+    return number
+
+
+def _whole(text: str) -> int:
+    """An integer that is written like `5.0` or `1e3`, exactly."""
+    # A short text may be a number of a billion digits.
+    if not abs(float(text)) < 2.0**70:
+        raise OverflowError
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError from error
+    if number != number.to_integral_value():
+        raise ValueError
+    return int(number)
+
+
+def _truth(cell: Any, from_text: bool) -> bool:
+    if isinstance(cell, (bool, np.bool_)):
+        return bool(cell)
+    if from_text and isinstance(cell, str) and cell.strip().lower() in WORDS:
+        return WORDS[cell.strip().lower()]
+    raise TypeError
