@@ -18,10 +18,13 @@ from typing import Any
 import orjson
 
 from headrace import garbage
+from headrace.adapters.agent_info import AgentInfo
+from headrace.adapters.chat_completions import ChatCompletions
 from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
 from headrace.adapters.raw import Raw
+from headrace.adapters.responses import Responses
 from headrace.admin.control import admin_app
 from headrace.admin.metrics import MetricsApp
 from headrace.admin.observed import Observed
@@ -53,7 +56,10 @@ from headrace.sources.service_source import ServiceSource
 logger = logging.getLogger("headrace")
 
 # The protocols served over HTTP; if two declare the same path, the first one answers it.
-PROTOCOLS = (OpenInference(), MLflowScoring(), Raw(), PredictV1())
+PROTOCOLS = (
+    *(OpenInference(), MLflowScoring(), Raw(), PredictV1()),
+    *(ChatCompletions(), Responses(), AgentInfo()),
+)
 # Seconds for which failed loads are retried before a server with nothing to serve gives up.
 START_PATIENCE = 10.0
 # Exit status when requests were still running at the end of the drain.

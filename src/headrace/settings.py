@@ -114,6 +114,15 @@ class ServerSettings:
     load_timeout: float = setting(
         300.0, "how long a model may take to load", unit="seconds", above=0
     )
+    max_concurrency: int | None = setting(
+        None,
+        "requests of one model that each worker works on at once, for models that do not say "
+        "themselves: coroutines on one event loop, plain functions in threads",
+        unit="requests",
+        unset="32 for MLflow's agents and for MLflow models with coroutines, 128 for services, "
+        "otherwise 1",
+        above=0,
+    )
     env_manager: str = setting(
         "auto",
         "where models get their packages: local always uses the server's environment, uv builds "
@@ -209,7 +218,8 @@ class ModelSettings:
     worker. Requests for an output in `unbatched` are never merged; `""` stands for requests that
     name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`. `scoring`
     is `mlflow` or `strict`, and None where the server's applies. `fault` is what is wrong with a
-    model's description, which keeps it from loading.
+    model's description, which keeps it from loading. Each worker that holds the model works on
+    `max_concurrency` requests at once, and without it on as many as the model says itself.
     """
 
     name: str
@@ -235,6 +245,7 @@ class ModelSettings:
     batch_sizes: dict[str, int] = field(default_factory=dict)
     scoring: str | None = None
     fault: str = ""
+    max_concurrency: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

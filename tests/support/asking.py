@@ -39,14 +39,20 @@ class Client:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
+        self.begin(method, path, body, headers)
+        response = self._connection.getresponse()
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, response.read())
+
+    def begin(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a request without waiting for its answer."""
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
         self._connection.request(method, path, body, sent)
-        response = self._connection.getresponse()
-        fields = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, fields, response.read())
 
 
 def ask(

@@ -106,6 +106,13 @@ class Directory(Protocol):
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first; empty if it has no version number."""
 
+    def find(self, name: str | None, version: str | None, protocol: Adapter) -> ModelView:
+        """The model of that name, or the only one that speaks the protocol.
+
+        Raises:
+            HeadraceError: there is none, or more than one.
+        """
+
 
 class Page(NamedTuple):
     """A route that answers GET about models, such as a list of them.
@@ -130,6 +137,8 @@ class Adapter:
     absent = "no model is served"
     # Other paths whose errors take this protocol's form.
     error_paths: tuple[str, ...] = ()
+    # Whether `select` reads the body, which takes long for a large one.
+    selects_by_body = False
     # Whether streamed answers are the model's own bytes, rather than events.
     relays = False
     # What ends a stream of events.

@@ -90,12 +90,14 @@ class PredictV1(Adapter):
     def models(self, directory: Directory) -> Reply:
         """KServe lists names, and OpenAI's clients expect objects; the answer has both."""
         names = directory.names()
-        data = [{"id": name, "object": "model", "owned_by": "headrace"} for name in names]
+        data = [_listed(name) for name in names]
         answer = {"models": names, "object": "list", "data": data}
         return Reply(200, JSON_HEADERS, orjson.dumps(answer))
 
     def model(self, directory: Directory, name: str) -> Reply:
         """KServe's readiness of one model, with TensorFlow Serving's status of its versions.
+
+        OpenAI's clients find what they expect of a model too.
 
         Raises:
             NotFound: there is no such model.
@@ -109,7 +111,8 @@ class PredictV1(Adapter):
             for version in directory.versions(name)
         ]
         versions = versions or [_status("1", True)]
-        answer = {"name": name, "ready": True, "model_version_status": versions}
+        status = {"name": name, "ready": True, "model_version_status": versions}
+        answer = {**status, **_listed(name)}
         return Reply(200, JSON_HEADERS, orjson.dumps(answer))
 
     pages = (
@@ -137,6 +140,11 @@ class PredictV1(Adapter):
             "properties": {"predictions": {}, "outputs": {}},
         },
     }
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """A model as OpenAI's clients read it; when it was made is known of none."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "headrace"}
 
 
 def _status(version: str, is_ready: bool) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class HttpCall(Call):
         self.scope = scope
         super().__init__(adapter.name, match.route.path, id, scope.get("client"), headers)
 
+    def selected(self) -> tuple[str | None, str | None]:
+        """The name and the version of the model that the request is for; see `Adapter.select`."""
+        return self.adapter.select(self.match.name, self.match.version, self)
+
 
 class InferenceRoutes:
     """Answers every route that an adapter declared.
@@ -86,8 +90,10 @@ class InferenceRoutes:
             self._calls.admit(call)
             call.body = await read_body(headers, receive, self._limit)
             call.received = len(call.body)
-            self._find(call)
-            streams = await in_thread_if(len(call.body) >= LARGE, self._read, call)
+            large = len(call.body) >= LARGE
+            by_body = large and match.adapter.selects_by_body
+            self._find(call, *await in_thread_if(by_body, call.selected))
+            streams = await in_thread_if(large, self._read, call)
             if _has_left(scope):
                 raise Cancelled("the caller left before the model began")
             if streams and call.adapter.relays:
@@ -134,7 +140,7 @@ class InferenceRoutes:
             self._calls.admit(call)
             call.body = body
             call.received = len(body)
-            self._find(call)
+            self._find(call, *call.selected())
             self._decode(call)
             future = self._submit(call)
         except Exception as exc:
@@ -258,15 +264,13 @@ class InferenceRoutes:
             self._calls.answered(call, relay.status, relay.sent)
         return whole
 
-    def _find(self, call: HttpCall) -> None:
+    def _find(self, call: HttpCall, name: str | None, version: str | None) -> None:
         """Find the model, before decoding: a request that cannot be decoded is its failure.
 
         Raises:
             HeadraceError: no model answers, or it is not clear which.
         """
-        adapter, match = call.adapter, call.match
-        name, version = adapter.select(match.name, match.version, call)
-        call.model = self._dataplane.find(name, version, adapter)
+        call.model = self._dataplane.find(name, version, call.adapter)
 
     def _read(self, call: HttpCall) -> bool:
         """Decode the request, and return whether its answer is to be streamed."""

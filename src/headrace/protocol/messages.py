@@ -13,6 +13,8 @@ from headrace.protocol.value_forms import Form
 
 # The parameter in a model's metadata that says it takes raw payloads, and of which media type.
 PAYLOAD_TYPE = "request_content_type"
+# The parameter that says what a model is made for, such as MLflow's "agent/v1/responses".
+TASK = "task"
 
 
 class InferenceRequest:
@@ -148,6 +150,11 @@ class ModelMetadata:
     def payload_type(self) -> str | None:
         """The media type of the raw payloads a plugin takes; None for every other model."""
         return self.parameters.get(PAYLOAD_TYPE)
+
+    @property
+    def task(self) -> str | None:
+        """What the model is made for, if it says so."""
+        return self.parameters.get(TASK)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

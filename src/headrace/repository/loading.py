@@ -136,7 +136,8 @@ class Loader:
             uri, download = await artifacts.fetch(model.settings.uri)
         if download is not None:
             self._downloads[model.key] = download
-        settings = replace(model.settings, uri=uri)
+        most = model.settings.max_concurrency or self._settings.max_concurrency
+        settings = replace(model.settings, uri=uri, max_concurrency=most)
 
         def report(progress: str) -> None:
             model.reason = progress

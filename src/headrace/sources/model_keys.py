@@ -78,6 +78,13 @@ class Keys:
         "workers that load the model, at most parallel_workers of the server",
         unit="workers",
     )
+    max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = setting(
+        None,
+        "requests that each worker works on at once: coroutines on one event loop, plain functions "
+        "in threads",
+        unit="requests",
+        unset="max_concurrency of the server",
+    )
     infer_timeout: Annotated[float, msgspec.Meta(gt=0)] | None = setting(
         None,
         "how long a request may take, including the wait in the queue",

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Callable
 
@@ -21,6 +22,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.runners import current_call
 from headrace.runners.current_call import EndpointCall
+from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
 from headrace.worker.arena import THRESHOLD, Arena
@@ -52,6 +54,8 @@ class Connection(FramePeer):
         self._send_lock = threading.Lock()
         self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
         self._threads: dict[str, threading.Thread] = {}
+        # Of models that work on several requests at once without being concurrent models.
+        self._pools: dict[str, ThreadsOnDemand] = {}
         # Calls that no model has begun; those that are withdrawn never begin.
         self._waiting: set[int] = set()
         self._streams: dict[int, Stream | LoopStream] = {}
@@ -152,7 +156,8 @@ class Connection(FramePeer):
             self._begin_stream(frame)
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a long stream must not hold up the model's requests.
-            stream = self._streams[frame.call] = Stream(partial(self._send_piece, frame.call))
+            stream = Stream(partial(self._send_piece, frame.call), self._new_call(frame))
+            self._streams[frame.call] = stream
             threading.Thread(
                 target=self._stream, args=(frame, stream), name="stream", daemon=True
             ).start()
@@ -163,7 +168,11 @@ class Connection(FramePeer):
             ).start()
         else:
             self._waiting.add(frame.call)
-            self._lane(frame).put(frame)
+            pool = self._pools.get(frame.meta["model"]) if frame.kind == Kind.INFER else None
+            if pool is None:
+                self._lane(frame).put(frame)
+            else:
+                pool.submit(partial(Context().run, self._answer_as_call, frame))
 
     def _greet(self) -> None:
         """Receive the front's hello, which carries the two memory files if there are any."""
@@ -232,10 +241,12 @@ class Connection(FramePeer):
         self._host.begin_stream(frame.meta["model"], request, call, stream.put, finish)
 
     def _call_of(self, frame: Frame) -> tuple[InferenceRequest, EndpointCall]:
-        request = self._request(frame)
-        deadline = (request.context or {}).get("deadline")
-        call = self._begun[frame.call] = EndpointCall(self._link, deadline, request.id)
-        return request, call
+        call = self._begun[frame.call] = self._new_call(frame)
+        return self._request(frame), call
+
+    def _new_call(self, frame: Frame) -> EndpointCall:
+        deadline = (frame.meta.get("context") or {}).get("deadline")
+        return EndpointCall(self._link, deadline, frame.meta.get("id", ""))
 
     def _begin(self, frame: Frame) -> None:
         """Hand a request to a concurrent model."""
@@ -265,7 +276,17 @@ class Connection(FramePeer):
             kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
         self.send(frames.encode(kind, frame.call, meta, payload))
 
+    def _answer_as_call(self, frame: Frame) -> None:
+        """Answer a request of a model that works on several; what it awaits ends with the call."""
+        call = self._begun[frame.call] = self._new_call(frame)
+        current_call.CURRENT.set(call)
+        try:
+            self._answer(frame.meta["model"], frame)
+        finally:
+            del self._begun[frame.call]
+
     def _stream(self, frame: Frame, stream: Stream) -> None:
+        current_call.CURRENT.set(stream.call)
         kind, meta = Kind.RESULT, {}
         try:
             request = self._request(frame)
@@ -290,6 +311,8 @@ class Connection(FramePeer):
     def _load(self, key: str, frame: Frame) -> Any:
         settings = ModelSettings(**frame.meta["settings"])
         metadata = self._host.load(key, settings)
+        if (most := self._host.concurrency(key)) > 1:
+            self._pools[key] = ThreadsOnDemand(most, f"model {key}")
         self._loop = self._host.loop() or self._loop
         return dump(metadata.to_dict()), []
 
@@ -299,6 +322,8 @@ class Connection(FramePeer):
             self._loop = self._host.loop(other_than=key)
             if self._reader is not None:
                 self._reader.stop()
+        if (pool := self._pools.pop(key, None)) is not None:
+            pool.close()
         self._host.unload(key)
         return b"{}", []
 

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,7 @@ from headrace.protocol.reserved_parameters import BATCH_DIM
 from headrace.runners.current_call import EndpointCall
 from headrace.runtimes import batch_dimension
 from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
+from headrace.runtimes.loop_thread import LoopThread
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
 
@@ -51,13 +53,20 @@ _OF_WORKERS = (WorkerCrashed, Poisoned)
 
 
 class HostedModel:
-    """One loaded model and the event loop its coroutines run on."""
+    """One loaded model and the event loop its coroutines run on.
+
+    The loop has a thread of its own if settings ask for several requests at once: coroutines then
+    take turns on it, each awaited in the thread of its request.
+    """
 
     def __init__(self, settings: ModelSettings, model: Model) -> None:
         self.settings = settings
         self.model = model
         self.inputs: list[TensorMetadata] = []
+        self.concurrency = 1
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: LoopThread | None = None
+        self._lock = threading.Lock()
 
     def load(self) -> ModelMetadata:
         """Load the model; a failure leaves no event loop behind."""
@@ -69,18 +78,20 @@ class HostedModel:
                 metadata,
                 streams=metadata.streams or self.model._can_stream,
                 decodes_scoring=self.model.decodes_scoring,
+                concurrency=self.settings.max_concurrency or metadata.concurrency,
             )
         except BaseException:
-            if self._loop is not None:
-                self._loop.close()
+            self._close_loop()
             raise
-        self.inputs = metadata.inputs
+        self.inputs, self.concurrency = metadata.inputs, metadata.concurrency
         return metadata
 
     def run(self, result: Any) -> Any:
         """Return a result, awaited on this model's own event loop if it is awaitable."""
         if not inspect.isawaitable(result):
             return result
+        if (self.settings.max_concurrency or 1) > 1:
+            return self._shared_loop().run(result)
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(_as_coroutine(result))
@@ -90,19 +101,41 @@ class HostedModel:
         response: InferenceResponse = self.run(self.model.infer(request))
         return response
 
+    def pieces(self, request: InferenceRequest) -> Iterator[InferenceResponse]:
+        """The pieces of a streamed answer, from a generator, plain or asynchronous."""
+        pieces = self.model.infer_stream(request)
+        if not hasattr(pieces, "__anext__"):
+            yield from pieces
+        elif (self.settings.max_concurrency or 1) > 1:
+            yield from self._shared_loop().iterate(pieces)
+        else:
+            yield from _each(pieces)
+
     def close(self) -> None:
         """Free what the model holds."""
         try:
             self.run(self.model.unload())
         finally:
-            if self._loop is not None:
-                self._loop.close()
+            self._close_loop()
+
+    def _shared_loop(self) -> LoopThread:
+        with self._lock:
+            if self._loop_thread is None:
+                self._loop_thread = LoopThread(f"loop of {self.settings.name}")
+            return self._loop_thread
+
+    def _close_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+        if self._loop_thread is not None:
+            self._loop_thread.close()
 
 
 class ModelHost:
     """Loads, runs and unloads models by key. Thread-safe across different keys.
 
-    Calls for one key come from one thread at a time.
+    Loads and unloads of one key come from one thread at a time, and so do its calls, unless the
+    model's metadata allows several.
     """
 
     def __init__(self) -> None:
@@ -162,6 +195,13 @@ class ModelHost:
             raise _failure(hosted, request, exc) from exc
         return response
 
+    def concurrency(self, key: str) -> int:
+        """How many calls of a loaded model may run at once, each in a thread of its own."""
+        hosted = self._models.get(key)
+        if hosted is None or isinstance(hosted.model, ConcurrentModel):
+            return 1
+        return hosted.concurrency
+
     def is_concurrent(self, key: str) -> bool:
         """Whether requests of the model are begun, several at once, instead of answered."""
         hosted = self._models.get(key)
@@ -218,7 +258,7 @@ class ModelHost:
         try:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
-            yield from _each(hosted.model.infer_stream(request))
+            yield from hosted.pieces(request)
         except _OF_WORKERS as exc:
             raise _failure(hosted, request, exc) from exc
         except (HeadraceError, GeneratorExit):
@@ -253,10 +293,7 @@ def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException)
 
 
 def _each(pieces: Any) -> Iterator[InferenceResponse]:
-    """Iterate over a generator, plain or asynchronous, and close it in any case."""
-    if not hasattr(pieces, "__anext__"):
-        yield from pieces
-        return
+    """Iterate over an asynchronous generator on a loop of its own, and close it in any case."""
     loop = asyncio.new_event_loop()
     try:
         while True:

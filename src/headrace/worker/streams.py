@@ -22,8 +22,9 @@ class Stream:
     So a caller who reads slowly slows the model down, and no queue grows.
     """
 
-    def __init__(self, send: Callable[[InferenceResponse], None]) -> None:
+    def __init__(self, send: Callable[[InferenceResponse], None], call: EndpointCall) -> None:
         self._send = send
+        self.call = call
         self._grants = threading.Semaphore(WINDOW)
         self._is_withdrawn = False
 
@@ -32,8 +33,9 @@ class Stream:
         self._grants.release()
 
     def withdraw(self) -> None:
-        """Stop at the next piece; nobody takes them any more."""
+        """Stop at the next piece, or while a coroutine waits; nobody takes them any more."""
         self._is_withdrawn = True
+        self.call.cancel()
         self._grants.release()
 
     def run(self, pieces: Generator[Any, None, None]) -> None:

@@ -40,6 +40,9 @@ class FakeHost:
         self.answers: dict[str, Callable[[], Any]] = {}
         self.pieces: dict[str, Generator[Any, None, None]] = {}
 
+    def concurrency(self, key: str) -> int:
+        return 1
+
     def is_concurrent(self, key: str) -> bool:
         return False
 

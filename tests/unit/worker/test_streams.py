@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
+from headrace.runners.current_call import EndpointCall
 from headrace.worker import streams
 from headrace.worker.streams import WINDOW, Stream
+
+
+def call() -> EndpointCall:
+    """The call that a stream is the answer to; it asks nobody."""
+    return EndpointCall(cast(Any, None), None, "")
 
 
 class WouldWaitError(Exception):
@@ -55,7 +62,7 @@ def test_no_more_pieces_are_sent_than_the_window_holds(never_waiting: None) -> N
     sent: list[int] = []
     pieces = Pieces()
     with pytest.raises(WouldWaitError):
-        Stream(sent.append).run(iter(pieces))
+        Stream(sent.append, call()).run(iter(pieces))
 
     assert sent == list(range(1, WINDOW + 1))
     # One more was made, and waits for its leave.
@@ -70,7 +77,7 @@ def test_each_piece_that_is_taken_lets_one_more_go(never_waiting: None) -> None:
         if piece <= 3:
             stream.grant()
 
-    stream = Stream(take)
+    stream = Stream(take, call())
     with pytest.raises(WouldWaitError):
         stream.run(iter(Pieces()))
 
@@ -85,7 +92,7 @@ def test_a_stream_that_is_withdrawn_sends_no_further_piece(never_waiting: None) 
         if piece == 2:
             stream.withdraw()
 
-    stream, pieces = Stream(take), Pieces()
+    stream, pieces = Stream(take, call()), Pieces()
     stream.run(iter(pieces))
 
     assert sent == [1, 2]
@@ -101,7 +108,7 @@ def test_a_stream_that_waits_for_leave_ends_when_it_is_withdrawn() -> None:
         if piece == WINDOW:
             window_is_full.set()
 
-    stream, pieces = Stream(take), Pieces()
+    stream, pieces = Stream(take, call()), Pieces()
     running = threading.Thread(target=stream.run, args=(iter(pieces),), daemon=True)
     running.start()
     assert window_is_full.wait(20)
@@ -119,7 +126,7 @@ def test_what_a_model_raises_comes_after_the_pieces_before_it() -> None:
 
     sent: list[int] = []
     with pytest.raises(ValueError, match="no"):
-        Stream(sent.append).run(pieces())
+        Stream(sent.append, call()).run(pieces())
 
     assert sent == [1]
 
@@ -130,6 +137,6 @@ def test_a_piece_that_cannot_be_sent_ends_the_model_too() -> None:
 
     pieces = Pieces()
     with pytest.raises(ValueError, match="not this one"):
-        Stream(refuse).run(iter(pieces))
+        Stream(refuse, call()).run(iter(pieces))
 
     assert (pieces.made, pieces.are_closed) == (1, True)

@@ -31,6 +31,17 @@ class MLflowFolder:
         """The `python_function` flavor; empty when the model cannot be loaded by Python."""
         return self.flavors.get("python_function") or {}
 
+    @property
+    def task(self) -> str:
+        """What MLflow says the model is made for, such as "agent/v1/responses"; often nothing."""
+        metadata = self.raw.get("metadata")
+        return str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it is one of MLflow's agents, or streams its answers as they do."""
+        return self.task.startswith("agent/") or bool(self.pyfunc.get("streamable"))
+
     def signature(self) -> dict[str, Any] | None:
         """The signature as written, with `from_type_hint` if the model's code determined it."""
         raw = self.raw.get("signature")

@@ -16,18 +16,23 @@ from headrace.codecs.frame import frame_of
 from headrace.codecs.registry import OUTPUT, chosen
 from headrace.errors import HeadraceError, InvalidModel, Unimplemented, shorten
 from headrace.model import Model, declared
-from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
+from headrace.protocol.messages import TASK, InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Signature
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import refusal
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
+from headrace.runtimes.mlflow.agents import Agent
 from headrace.runtimes.mlflow.collected_words import CollectedWords
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow.native_flavors import Predict
 from headrace.runtimes.mlflow.scoring_payload import Payload
 
 logger = logging.getLogger("headrace.worker")
+
+# Requests that an agent works on at once, unless its settings say otherwise. MLflow's own server
+# uses as many threads, so agents are used to it.
+CONCURRENCY = 32
 
 
 class MLflowRuntime(Model):
@@ -51,7 +56,7 @@ class MLflowRuntime(Model):
         self._raw_signature = raw
         self._signature = Signature.parse(raw) if raw else None
         folder.add_code()
-        schema = self._predict_stream = None
+        schema = self._predict_stream = self._agent = self._loop = None
         native = native_flavors.load(folder)
         if native is not None:
             self._predict = native.predict
@@ -60,8 +65,11 @@ class MLflowRuntime(Model):
             config = self.settings.extra.get("model_config")
             loaded = pyfunc.load(folder, config)
             self._predict, self._predict_stream = loaded.predict, loaded.predict_stream
-            schema = loaded.input_schema
+            schema, self._loop = loaded.input_schema, loaded.loop
+            if folder.is_agent:
+                self._agent = Agent(folder.task)
             self._methods = self._methods_of(loaded.native)
+        self._task = folder.task
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
         self._kinds = {
@@ -132,7 +140,9 @@ class MLflowRuntime(Model):
         return self._predict_stream is not None
 
     def unload(self) -> None:
-        del self._predict, self._predict_stream, self._methods
+        if self._loop is not None:
+            self._loop.close()
+        del self._predict, self._predict_stream, self._methods, self._loop
 
     def metadata(self) -> ModelMetadata:
         signature = self._signature
@@ -142,13 +152,21 @@ class MLflowRuntime(Model):
             inputs, content_type = signature.input_metadata(), signature.content_type
         if signature is not None and signature.outputs:
             outputs = signature.output_metadata()
+        parameters = {"content_type": content_type} if content_type else {}
+        if self._task:
+            parameters[TASK] = self._task
+        if self._agent is not None:
+            parameters["mlflow_version"] = self._agent.mlflow_version
+        is_concurrent = self._loop is not None or self._agent is not None
         return ModelMetadata(
             platform=self.settings.platform or self.platform,
             inputs=inputs,
             outputs=outputs,
-            parameters={"content_type": content_type} if content_type else {},
+            parameters=parameters,
             row_independent=self.row_independent,
             signature=self._raw_signature,
+            takes_headers=self._agent is not None,
+            concurrency=CONCURRENCY if is_concurrent else 1,
         )
 
     def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -163,9 +181,12 @@ class MLflowRuntime(Model):
         name = extra.get("predict_fn") or "predict"
         if wanted and len(wanted) == 1 and wanted[0] in (extra.get("methods") or ()):
             name, wanted = wanted[0], None
-        value, params = self._arguments_of(request)
+        predict, arguments = self._methods[name], self._arguments_of(request)
         passed_over = self._passed_over.taken()
-        answer = self._methods[name](value, params)
+        if self._agent is None:
+            answer = predict(*arguments)
+        else:
+            answer = self._agent.call(predict, arguments, _headers(request))
         response = chosen(_encode(answer, OUTPUT if name == "predict" else name), wanted)
         return _reported(response, passed_over)
 
@@ -173,9 +194,13 @@ class MLflowRuntime(Model):
         """The pieces that the model's `predict_stream` yields; raises what `infer` raises."""
         if self._predict_stream is None:
             raise Unimplemented(f"model '{self.settings.name}' does not stream answers")
-        value, params = self._arguments_of(request)
+        predict, arguments = self._predict_stream, self._arguments_of(request)
         passed_over = self._passed_over.taken()
-        for piece in self._predict_stream(value, params):
+        if self._agent is None:
+            pieces = predict(*arguments)
+        else:
+            pieces = self._agent.stream(predict, arguments, _headers(request))
+        for piece in pieces:
             yield _reported(chosen(_encode(piece), request.outputs), passed_over)
             passed_over = {}
 
@@ -233,6 +258,12 @@ def _reported(response: InferenceResponse, words: dict[str, list[str]]) -> Infer
     if words:
         response.parameters = {**(response.parameters or {}), PASSED_OVER: words}
     return response
+
+
+def _headers(request: InferenceRequest) -> dict[str, str]:
+    """The header fields of the request, with lower-case names."""
+    headers: dict[str, str] = (request.context or {}).get("headers") or {}
+    return headers
 
 
 def _without_params(method: Callable[[Any], Any]) -> Predict:

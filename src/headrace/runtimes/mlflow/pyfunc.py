@@ -11,6 +11,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.runtimes import artefact
+from headrace.runtimes.loop_thread import LoopThread
+from headrace.runtimes.mlflow import agents
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
@@ -42,13 +44,15 @@ _SAFE = (
 class Pyfunc(NamedTuple):
     """How to predict with a model, in pieces if it can, and MLflow's schema of its inputs.
 
-    `native` returns the model itself, as its flavor loads it.
+    `native` returns the model itself, as its flavor loads it. `loop` runs its coroutines, if it
+    has any.
     """
 
     predict: Predict
     predict_stream: Predict | None
     input_schema: Any
     native: Callable[[], Any]
+    loop: LoopThread | None = None
 
 
 def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
@@ -76,9 +80,21 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
         with _refusals():
             yield from model.predict_stream(value, **({} if params is None else {"params": params}))
 
-    # MLflow records whether the class that was logged has a `predict_stream` of its own.
-    streams = predict_stream if folder.pyfunc.get("streamable") else None
-    return Pyfunc(predict, streams, model.metadata.get_input_schema(), partial(_native, model))
+    schema, native = model.metadata.get_input_schema(), partial(_native, model)
+    is_python = str(folder.pyfunc.get("loader_module")).startswith("mlflow.pyfunc")
+    own = _native(model) if is_python else None
+    streams = predict_stream if agents.can_stream(folder.pyfunc, own) else None
+    return Pyfunc(predict, streams, schema, native, _loop_of(model, own))
+
+
+def _loop_of(model: Any, own: Any) -> LoopThread | None:
+    """The loop that a model's coroutines run on from now on; None if it has no coroutines."""
+    wrapper = getattr(model, "_model_impl", None)
+    if own is None or wrapper is None or not agents.is_asynchronous(own):
+        return None
+    loop = LoopThread("model-loop")
+    agents.make_plain(wrapper, own, loop)
+    return loop
 
 
 def _native(model: Any) -> Any:

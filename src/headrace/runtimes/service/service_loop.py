@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.service import fast_loop
-from headrace.runtimes.service.service_threads import ServiceThreads
+from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from headrace.services.thread_call import call_in_thread
 
 logger = logging.getLogger("headrace.services")
@@ -28,7 +28,7 @@ class ServiceLoop:
 
     def __init__(self, name: str) -> None:
         self.loop = fast_loop.new()
-        self._threads = ServiceThreads(THREADS, f"service-{name}")
+        self._threads = ThreadsOnDemand(THREADS, f"service-{name}")
         # Applications and endpoints that ask the loop for a thread get one of these.
         self.loop.set_default_executor(
             ThreadPoolExecutor(THREADS, thread_name_prefix=f"service-{name}-loop")

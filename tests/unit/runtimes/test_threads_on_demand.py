@@ -14,14 +14,14 @@ from headrace.errors import Cancelled
 from headrace.protocol.messages import InferenceResponse
 from headrace.runners.current_call import Answer
 from headrace.runtimes.service import fast_loop
-from headrace.runtimes.service.service_threads import ServiceThreads
+from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from support.serving import until
 
 # Ends a hang; no test takes as long.
 FAR = 20
 
 
-def held(threads: ServiceThreads, count: int) -> tuple[SimpleQueue[int], threading.Event]:
+def held(threads: ThreadsOnDemand, count: int) -> tuple[SimpleQueue[int], threading.Event]:
     """The threads in which `count` functions have begun, and what lets them end."""
     begun: SimpleQueue[int] = SimpleQueue()
     may_end = threading.Event()
@@ -36,7 +36,7 @@ def held(threads: ServiceThreads, count: int) -> tuple[SimpleQueue[int], threadi
 
 
 def test_functions_run_side_by_side_up_to_the_most() -> None:
-    threads = ServiceThreads(2, "test")
+    threads = ThreadsOnDemand(2, "test")
     begun, may_end = held(threads, 3)
     first = {begun.get(timeout=FAR) for _ in range(2)}
     assert len(first) == 2
@@ -48,7 +48,7 @@ def test_functions_run_side_by_side_up_to_the_most() -> None:
 
 
 def test_a_thread_that_is_free_is_used_again() -> None:
-    threads = ServiceThreads(8, "test")
+    threads = ThreadsOnDemand(8, "test")
     seen = set()
     for _ in range(20):
         seen.add(threads.call(threading.get_ident).result(FAR))
@@ -58,7 +58,7 @@ def test_a_thread_that_is_free_is_used_again() -> None:
 
 
 def test_a_thread_survives_what_its_function_raises(caplog: pytest.LogCaptureFixture) -> None:
-    threads = ServiceThreads(1, "test")
+    threads = ThreadsOnDemand(1, "test")
 
     def fails() -> None:
         raise SystemExit
@@ -70,7 +70,7 @@ def test_a_thread_survives_what_its_function_raises(caplog: pytest.LogCaptureFix
 
 
 def test_what_a_called_function_raises_is_raised() -> None:
-    threads = ServiceThreads(1, "test")
+    threads = ThreadsOnDemand(1, "test")
 
     def fails() -> None:
         raise ValueError("no")
@@ -81,7 +81,7 @@ def test_what_a_called_function_raises_is_raised() -> None:
 
 
 def test_threads_end_once_they_are_closed_and_finish_what_was_submitted() -> None:
-    threads = ServiceThreads(2, "test")
+    threads = ThreadsOnDemand(2, "test")
     begun, may_end = held(threads, 3)
     for _ in range(2):
         begun.get(timeout=FAR)
@@ -105,7 +105,7 @@ def test_of_two_outcomes_a_thread_gets_the_first() -> None:
 
 def test_a_thread_that_waits_is_woken_and_gets_the_error() -> None:
     answer = Answer()
-    threads = ServiceThreads(1, "test")
+    threads = ThreadsOnDemand(1, "test")
     waiting = threads.call(answer.wait)
     answer.settle(Cancelled("the caller left"))
 

@@ -1,4 +1,4 @@
-"""The threads that plain functions of a service run in."""
+"""Threads for plain functions, started as they are needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Callable
 logger = logging.getLogger("headrace.services")
 
 
-class ServiceThreads:
+class ThreadsOnDemand:
     """Runs functions in at most `most` threads, which are started as they are needed.
 
     A `ThreadPoolExecutor` does too, with a future and several locks for each function. Threads
@@ -58,7 +58,7 @@ class ServiceThreads:
             try:
                 function()
             except BaseException:
-                logger.exception("a thread of a service failed; this is a bug")
+                logger.exception("a thread of the pool failed; this is a bug")
             # Or it would be kept until the next one comes.
             del function
             self._idle.append(None)

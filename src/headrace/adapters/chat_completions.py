@@ -1,0 +1,99 @@
+"""OpenAI's chat completions, for MLflow's ChatModel and ChatAgent.
+
+Source: OpenAI's API reference, "Create chat completion" and "The chat completion chunk object".
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+from headrace.adapters.adapter import ModelView, Route, Schema
+from headrace.adapters.openai_forms import Fields, OpenAIRoutes
+from headrace.adapters.openapi_parts import STRING, json_body, post
+from headrace.errors import BadModelOutput, InvalidInput
+
+
+class ChatCompletions(OpenAIRoutes):
+    """A chat's messages, answered by the next one."""
+
+    name = "chat_completions"
+    kind = "a chat model"
+    absent = "no chat model is served"
+    routes = (Route("/v1/chat/completions", may_stream=True),)
+    # ChatModel, ChatAgent, and pipelines that were logged for chats.
+    tasks = ("agent/v1/chat", "agent/v2/chat", "llm/v1/chat")
+
+    def scoring_body(self, fields: Fields) -> Fields:
+        if "messages" not in fields:
+            raise InvalidInput("the request body: expected 'messages', a list of objects")
+        if "max_completion_tokens" in fields:
+            # The newer name of the same limit, which MLflow does not know.
+            fields.setdefault("max_tokens", fields.pop("max_completion_tokens"))
+        return fields
+
+    def answer(self, value: Fields, model: ModelView, id: str) -> Fields:
+        choices = value.get("choices")
+        if choices is None:
+            message = _last_message(value, model)
+            choices = [_choice("message", message, value.pop("finish_reason", None) or "stop")]
+        return {**_head("chat.completion", model, id), **value, "choices": choices}
+
+    def piece(self, value: Fields, model: ModelView, id: str) -> Fields:
+        choices = value.get("choices")
+        if choices is None:
+            delta = value.pop("delta", None) or {}
+            choices = [_choice("delta", delta, value.pop("finish_reason", None))]
+        # Clients expect this field in every piece.
+        choices = [{"finish_reason": None, **choice} for choice in choices]
+        return {**_head("chat.completion.chunk", model, id), **value, "choices": choices}
+
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        body = json_body({"$ref": "#/components/schemas/ChatCompletionRequest"})
+        operation = post(f"Chat with {model.name}", body, None, "OpenAIError")
+        if model.model_metadata.streams:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
+        return operation
+
+    schemas = {
+        "ChatCompletionRequest": {
+            "type": "object",
+            "required": ["messages"],
+            "additionalProperties": True,
+            "properties": {
+                "model": {"type": "string", "description": "name of the model"},
+                "messages": {"type": "array", "items": {"type": "object"}},
+                "stream": {"type": "boolean", "description": "answer with server-sent events"},
+            },
+        },
+        "OpenAIError": {
+            "type": "object",
+            "properties": {
+                "error": {
+                    "type": "object",
+                    "properties": {"message": STRING, "type": STRING, "code": STRING},
+                }
+            },
+        },
+    }
+
+
+def _head(object: str, model: ModelView, id: str) -> dict[str, Any]:
+    """The fields that OpenAI's answers always have, for those that the model leaves out."""
+    return {"id": f"chatcmpl-{id}", "object": object, "created": int(time()), "model": model.name}
+
+
+def _choice(name: str, message: Fields, finish_reason: str | None) -> Fields:
+    return {"index": 0, name: message, "finish_reason": finish_reason}
+
+
+def _last_message(value: Fields, model: ModelView) -> Fields:
+    """What a ChatAgent says in the end; the messages before it are its own steps."""
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadModelOutput(
+            f"model '{model.name}' answered with neither 'choices' nor 'messages', which OpenAI's "
+            "clients cannot read"
+        )
+    last: Fields = messages[-1]
+    return last

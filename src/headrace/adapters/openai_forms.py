@@ -1,0 +1,137 @@
+"""What the routes of OpenAI's API have in common.
+
+Source: OpenAI's API reference, "Chat Completions", "Responses" and "Errors".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from headrace.adapters.adapter import (
+    JSON_HEADERS,
+    Adapter,
+    HttpRequest,
+    ModelView,
+    Reply,
+    Route,
+)
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, UnsupportedMedia
+from headrace.protocol.error_table import row
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.mlflow import scoring
+from headrace.protocol.open_inference.json_faults import refusal, syntax_fault
+
+STREAM = b'"stream"'
+MEDIA_TYPES = (b"", b"application/json")
+
+Fields = dict[str, Any]
+
+
+class _Chosen(msgspec.Struct):
+    """The field of a body that says which model is meant."""
+
+    model: str | None = None
+
+
+_chosen = msgspec.json.Decoder(_Chosen)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class OpenAIRoutes(Adapter):
+    """Routes whose requests name their model in the body, for models made for certain tasks.
+
+    A subclass says how a body becomes one of MLflow's scoring protocol, and how the model's
+    answer becomes one of OpenAI's.
+    """
+
+    named_at = "'model' in the body"
+    selects_by_body = True
+    last_event = b"data: [DONE]\n\n"
+    # What MLflow says its models for these routes are made for, and what people call them.
+    tasks: tuple[str, ...] = ()
+    kind = ""
+
+    def speaks(self, model: ModelView) -> bool:
+        return model.model_metadata.task in self.tasks
+
+    def select(
+        self, name: str | None, version: str | None, request: HttpRequest
+    ) -> tuple[str | None, str | None]:
+        """The model that the body names; without a name, the only one of these tasks."""
+        try:
+            return _chosen.decode(request.body).model or None, None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise InvalidInput(refusal(request.body, _Chosen, "the request body")) from None
+
+    def wants_stream(self, route: Route, body: bytes) -> bool:
+        return STREAM in body and scoring.wants_stream(body)
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type not in MEDIA_TYPES:
+            raise UnsupportedMedia("this route takes application/json")
+        if model.is_ready and not self.speaks(model):
+            raise InvalidInput(
+                f"model '{model.name}' is not {self.kind}: call it at "
+                f"/v2/models/{model.name}/invocations"
+            )
+        try:
+            fields: Fields = _fields.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise InvalidInput(f"the request body: {syntax_fault(request.body)}") from None
+        # Which model, and how to send the answer, is for the server.
+        for name in ("model", "stream"):
+            fields.pop(name, None)
+        body = msgspec.json.encode(self.scoring_body(fields))
+        return scoring.decode(body, "application/json", model.signature).request, None
+
+    def scoring_body(self, fields: Fields) -> Fields:
+        """The fields of a body as the model takes them; each is raw JSON.
+
+        Raises:
+            InvalidInput: one is missing, or asks for what no model here can do.
+        """
+        raise NotImplementedError
+
+    def answer(self, value: Fields, model: ModelView, id: str) -> Fields:
+        """The model's whole answer as OpenAI's clients read it."""
+        raise NotImplementedError
+
+    def piece(self, value: Fields, model: ModelView, id: str) -> Fields:
+        """A piece of the model's answer as OpenAI's clients read it."""
+        return value
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        return Reply(
+            200, JSON_HEADERS, orjson.dumps(self.answer(_object(response, model), model, id))
+        )
+
+    def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
+        value = self.piece(_object(piece, model), model, id)
+        return b"data: %b\n\n" % orjson.dumps(value)
+
+    def error(self, error: HeadraceError) -> tuple[int, bytes]:
+        status = row(error).status
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        fields = {"message": error.message, "type": kind, "param": None, "code": error.kind}
+        return status, orjson.dumps({"error": fields})
+
+    def error_event(self, body: bytes) -> bytes:
+        return b"data: %b\n\n" % body
+
+
+def _object(response: InferenceResponse, model: ModelView) -> Fields:
+    """The model's answer, which must be one JSON object."""
+    value = orjson.loads(scoring.encode(response, wrapped=False))
+    if isinstance(value, list) and len(value) == 1:
+        # A pipeline of transformers answers with a list.
+        value = value[0]
+    if not isinstance(value, dict):
+        raise BadModelOutput(
+            f"model '{model.name}' answered with something other than a JSON object, which "
+            "OpenAI's clients cannot read"
+        )
+    return value

@@ -1,0 +1,133 @@
+"""OpenAI's own client, in an environment of its own, against MLflow's agents."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.agents import save_agents, tracked
+from support.clients import TEST_TIMEOUT, environment, run_script
+from support.serving import serving
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore"),
+    # The first test to need it builds the environment of the client.
+    pytest.mark.timeout(TEST_TIMEOUT),
+]
+
+CHAT = """
+    import mlflow
+    from mlflow.types.llm import ChatCompletionChunk, ChatCompletionResponse
+
+    class Echo(mlflow.pyfunc.ChatModel):
+        def predict(self, context, messages, params):
+            message = {"role": "assistant", "content": messages[-1].content}
+            choices = [{"index": 0, "message": message}]
+            return ChatCompletionResponse.from_dict({"choices": choices, "model": "echo"})
+
+        def predict_stream(self, context, messages, params):
+            for word in messages[-1].content.split():
+                choices = [{"index": 0, "delta": {"role": "assistant", "content": word}}]
+                yield ChatCompletionChunk.from_dict({"choices": choices, "model": "echo"})
+
+    mlflow.models.set_model(Echo())
+"""
+CHAT_AGENT = """
+    import mlflow
+    from mlflow.types.agent import ChatAgentChunk, ChatAgentMessage, ChatAgentResponse
+
+    class Echo(mlflow.pyfunc.ChatAgent):
+        def predict(self, messages, context=None, custom_inputs=None):
+            step = ChatAgentMessage(role="assistant", content="let me think", id="1")
+            said = ChatAgentMessage(role="assistant", content=messages[-1].content, id="2")
+            return ChatAgentResponse(messages=[step, said])
+
+        def predict_stream(self, messages, context=None, custom_inputs=None):
+            for word in messages[-1].content.split():
+                delta = ChatAgentMessage(role="assistant", content=word, id="1")
+                yield ChatAgentChunk(delta=delta)
+
+    mlflow.models.set_model(Echo())
+"""
+RESPONSES = """
+    import mlflow
+    from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
+
+    class Echo(mlflow.pyfunc.ResponsesAgent):
+        def predict(self, request):
+            text = " / ".join(item.content for item in request.input)
+            return ResponsesAgentResponse(output=[self.create_text_output_item(text, "1")])
+
+        def predict_stream(self, request):
+            text = request.input[-1].content
+            for word in text.split():
+                yield ResponsesAgentStreamEvent(**self.create_text_delta(word, "1"))
+            if text == "fail":
+                raise RuntimeError("secret")
+            item = self.create_text_output_item(text, "1")
+            yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item)
+
+    mlflow.models.set_model(Echo())
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    root = tmp_path_factory.mktemp("agents")
+    save_agents(root, {"chat": CHAT, "chat_agent": CHAT_AGENT, "responses": RESPONSES})
+    python = environment("openai")
+    with serving(root, "--env-manager", "local", env=tracked(root)) as server:
+        # The first trace waits for MLflow to make its database.
+        return run_script(python, "openai_calls.py", server.http, timeout=120)
+
+
+def test_the_client_lists_the_models(answers):
+    assert answers["models"] == ["chat", "chat_agent", "responses"]
+    assert answers["model"] == "chat"
+
+
+@pytest.mark.parametrize("name", ["chat", "chat_agent"])
+def test_a_chat_is_answered_whole_and_streamed(answers, name):
+    answer = answers[name]
+
+    assert answer["whole"] == "hello big world"
+    assert answer["finish_reason"] == "stop"
+    assert answer["id"].startswith("chatcmpl-")
+    assert answer["chunks"] == ["hello", "big", "world"]
+    assert answer["streamed"] == "hellobigworld"
+
+
+def test_a_responses_agent_answers_a_text_whole_and_streamed(answers):
+    assert answers["text"] == {
+        "whole": "hello world",
+        "status": "completed",
+        "types": ["response.output_text.delta"] * 2 + ["response.output_item.done"],
+        "deltas": ["hello", "world"],
+    }
+
+
+def test_the_route_of_mlflows_agent_server_takes_items_and_no_model(answers):
+    assert answers["items"]["whole"] == "hello big world"
+
+
+def test_instructions_reach_the_agent_in_front_of_the_input(answers):
+    assert answers["instructed"]["whole"] == "be short / hi"
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("unknown", 404, "'gone'"),
+        ("several", 400, "name one with 'model' in the body"),
+        ("other", 400, "not a chat model"),
+        ("broken", 400, "role"),
+    ],
+)
+def test_a_refusal_is_an_error_of_the_client_that_says_why(answers, name, status, words):
+    assert answers[name]["status"] == status
+    assert words in answers[name]["message"]
+
+
+def test_a_failure_in_the_middle_of_a_stream_is_an_error_of_the_client(answers):
+    assert answers["later"]["code"] == "model_error"
+    assert "secret" not in answers["later"]["message"]
