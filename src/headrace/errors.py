@@ -8,7 +8,8 @@ HeadraceError
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
 ├── Forbidden             a setting disables this operation
-├── ModelNotReady         known, but loading, failed, unloaded or restarting
+├── ModelNotReady         known, but loading, restarting, or to be loaded again
+│   └── ModelUnavailable  known, but its load failed for good, or it was unloaded
 ├── Conflict              a load is already under way
 ├── Overloaded            a queue is full
 ├── DeadlineExceeded      the caller's or the model's time is up
@@ -97,6 +98,12 @@ class ModelNotReady(HeadraceError):
     """The model is known but cannot answer now. Safe to retry."""
 
     kind = "model_not_ready"
+
+
+class ModelUnavailable(ModelNotReady):
+    """The model is known but will not answer until somebody loads it. A retry cannot succeed."""
+
+    kind = "model_unavailable"
 
 
 class Conflict(HeadraceError):

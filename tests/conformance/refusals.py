@@ -37,6 +37,7 @@ ROWS = {
     "not_found": Row(404, "NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"),
     "method_not_allowed": Row(405, "UNIMPLEMENTED", "BAD_REQUEST"),
     "model_not_ready": Row(503, "UNAVAILABLE", "TEMPORARILY_UNAVAILABLE", retry=True),
+    "model_unavailable": Row(503, "FAILED_PRECONDITION", "INVALID_STATE"),
     "conflict": Row(409, "ABORTED", "RESOURCE_CONFLICT"),
     "load_failed": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),
     "invalid_model": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),

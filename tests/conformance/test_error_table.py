@@ -283,7 +283,7 @@ def test_a_model_that_was_unloaded(transports: Transports) -> None:
     assert ask(transports.http, "POST", "/v2/repository/models/gone/unload").status == 200
     refusals = transports.everywhere("gone", 1)
 
-    require("model_not_ready", *refusals)
+    require("model_unavailable", *refusals)
     require_same_message(*refusals)
     assert "unloaded" in refusals[0].message
 

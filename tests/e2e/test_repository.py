@@ -110,7 +110,8 @@ def test_load_and_unload_under_clients_answer_well_or_not_ready(tmp_path: Path) 
             until(lambda before=before: crowd.answered > before + 32, 20, "the crowd continues")
 
         assert {(answer.status, answer.json["code"]) for answer in crowd.failed} <= {
-            (503, "model_not_ready")
+            (503, "model_not_ready"),
+            (503, "model_unavailable"),
         }
 
 
@@ -123,7 +124,7 @@ def test_the_index_follows_a_model_through_its_states(tmp_path: Path) -> None:
         gone = {**entry, "state": "UNAVAILABLE", "reason": "unloaded"}
         assert ask(server.http, "POST", INDEX, {}).json == [gone]
         assert ask(server.http, "POST", INDEX, {"ready": True}).json == []
-        assert infer(server.http).json["code"] == "model_not_ready"
+        assert infer(server.http).json["code"] == "model_unavailable"
         assert ask(server.http, "GET", READY).status == 200
         assert load(server.http).json == {}
         assert ask(server.http, "POST", INDEX, {"ready": True}).json == [entry]
@@ -170,7 +171,7 @@ def test_settings_are_read_again(tmp_path: Path) -> None:
 
 def test_a_folder_added_later_is_served_once_it_is_loaded(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        assert ask(server.http, "GET", READY).status == 200
+        assert ask(server.http, "GET", READY).status == 503
         assert ask(server.http, "POST", INDEX).json == []
         assert load(server.http).status == 404
         write(tmp_path, 7)

@@ -100,8 +100,8 @@ class Directory(Protocol):
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether one model can answer now; raises NotFound."""
 
-    def why_not_ready(self, name: str, version: str | None = None) -> str:
-        """Why one model cannot answer now; raises NotFound."""
+    def require_ready(self, name: str, version: str | None = None) -> None:
+        """Raises NotFound, or ModelNotReady if one model cannot answer now."""
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first; empty if it has no version number."""

@@ -24,7 +24,7 @@ from headrace.adapters.adapter import (
     refuse_plugin,
 )
 from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post
-from headrace.errors import InvalidInput, ModelNotReady, UnsupportedMedia, shorten
+from headrace.errors import InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.open_inference.json_faults import refusal
@@ -101,11 +101,9 @@ class PredictV1(Adapter):
 
         Raises:
             NotFound: there is no such model.
-            ModelNotReady: it cannot answer now.
+            ModelNotReady: it cannot answer now; a ModelUnavailable if it will not by itself.
         """
-        if not directory.model_ready(name):
-            reason = directory.why_not_ready(name)
-            raise ModelNotReady(f"model '{shorten(name)}' is not ready: {reason}")
+        directory.require_ready(name)
         versions = [
             _status(version, directory.model_ready(name, version))
             for version in directory.versions(name)

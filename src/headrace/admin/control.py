@@ -26,6 +26,7 @@ from headrace.http.inference import InferenceRoutes
 from headrace.http.model_router import ModelRoutes
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router, route_path
+from headrace.protocol.error_table import row
 
 
 def admin_app(
@@ -118,6 +119,11 @@ class Control:
         answer = page.answer(adapter, self._dataplane, **request.path_params)
         return Response(answer.body, answer.status, _text(answer.headers))
 
+    @staticmethod
+    def _later(may_recover: bool) -> dict[str, str]:
+        """The header that invites a retry, where one may succeed."""
+        return {"retry-after": "1"} if may_recover else {}
+
     async def live(self, request: Request) -> Response:
         return json_response({"live": True})
 
@@ -132,7 +138,7 @@ class Control:
             answer["models"] = not_ready
         elif self._dataplane.is_empty:
             answer["error"] = "no model is served; with --allow-empty, that counts as ready"
-        return json_response(answer, 503, {"retry-after": "1"})
+        return json_response(answer, 503, self._later(self._dataplane.may_recover()))
 
     async def server_metadata(self, request: Request) -> Response:
         return json_response(self._dataplane.server_metadata())
@@ -142,19 +148,20 @@ class Control:
 
     async def model_ready(self, request: Request) -> Response:
         name, version = _model_of(request)
-        if self._dataplane.model_ready(name, version):
-            return json_response({"name": name, "ready": True})
-        reason = self._dataplane.why_not_ready(name, version)
-        error = f"model '{shorten(name)}' is not ready: {reason}"
-        answer = {"name": name, "ready": False, "error": error}
-        return json_response(answer, 503, {"retry-after": "1"})
+        try:
+            self._dataplane.require_ready(name, version)
+        except ModelNotReady as error:
+            answer = {"name": name, "ready": False, "error": error.message}
+            return json_response(answer, 503, self._later(row(error).retry_after))
+        return json_response({"name": name, "ready": True})
 
     async def ping(self, request: Request) -> Response:
         """MLflow answers with one newline while it can score; so does this when ready."""
         if self._dataplane.is_ready():
             return Response(b"\n", media_type="application/json")
         status, body = mlflow_error(ModelNotReady("the server is not ready"))
-        return Response(body, status, {"retry-after": "1"}, "application/json")
+        later = self._later(self._dataplane.may_recover())
+        return Response(body, status, later, "application/json")
 
     async def alive(self, request: Request) -> Response:
         """As servers of Kubernetes and BentoML do: a newline as long as the process answers."""
@@ -164,7 +171,8 @@ class Control:
         """The same if every model can answer; `ready` gives the reasons if not."""
         if self._dataplane.is_ready():
             return PlainTextResponse("\n")
-        return PlainTextResponse("not ready\n", 503, {"retry-after": "1"})
+        later = self._later(self._dataplane.may_recover())
+        return PlainTextResponse("not ready\n", 503, later)
 
     async def version(self, request: Request) -> Response:
         return Response(__version__, media_type="application/json")

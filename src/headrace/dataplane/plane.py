@@ -49,13 +49,26 @@ class DataPlane:
             if model.wanted and not self._repository.is_ready(model)
         }
 
-    def why_not_ready(self, name: str, version: str | None = None) -> str:
-        """Why one model cannot answer now.
+    def may_recover(self) -> bool:
+        """Whether a server that is not ready may become so without anybody doing something."""
+        models = self._repository.models()
+        wanted = [
+            model for model in models if model.wanted and not self._repository.is_ready(model)
+        ]
+        if not models and self.loaded:
+            return self.settings.allow_empty
+        return all(model.may_recover for model in wanted)
+
+    def require_ready(self, name: str, version: str | None = None) -> None:
+        """Check that a model can answer now.
 
         Raises:
             NotFound: no model of that name or version is configured.
+            ModelNotReady: it cannot; a ModelUnavailable if it will not by itself.
         """
-        return self._reason(self._repository.get(name, version))
+        model = self._repository.get(name, version)
+        if not self._repository.is_ready(model):
+            raise model.not_ready(self._reason(model))
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether one model can answer now.
@@ -79,8 +92,12 @@ class DataPlane:
 
         Raises:
             NotFound: no model of that name or version is configured.
+            ModelNotReady: it has not loaded, so that its inputs are unknown; a ModelUnavailable if
+                it will not by itself.
         """
         model = self._repository.get(name, version)
+        if not model.has_loaded:
+            raise model.not_ready(self._reason(model))
         metadata = model.model_metadata
         answer: dict[str, Any] = {
             "name": model.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from headrace.errors import InvalidInput, ModelNotReady, NotFound, listing
+from headrace.errors import InvalidInput, NotFound, listing
 from headrace.repository.repository import ModelRepository
 from headrace.serving.served_model import ServedModel
 
@@ -61,5 +61,5 @@ class Resolver:
         if meant is None:
             raise NotFound(protocol.absent)
         if not meant.has_loaded:
-            raise ModelNotReady(f"model '{meant.name}' is not ready: {meant.why_not_ready()}")
+            raise meant.not_ready(meant.why_not_ready())
         return meant

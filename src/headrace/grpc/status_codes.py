@@ -35,6 +35,8 @@ TABLE = {
     "method_not_allowed": Row(grpc.StatusCode.UNIMPLEMENTED),
     "forbidden": Row(grpc.StatusCode.PERMISSION_DENIED),
     "model_not_ready": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
+    # UNAVAILABLE would make clients retry.
+    "model_unavailable": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "conflict": Row(grpc.StatusCode.ABORTED),
     "overloaded": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
     "deadline_exceeded": Row(grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -25,6 +25,7 @@ TABLE = {
     "method_not_allowed": Row(405, "BAD_REQUEST"),
     "forbidden": Row(403, "PERMISSION_DENIED"),
     "model_not_ready": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
+    "model_unavailable": Row(503, "INVALID_STATE"),
     "conflict": Row(409, "RESOURCE_CONFLICT"),
     "overloaded": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
     "deadline_exceeded": Row(504, "DEADLINE_EXCEEDED"),
@@ -36,7 +37,7 @@ TABLE = {
     "poisoned": Row(500, "INTERNAL_ERROR"),
     "unimplemented": Row(501, "NOT_IMPLEMENTED"),
     "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
-    # For the caller that requested the load; requests to the model itself get `model_not_ready`.
+    # For the caller that requested the load; requests to the model get `model_unavailable`.
     "load_failed": Row(422, "INVALID_STATE"),
     "invalid_model": Row(422, "INVALID_STATE"),
     "missing_dependency": Row(422, "INVALID_STATE"),

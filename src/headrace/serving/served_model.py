@@ -11,7 +11,7 @@ from functools import cached_property
 from time import monotonic
 
 from headrace.batching.batcher import Batcher
-from headrace.errors import HeadraceError, ModelNotReady, Unimplemented
+from headrace.errors import HeadraceError, ModelNotReady, ModelUnavailable, Unimplemented
 from headrace.executors.retry import Retry
 from headrace.observability.counters import ModelMetrics
 from headrace.observability.timing import Timing
@@ -113,7 +113,8 @@ class ServedModel:
         """Check a request against the signature and queue it; `timing` is filled in. Hot.
 
         Raises:
-            ModelNotReady: the model is loading, has failed or is unloaded.
+            ModelNotReady: the model is loading, or is to be loaded again.
+            ModelUnavailable: it has failed for good, or is unloaded.
             InvalidInput: the request does not fit the signature; the message names the column.
         """
         batcher = self.batcher
@@ -121,7 +122,7 @@ class ServedModel:
             if self.successor is not None:
                 # A caller who found this model before it was replaced never notices.
                 return self.successor.submit(request, timeout, timing)
-            raise self._not_ready()
+            raise self.not_ready()
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
         limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
@@ -144,7 +145,7 @@ class ServedModel:
         """
         if self.streamer is None or self.state is not State.READY:
             if self.successor is None:
-                raise self._not_ready()
+                raise self.not_ready()
             async with aclosing(self.successor.stream(request, timeout)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -184,5 +185,12 @@ class ServedModel:
             return str(self.retry)
         return self.reason or str(self.state)
 
-    def _not_ready(self) -> ModelNotReady:
-        return ModelNotReady(f"model '{self.name}' is not ready: {self.reason or self.state}")
+    @property
+    def may_recover(self) -> bool:
+        """Whether it may answer later without anybody doing something about it."""
+        return self.state in (State.LOADING, State.READY) or self.retry is not None
+
+    def not_ready(self, reason: str = "") -> ModelNotReady:
+        """The error for a request that it cannot answer now, or for good."""
+        kind = ModelNotReady if self.may_recover else ModelUnavailable
+        return kind(f"model '{self.name}' is not ready: {reason or self.reason or self.state}")

@@ -30,8 +30,9 @@ class FakeDirectory:
     def model_ready(self, name: str, version: str | None = None) -> bool:
         return self._ready and version != "1"
 
-    def why_not_ready(self, name: str, version: str | None = None) -> str:
-        return "it loads"
+    def require_ready(self, name: str, version: str | None = None) -> None:
+        if not self._ready:
+            raise ModelNotReady(f"model '{name}' is not ready: it loads")
 
     def versions(self, name: str) -> list[str]:
         return list(self._versions)

@@ -14,6 +14,7 @@ import pytest
 from headrace import Model, __version__
 from headrace.admin.control import Control
 from headrace.testing import TestClient
+from support.asking import numbers
 from support.custom import write_model
 
 
@@ -32,6 +33,9 @@ class FakePlane:
     """A data plane whose models are not ready for these reasons."""
 
     is_empty = False
+
+    def may_recover(self) -> bool:
+        return True
 
     def __init__(self, reasons: dict[str, str], draining: bool = False) -> None:
         self.reasons = reasons
@@ -124,6 +128,22 @@ def test_readiness_names_the_model_that_did_not_load(tmp_path: Path) -> None:
     assert "no weights" in server.json()["models"]["bad"]
     assert (bad.json()["name"], bad.json()["ready"]) == ("bad", False)
     assert "no weights" in bad.json()["error"]
+
+
+def test_what_fails_for_good_invites_no_retry_and_has_no_metadata(tmp_path: Path) -> None:
+    write_model(tmp_path, name="good")
+    write_model(tmp_path, name="bad", load="raise NameError('no such name')")
+    with TestClient(tmp_path) as client:
+        paths = ["/v2/models/bad", "/v2/models/bad/ready", "/v2/health/ready", "/readyz", "/ping",
+                 "/v1/models/bad"]  # fmt: skip
+        answers = [client.get(path) for path in paths]
+        answers.append(client.post("/v2/models/bad/infer", json=numbers(1)))
+        good = client.get("/v2/models/good")
+
+    assert [answer.status_code for answer in answers] == [503] * len(answers)
+    assert [answer.headers.get("retry-after") for answer in answers] == [None] * len(answers)
+    assert answers[0].json()["code"] == answers[-1].json()["code"] == "model_unavailable"
+    assert good.json()["inputs"]
 
 
 def test_server_metadata_has_the_name_the_version_and_the_extensions(client: TestClient) -> None:

@@ -7,7 +7,13 @@ import asyncio
 import pytest
 
 from headrace.dataplane import DataPlane
-from headrace.errors import Forbidden, NotFound, ShuttingDown, Unimplemented
+from headrace.errors import (
+    Forbidden,
+    ModelUnavailable,
+    NotFound,
+    ShuttingDown,
+    Unimplemented,
+)
 from headrace.protocol.messages import ModelMetadata, TensorMetadata
 from headrace.settings import ModelSettings, ServerSettings
 from support.world import World, in_world, model
@@ -38,7 +44,11 @@ async def test_a_model_that_did_not_load_is_named_with_its_reason(world: World) 
 
     assert not found.is_ready()
     assert found.not_ready() == {"b": "it never loads"}
-    assert found.why_not_ready("b") == "it never loads"
+    with pytest.raises(ModelUnavailable, match="'b' is not ready: it never loads"):
+        found.require_ready("b")
+    with pytest.raises(ModelUnavailable, match="'b' is not ready: it never loads"):
+        found.model_metadata("b")
+    assert not found.may_recover()
     assert (found.model_ready("a"), found.model_ready("b")) == (True, False)
 
 
@@ -58,7 +68,7 @@ async def test_a_model_whose_worker_is_down_is_not_ready(world: World) -> None:
 async def test_an_unknown_model_or_version_is_not_found(world: World) -> None:
     found = await plane(world, model(version="1"))
 
-    for ask in (found.model_ready, found.why_not_ready, found.model_metadata, found.get):
+    for ask in (found.model_ready, found.require_ready, found.model_metadata, found.get):
         with pytest.raises(NotFound):
             ask("nobody")
         with pytest.raises(NotFound):

@@ -17,6 +17,7 @@ CODES = {
     "method_not_allowed": "UNIMPLEMENTED",
     "forbidden": "PERMISSION_DENIED",
     "model_not_ready": "UNAVAILABLE",
+    "model_unavailable": "FAILED_PRECONDITION",
     "conflict": "ABORTED",
     "overloaded": "UNAVAILABLE",
     "deadline_exceeded": "DEADLINE_EXCEEDED",
