@@ -48,6 +48,7 @@ WORKER_SIDE = (
     "settings",
     "model",
     "plugins.base",
+    "protocol.bfloat16",
     "protocol.datatypes",
     "protocol.media_types",
     "protocol.tensor",

@@ -41,7 +41,7 @@ PATIENT = ("--keep-alive-timeout", 3600)
 
 @pytest.fixture(scope="package")
 def models(tmp_path_factory):
-    """A folder with the models `echo`, `double`, `masked`, `fails` and `plugin`."""
+    """A folder with the models `echo`, `double`, `masked`, `fails`, `sleeps` and `plugin`."""
     root = tmp_path_factory.mktemp("models")
     (root / "echo").mkdir()
     (root / "echo/echo.py").write_text(ECHO)
@@ -49,6 +49,7 @@ def models(tmp_path_factory):
     write_model(root, "return x * 2", name="double")
     write_model(root, MASKED, name="masked")
     write_model(root, "raise ValueError('no')", name="fails")
+    write_model(root, "time.sleep(3)\nreturn x", name="sleeps")
     write_plugin(root, PREDICT, name="plugin")
     return root
 

@@ -63,22 +63,22 @@ def test_many_elements_come_back_the_same(datatype, transport):
     assert transport.infer("echo", [tensor]).outputs == [tensor]
 
 
-@pytest.mark.parametrize("name", ["REST binary", "gRPC raw", "native gRPC raw"])
-def test_half_precision_travels_raw(name, transports):
+@pytest.mark.parametrize("name", ["REST JSON", "REST binary", "gRPC raw", "native gRPC raw"])
+def test_half_precision_comes_back_the_same(name, transports):
     tensor = Tensor("x", "FP16", [3], [0.5, -65504.0, 2.0**-24])
 
     assert transports[name].infer("echo", [tensor]).outputs == [tensor]
 
 
-@pytest.mark.parametrize("name", ["REST JSON", "gRPC typed", "native gRPC typed"])
-def test_half_precision_has_no_other_form(name, transports):
+@pytest.mark.parametrize("name", ["gRPC typed", "native gRPC typed"])
+def test_half_precision_has_no_typed_contents(name, transports):
     tensor = Tensor("x", "FP16", [1], [0.5])
 
     with pytest.raises(Refused) as refused:
         transports[name].infer("echo", [tensor])
 
     assert refused.value.kind == "invalid_argument"
-    assert refused.value.message.startswith("input 'x': FP16 has no")
+    assert refused.value.message.startswith("input 'x': FP16 has no typed contents")
 
 
 @pytest.mark.parametrize("name", RAW)

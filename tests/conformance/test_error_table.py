@@ -228,7 +228,7 @@ def test_an_unknown_route_or_method(transports: Transports) -> None:
         http_refusal(ask(transports.http, "GET", path("fine"))),
         http_refusal(ask(transports.http, "GET", "/invocations")),
     )
-    for name in ("ModelConfig", "/inference.Cellar/Taste"):
+    for name in ("TraceSetting", "/inference.Cellar/Taste"):
         assert grpc_refusal(transports.method(name), b"").code == "UNIMPLEMENTED"
 
 

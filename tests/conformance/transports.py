@@ -192,8 +192,9 @@ class GrpcTyped:
             model_name=model, model_version=version, id=more.get("id", "")
         )
         set_parameters(more.get("parameters", {}), message.parameters)
-        for name in more.get("outputs", []):
-            message.outputs.add(name=name)
+        for wanted in _wanted(more):
+            added = message.outputs.add(name=wanted["name"])
+            set_parameters(wanted["parameters"], added.parameters)
         for tensor in tensors:
             added = message.inputs.add(
                 name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
@@ -341,8 +342,15 @@ def _rest_answer(response: dict[str, Any], outputs: list[Tensor], answer: Any) -
 
 
 def _outputs(more: dict[str, Any]) -> dict[str, Any]:
-    wanted = [{"name": name} for name in more.get("outputs", [])]
+    wanted = _wanted(more)
     return {**more, "outputs": wanted} if wanted else more
+
+
+def _wanted(more: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outputs that are asked for: names, or names with their parameters."""
+    outputs = more.get("outputs", {})
+    parameters = outputs if isinstance(outputs, dict) else dict.fromkeys(outputs, {})
+    return [{"name": name, "parameters": parameters[name]} for name in parameters]
 
 
 TRANSPORTS = {

@@ -121,7 +121,7 @@ def test_triton_sends_several_requests_at_once(triton):
         pytest.param(
             "metadata of an unknown model", "GET", "nobody", None, id="metadata of unknown model"
         ),
-        pytest.param("statistics", "GET", "wine/stats", None, id="a missing extension"),
+        pytest.param("trace settings", "GET", "wine/trace/setting", None, id="a missing extension"),
     ],
 )
 def test_the_error_that_triton_raises_has_our_message(case, method, path, body, triton, server):

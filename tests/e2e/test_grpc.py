@@ -148,7 +148,7 @@ def test_a_malformed_message_is_an_invalid_argument(channel):
 
 
 def test_an_unknown_method_is_unimplemented(channel):
-    refused = refusal(channel.unary_unary(SERVICE + "ModelConfig"), b"")
+    refused = refusal(channel.unary_unary(SERVICE + "TraceSetting"), b"")
 
     assert refused.code() is grpc.StatusCode.UNIMPLEMENTED
 

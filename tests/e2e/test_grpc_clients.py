@@ -130,7 +130,7 @@ def test_triton_gets_the_same_message_as_over_rest(case, status, model, body, tr
 def test_triton_gets_an_error_for_what_does_not_exist(triton):
     errors = triton["errors"]
     assert errors["metadata of an unknown model"]["status"] == "StatusCode.NOT_FOUND"
-    assert errors["statistics"]["status"] == "StatusCode.UNIMPLEMENTED"
+    assert errors["trace settings"]["status"] == "StatusCode.UNIMPLEMENTED"
 
 
 def test_kserve_sees_a_live_and_ready_server(kserve):

@@ -20,7 +20,9 @@ from headrace.errors import InvalidInput, UnsupportedMedia
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
 from headrace.protocol.open_inference import rest_binary, rest_json
-from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS
+from headrace.protocol.open_inference.classification import classify
+from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
+from headrace.protocol.open_inference.triton_parameters import take_options
 
 MEDIA_TYPES = (
     b"application/json",
@@ -64,15 +66,19 @@ class OpenInference(Adapter):
             decoded = rest_binary.decode_raw(body, model.model_metadata.inputs)
         else:
             decoded = rest_json.decode_request(body, int(length))
-        return decoded.request, decoded.binary_outputs
+        if decoded.request.parameters:
+            take_options(decoded.request, model.signature.param_names if model.signature else ())
+        return decoded.request, decoded
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        if context.classes:
+            response = classify(response, context.classes, model.model_metadata)
         body, json_length = rest_json.encode_response(
             response,
             model_name=model.name,
             model_version=model.version,
             id=id,
-            binary_outputs=context,
+            binary_outputs=context.binary_outputs,
         )
         if json_length is None:
             return Reply(200, JSON_HEADERS, body)
@@ -84,7 +90,8 @@ class OpenInference(Adapter):
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
         # An event is text, so none of its outputs can be binary.
-        return super().event(model, piece, id, NO_OUTPUTS)
+        wanted = RestRequest(context.request, NO_OUTPUTS, context.classes)
+        return super().event(model, piece, id, wanted)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
         request: Schema = {"schema": {"$ref": "#/components/schemas/InferenceRequest"}}

@@ -20,6 +20,7 @@ from headrace.admin.json_response import json_response
 from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
 from headrace.admin.status import status_routes
+from headrace.admin.triton_routes import triton_routes
 from headrace.dataplane import Calls, DataPlane
 from headrace.errors import HeadraceError, MethodNotAllowed, ModelNotReady, NotFound, shorten
 from headrace.http.inference import InferenceRoutes
@@ -43,6 +44,9 @@ def admin_app(
         Route("/v2", control.server_metadata),
         Route("/v2/health/live", control.live),
         Route("/v2/health/ready", control.ready),
+        Route("/v2/models", control.models),
+        # Before those of models, because one may be named `stats`.
+        *triton_routes(dataplane),
         *_model_routes(control),
         *repository_routes(dataplane),
         *control.protocol_routes(),
@@ -142,6 +146,10 @@ class Control:
 
     async def server_metadata(self, request: Request) -> Response:
         return json_response(self._dataplane.server_metadata())
+
+    async def models(self, request: Request) -> Response:
+        """The names of all models, as in KServe."""
+        return json_response({"models": self._dataplane.names()})
 
     async def model_metadata(self, request: Request) -> Response:
         return json_response(self._dataplane.model_metadata(*_model_of(request)))

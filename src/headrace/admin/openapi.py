@@ -53,6 +53,21 @@ SCHEMAS: dict[str, Schema] = {
             "extensions": {"type": "array", "items": STRING},
         },
     },
+    "ModelList": {
+        "type": "object",
+        "required": ["models"],
+        "properties": {"models": {"type": "array", "items": STRING}},
+    },
+    "Statistics": {
+        "type": "object",
+        "required": ["model_stats"],
+        "properties": {"model_stats": {"type": "array", "items": {"type": "object"}}},
+    },
+    "TritonConfig": {
+        "type": "object",
+        "required": ["name", "platform", "max_batch_size", "input", "output"],
+        "properties": {"name": STRING, "platform": STRING, "max_batch_size": {"type": "integer"}},
+    },
     "ModelMetadata": {
         "type": "object",
         "required": ["name", "platform"],
@@ -72,6 +87,8 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
     """OpenAPI 3.1 for the models that are configured at this moment."""
     paths: dict[str, Any] = {
         "/v2": _get("Server metadata", "ServerMetadata"),
+        "/v2/models": _get("The names of all models", "ModelList"),
+        "/v2/models/stats": _get("What is counted for all models, in Triton's form", "Statistics"),
         "/v2/health/live": _get("Whether the server is alive", "Live"),
         "/v2/health/ready": _get("Whether every model can answer", "Ready", "503"),
         "/ping": _get("Whether MLflow's route can score", None, "503"),
@@ -96,6 +113,8 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
         for prefix in _prefixes(dataplane, model):
             paths[prefix] = _get("Model metadata", "ModelMetadata")
             paths[prefix + "/ready"] = _get("Whether the model can answer", "Ready", "503")
+            paths[prefix + "/stats"] = _get("What is counted, in Triton's form", "Statistics")
+            paths[prefix + "/config"] = _get("The configuration in Triton's form", "TritonConfig")
     paths.update(_protocols(dataplane, router))
     for model in dataplane.answering():
         for own in model.model_metadata.routes:

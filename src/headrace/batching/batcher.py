@@ -127,6 +127,11 @@ class Batcher:
         return self._loop.time()
 
     @property
+    def max_batch_size(self) -> int:
+        """The most rows in a batch, unless a single request has more."""
+        return self._limits.max_batch_size
+
+    @property
     def in_flight(self) -> int:
         """Requests that wait or run."""
         return self.queued + len(self._executing)
@@ -235,21 +240,22 @@ class Batcher:
         """Start a lone request without a task, if it is possible now."""
         if self._begin is None or entry.deaths:
             return False
-        ended = partial(self._ended, entry, perf_counter())
+        began, queued = perf_counter(), self._loop.time() - entry.arrived
+        ended = partial(self._ended, entry, began, queued)
         try:
             if not self._begin(entry.request, self._ended_by(entry), ended):
                 return False
         except HeadraceError:
             # The usual way finds out again, and knows what to do.
             return False
-        self._counts.batches += 1
-        self._counts.rows += entry.rows
+        self._counts.begin(entry.rows, began)
         self._without_task += 1
         self._executing.add(entry)
         self._batches[entry.request] = (entry,)
         return True
 
-    def _ended(self, entry: Entry, began: float, outcome: Outcome) -> None:
+    def _ended(self, entry: Entry, began: float, queued: float, outcome: Outcome) -> None:
+        computed = perf_counter() - began
         self._without_task -= 1
         self._executing.discard(entry)
         self._batches.pop(entry.request, None)
@@ -258,6 +264,7 @@ class Batcher:
         if isinstance(outcome, HeadraceError):
             self._start(self._run([entry], outcome))
         else:
+            self._counts.succeed(1, entry.rows, queued, computed)
             _deliver(entry, outcome)
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
@@ -339,8 +346,10 @@ class Batcher:
         # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
         execute = self._execute if batch[0].deaths < 2 else self._execute_alone
         counts = [entry.rows for entry in batch]
-        self._counts.batches += 1
-        self._counts.rows += sum(counts)
+        rows, now = sum(counts), self._loop.time()
+        queued = sum([now - entry.arrived for entry in batch])
+        taken = perf_counter()
+        self._counts.begin(rows, taken)
         request = policy.merge([entry.request for entry in batch])
         self._batches[request] = batch
         began = perf_counter()
@@ -350,11 +359,12 @@ class Batcher:
             self._batches.pop(request, None)
             # An observer times every request, or none does.
             if batch[0].timing is not None:
-                _time(batch, sum(counts), began)
-        if len(batch) == 1:
-            _deliver(batch[0], response)
-            return
-        for entry, piece in zip(batch, policy.split(response, counts), strict=True):
+                _time(batch, rows, began)
+        ended = perf_counter()
+        pieces = [response] if len(batch) == 1 else policy.split(response, counts)
+        divided = perf_counter() - ended
+        self._counts.succeed(len(batch), rows, queued, ended - began, began - taken, divided)
+        for entry, piece in zip(batch, pieces, strict=True):
             _deliver(entry, piece)
 
     def _ended_by(self, entry: Entry) -> float:

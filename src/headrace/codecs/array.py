@@ -9,6 +9,7 @@ import numpy as np
 from headrace.codecs import bytes_elements, containers, times
 from headrace.errors import BadModelOutput, InvalidInput, shorten
 from headrace.protocol import nullable
+from headrace.protocol.bfloat16 import from_bfloat16
 from headrace.protocol.datatypes import DATATYPES, datatype
 from headrace.protocol.tensor import Tensor, pack_bytes
 
@@ -49,7 +50,7 @@ def numbers_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
         return np.empty(0, np.float32 if tensor.datatype == "BF16" else dtype)
     flat: np.ndarray[Any, Any] = np.frombuffer(tensor.data, dtype)
     if tensor.datatype == "BF16":
-        return (flat.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(flat)
     if writable and not flat.flags.writeable:
         return flat.copy()
     return flat

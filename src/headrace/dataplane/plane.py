@@ -8,13 +8,21 @@ from typing import Any
 
 from headrace import __version__
 from headrace.dataplane.resolve import Resolver, Speaker
+from headrace.dataplane.statistics import model_statistics
+from headrace.dataplane.triton_config import model_config
 from headrace.errors import Forbidden, ShuttingDown, Unimplemented
 from headrace.protocol.messages import TensorMetadata
 from headrace.repository.repository import ModelRepository
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+]
 
 
 class DataPlane:
@@ -109,6 +117,31 @@ class DataPlane:
         if metadata.parameters:
             answer["parameters"] = metadata.parameters
         return answer
+
+    def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
+        """What is counted: of one version of a model, of all its versions, or of all models.
+
+        Implements Triton's statistics extension; see `model_statistics`.
+
+        Raises:
+            NotFound: no model of that name or version is configured.
+        """
+        if name is None:
+            models = self._repository.models()
+        elif version is None:
+            self._repository.get(name)
+            models = [model for model in self._repository.models() if model.name == name]
+        else:
+            models = [self._repository.get(name, version)]
+        return {"model_stats": [model_statistics(model) for model in models]}
+
+    def triton_config(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """What clients of Triton read of a model's configuration; see `model_config`.
+
+        Raises:
+            NotFound: no model of that name or version is configured.
+        """
+        return model_config(self._repository.get(name, version))
 
     def index(self, ready: bool = False) -> list[dict[str, str]]:
         """Every known model, or every ready one: name, version, state and reason.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
 
@@ -13,18 +13,23 @@ from google.protobuf.message import DecodeError
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import InvalidInput, ShuttingDown
 from headrace.grpc.status_codes import details, error_metadata, row
+from headrace.grpc.stream_forms import StreamForm
 
 PROTOCOL = "open_inference_grpc"
 
 
 class Rpc:
-    """One message of one RPC as a call, and the time its caller allows for it."""
+    """One message of one RPC as a call, and the time its caller allows for it.
 
-    __slots__ = ("call", "context")
+    `form` is how a stream is answered, once its first message has told.
+    """
 
-    def __init__(self, context: Any, call: Call) -> None:
+    __slots__ = ("call", "context", "form")
+
+    def __init__(self, context: Any, call: Call, form: StreamForm | None = None) -> None:
         self.context = context
         self.call = call
+        self.form = form
 
     @property
     def request_id(self) -> str:
@@ -34,7 +39,7 @@ class Rpc:
         """The next message of the same stream, as a call of its own."""
         call = self.call
         again = Call(call.protocol, call.route, call.request_id, call.peer, call.headers)
-        return Rpc(self.context, again)
+        return Rpc(self.context, again, self.form)
 
     def timeout(self) -> float | None:
         """Seconds left until the caller's deadline; None when it set none."""
@@ -43,6 +48,7 @@ class Rpc:
 
 
 Method = Callable[[Any, Rpc], Awaitable[Any]]
+FormOf = Callable[[Mapping[Any, Any], Any], StreamForm]
 StreamMethod = Callable[[Any, Rpc], AsyncGenerator[Any, None]]
 
 
@@ -87,9 +93,13 @@ class CallRunner:
         return behave
 
     def stream(
-        self, name: str, kind: Any, method: StreamMethod
+        self, name: str, kind: Any, method: StreamMethod, form_of: FormOf | None = None
     ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
-        """The behaviour of a method that answers each message of a stream with several or none."""
+        """The behaviour of a method that answers each message of a stream with several or none.
+
+        Errors end the stream with a status, unless `form_of`, given the metadata and the first
+        message, finds a form that makes messages of them.
+        """
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
             rpc = self._begin(name, context)
@@ -97,7 +107,16 @@ class CallRunner:
                 with self.streaming():
                     async for body in bodies:
                         rpc = rpc.next_message()
-                        await self._answer(method(self._take(kind, body, rpc), rpc), rpc)
+                        message = None
+                        try:
+                            message = self._take(kind, body, rpc)
+                            if rpc.form is None and form_of is not None:
+                                rpc.form = form_of(rpc.call.headers, message)
+                            await self._answer(method(message, rpc), rpc)
+                        except Exception as exc:
+                            if rpc.form is None or not rpc.form.survives_errors:
+                                raise
+                            await self._tell(rpc, rpc.form, exc, message)
             except asyncio.CancelledError:
                 if not self._cut:
                     self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
@@ -124,6 +143,13 @@ class CallRunner:
         self._cut = True
         for running in self._streams | self.in_flight:
             running.cancel()
+
+    async def _tell(self, rpc: Rpc, form: StreamForm, exc: Exception, message: Any) -> None:
+        """Send an error as a message of a stream, which goes on."""
+        error = as_error(exc, rpc.request_id)
+        encoded = form.error(error, message).SerializeToString()
+        self._calls.refused(rpc.call, error, row(error).code.name, len(encoded))
+        await rpc.context.write(encoded)
 
     async def _answer(self, answers: AsyncGenerator[Any, None], rpc: Rpc) -> None:
         """Send the answers to one request of a stream."""

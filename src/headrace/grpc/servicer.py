@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -9,18 +10,26 @@ from typing import Any, NamedTuple
 import grpc
 
 from headrace.dataplane import Calls, DataPlane
-from headrace.errors import InvalidInput
+from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc
+from headrace.grpc.stream_forms import BARE, form_of
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.classification import classify
 from headrace.protocol.open_inference.grpc_messages import (
     GrpcRequest,
     decode_request,
     encode_response,
 )
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
+from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
 
+SHARED_MEMORY = [
+    f"{kind}SharedMemory{verb}"
+    for kind in ("System", "Cuda")
+    for verb in ("Status", "Register", "Unregister")
+]
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 
@@ -54,6 +63,8 @@ class InferenceService:
             "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
             "ModelInfer": (pb.ModelInferRequest, self.model_infer),
+            "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
+            "ModelConfig": (pb.ModelConfigRequest, self.model_config),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.repository_model_load),
             "RepositoryModelUnload": (
@@ -61,12 +72,16 @@ class InferenceService:
                 self.repository_model_unload,
             ),
         }
+        # Whatever their messages are, they are not read.
+        unary |= dict.fromkeys(SHARED_MEMORY, (pb.ServerLiveRequest, self.shared_memory))
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._runner.unary(name, *method))
             for name, method in unary.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._runner.stream("ModelStreamInfer", pb.ModelInferRequest, self.model_stream_infer)
+            self._runner.stream(
+                "ModelStreamInfer", pb.ModelInferRequest, self.model_stream_infer, form_of
+            )
         )
         return handlers
 
@@ -100,22 +115,32 @@ class InferenceService:
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
         decoded = self._decode(message, rpc)
-        return _encode(decoded, _send_headers(decoded, rpc, await self._infer(decoded, rpc)))
+        return await _encode(decoded, rpc, await self._infer(decoded, rpc))
 
-    async def model_stream_infer(
-        self, message: Any, rpc: Rpc
-    ) -> AsyncGenerator[pb.ModelInferResponse, None]:
+    async def model_stream_infer(self, message: Any, rpc: Rpc) -> AsyncGenerator[Any, None]:
         """The answers to one request of a stream; just one if its model does not stream."""
+        form = rpc.form or BARE
         decoded = self._decode(message, rpc)
         model, request = decoded.model, decoded.message.request
         if not model.model_metadata.streams:
-            yield _encode(decoded, _send_headers(decoded, rpc, await self._infer(decoded, rpc)))
+            answer = await _encode(decoded, rpc, await self._infer(decoded, rpc))
+            yield form.answer(answer, is_last=True)
             return
         async with aclosing(
             self._calls.stream(rpc.call, model, request, decoded.timeout)
         ) as pieces:
             async for piece in pieces:
-                yield _encode(decoded, _send_headers(decoded, rpc, piece))
+                yield form.answer(await _encode(decoded, rpc, piece), is_last=False)
+        if (last := form.after(message)) is not None:
+            yield last
+
+    async def model_statistics(self, message: Any, rpc: Rpc) -> pb.ModelStatisticsResponse:
+        found = self._dataplane.statistics(message.name or None, message.version or None)
+        return pb.ModelStatisticsResponse(**found)
+
+    async def model_config(self, message: Any, rpc: Rpc) -> pb.ModelConfigResponse:
+        config = self._dataplane.triton_config(message.name, message.version or None)
+        return pb.ModelConfigResponse(config=pb.ModelConfig(**config))
 
     async def repository_index(self, message: Any, rpc: Rpc) -> pb.RepositoryIndexResponse:
         rows = self._dataplane.index(message.ready)
@@ -135,10 +160,15 @@ class InferenceService:
         await self._dataplane.unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
+    async def shared_memory(self, message: Any, rpc: Rpc) -> Any:
+        raise Unimplemented(NO_SHARED_MEMORY)
+
     def _decode(self, message: Any, rpc: Rpc) -> Decoded:
         model = self._dataplane.get(message.model_name, message.model_version or None)
         rpc.call.model = model
         decoded = decode_request(message)
+        if decoded.request.parameters:
+            take_options(decoded.request, model.signature.param_names if model.signature else ())
         id = decoded.request.id or rpc.request_id
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
@@ -162,7 +192,12 @@ def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> In
     return response
 
 
-def _encode(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferResponse:
+async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb.ModelInferResponse:
+    response = _send_headers(decoded, rpc, response)
+    if decoded.message.classes:
+        metadata = decoded.model.model_metadata
+        # Not on the event loop, because sorting a large output takes its time.
+        response = await asyncio.to_thread(classify, response, decoded.message.classes, metadata)
     return encode_response(
         response,
         model_name=decoded.model.name,

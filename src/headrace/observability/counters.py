@@ -27,20 +27,91 @@ class Histogram:
         self.total += seconds
 
 
-class BatchCounts:
-    """Batches that were executed, and their rows."""
+# Batches of up to as many rows are counted by their size; larger ones by the next power of two,
+# because requests of any size may be sent.
+EXACT_SIZES = 64
 
-    __slots__ = ("batches", "rows")
+
+class SizeCounts:
+    """Batches of one size that succeeded, their requests and rows, and how long each step took.
+
+    `merged` and `divided` are the time that several requests took to become one batch, and its
+    answer to become theirs; `computed` is the time in between.
+    """
+
+    __slots__ = ("batches", "computed", "divided", "merged", "requests", "rows")
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.requests = 0
+        self.rows = 0
+        self.merged = 0.0
+        self.computed = 0.0
+        self.divided = 0.0
+
+
+class BatchCounts:
+    """Batches that were executed, and their rows; more of those that succeeded.
+
+    `queued` is the time that their requests waited; `merged`, `computed` and `divided` are those
+    of each batch, once for each of its requests. `last` is when a batch was last begun, on the
+    clock of `perf_counter`; 0 if none was.
+    """
+
+    __slots__ = (
+        "batches", "by_size", "computed", "divided", "last", "merged", "queued", "rows",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = 0
         self.rows = 0
+        self.by_size: dict[int, SizeCounts] = {}
+        self.queued = 0.0
+        self.merged = 0.0
+        self.computed = 0.0
+        self.divided = 0.0
+        self.last = 0.0
+
+    def begin(self, rows: int, now: float) -> None:
+        """Count a batch that begins. Hot."""
+        self.batches += 1
+        self.rows += rows
+        self.last = now
+
+    def succeed(
+        self,
+        requests: int,
+        rows: int,
+        queued: float,
+        computed: float,
+        merged: float = 0.0,
+        divided: float = 0.0,
+    ) -> None:
+        """Count a batch that has an answer; `queued` is the sum over its requests. Hot."""
+        self.queued += queued
+        self.computed += computed * requests
+        self.merged += merged * requests
+        self.divided += divided * requests
+        size = self._of_size(rows)
+        size.batches += 1
+        size.requests += requests
+        size.rows += rows
+        size.computed += computed
+        size.merged += merged
+        size.divided += divided
+
+    def _of_size(self, rows: int) -> SizeCounts:
+        size = rows if rows <= EXACT_SIZES else 1 << (rows - 1).bit_length()
+        found = self.by_size.get(size)
+        if found is None:
+            found = self.by_size[size] = SizeCounts()
+        return found
 
 
 class ModelMetrics:
     """What is counted for one served model, over all its loads."""
 
-    __slots__ = ("batching", "duration", "failures", "passed_over", "successes")
+    __slots__ = ("batching", "duration", "failed_for", "failures", "passed_over", "successes")
 
     def __init__(self) -> None:
         self.batching = BatchCounts()
@@ -49,4 +120,6 @@ class ModelMetrics:
         self.failures: dict[str, int] = {}
         # Words in requests that the model does not know, by what they are.
         self.passed_over: dict[str, int] = {}
+        # Of all requests, and the part of it that is of failures.
         self.duration = Histogram()
+        self.failed_for = 0.0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import InvalidInput
+from headrace.protocol.bfloat16 import from_bfloat16
 from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.tensor import Buffer, Tensor
 
@@ -23,7 +24,7 @@ def to_array(tensor: Tensor) -> Any:
     """The elements of a numeric or BOOL tensor as a flat array; BF16 widens to float32."""
     array = np.frombuffer(tensor.data, DATATYPES[tensor.datatype].numpy)
     if tensor.datatype == "BF16":
-        return (array.astype("<u4") << 16).view("<f4")
+        return from_bfloat16(array)
     return array
 
 

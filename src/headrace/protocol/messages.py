@@ -24,10 +24,11 @@ class InferenceRequest:
     for all. Transport options (binary answers, compression) never appear here. `context` says where
     the request came from, for models that ask for it: `{"headers": {name: value}}`, with
     `"bytes": True` if the protocol sends text as bytes, or the call of one of the model's routes.
-    It has no influence on batches.
+    It has no influence on batches. `timeout` is how many seconds the caller waits, if a parameter
+    says so.
     """
 
-    __slots__ = ("context", "id", "inputs", "outputs", "parameters")
+    __slots__ = ("context", "id", "inputs", "outputs", "parameters", "timeout")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class InferenceRequest:
         self.outputs = outputs
         self.id = id
         self.context = context
+        self.timeout: float | None = None
 
     @property
     def content_type(self) -> str | None:

@@ -123,9 +123,9 @@ class ServedModel:
                 # A caller who found this model before it was replaced never notices.
                 return self.successor.submit(request, timeout, timing)
             raise self.not_ready()
+        limit = self._limit(request, timeout)
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
-        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
         if self.model_metadata.is_service:
             # For the calls that it makes to other models; the clock is that of every process.
             if request.context is None:
@@ -152,9 +152,9 @@ class ServedModel:
             return
         if not self.model_metadata.streams:
             raise Unimplemented(f"model '{self.name}' does not stream answers")
+        limit = self._limit(request, timeout)
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
-        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
         deadline = asyncio.get_running_loop().time() + limit
         self.streams += 1
         try:
@@ -194,3 +194,8 @@ class ServedModel:
         """The error for a request that it cannot answer now, or for good."""
         kind = ModelNotReady if self.may_recover else ModelUnavailable
         return kind(f"model '{self.name}' is not ready: {reason or self.reason or self.state}")
+
+    def _limit(self, request: InferenceRequest, timeout: float | None) -> float:
+        """Seconds that a request may take: the least of what its caller and the server allow."""
+        limit = self.infer_timeout if timeout is None else min(timeout, self.infer_timeout)
+        return limit if request.timeout is None else min(request.timeout, limit)

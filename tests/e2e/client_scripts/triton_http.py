@@ -122,7 +122,7 @@ def errors(client: triton.InferenceServerClient) -> dict:
         ),
         "unknown model": error(client.infer, "nobody", one),
         "metadata of an unknown model": error(client.get_model_metadata, "nobody"),
-        "statistics": error(client.get_inference_statistics, "wine"),
+        "trace settings": error(client.get_trace_settings, "wine"),
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from headrace import Model, __version__
 from headrace.admin.control import Control
+from headrace.dataplane.plane import EXTENSIONS
 from headrace.testing import TestClient
 from support.asking import numbers
 from support.custom import write_model
@@ -150,7 +151,7 @@ def test_server_metadata_has_the_name_the_version_and_the_extensions(client: Tes
     metadata = client.get("/v2").json()
 
     assert (metadata["name"], metadata["version"]) == ("mine", __version__)
-    assert metadata["extensions"] == ["binary_tensor_data", "model_repository", "own"]
+    assert metadata["extensions"] == [*EXTENSIONS, "own"]
 
 
 def test_model_metadata_has_the_name_the_platform_and_the_inputs(client: TestClient) -> None:

@@ -146,3 +146,14 @@ def test_no_bytes_make_the_decoder_fail_otherwise(noise):
     with suppress(DecodeError, InvalidInput):
         message.MergeFromString(noise)
         decode_request(message)
+
+
+def test_the_fields_of_a_models_metadata_are_those_of_the_protocol():
+    fields = pb.ModelMetadataResponse.DESCRIPTOR.fields_by_number
+    entry = fields[6].message_type.fields_by_name
+
+    names = ["name", "versions", "platform", "inputs", "outputs", "properties"]
+    assert [fields[number].name for number in range(1, 7)] == names
+    assert entry["value"].type == entry["value"].TYPE_STRING
+    # Ours, which nothing in the protocol can be taken for.
+    assert fields[100].name == "parameters"

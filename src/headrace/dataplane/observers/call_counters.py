@@ -24,5 +24,7 @@ class MetricsObserver(Observer):
         # No series without a model: strangers could create as many as they like.
         if call.model is not None:
             metrics = call.model.metrics
+            seconds = call.seconds
             metrics.failures[error.kind] = metrics.failures.get(error.kind, 0) + 1
-            metrics.duration.observe(call.seconds)
+            metrics.duration.observe(seconds)
+            metrics.failed_for += seconds

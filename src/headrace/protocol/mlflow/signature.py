@@ -136,6 +136,11 @@ class Signature:
                 return request
         return InferenceRequest(inputs, self._parameters(given), request.outputs, request.id)
 
+    @property
+    def param_names(self) -> list[str]:
+        """The names of the params that the model declares."""
+        return [param.name for param in self.params or ()]
+
     def conform_params(self, parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """The params the model gets: converted, and defaults filled in.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -15,25 +16,29 @@ from headrace.protocol import nullable
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.grpc_contents import (
     has_typed_form,
     read_contents,
     write_contents,
 )
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
-from headrace.protocol.open_inference.rest_binary import check_raw
+from headrace.protocol.open_inference.rest_binary import NO_CLASSES, check_raw
 from headrace.protocol.open_inference.rest_data import label
 from headrace.protocol.open_inference.rest_json import MAX_ID_LENGTH
+from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.tensor import Parameters, Tensor
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class GrpcRequest(NamedTuple):
-    """A decoded request, and whether its tensors came as raw contents."""
+    """A decoded request, whether its tensors came as raw contents, and as how many classes its
+    outputs are wanted."""
 
     request: InferenceRequest
     raw: bool
+    classes: Mapping[str, int] = NO_CLASSES
 
 
 def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
@@ -44,6 +49,9 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     """
     if not message.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
+    for item in message.inputs:
+        if item.parameters:
+            refuse_shared_memory(item.parameters, label(item.name))
     contents = list(message.raw_input_contents)
     if contents and len(contents) != len(message.inputs):
         raise InvalidInput(
@@ -59,7 +67,9 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     _refuse_duplicates(outputs, "outputs")
     parameters = _parameters(message, "request")
     request = InferenceRequest(inputs, parameters, outputs or None, _checked_id(message.id))
-    return GrpcRequest(request, bool(contents))
+    return GrpcRequest(
+        request, bool(contents), _classes(message.outputs) if outputs else NO_CLASSES
+    )
 
 
 def encode_response(
@@ -90,6 +100,13 @@ def encode_response(
             "the model's answer has a name or parameter that a message cannot carry"
         ) from None
     return message
+
+
+def _classes(outputs: Any) -> dict[str, int]:
+    wanted = [(each.name, read_parameters(each.parameters)) for each in outputs]
+    for name, parameters in wanted:
+        refuse_shared_memory(parameters or (), f"output '{shorten(name)}'")
+    return read_counts(wanted)
 
 
 def _raw(item: Any, data: bytes) -> Tensor:

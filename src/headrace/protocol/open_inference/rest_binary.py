@@ -7,6 +7,7 @@ choice of the outputs that are returned as binary.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from headrace.errors import InvalidInput, shorten
@@ -29,21 +30,27 @@ class AllExcept:
 
 NO_OUTPUTS: Container[str] = frozenset()
 ALL_OUTPUTS: Container[str] = AllExcept()
+NO_CLASSES: Mapping[str, int] = MappingProxyType({})
 
 
 class RestRequest:
-    """A decoded REST request, and the names of the outputs requested as binary.
+    """A decoded REST request, and the form in which its outputs are wanted.
 
-    Use `name in binary_outputs` to check one output; the container is falsy if it is empty.
+    Use `name in binary_outputs` to check whether one is wanted as binary; the container is falsy
+    if it is empty. `classes` says of how many classes of an output the texts are wanted.
     """
 
-    __slots__ = ("binary_outputs", "request")
+    __slots__ = ("binary_outputs", "classes", "request")
 
     def __init__(
-        self, request: InferenceRequest, binary_outputs: Container[str] = NO_OUTPUTS
+        self,
+        request: InferenceRequest,
+        binary_outputs: Container[str] = NO_OUTPUTS,
+        classes: Mapping[str, int] = NO_CLASSES,
     ) -> None:
         self.request = request
         self.binary_outputs = binary_outputs
+        self.classes = classes
 
 
 class RawTensors:

@@ -20,6 +20,7 @@ import numpy as np
 import simdjson
 
 from headrace.errors import BadModelOutput, InvalidInput, shorten
+from headrace.protocol.bfloat16 import MAX_BFLOAT16, from_bfloat16, to_bfloat16
 from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.open_inference.json_faults import fault_of
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
@@ -65,8 +66,9 @@ def pack_json(
 ) -> Buffer:
     """Turn the JSON array of a tensor, flat or nested as `shape`, into its raw bytes.
 
-    Lossless: a number that `kind` cannot hold is refused, `null` in a float tensor is NaN,
-    a whole number written `1.0` is an integer. `raw` is one JSON value whose syntax has been
+    A number out of the range of `kind` is refused, and an integer stays exact; a decimal number
+    becomes the nearest one of its type. `null` in a float tensor is NaN, a whole number written
+    `1.0` is an integer. `raw` is one JSON value whose syntax has been
     checked, `count` the number of elements in `shape`.
 
     Raises:
@@ -77,11 +79,7 @@ def pack_json(
         if shape or text.startswith((b"{", b"null")):
             raise InvalidInput(f"{label(name)}: data must be an array")
         text = b"[" + text + b"]"
-    form = _FORMS.get(kind.name)
-    if form is None:
-        raise InvalidInput(
-            f"{label(name)}: {kind.name} has no JSON form; send it as binary tensor data"
-        )
+    form = _FORMS[kind.name]
     if not count:
         return _pack_empty(text, shape, name)
     if len(text) >= LARGE and form.by_buffer:
@@ -132,7 +130,7 @@ def json_values(tensor: Tensor) -> Any:
     if not kind.itemsize:
         return _strings(tensor)
     if kind.name == "BF16":
-        return (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4")
+        return from_bfloat16(np.frombuffer(tensor.data, "<u2"))
     # FP32 stays with numpy at every size: its shortest form is 0.1, not 0.10000000149.
     if tensor.nbytes <= 512 and kind.code not in "ef":
         return _unpacker(kind.code, tensor.nbytes // kind.itemsize)(tensor.data)
@@ -230,6 +228,21 @@ def _unpacker(code: str, count: int) -> Callable[[Buffer], tuple[Any, ...]]:
     return struct.Struct(f"<{count}{code}").unpack
 
 
+def _pack_brain_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
+    numbers = np.array([nan if value is None else value for value in values], np.float64)
+    return _narrowed(numbers, kind, name).tobytes()
+
+
+def _narrowed(values: np.ndarray[Any, Any], kind: Datatype, name: str) -> np.ndarray[Any, Any]:
+    """Doubles as the nearest floats of a datatype, which must hold them."""
+    with np.errstate(over="ignore"):
+        packed = to_bfloat16(values) if kind.name == "BF16" else values.astype(kind.numpy)
+    infinite = np.isinf(from_bfloat16(packed) if kind.name == "BF16" else packed)
+    if infinite.any():
+        _refuse_range(int(infinite.argmax()), kind, name)
+    return packed
+
+
 def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
     pack = _packer(kind.code, len(values))
     try:
@@ -238,9 +251,9 @@ def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
         except struct.error:
             return pack(*[nan if value is None else value for value in values])
     except OverflowError:
-        high = float(np.finfo(np.float32).max)
-        index = next(i for i, v in enumerate(values) if v is not None and abs(v) > high)
-        _refuse_range(index, kind, name)
+        numbers = [nan if value is None else value for value in values]
+        _narrowed(np.array(numbers, np.float64), kind, name)
+        raise
 
 
 def _pack_integers(values: list[Any], kind: Datatype, name: str) -> bytes:
@@ -299,9 +312,10 @@ _INTEGERS_OR_FLOATS = _Decoders(int | float)
 _INTEGER_FORM = _Form(_Decoders(int), _pack_integers, True)
 _FLOAT_FORM = _Form(_Decoders(float | None), _pack_floats, True)
 
-# FP16 and BF16 travel as binary only.
 _FORMS = {row.name: _INTEGER_FORM for row in DATATYPES.values() if row.is_integer}
 _FORMS.update(
+    FP16=_FLOAT_FORM,
+    BF16=_Form(_Decoders(float | None), _pack_brain_floats, True),
     FP32=_FLOAT_FORM,
     FP64=_FLOAT_FORM,
     BOOL=_Form(_Decoders(bool | int), _pack_booleans, False),
@@ -342,11 +356,7 @@ def _pack_large(
             _refuse_range(int(outside.argmax()), kind, name)
         packed = values.astype(kind.numpy, copy=False)
     else:
-        with np.errstate(over="ignore"):
-            packed = values.astype(kind.numpy, copy=False)
-        infinite = np.isinf(packed) if kind.itemsize < 8 else None
-        if infinite is not None and infinite.any():
-            _refuse_range(int(infinite.argmax()), kind, name)
+        packed = values if kind.itemsize == 8 else _narrowed(values, kind, name)
     return packed.view(np.uint8).data
 
 
@@ -428,7 +438,7 @@ def _limits(kind: Datatype) -> str:
         return f", expected a whole number from {kind.low} to {kind.high}"
     if not kind.is_float:
         return ""
-    high = float(np.finfo(np.dtype(kind.numpy)).max)
+    high = MAX_BFLOAT16 if kind.name == "BF16" else float(np.finfo(np.dtype(kind.numpy)).max)
     return f", expected a number from {-high:.8g} to {high:.8g}"
 
 

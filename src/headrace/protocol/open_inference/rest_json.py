@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 import msgspec
 import orjson
 
-from headrace.errors import BadModelOutput, InvalidInput, listing
+from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol import nullable
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.json_faults import refusal
 from headrace.protocol.open_inference.rest_binary import (
     NO_OUTPUTS,
@@ -28,6 +29,7 @@ from headrace.protocol.open_inference.rest_binary import (
     flag,
 )
 from headrace.protocol.open_inference.rest_data import json_values, label, pack_json, pack_lone_text
+from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT
 from headrace.protocol.tensor import Parameters, Tensor
 
@@ -95,9 +97,11 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
     if parameters:
         request.parameters = _visible(parameters, "request")
         default = flag(parameters, "binary_data_output", "request", default=False)
-    if envelope.outputs:
-        request.outputs = _output_names(envelope.outputs)
-    return RestRequest(request, choose_binary(default, _overrides(envelope.outputs or [])))
+    if not envelope.outputs:
+        return RestRequest(request, choose_binary(default, {}))
+    request.outputs = _output_names(envelope.outputs)
+    binary = choose_binary(default, _overrides(envelope.outputs))
+    return RestRequest(request, binary, _class_counts(envelope.outputs))
 
 
 def encode_response(
@@ -171,6 +175,7 @@ def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
     kind = DATATYPES.get(item.datatype) or datatype(item.datatype, label(name))
     parameters = item.parameters
     if parameters:
+        refuse_shared_memory(parameters, label(name))
         if "binary_data_size" in parameters:
             return _binary_tensor(item, raw)
         parameters = _visible(parameters, label(name))
@@ -227,6 +232,13 @@ def _overrides(outputs: list[_Output]) -> dict[str, bool]:
         for position, output in enumerate(outputs)
         if output.parameters and "binary_data" in output.parameters
     }
+
+
+def _class_counts(outputs: list[_Output]) -> dict[str, int]:
+    for output in outputs:
+        if output.parameters:
+            refuse_shared_memory(output.parameters, f"output '{shorten(output.name)}'")
+    return read_counts((output.name, output.parameters) for output in outputs)
 
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -158,10 +158,35 @@ def test_bytes_that_are_not_utf8_are_refused() -> None:
         pack_json(b'["\xff"]', DATATYPES["BYTES"], [1], 1, "ages")
 
 
-@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
-def test_half_floats_have_no_json_form(datatype: str) -> None:
-    with pytest.raises(InvalidInput, match=f"{datatype} has no JSON form; send it as binary"):
-        pack([1.0], datatype, [1])
+@pytest.mark.usefixtures("path")
+def test_numbers_in_json_become_the_nearest_half_floats() -> None:
+    # Half a unit in the last place above 1, and a little more than that.
+    numbers = f"[0.1, 1, {1 + 2**-11}, {1 + 2**-11 + 2**-30}, null, -65519]"
+    expected = np.array([0.1, 1, 1, 1 + 2**-10, np.nan, -65504], "<f2")
+
+    assert np.array_equal(np.frombuffer(pack(numbers, "FP16", [6]), "<f2"), expected, True)
+
+
+@pytest.mark.usefixtures("path")
+def test_numbers_in_json_become_the_nearest_brain_floats() -> None:
+    # The last one would become 1 if it were rounded to a 32-bit float first.
+    numbers = f"[1.5, -2, null, {1 + 2**-8}, {1 + 2**-8 + 2**-40}]"
+
+    packed = pack(numbers, "BF16", [5])
+
+    expected = [0x3FC0, 0xC000, 0x7FC0, 0x3F80, 0x3F81]
+    assert np.frombuffer(packed, "<u2").tolist() == expected
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    ("datatype", "value"), [("FP16", "65520"), ("FP16", "-1e300"), ("BF16", "3.4e38")]
+)
+def test_a_number_that_a_half_float_would_make_infinite_is_refused(
+    datatype: str, value: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"'ages': element 1 does not fit {datatype}, expected"):
+        pack(f"[0, {value}]", datatype, [2])
 
 
 @pytest.mark.usefixtures("path")
@@ -269,11 +294,12 @@ def elements(datatype: str) -> st.SearchStrategy[Any]:
         return st.booleans()
     if datatype == "BYTES":
         return st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-    return st.floats(width=32 if datatype == "FP32" else 64, allow_nan=False, allow_infinity=False)
+    width = {"FP16": 16, "FP32": 32}.get(datatype, 64)
+    return st.floats(width=width, allow_nan=False, allow_infinity=False)
 
 
 @pytest.mark.parametrize("large", [0, 2**40], ids=["large", "small"])
-@pytest.mark.parametrize("datatype", [n for n in DATATYPES if n not in ("FP16", "BF16")])
+@pytest.mark.parametrize("datatype", [n for n in DATATYPES if n != "BF16"])
 def test_json_round_trips_bit_exactly(
     datatype: str, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
