@@ -168,7 +168,11 @@ def test_text_flags_and_times_reach_the_model_as_from_mlflow(body, media, server
 def test_times_in_csv_reach_the_model_though_mlflow_refuses_them(server, root):
     table = MIXED.assign(name=["a", "b"])
     answer = score(server, "mixed", csv(table), CSV)
-    assert answer.json == mlflows(root / "mixed", split(table))
+    expected = mlflows(root / "mixed", split(table))
+    for row in expected["predictions"]:
+        # MLflow gives text in CSV this dtype, see tests/runtimes/test_mlflow_tables.py.
+        row["name is"] = "object"
+    assert answer.json == expected
     with pytest.raises(MlflowException, match="parse_dates"):
         mlflows(root / "mixed", csv(table), CSV)
 

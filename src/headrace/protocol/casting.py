@@ -35,7 +35,7 @@ def cast(tensor: Tensor, target: str, where: str) -> Buffer:
         InvalidInput: the conversion would lose something; `where` names the input, and the
             message gives the position of the first offending element.
     """
-    if tensor.datatype == target:
+    if tensor.datatype == target or not tensor.nbytes:
         return tensor.data
     kind = DATATYPES[target]
     if target == "BYTES":

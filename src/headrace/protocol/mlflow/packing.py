@@ -29,8 +29,8 @@ _WORDS = {
 _NULL = type(None)
 
 
-class NullCell(Exception):
-    """A value that the protocol's types cannot hold: null among text, or anything but text."""
+class NeedsDataFrame(Exception):
+    """What tensors cannot hold: null among text, anything among text, or labels of rows."""
 
 
 def column(values: Any, spec: Spec) -> Tensor:
@@ -38,7 +38,7 @@ def column(values: Any, spec: Spec) -> Tensor:
 
     Raises:
         InvalidInput: a cell is not of the column's type; the message names the column.
-        NullCell: a cell of a text column is null.
+        NeedsDataFrame: a cell of a text column is null.
     """
     if type(values) is not list and type(values) is not tuple:
         values = [values]
@@ -56,7 +56,7 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
 
     Raises:
         InvalidInput: ragged lists, the wrong shape, or an element of the wrong type.
-        NullCell: an element of a tensor of Python objects is not text.
+        NeedsDataFrame: an element of a tensor of Python objects is not text.
     """
     shape, flat = flatten(values, spec.where)
     if not flat and len(shape) < len(spec.shape):
@@ -69,7 +69,7 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
     check_shape(shape, spec)
     try:
         return Tensor(spec.name, spec.datatype, shape, pack(flat, spec))
-    except NullCell:
+    except NeedsDataFrame:
         if spec.mixed:
             raise
         raise InvalidInput(f"{spec.where}: expected text, got null") from None
@@ -101,7 +101,7 @@ def pack(values: Sequence[Any], spec: Spec) -> bytes:
 
     Raises:
         InvalidInput: a value cannot become that type without loss.
-        NullCell: a value of a text column is null, or one of a mixed tensor is not text.
+        NeedsDataFrame: a value of a text column is null, or one of a mixed tensor is not text.
     """
     kinds = set(map(type, values))
     if spec.datatype == "BYTES":
@@ -124,11 +124,11 @@ def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
 
 def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     if spec.mixed and kinds - {str}:
-        raise NullCell
+        raise NeedsDataFrame
     if kinds - {str, _NULL}:
         raise _refuse("text", kinds - {str, _NULL}, spec)
     if _NULL in kinds:
-        raise NullCell
+        raise NeedsDataFrame
     try:
         return pack_bytes([value.encode() for value in values])
     except UnicodeEncodeError:

@@ -15,7 +15,7 @@ import msgspec
 from headrace.errors import InvalidInput, UnsupportedMedia, listing, nearest, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.loose_json import load, loads
-from headrace.protocol.mlflow.packing import NullCell
+from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.scoring_answer import encode
 from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
@@ -89,7 +89,7 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
     params = _params(fields)
     try:
         inputs = build_inputs(form, value, signature)
-    except NullCell:
+    except NeedsDataFrame:
         return ScoringRequest(_payload(body, JSON, signature))
     given = signature.conform_params(params) or {}
     parameters = {**given, "content_type": signature.content_type}

@@ -14,6 +14,7 @@ from headrace.errors import InvalidInput, listing
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow import packing
 from headrace.protocol.mlflow.loose_json import load
+from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.schema import Spec, check_shape
 from headrace.protocol.mlflow.signature import Signature, check_rows
 from headrace.protocol.open_inference.rest_data import pack_json
@@ -43,7 +44,7 @@ def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
 
     Raises:
         InvalidInput: the value does not fit; the message names the form, row or column.
-        NullCell: there is a missing value that only a DataFrame can hold.
+        NeedsDataFrame: there are missing values, or an index, that only a DataFrame can hold.
     """
     if isinstance(value, msgspec.Raw):
         if form == "dataframe_split" and signature.is_columns:
@@ -57,6 +58,8 @@ def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
         value = load(value)
     if form == "dataframe_split":
         names, rows = split_form(value)
+        if signature.is_columns and not _is_default(value.get("index"), len(rows)):
+            raise NeedsDataFrame
         return _table(names, rows, signature)
     if form == "dataframe_records":
         return _records(value, signature, form)
@@ -95,6 +98,11 @@ def split_form(value: Any) -> tuple[list[str], list[list[Any]]]:
     return [str(name) for name in names], rows
 
 
+def _is_default(index: list[Any] | None, rows: int) -> bool:
+    """Whether the labels of rows are the numbers that a DataFrame has anyway."""
+    return index is None or index == list(range(rows))
+
+
 def _check_width(rows: list[list[Any]], width: int) -> None:
     for number, row in enumerate(rows):
         if len(row) != width:
@@ -113,7 +121,7 @@ def _doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
         return None
     rows, names = split.data, split.columns
     width = len(names)
-    if not rows or (split.index is not None and len(split.index) != len(rows)):
+    if not rows or not _is_default(split.index, len(rows)):
         return None
     _check_width(rows, width)
     if names == signature.names:

@@ -167,14 +167,17 @@ class Payload:
         import pandas as pd
 
         specs = self._signature.inputs if self._signature else []
-        texts: Any = {spec.name: str for spec in specs if spec.type in _TEXT_COLUMNS}
+        texts: Any = {spec.name: object for spec in specs if spec.type in _TEXT_COLUMNS}
         try:
             return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
             raise InvalidInput("the body is not a CSV table in UTF-8 with a header row") from error
 
     def _conformed(self, table: Any) -> Any:
-        """The table with the signature's columns and types, by the same rule as every protocol."""
+        """The table with the signature's columns and types, by the same rule as every protocol.
+
+        Its rows keep their labels, and its columns of text their dtype.
+        """
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table
@@ -184,7 +187,20 @@ class Payload:
         elif not signature.is_named and len(tensors) == len(signature.inputs):
             for tensor, name in zip(tensors, signature.names):
                 tensor.name = name
-        return self._typed(signature.conform(InferenceRequest([_untyped(t) for t in tensors])))
+        value = self._typed(signature.conform(InferenceRequest([_untyped(t) for t in tensors])))
+        return self._labelled(value, table, tensors) if signature.is_columns else value
+
+    def _labelled(self, value: Any, table: Any, tensors: list[Tensor]) -> Any:
+        """The DataFrame `value` with what tensors do not say of the table they were made of."""
+        assert self._signature is not None
+        value.index = table.index
+        columns = {tensor.name: column for tensor, (_, column) in zip(tensors, table.items())}
+        present = [spec for spec in self._signature.inputs if spec.name in columns]
+        for position, spec in enumerate(present):
+            if spec.type == "string":
+                # It holds the same text, and says in its own way that some is missing.
+                value.isetitem(position, columns[spec.name])
+        return value
 
     def _conformed_arrays(self, value: Any) -> Any:
         from headrace.codecs import encode_response
@@ -194,6 +210,8 @@ class Payload:
             return self._table("dataframe_records", value)
         named = value if isinstance(value, dict) else {self._signature.names[0]: value}
         lists = {name: cell if isinstance(cell, list) else [cell] for name, cell in named.items()}
+        if self._signature.is_columns:
+            lists = {name: _with_nan(cells) for name, cells in lists.items()}
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
 
@@ -207,6 +225,14 @@ def _array(value: Any, where: str) -> Any:
         return np.array(value)
     except ValueError as error:
         raise InvalidInput(f"{where}: the nested lists differ in length") from error
+
+
+def _with_nan(cells: list[Any]) -> list[Any]:
+    """A column of numbers whose missing values are NaN; any other column as it is."""
+    kinds = set(map(type, cells))
+    if type(None) not in kinds or not {int, float} & kinds:
+        return cells
+    return [float("nan") if cell is None else cell for cell in cells]
 
 
 def _untyped(tensor: Tensor) -> Tensor:
