@@ -2,16 +2,19 @@
 
 HeadraceError
 ├── InvalidInput          the caller's request breaks the contract
+│   └── MalformedBody     a body of MLflow's scoring protocol cannot be read at all
 ├── UnsupportedMedia      a content type or encoding that is not supported
 ├── TooLarge              a body or tensor over its cap
 ├── HeadersTooLarge       the request head over its cap
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
-├── Forbidden             a setting disables this operation
+├── Unauthenticated       the model does not know who is calling
+├── Forbidden             a setting, or the model, disallows this operation
 ├── ModelNotReady         known, but loading, restarting, or to be loaded again
 │   └── ModelUnavailable  known, but its load failed for good, or it was unloaded
 ├── Conflict              a load is already under way
 ├── Overloaded            a queue is full
+├── RateLimited           the model takes no more requests of this caller for now
 ├── DeadlineExceeded      the caller's or the model's time is up
 ├── RequestTimeout        the request itself arrived too slowly
 ├── Cancelled             the caller left
@@ -58,6 +61,12 @@ class InvalidInput(HeadraceError):
     kind = "invalid_argument"
 
 
+class MalformedBody(InvalidInput):
+    """A body of MLflow's scoring protocol cannot be read, whatever the model takes."""
+
+    kind = "malformed_body"
+
+
 class UnsupportedMedia(HeadraceError):
     """The route does not support the content type or encoding."""
 
@@ -88,8 +97,14 @@ class MethodNotAllowed(HeadraceError):
     kind = "method_not_allowed"
 
 
+class Unauthenticated(HeadraceError):
+    """The model does not know who is calling; only models answer this."""
+
+    kind = "unauthenticated"
+
+
 class Forbidden(HeadraceError):
-    """A setting disables this operation; the message names it."""
+    """A setting disables this operation, and the message names it; or the model disallows it."""
 
     kind = "forbidden"
 
@@ -116,6 +131,12 @@ class Overloaded(HeadraceError):
     """A bounded queue is full. Safe to retry."""
 
     kind = "overloaded"
+
+
+class RateLimited(HeadraceError):
+    """The model takes no more requests of this caller for now; only models answer this."""
+
+    kind = "rate_limited"
 
 
 class DeadlineExceeded(HeadraceError):

@@ -30,9 +30,11 @@ class Row(NamedTuple):
 
 ROWS = {
     "invalid_argument": Row(400, "INVALID_ARGUMENT", "INVALID_PARAMETER_VALUE"),
+    "malformed_body": Row(400, "INVALID_ARGUMENT", "BAD_REQUEST"),
     "unsupported_media": Row(415, "INVALID_ARGUMENT", "BAD_REQUEST"),
     "too_large": Row(413, "RESOURCE_EXHAUSTED", "BAD_REQUEST", close=True),
     "headers_too_large": Row(431, "RESOURCE_EXHAUSTED", "BAD_REQUEST", close=True),
+    "unauthenticated": Row(401, "UNAUTHENTICATED", "UNAUTHENTICATED"),
     "forbidden": Row(403, "PERMISSION_DENIED", "PERMISSION_DENIED"),
     "not_found": Row(404, "NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"),
     "method_not_allowed": Row(405, "UNIMPLEMENTED", "BAD_REQUEST"),
@@ -42,6 +44,7 @@ ROWS = {
     "load_failed": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),
     "invalid_model": Row(422, "FAILED_PRECONDITION", "INVALID_STATE"),
     "overloaded": Row(503, "UNAVAILABLE", "TEMPORARILY_UNAVAILABLE", retry=True),
+    "rate_limited": Row(429, "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED", retry=True),
     "deadline_exceeded": Row(504, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
     "request_timeout": Row(408, "DEADLINE_EXCEEDED", "BAD_REQUEST", close=True),
     "model_error": Row(500, "INTERNAL", "INTERNAL_ERROR"),

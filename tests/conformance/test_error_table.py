@@ -91,9 +91,11 @@ def test_a_malformed_body(transports: Transports) -> None:
     require(
         "invalid_argument",
         post(transports, path("fine"), b"{", **json_type),
-        post(transports, path("fine", verb="invocations"), b"{", **json_type),
         infer(transports, b"\xff\xff\xff"),
     )
+    for body in (b"{", b"[1]", b'{"a": 1}', b'{"dataframe_split": 3}', b"\xff"):
+        where = path("fine", verb="invocations")
+        require("malformed_body", post(transports, where, body, **json_type))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_a_bad_shape_or_size(transports: Transports, shape: list[int], values: l
 
 def test_a_ragged_table(transports: Transports) -> None:
     body = {"dataframe_split": {"columns": ["x"], "data": [[1.0], [1.0, 2.0]]}}
-    require("invalid_argument", post(transports, path("fine", verb="invocations"), body))
+    require("malformed_body", post(transports, path("fine", verb="invocations"), body))
 
 
 def test_a_raw_size_that_is_not_that_of_the_shape(transports: Transports) -> None:

@@ -20,6 +20,7 @@ from headrace.protocol.messages import InferenceRequest
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
 from support.contract import HEAVY, LIGHT, Case, X, Y, rows
+from support.from_metadata import request_of
 
 # Warnings of the heavy frameworks about their own code.
 pytestmark = [
@@ -69,6 +70,12 @@ def test_metadata_is_plain_data_from_the_model_itself(case):
     metadata = case.model.metadata()
     assert metadata.from_dict(metadata.to_dict()) == metadata
     assert [(t.name, t.datatype, t.shape) for t in metadata.inputs] == case.inputs
+
+
+def test_the_request_that_the_metadata_describes_is_answered(case):
+    if not case.inputs:
+        pytest.skip("the model does not know its inputs")
+    assert case.model.infer(request_of(case.model.metadata().inputs)).outputs
 
 
 def test_wrong_input_names_what_is_wrong(case):

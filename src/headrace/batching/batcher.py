@@ -32,6 +32,11 @@ Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
+# Errors of a batch for which one of its requests may be to blame: all that a model can answer.
+OF_ONE_REQUEST = (
+    "model_error", "invalid_argument", "malformed_body", "unauthenticated", "forbidden",
+    "not_found", "conflict", "rate_limited", "unimplemented",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -378,7 +383,7 @@ class Batcher:
         if died and not getattr(error, "blameless", False):
             for entry in batch:
                 entry.deaths += 1
-        if not died and (len(batch) == 1 or error.kind not in ("model_error", "invalid_argument")):
+        if not died and (len(batch) == 1 or error.kind not in OF_ONE_REQUEST):
             _fail(batch, error)
             return
         for entry in batch:

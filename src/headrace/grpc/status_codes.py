@@ -28,17 +28,20 @@ class Row(NamedTuple):
 
 TABLE = {
     "invalid_argument": Row(grpc.StatusCode.INVALID_ARGUMENT),
+    "malformed_body": Row(grpc.StatusCode.INVALID_ARGUMENT),
     "unsupported_media": Row(grpc.StatusCode.INVALID_ARGUMENT),
     "too_large": Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     "headers_too_large": Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     "not_found": Row(grpc.StatusCode.NOT_FOUND),
     "method_not_allowed": Row(grpc.StatusCode.UNIMPLEMENTED),
+    "unauthenticated": Row(grpc.StatusCode.UNAUTHENTICATED),
     "forbidden": Row(grpc.StatusCode.PERMISSION_DENIED),
     "model_not_ready": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
     # UNAVAILABLE would make clients retry.
     "model_unavailable": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "conflict": Row(grpc.StatusCode.ABORTED),
     "overloaded": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
+    "rate_limited": Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=True),
     "deadline_exceeded": Row(grpc.StatusCode.DEADLINE_EXCEEDED),
     "request_timeout": Row(grpc.StatusCode.DEADLINE_EXCEEDED),
     "cancelled": Row(grpc.StatusCode.CANCELLED),

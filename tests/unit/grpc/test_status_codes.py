@@ -10,16 +10,19 @@ from headrace.grpc.status_codes import TABLE, details, error_metadata, row
 
 CODES = {
     "invalid_argument": "INVALID_ARGUMENT",
+    "malformed_body": "INVALID_ARGUMENT",
     "unsupported_media": "INVALID_ARGUMENT",
     "too_large": "RESOURCE_EXHAUSTED",
     "headers_too_large": "RESOURCE_EXHAUSTED",
     "not_found": "NOT_FOUND",
     "method_not_allowed": "UNIMPLEMENTED",
+    "unauthenticated": "UNAUTHENTICATED",
     "forbidden": "PERMISSION_DENIED",
     "model_not_ready": "UNAVAILABLE",
     "model_unavailable": "FAILED_PRECONDITION",
     "conflict": "ABORTED",
     "overloaded": "UNAVAILABLE",
+    "rate_limited": "RESOURCE_EXHAUSTED",
     "deadline_exceeded": "DEADLINE_EXCEEDED",
     "request_timeout": "DEADLINE_EXCEEDED",
     "cancelled": "CANCELLED",
@@ -43,13 +46,13 @@ def test_every_kind_of_error_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("kind", CODES)
-def test_a_kind_has_its_code_and_is_worth_a_retry_only_if_the_server_is_unavailable(
+def test_a_kind_has_its_code_and_is_worth_a_retry_only_if_time_helps(
     kind: str,
 ) -> None:
     found = row(BY_KIND[kind]("x"))
 
     assert found.code.name == CODES[kind]
-    assert found.retry_after is (CODES[kind] == "UNAVAILABLE")
+    assert found.retry_after is (CODES[kind] == "UNAVAILABLE" or kind == "rate_limited")
 
 
 def test_an_error_of_an_unknown_kind_is_internal() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import InvalidInput, UnsupportedMedia, listing, nearest, shorten
+from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, nearest, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.loose_json import load, loads
 from headrace.protocol.mlflow.packing import NeedsDataFrame
@@ -69,7 +69,7 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
     """
     media_type = JSON if content_type == JSON else _media_type(content_type)
     if not body:
-        raise InvalidInput(f"the request body is empty, expected {media_type}")
+        raise MalformedBody(f"the request body is empty, expected {media_type}")
     if media_type != JSON:
         if media_type == "text/csv":
             _check_text(body)
@@ -155,7 +155,7 @@ def _check_text(body: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"the body is not valid UTF-8 at byte {error.start}") from None
+        raise MalformedBody(f"the body is not valid UTF-8 at byte {error.start}") from None
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -195,7 +195,9 @@ def _object(body: bytes) -> dict[str, Any]:
     value = loads(body)
     if not isinstance(value, dict):
         got = "a list" if isinstance(value, list) else "a single value"
-        raise InvalidInput(f"the body must be a JSON object with one of {_names(FORMS)}, got {got}")
+        raise MalformedBody(
+            f"the body must be a JSON object with one of {_names(FORMS)}, got {got}"
+        )
     return value
 
 
@@ -208,7 +210,7 @@ def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> s
     found = [form for form in FORMS if form in fields]
     if len(found) != 1:
         got = found or sorted(_object(body))
-        raise InvalidInput(
+        raise MalformedBody(
             f"the JSON object must have exactly one of the input fields {_names(FORMS)}, "
             f"received {listing(got) if got else 'none'}"
         )
@@ -222,7 +224,7 @@ def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> s
 def _params(fields: dict[str, Any]) -> dict[str, Any] | None:
     params = load(fields.get("params"))
     if params is not None and not isinstance(params, dict):
-        raise InvalidInput("'params' must be a JSON object")
+        raise MalformedBody("'params' must be a JSON object")
     return params
 
 
@@ -231,4 +233,4 @@ def _check_outline(form: str, value: Any) -> None:
     if form == "dataframe_split":
         split_form(load(value))
     elif form == "dataframe_records" and not isinstance(load(value), list):
-        raise InvalidInput("dataframe_records must be a list of records")
+        raise MalformedBody("dataframe_records must be a list of records")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from headrace.errors import InvalidInput, listing
+from headrace.errors import InvalidInput, MalformedBody, listing
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow import packing
 from headrace.protocol.mlflow.loose_json import load
@@ -78,22 +78,22 @@ def split_form(value: Any) -> tuple[list[str], list[list[Any]]]:
             or a row does not have one value per column.
     """
     if not isinstance(value, dict):
-        raise InvalidInput("dataframe_split must be an object with 'data' and 'columns'")
+        raise MalformedBody("dataframe_split must be an object with 'data' and 'columns'")
     unknown = sorted(set(value) - set(_SPLIT_KEYS))
     if unknown or "data" not in value:
         problem = f"unknown {listing(unknown)}" if unknown else "'data' is missing"
-        raise InvalidInput(
+        raise MalformedBody(
             f"dataframe_split must have 'data' and may have 'columns' and 'index': {problem}"
         )
     rows, names, index = value["data"], value.get("columns"), value.get("index")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise InvalidInput("dataframe_split: 'data' must be a list of rows, each a list")
+        raise MalformedBody("dataframe_split: 'data' must be a list of rows, each a list")
     if names is None:
         names = list(range(len(rows[0]))) if rows else []
     if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
-        raise InvalidInput("dataframe_split: 'columns' must be a list of names")
+        raise MalformedBody("dataframe_split: 'columns' must be a list of names")
     if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
-        raise InvalidInput(f"dataframe_split: 'index' must be a list of {len(rows)} labels")
+        raise MalformedBody(f"dataframe_split: 'index' must be a list of {len(rows)} labels")
     _check_width(rows, len(names))
     return [str(name) for name in names], rows
 
@@ -106,7 +106,7 @@ def _is_default(index: list[Any] | None, rows: int) -> bool:
 def _check_width(rows: list[list[Any]], width: int) -> None:
     for number, row in enumerate(rows):
         if len(row) != width:
-            raise InvalidInput(
+            raise MalformedBody(
                 f"dataframe_split: row {number} has {len(row)} values for {width} columns"
             )
 
@@ -179,9 +179,9 @@ def _table(names: list[str], rows: list[list[Any]], signature: Signature) -> lis
 def _records(records: Any, signature: Signature, form: str) -> list[Tensor]:
     """The inputs from a list of rows, each an object of column to cell."""
     if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
-        raise InvalidInput(f"{form} must be a list of records, each an object")
+        raise MalformedBody(f"{form} must be a list of records, each an object")
     if not records:
-        raise InvalidInput(f"{form} has no records")
+        raise MalformedBody(f"{form} has no records")
     names = list(dict.fromkeys(chain.from_iterable(records)))
     if all(len(row) == len(names) for row in records):
         return _table(names, [[row[name] for name in names] for row in records], signature)

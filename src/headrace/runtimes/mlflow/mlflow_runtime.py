@@ -24,6 +24,7 @@ from headrace.runtimes import refusal
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
 from headrace.runtimes.mlflow.agents import Agent
 from headrace.runtimes.mlflow.collected_words import CollectedWords
+from headrace.runtimes.mlflow.hinted_values import hinted_values
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.runtimes.mlflow.native_flavors import Predict
 from headrace.runtimes.mlflow.scoring_payload import Payload
@@ -223,13 +224,22 @@ class MLflowRuntime(Model):
     def _value(self, request: InferenceRequest) -> Any:
         signature = self._signature
         if signature is not None and signature.from_type_hint:
-            return _listed(request.inputs)
+            return self._listed(request.inputs)
         if signature is not None and signature.inputs:
             return self._typed(request)
         kind = request.content_type or self.settings.content_type
         if kind is None and len(request.inputs) > 1:
             kind = "pd" if importlib.util.find_spec("pandas") else "dict"
         return decode_value(request, kind)
+
+    def _listed(self, tensors: list[Tensor]) -> Any:
+        """Plain Python values for a model that checks its own type hints."""
+        signature = self._signature
+        assert signature is not None
+        if len(tensors) == 1:
+            values = hinted_values(tensors[0], signature.inputs[0])
+            return self._payload.whole(values, signature.names[0])
+        return {tensor.name: array_of(tensor).tolist() for tensor in tensors}
 
     def _typed(self, request: InferenceRequest) -> Any:
         """The value in the form that the signature's schema takes."""
@@ -241,7 +251,10 @@ class MLflowRuntime(Model):
             if len(tensors) != len(signature.inputs):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
-            return frame_of(tensors, self._kinds, columns)
+            frame = frame_of(tensors, self._kinds, columns)
+            if not signature.is_simple:
+                self._payload.make_whole(frame)
+            return frame
         if signature.is_named:
             return {tensor.name: self._array(tensor) for tensor in tensors}
         return self._array(tensors[0])
@@ -289,12 +302,6 @@ def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
         f"input-{index}" if row.get("name") is None else str(row["name"]): row
         for index, row in enumerate(rows)
     }
-
-
-def _listed(tensors: list[Tensor]) -> Any:
-    """Plain Python values for a model that checks its own type hints."""
-    lists = {tensor.name: array_of(tensor).tolist() for tensor in tensors}
-    return next(iter(lists.values())) if len(lists) == 1 else lists
 
 
 def _encode(answer: Any, name: str = OUTPUT) -> InferenceResponse:

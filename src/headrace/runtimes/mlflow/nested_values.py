@@ -1,7 +1,7 @@
-"""Nested values of a scoring request, checked before MLflow casts them.
+"""Nested values of a request, checked and made fit before MLflow casts them.
 
 MLflow would turn 1.5 into 1 for an integer type; here that is refused, as it is for plain
-columns.
+columns. It would refuse 2 for a double; here that is 2.0.
 """
 
 from __future__ import annotations
@@ -40,6 +40,30 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
             raise InvalidInput(f"{where}: expected an object")
         elif kind in _CHECKS and not _CHECKS[kind](leaf):
             raise InvalidInput(f"{where}: a value does not convert to {kind} without loss")
+
+
+def whole(value: Any, schema: dict[str, Any]) -> Any:
+    """The value with whole numbers as integers or floats, whichever the schema says.
+
+    Only numbers that stay the same are converted; anything else is left as it is. Lists are
+    searched at any depth.
+    """
+    if isinstance(value, list):
+        return [whole(item, schema) for item in value]
+    kind = schema.get("type")
+    if kind == "array":
+        return whole(value, schema.get("items") or {})
+    if isinstance(value, dict):
+        if kind == "map":
+            values = schema.get("values") or {}
+            return {name: whole(item, values) for name, item in value.items()}
+        properties = schema.get("properties") or {}
+        return {name: whole(item, properties.get(name) or {}) for name, item in value.items()}
+    if kind in ("double", "float") and type(value) is int:
+        return float(value) if -(2**53) <= value <= 2**53 else value
+    if kind in _INTEGERS and type(value) is float and value.is_integer():
+        return int(value)
+    return value
 
 
 def columns(value: Any) -> Iterator[tuple[str, Any]]:

@@ -13,11 +13,11 @@ from typing import Any, Callable
 import numpy as np
 
 from headrace.codecs import frame
-from headrace.errors import InvalidInput, UnsupportedMedia, shorten
+from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.signature import PAYLOAD, Signature
 from headrace.protocol.tensor import Tensor, unpack_bytes
-from headrace.runtimes.mlflow import nested_values, pyfunc
+from headrace.runtimes.mlflow import model_errors, nested_values
 
 LLM_KEYS = ("messages", "prompt", "input")
 _TEXT_COLUMNS = ("string", "binary", "datetime")
@@ -66,23 +66,23 @@ class Payload:
         try:
             data = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise InvalidInput("the body is not valid JSON") from error
+            raise MalformedBody("the body is not valid JSON") from error
         if not isinstance(data, dict):
-            raise InvalidInput("the body must be a JSON object")
+            raise MalformedBody("the body must be a JSON object")
         if any(key in data for key in LLM_KEYS):
             return self._llm(data)
         params = self._params(data.get("params"))
         if self._signature is not None and self._signature.from_type_hint:
             if "inputs" not in data:
                 raise InvalidInput("this model takes its data under the key 'inputs'")
-            return data["inputs"], params
+            return self.whole(data["inputs"], self._signature.names[0]), params
         for key in ("dataframe_split", "dataframe_records"):
             if key in data:
                 return self._table(key, data[key]), params
         for key in ("inputs", "instances"):
             if key in data:
                 return self._tensors(key, data[key]), params
-        raise InvalidInput(
+        raise MalformedBody(
             "the body must have one of dataframe_split, dataframe_records, inputs, instances"
         )
 
@@ -90,13 +90,13 @@ class Payload:
         specs = (self._signature.params if self._signature else None) or []
         names = {spec.name for spec in specs}
         params = {key: value for key, value in data.items() if key in names}
-        rest = {key: value for key, value in data.items() if key not in names}
+        rest = {key: self.whole(value, key) for key, value in data.items() if key not in names}
         # MLflow gives an empty dict here, but None for the other forms.
         return rest, self._params(params) or {}
 
     def _params(self, params: Any) -> dict[str, Any] | None:
         if params is not None and not isinstance(params, dict):
-            raise InvalidInput("params must be a JSON object")
+            raise MalformedBody("params must be a JSON object")
         if self._signature is None or self._signature.params is None:
             # MLflow drops params that no schema declares.
             return None if params is None else {}
@@ -109,27 +109,28 @@ class Payload:
         wanted: Any
         wanted, word = (dict, "object") if orient == "split" else (list, "list of objects")
         if not isinstance(value, wanted):
-            raise InvalidInput(f"{key} must be a JSON {word}")
+            raise MalformedBody(f"{key} must be a JSON {word}")
         if orient == "split" and ("data" not in value or set(value) - {"data", "columns", "index"}):
-            raise InvalidInput(f"{key} must have 'data' and may have 'columns' and 'index'")
+            raise MalformedBody(f"{key} must have 'data' and may have 'columns' and 'index'")
         try:
             table = pd.DataFrame(**value) if orient == "split" else pd.DataFrame(value)
         except (ValueError, TypeError, AssertionError) as error:
-            raise InvalidInput(f"{key} is not a table: rows and columns do not agree") from error
+            raise MalformedBody(f"{key} is not a table: rows and columns do not agree") from error
         if self._is_nested():
             assert self._signature is not None
             if self._signature.is_named:
                 self._signature.check_names([str(name) for name in table.columns])
             for name in table.columns:
                 self._check(str(name), table[name].tolist())
-            return self._by_mlflow("dataframe_from_parsed_json", value, pandas_orient=orient)
+            self.make_whole(table)
+            return self._by_mlflow("cast_df_types_according_to_schema", table)
         return self._conformed(table)
 
     def _tensors(self, key: str, value: Any) -> Any:
         if self._is_nested():
             for name, cell in nested_values.columns(value):
                 self._check(name, cell)
-            return self._by_mlflow("parse_tf_serving_input", {key: value})
+            return self._by_mlflow("parse_tf_serving_input", {key: self._whole_rows(value)})
         if self._signature is not None and self._signature.inputs:
             return self._conformed_arrays(value)
         if isinstance(value, dict):
@@ -152,6 +153,28 @@ class Payload:
         if schema is not None:
             nested_values.check(value, schema, f"column '{shorten(name)}'")
 
+    def whole(self, value: Any, name: str) -> Any:
+        """The value of one input, with whole numbers as its type has them."""
+        schema = self._schemas.get(name)
+        return value if schema is None else nested_values.whole(value, schema)
+
+    def make_whole(self, table: Any) -> None:
+        """Convert the whole numbers in the nested values of a table, in place."""
+        import pandas as pd
+
+        for name in table.columns:
+            if table[name].dtype == object:
+                cells = self.whole(table[name].tolist(), str(name))
+                table[name] = pd.Series(cells, table.index, object)
+
+    def _whole_rows(self, value: Any) -> Any:
+        """The same for all inputs, in rows (a list of objects) or in columns (an object)."""
+        if isinstance(value, dict):
+            return {name: self.whole(cells, name) for name, cells in value.items()}
+        if isinstance(value, list):
+            return [self._whole_rows(row) if isinstance(row, dict) else row for row in value]
+        return value
+
     def _by_mlflow(self, function: str, *arguments: Any, **options: Any) -> Any:
         from mlflow.utils import proto_json_utils
 
@@ -159,7 +182,7 @@ class Payload:
             parse = getattr(proto_json_utils, function)
             return parse(*arguments, schema=self._mlflow_schema, **options)
         except Exception as error:
-            raise pyfunc.refusal(error) or InvalidInput(
+            raise model_errors.refusal(error) or InvalidInput(
                 "the input does not match the types of the model's signature"
             ) from error
 
@@ -171,7 +194,7 @@ class Payload:
         try:
             return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
-            raise InvalidInput("the body is not a CSV table in UTF-8 with a header row") from error
+            raise MalformedBody("the body is not a CSV table in UTF-8 with a header row") from error
 
     def _conformed(self, table: Any) -> Any:
         """The table with the signature's columns and types, by the same rule as every protocol.
@@ -256,4 +279,4 @@ def _parquet(body: bytes) -> Any:
     except ImportError as error:
         raise UnsupportedMedia("this model's environment cannot read Parquet") from error
     except Exception as error:
-        raise InvalidInput("the body is not a Parquet table") from error
+        raise MalformedBody("the body is not a Parquet table") from error

@@ -85,7 +85,7 @@ class MethodsRuntime(Model):
                     f"output '{shorten(name)}' is not available, this model has "
                     f"{listing(self._available)}"
                 )
-        kind = content_type_of(request, self.settings.content_type)
+        kind = content_type_of(request, self.settings.content_type, self._content_type)
         value = self._prepared(self._decode(request, kind))
         return encode_methods({name: self._call(name, value) for name in wanted})
 
@@ -110,9 +110,17 @@ class MethodsRuntime(Model):
         raise NotImplementedError
 
 
-def content_type_of(request: InferenceRequest, default: str | None) -> str:
-    """The request's content type; without one, several inputs are the columns of a table."""
-    return request.content_type or default or ("pd" if len(request.inputs) > 1 else "np")
+def content_type_of(request: InferenceRequest, default: str | None, usual: str = "np") -> str:
+    """The request's content type, or `default`; without either, inputs may be columns of a table.
+
+    Several inputs are, and so is a lone one without further dimensions where tables are `usual`.
+    """
+    if kind := request.content_type or default:
+        return kind
+    if len(request.inputs) != 1:
+        return "pd" if request.inputs else "np"
+    shape = request.inputs[0].shape
+    return usual if len(shape) < 2 or shape[1] == 1 else "np"
 
 
 def has_method(model: Any, name: str) -> bool:

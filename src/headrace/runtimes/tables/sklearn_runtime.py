@@ -11,6 +11,7 @@ from headrace.codecs.array import tensor_of
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact, refusal
 from headrace.runtimes.tables.methods import MethodsRuntime, check_features, has_method
+from headrace.runtimes.tables.sklearn_columns import columns_by_name, columns_metadata
 
 FILES = ("model.joblib", "model.pickle", "model.pkl", "model.skops")
 OUTPUTS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
@@ -31,16 +32,23 @@ class SKLearnRuntime(MethodsRuntime):
             self._model = artefact.read(what, lambda: artefact.load_skops(path, trusted))
         else:
             self._model = artefact.read(what, lambda: artefact.load_pickle(path, "joblib"))
+        self._names = columns_by_name(self._model)
+        self._columns = columns_metadata(self._model, self._names) if self._names else None
+        self._content_type = "np" if self._columns is None else "pd"
         self._offer(what, [name for name in OUTPUTS if has_method(self._model, name)])
 
     def _inputs(self) -> list[TensorMetadata]:
-        return _inputs(self._model)
+        return self._columns or _inputs(self._model)
 
     def _outputs(self) -> list[TensorMetadata]:
         return [_output(self._model, name) for name in self._available]
 
     def _prepared(self, value: Any) -> Any:
         check_features(value, getattr(self._model, "n_features_in_", None))
+        if self._names and isinstance(value, np.ndarray) and value.ndim == 2:
+            import pandas as pd
+
+            return pd.DataFrame(value, columns=self._names)
         return value
 
     def _call(self, method: str, value: Any) -> Any:

@@ -1,0 +1,143 @@
+"""What the errors that MLflow and its models raise mean to the caller of a model."""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from headrace.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    HeadraceError,
+    InvalidInput,
+    ModelFailed,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    Unauthenticated,
+    Unimplemented,
+    shorten,
+)
+
+logger = logging.getLogger("headrace.worker")
+
+# MLflow's refusals of input begin like this. They quote the data, so only the parts that
+# match the patterns below are passed on.
+_REFUSALS = (
+    "Failed to enforce schema",
+    "Failed to enforce model input schema",
+    "Failed to validate",
+    "Invalid parameters found",
+    "Failed to convert",
+    "Invalid input",
+    # A model with a type hint, sent something other than a list.
+    "Expected list, but got",
+    "Expected model input to contain",
+)
+_SAFE = (
+    re.compile(r"Model is missing inputs \[[^\]]*\]"),
+    re.compile(r"Missing required properties: \{[^}]*\}"),
+    re.compile(r"Invalid properties not defined in the schema found: \{[^}]*\}"),
+    re.compile(r"Incompatible input types for column [^.]{1,80}\. Can not safely \w+ \S+ to \w+"),
+    re.compile(r"Expected list, but got \w+"),
+    re.compile(r"Expected data to be [a-z ]{1,40}, got \w+"),
+    re.compile(r"for key `[^`]{1,80}`\. Expected type \w+, received type \w+"),
+    re.compile(r"Failed to convert column \S{0,80} from type \S{1,40} to \w+\.\w+"),
+    re.compile(r"dtype of input \S+ does not match expected dtype \S+"),
+    re.compile(r"Shape of input \([^)]*\) does not match expected shape \([^)]*\)"),
+)
+
+# The errors with the status that an exception of MLflow asks for, or the nearest one.
+_BY_STATUS: dict[int, type[HeadraceError]] = {
+    400: InvalidInput,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    429: RateLimited,
+    501: Unimplemented,
+    503: Overloaded,
+    504: DeadlineExceeded,
+}
+# Where the wrappers of MLflow's chat models and agents read a request.
+_READS_INPUT = "_convert_input"
+_LONGEST = 500
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what is meant for the caller, or is the caller's fault, into errors of ours."""
+    try:
+        yield
+    except Exception as error:
+        found = error_for_caller(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def error_for_caller(error: Exception) -> HeadraceError | None:
+    """The error for the caller; None if the model has simply failed.
+
+    MLflow refuses input in its own words, of which only those without data are passed on. An
+    `MlflowException` that the model's code raises is its answer: status and words are kept.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    if any(
+        frame.f_code.co_name == _READS_INPUT and _is_mlflows(module)
+        for frame, module in zip(frames, modules)
+    ):
+        return InvalidInput(f"the request is not what the model takes: {_reason(error)}")
+    # By name, because MLflow may not be importable where a native model raised.
+    if "MlflowException" not in [cls.__name__ for cls in type(error).__mro__]:
+        return None
+    if modules and not _is_mlflows(modules[-1]):
+        return _answer(error)
+    return refusal(error)
+
+
+def refusal(error: Exception) -> InvalidInput | None:
+    """The error for the caller if MLflow refused the input, without the data that it quotes."""
+    text = str(getattr(error, "message", error))
+    found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
+    if found:
+        return InvalidInput(f"the model's signature refuses it: {shorten(found.group(), 200)}")
+    if not text.startswith(_REFUSALS):
+        return None
+    if text.startswith("Invalid parameters"):
+        return InvalidInput("the params do not match the model's signature")
+    return InvalidInput("the input does not match the types of the model's signature")
+
+
+def _is_mlflows(module: str) -> bool:
+    return module.partition(".")[0] == "mlflow"
+
+
+def _answer(error: Any) -> HeadraceError:
+    """The error that the model's own code answers with."""
+    text = str(getattr(error, "message", error))[:_LONGEST]
+    cls = _BY_STATUS.get(error.get_http_status_code())
+    if cls is not None:
+        return cls(text)
+    logger.error("the model failed", exc_info=error)
+    return ModelFailed(text)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a request, without its values: pydantic's errors quote them."""
+    errors = getattr(error, "errors", None)
+    if not callable(errors):
+        return shorten(getattr(error, "message", error), 200)
+    return "; ".join(_fault(fault) for fault in errors()[:3])
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """One of pydantic's errors: where it is, without the names of validators, and what."""
+    names = [str(part) for part in fault["loc"] if str(part).isidentifier() or type(part) is int]
+    return f"{'.'.join(names)}: {fault['msg']}" if names else str(fault["msg"])

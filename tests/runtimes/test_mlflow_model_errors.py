@@ -1,0 +1,148 @@
+"""What callers get when the code of an MLflow model raises, or MLflow does on its behalf."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headrace.testing import TestClient
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.protos import databricks_pb2 as codes  # noqa: E402
+from mlflow.pyfunc import ChatAgent, ChatModel, ResponsesAgent  # noqa: E402
+from mlflow.types.agent import ChatAgentMessage, ChatAgentResponse  # noqa: E402
+from mlflow.types.llm import ChatChoice, ChatCompletionResponse, ChatMessage  # noqa: E402
+from mlflow.types.responses import ResponsesAgentResponse  # noqa: E402
+
+
+class Strict(mlflow.pyfunc.PythonModel):
+    """Raises what it is asked to."""
+
+    def predict(self, context, model_input, params=None):
+        what = model_input["what"].iloc[0]
+        if what == "age":
+            raise MlflowException.invalid_parameter_value("age must be at least 18")
+        if what == "value":
+            raise ValueError("a bug")
+        raise MlflowException(f"no {what} here", error_code=getattr(codes, what))
+
+
+class Chat(ChatModel):
+    def predict(self, context, messages, params):
+        text = messages[-1].content
+        if text == "fail":
+            raise ValueError("a bug")
+        answer = ChatMessage(role="assistant", content=f"{text} {params.temperature}")
+        return ChatCompletionResponse(
+            choices=[ChatChoice(index=0, message=answer)], model="m", id="1", created=1
+        )
+
+
+class Agent(ChatAgent):
+    def predict(self, messages, context=None, custom_inputs=None):
+        answer = ChatAgentMessage(role="assistant", content=messages[-1].content, id="1")
+        return ChatAgentResponse(messages=[answer])
+
+
+class Responses(ResponsesAgent):
+    def predict(self, request):
+        return ResponsesAgentResponse(output=[self.create_text_output_item("hi", "1")])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    models = {"strict": Strict(), "chat": Chat(), "agent": Agent(), "responses": Responses()}
+    for name, model in models.items():
+        mlflow.pyfunc.save_model(str(root / name), python_model=model, pip_requirements=["mlflow"])
+        settings = {"name": name, "implementation": "mlflow"}
+        (root / name / "model-settings.json").write_text(json.dumps(settings))
+    with TestClient(root, env_manager="local") as server:
+        yield server
+
+
+def score(server, model, body):
+    answer = server.post(f"/v2/models/{model}/invocations", json=body)
+    return answer.status_code, answer.json()
+
+
+def raising(server, what):
+    return score(server, "strict", {"dataframe_records": [{"what": what}]})
+
+
+def test_an_exception_of_mlflow_that_the_model_raises_is_its_answer(server):
+    error = {"error_code": "INVALID_PARAMETER_VALUE", "message": "age must be at least 18"}
+    assert raising(server, "age") == (400, error)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("UNAUTHENTICATED", 401),
+        ("PERMISSION_DENIED", 403),
+        ("RESOURCE_DOES_NOT_EXIST", 404),
+        ("RESOURCE_CONFLICT", 409),
+        ("REQUEST_LIMIT_EXCEEDED", 429),
+        ("INTERNAL_ERROR", 500),
+        ("NOT_IMPLEMENTED", 501),
+        ("TEMPORARILY_UNAVAILABLE", 503),
+        ("DEADLINE_EXCEEDED", 504),
+    ],
+)
+def test_such_an_exception_keeps_its_status_and_words(code, status, server):
+    assert raising(server, code) == (status, {"error_code": code, "message": f"no {code} here"})
+
+
+def test_such_an_exception_keeps_its_status_and_words_over_v2(server):
+    tensor = {"name": "what", "datatype": "BYTES", "shape": [1], "data": ["age"]}
+    body = {"inputs": [tensor], "parameters": {"content_type": "pd"}}
+    answer = server.post("/v2/models/strict/infer", json=body)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "age must be at least 18", "code": "invalid_argument"}
+
+
+def test_any_other_exception_of_the_model_is_its_failure(server):
+    status, error = raising(server, "value")
+    assert status == 500
+    assert "a bug" not in error["message"]
+
+
+USER = {"role": "user", "content": "hey"}
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "reason"),
+    [
+        ("chat", {"messages": "hey"}, "list"),
+        ("chat", {"messages": ["hey"]}, "dictionary"),
+        ("chat", {"messages": [{"role": "user"}]}, "`content` is required"),
+        ("chat", {"messages": [{"content": "hey"}]}, "role"),
+        ("chat", {"messages": [{"role": "user", "content": 5}]}, "content"),
+        ("chat", {"messages": [USER], "temperature": "hot"}, "temperature"),
+        ("agent", {"messages": [{"content": "hey"}]}, "role"),
+        ("responses", {"input": [{"role": "user"}]}, "input.0"),
+        ("responses", {"input": None}, "input: Input should be a valid list"),
+    ],
+)
+def test_a_broken_request_to_a_chat_model_or_agent_is_the_callers_mistake(
+    model, body, reason, server
+):
+    status, error = score(server, model, body)
+    assert (status, error["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert reason in error["message"]
+
+
+def test_a_value_error_in_the_code_of_a_chat_model_is_its_failure(server):
+    status, _ = score(server, "chat", {"messages": [{"role": "user", "content": "fail"}]})
+    assert status == 500
+
+
+@pytest.mark.parametrize("given", [2, 2.0, 1])
+def test_a_whole_number_is_a_double_for_a_chat_model(given, server):
+    status, answer = score(server, "chat", {"messages": [USER], "temperature": given})
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == f"hey {float(given)}"
