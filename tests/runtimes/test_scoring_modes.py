@@ -140,7 +140,7 @@ def test_each_word_is_warned_about_once_and_counted_every_time(folder, caplog):
         for _ in range(2):
             score(server, {"dataframe_records": [{**ROW, "cty": "x"}], "parms": {}})
             score(server, {"dataframe_records": [ROW], "params": {"scael": 2}})
-            score(server, TABLE.assign(cty=1, more=2).to_csv(index=False), headers=CSV)
+            score(server, TABLE.assign(cty=1, xyz=2).to_csv(index=False), headers=CSV)
         counted = [
             line
             for line in server.get("/metrics").text.splitlines()
@@ -153,7 +153,7 @@ def test_each_word_is_warned_about_once_and_counted_every_time(folder, caplog):
         "did the caller mean 'city'?",
         "model 'people' takes no param 'scael': requests are scored without it; "
         "did the caller mean 'scale'?",
-        "model 'people' takes no column 'more': requests are scored without it",
+        "model 'people' takes no column 'xyz': requests are scored without it",
     ]
     assert {line.partition('kind="')[2] for line in counted} == {
         'column"' + ',model="people",version=""} 6.0',
