@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+# Longer than a server with its default `infer_timeout` takes to answer, in whatever state it is.
+PATIENCE = 90
+
 
 class Answer(NamedTuple):
     """Status, headers (by lower-case name) and body of one answer."""
@@ -25,7 +28,7 @@ class Answer(NamedTuple):
 class Client:
     """One keep-alive connection. A body that is not bytes is sent as JSON."""
 
-    def __init__(self, url: str, timeout: float = 30) -> None:
+    def __init__(self, url: str, timeout: float = PATIENCE) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
@@ -61,7 +64,7 @@ def ask(
     path: str,
     body: Any = None,
     headers: Mapping[str, str] | None = None,
-    timeout: float = 30,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """One request on a connection of its own."""
     with Client(url, timeout) as client:

@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+import uv
 
 from headrace.errors import ConfigurationError
 from headrace.packaging import build_context, headrace_wheel
@@ -96,8 +97,8 @@ def test_the_same_installation_makes_the_same_wheel_which_runs(tmp_path):
     with zipfile.ZipFile(first) as wheel:
         assert not [name for name in wheel.namelist() if "__pycache__" in name]
     target = tmp_path / "installed"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--target", str(target), str(first)], check=True)
+    install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", str(target), str(first)], check=True)
     assert (target / "headrace/cli/main.py").is_file()
     assert (target / "bin/headrace").is_file()
 
