@@ -102,6 +102,26 @@ def array_from(value: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
     return array if narrowed is None else narrowed
 
 
+def answer_of(name: str, value: np.ndarray[Any, Any] | list[Any] | tuple[Any, ...]) -> Tensor:
+    """A list, or an array, that a model returned, as `array_from` and `tensor_of` make tensors.
+
+    Where it holds integers and fractions, a JSON answer writes each as what it is.
+
+    Raises:
+        BadModelOutput: an element has no form in the protocol or in JSON.
+    """
+    array = value if isinstance(value, np.ndarray) else array_from(value)
+    if array is value and array.dtype.kind == "O":
+        narrowed = _narrow(array)
+        array = array if narrowed is None else narrowed
+    may_be_mixed = array.dtype.kind == "f" and array is not value and array.size
+    if may_be_mixed and set(map(type, value)) != {float}:
+        values = np.array(containers.plain(value), dtype=object).ravel().tolist()
+        if set(map(type, values)) == {int, float} and np.isfinite(array).all():
+            return nullable.tensor(name, "FP64", array.shape, values)
+    return tensor_of(name, array)
+
+
 def nullable_of(name: str, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any]) -> Tensor:
     """The tensor of numbers, booleans or times of which those that are `missing` are null.
 

@@ -80,7 +80,7 @@ def tensor_of_series(name: str, series: Any, is_answer: bool = False) -> Tensor:
         if missing.any() and not _has_containers(values):
             values = values.copy()
             values[missing] = None
-    return array.tensor_of(name, values)
+    return array.answer_of(name, values) if is_answer else array.tensor_of(name, values)
 
 
 def _rows(tensors: Sequence[Tensor]) -> int:
@@ -152,6 +152,8 @@ def _extension(datatype: str) -> str:
     """The dtype of pandas for columns of a datatype that has no null of its own."""
     if datatype == "BOOL":
         return "boolean"
+    if datatype == "FP64":
+        return "object"
     return f"UInt{datatype[4:]}" if datatype.startswith("U") else f"Int{datatype[3:]}"
 
 

@@ -102,7 +102,7 @@ def encode_response(
 
 def _encoded(value: Any, name: str, names: Sequence[str] | None) -> InferenceResponse:
     if isinstance(value, np.ndarray):
-        return _single(array.tensor_of(name, value), "np")
+        return _single(array.answer_of(name, value), "np")
     if hasattr(value, "columns") and hasattr(value, "iloc"):
         return InferenceResponse(frame.tensors_of(value, is_answer=True), {"content_type": "pd"})
     if hasattr(value, "iloc") and hasattr(value, "dtype"):
@@ -148,7 +148,7 @@ def _list(value: Sequence[Any], name: str) -> InferenceResponse:
     if _are_alike(items):
         stack = np.ma.stack if any(map(np.ma.isMaskedArray, items)) else np.stack
         return _single(array.tensor_of(name, stack(items)), "np")
-    tensor = array.tensor_of(name, array.array_from(items))
+    tensor = array.answer_of(name, items)
     return _single(tensor, "str" if tensor.content_type == "str" else "np")
 
 
@@ -186,7 +186,7 @@ def _mapping(value: dict[Any, Any], name: str) -> InferenceResponse:
 def _output(name: str, value: Any) -> Tensor | None:
     """The tensor of one value of a dict; None if only JSON can hold it."""
     if isinstance(value, list):
-        return array.tensor_of(name, array.array_from(value))
+        return array.answer_of(name, value)
     series = containers.series_of(value)
     if series is not None:
         return frame.tensor_of_series(name, series, is_answer=True)

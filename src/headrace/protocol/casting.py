@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import InvalidInput
+from headrace.protocol import nullable
 from headrace.protocol.bfloat16 import from_bfloat16
 from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.tensor import Buffer, Tensor
@@ -41,12 +42,30 @@ def cast(tensor: Tensor, target: str, where: str) -> Buffer:
     if target == "BYTES":
         raise InvalidInput(f"{where}: expected text (datatype BYTES), got {tensor.datatype}")
     if tensor.datatype == "BYTES":
+        if nullable.datatype_of(tensor) is not None:
+            return _cast_nullable(tensor, kind, where)
         if tensor.content_type == "pd_json":
             raise InvalidInput(f"{where}: expected {target}, got missing or mixed values")
         raise InvalidInput(f"{where}: expected {target}, got text (datatype BYTES)")
     if tensor.datatype == "BOOL":
         raise InvalidInput(f"{where}: expected {target}, got BOOL, which is never a number")
     return bytes(cast_array(to_array(tensor), kind, where).tobytes())
+
+
+def _cast_nullable(tensor: Tensor, kind: Datatype, where: str) -> Buffer:
+    values = nullable.values_of(tensor)
+    if None in values and not kind.is_float:
+        raise InvalidInput(
+            f"{where}: null among {kind.name} values; only floating-point types can hold null"
+        )
+    missing = np.array([value is None for value in values])
+    filled = np.array([0 if value is None else value for value in values])
+    if filled.dtype.kind == "b" and kind.name != "BOOL":
+        raise InvalidInput(f"{where}: expected {kind.name}, got BOOL, which is never a number")
+    numbers = cast_array(filled, kind, where)
+    if missing.any():
+        numbers[missing] = np.nan
+    return bytes(numbers.tobytes())
 
 
 def cast_array(array: Any, kind: Datatype, where: str) -> Any:

@@ -1,24 +1,26 @@
-"""Whole numbers and booleans some of which are missing, which no datatype of the protocol holds.
+"""Numbers that no datatype of the protocol holds as they are: some missing, or of two kinds.
 
-Such a tensor is BYTES, one JSON value (a number, a boolean or null) an element, and a parameter has
-the datatype of its column. So it crosses processes and is cut into rows like any other. A JSON
-answer has the column's datatype, and null where a value is missing; raw bytes cannot carry that.
+Integers and booleans have no null, and doubles make a fraction of the integer beside one. Such a
+tensor is BYTES, one JSON value an element, and a parameter has the datatype of its column. So it
+crosses processes and is cut into rows like any other. A JSON answer has the column's datatype, and
+null where a value is missing; raw bytes cannot carry that.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from typing import Any
 
 from headrace.errors import BadModelOutput, shorten
-from headrace.protocol.datatypes import element_count
+from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.reserved_parameters import NULLABLE
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 
 
 def tensor(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:
-    """The tensor of these integers or booleans, row-major, of which some are None."""
+    """The tensor of these numbers or booleans, all finite and row-major; None is missing."""
     cells = pack_bytes([json.dumps(value).encode() for value in values])
     return Tensor(
         name, "BYTES", list(shape), cells, {"content_type": "pd_json", NULLABLE: datatype}
@@ -32,7 +34,7 @@ def datatype_of(tensor: Tensor) -> str | None:
 
 
 def values_of(tensor: Tensor) -> list[Any]:
-    """The integers or booleans, and None where one is missing."""
+    """The numbers or booleans, and None where one is missing."""
     where = f"output '{shorten(tensor.name)}'"
     elements = unpack_bytes(tensor.data, element_count(tensor.shape, where), where)
     return [json.loads(element) for element in elements]
@@ -40,23 +42,31 @@ def values_of(tensor: Tensor) -> list[Any]:
 
 def described(tensor: Tensor, datatype: str) -> dict[str, Any]:
     """The output as a JSON answer has it, with its data flat and row-major."""
-    hidden = ("content_type", NULLABLE)
-    own = {key: value for key, value in (tensor.parameters or {}).items() if key not in hidden}
     item: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "datatype": datatype}
-    if own:
+    if own := _own(tensor):
         item["parameters"] = own
     item["data"] = values_of(tensor)
     return item
 
 
-def refuse(tensor: Tensor, datatype: str) -> None:
-    """Refuse to send the tensor as raw bytes.
+def raw(tensor: Tensor, datatype: str) -> Tensor:
+    """The tensor with its numbers as raw bytes.
 
     Raises:
-        BadModelOutput: always.
+        BadModelOutput: one is missing, which its datatype cannot say.
     """
-    missing = sum(value is None for value in values_of(tensor))
-    raise BadModelOutput(
-        f"output '{shorten(tensor.name)}' has {missing} missing values, which {datatype} can hold "
-        "in a JSON answer only, as null; ask for this output as JSON over REST"
-    )
+    values = values_of(tensor)
+    missing = values.count(None)
+    if missing:
+        raise BadModelOutput(
+            f"output '{shorten(tensor.name)}' has {missing} missing values, which {datatype} can "
+            "hold in a JSON answer only, as null; ask for this output as JSON over REST"
+        )
+    data = struct.pack(f"<{len(values)}{DATATYPES[datatype].code}", *values)
+    return Tensor(tensor.name, datatype, tensor.shape, data, _own(tensor) or None)
+
+
+def _own(tensor: Tensor) -> dict[str, Any]:
+    """The parameters that are not about this form of it."""
+    hidden = ("content_type", NULLABLE)
+    return {key: value for key, value in (tensor.parameters or {}).items() if key not in hidden}

@@ -11,7 +11,7 @@ from headrace.codecs import decode_request, encode_response, values
 from headrace.codecs.array import array_of, tensor_of
 from headrace.codecs.frame import tensor_of_series
 from headrace.errors import BadModelOutput, InvalidInput
-from headrace.protocol import value_forms
+from headrace.protocol import nullable, value_forms
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.reserved_parameters import BATCH_DIM, PYTHON_VALUE
 from headrace.protocol.tensor import Tensor
@@ -115,7 +115,8 @@ def _tensors(value: Any, dim: int) -> tuple[list[Tensor], str, Form]:
         is_text = form is None and tensor.content_type == "str"
         return [tensor], "str" if is_text else "np", form
     if hasattr(value, "iloc") and not hasattr(value, "columns"):
-        return [tensor_of_series(UNNAMED, value, is_answer=True)], "pd", values.form_of(value)
+        tensor = tensor_of_series(UNNAMED, value, is_answer=True)
+        return [_without_kinds(tensor)], "pd", values.form_of(value)
     if isinstance(value, dict) and dim:
         value = {name: _rows_first(np.asarray(item), dim) for name, item in value.items()}
     elif isinstance(value, (list, tuple)) and dim:
@@ -123,7 +124,13 @@ def _tensors(value: Any, dim: int) -> tuple[list[Tensor], str, Form]:
     elif dim and (array := values.as_array(value)) is not value:
         return _tensors(array, dim)
     response = encode_response(value, UNNAMED)
-    return response.outputs, response.content_type or "np", response.form
+    tensors = [_without_kinds(tensor) for tensor in response.outputs]
+    return tensors, response.content_type or "np", response.form
+
+
+def _without_kinds(tensor: Tensor) -> Tensor:
+    """The tensor as a model takes it: integers beside fractions are doubles."""
+    return nullable.raw(tensor, "FP64") if nullable.datatype_of(tensor) == "FP64" else tensor
 
 
 def _rows_first(value: np.ndarray[Any, Any], dim: int) -> np.ndarray[Any, Any]:

@@ -27,7 +27,6 @@ def texts(name, *values, content_type=None):
         pytest.param(np.zeros(3), "np", "FP64", [3], id="vector"),
         pytest.param(np.zeros((3, 2), np.float32), "np", "FP32", [3, 2], id="matrix"),
         pytest.param([1, 2], "np", "INT64", [2], id="whole numbers"),
-        pytest.param([1, 2.5], "np", "FP64", [2], id="numbers"),
         pytest.param([[1, 2], [3, 4]], "np", "INT64", [2, 2], id="nested list"),
         pytest.param([True, False], "np", "BOOL", [2], id="flags"),
         pytest.param(["a", "b"], "str", "BYTES", [2], id="texts"),

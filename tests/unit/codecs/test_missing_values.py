@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 
 from headrace.client.result import InferResult
-from headrace.codecs import encode_response
-from headrace.errors import BadModelOutput
+from headrace.codecs import decode_value, encode_response
+from headrace.errors import BadModelOutput, InvalidInput
+from headrace.protocol.casting import cast
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.open_inference import grpc_messages, rest_json
 from headrace.protocol.open_inference.rest_binary import ALL_OUTPUTS, NO_OUTPUTS
 from headrace.protocol.tensor import split_rows
+from headrace.runners.runner_values import request_of
 
 BIG = 2**53 + 1
 
@@ -142,3 +145,37 @@ def test_what_arrow_holds_keeps_its_types_and_nulls(make, datatype, data):
 def test_what_no_json_number_means_is_refused_by_its_type(value):
     with pytest.raises(BadModelOutput, match=r"(Decimal|Interval|Period) has no JSON form"):
         encode_response(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1, 2.5], np.array([1, 2.5], object), pd.Series([1, 2.5], dtype=object), {"a": [1, 2.5]}],
+    ids=["a list", "an array", "a series", "a dict"],
+)
+def test_integers_beside_fractions_are_doubles_that_json_writes_as_they_are(value):
+    output = over_rest(value)
+
+    assert (output["datatype"], output["data"]) == ("FP64", [1, 2.5])
+    assert type(output["data"][0]) is int
+    assert over_rest(value, ALL_OUTPUTS)["parameters"]["binary_data_size"] == 16
+
+
+def test_a_runner_asks_with_doubles_where_integers_and_fractions_are_mixed():
+    request = request_of([1, 2.5])
+
+    assert request.inputs[0].datatype == "FP64"
+    assert decode_value(request, "np") == [1.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [("FP64", [7.0, None]), ("FP32", [7.0, None]), ("INT64", None)]
+)
+def test_a_runners_missing_integers_fit_a_signature_as_others_do(target, expected):
+    (tensor,) = request_of(pd.Series(pd.array([7, None], "Int64"))).inputs
+
+    if expected is None:
+        with pytest.raises(InvalidInput, match="column 'a': null among INT64 values"):
+            cast(tensor, target, "column 'a'")
+    else:
+        numbers = np.frombuffer(cast(tensor, target, ""), DATATYPES[target].numpy)
+        assert [None if np.isnan(number) else number for number in numbers] == expected

@@ -86,7 +86,7 @@ def encode_response(
         write_parameters(response.parameters, message.parameters)
         for tensor in response.outputs:
             if tensor.parameters and (column := nullable.datatype_of(tensor)):
-                nullable.refuse(tensor, column)
+                tensor = nullable.raw(tensor, column)
             output = message.outputs.add(
                 name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
             )

@@ -123,17 +123,17 @@ def encode_response(
     raw: list[Any] = []
     outputs = []
     for tensor in response.outputs:
+        if tensor.parameters and (column := nullable.datatype_of(tensor)):
+            if tensor.name not in binary_outputs:
+                outputs.append(nullable.described(tensor, column))
+                continue
+            tensor = nullable.raw(tensor, column)
         item: dict[str, Any] = {
             "name": tensor.name,
             "shape": tensor.shape,
             "datatype": tensor.datatype,
         }
         if tensor.parameters:
-            if missing_from := nullable.datatype_of(tensor):
-                if tensor.name in binary_outputs:
-                    nullable.refuse(tensor, missing_from)
-                outputs.append(nullable.described(tensor, missing_from))
-                continue
             item["parameters"] = tensor.parameters
         if binary_outputs and tensor.name in binary_outputs:
             item["parameters"] = {**(tensor.parameters or {}), "binary_data_size": tensor.nbytes}
