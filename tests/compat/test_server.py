@@ -51,6 +51,7 @@ def test_arrays_over_json(client):
     assert answer.json == {
         "model_name": "sum",
         "id": "7",
+        "parameters": {},
         "outputs": [
             {
                 "name": "total",

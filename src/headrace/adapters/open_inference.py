@@ -21,6 +21,7 @@ from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
 from headrace.protocol.open_inference import rest_binary, rest_json
 from headrace.protocol.open_inference.classification import classify
+from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
 from headrace.protocol.open_inference.triton_parameters import take_options
 
@@ -73,6 +74,8 @@ class OpenInference(Adapter):
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         if context.classes:
             response = classify(response, context.classes, model.model_metadata)
+        if model.model_metadata.of_mlserver:
+            response = as_of_mlserver(response)
         body, json_length = rest_json.encode_response(
             response,
             model_name=model.name,

@@ -100,11 +100,11 @@ class DataPlane:
 
         Raises:
             NotFound: no model of that name or version is configured.
-            ModelNotReady: it has not loaded, so that its inputs are unknown; a ModelUnavailable if
+            ModelNotReady: it is not loaded, so that its inputs are unknown; a ModelUnavailable if
                 it will not by itself.
         """
         model = self._repository.get(name, version)
-        if not model.has_loaded:
+        if not model.is_ready:
             raise model.not_ready(self._reason(model))
         metadata = model.model_metadata
         answer: dict[str, Any] = {
@@ -114,7 +114,7 @@ class DataPlane:
             "inputs": [_tensor(tensor) for tensor in metadata.inputs],
             "outputs": [_tensor(tensor) for tensor in metadata.outputs],
         }
-        if metadata.parameters:
+        if metadata.parameters or metadata.of_mlserver:
             answer["parameters"] = metadata.parameters
         return answer
 

@@ -23,6 +23,7 @@ from headrace.protocol.open_inference.grpc_messages import (
     encode_response,
 )
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
+from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
 
 SHARED_MEMORY = [
@@ -198,6 +199,8 @@ async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb
         metadata = decoded.model.model_metadata
         # Not on the event loop, because sorting a large output takes its time.
         response = await asyncio.to_thread(classify, response, decoded.message.classes, metadata)
+    if decoded.model.model_metadata.of_mlserver:
+        response = as_of_mlserver(response)
     return encode_response(
         response,
         model_name=decoded.model.name,

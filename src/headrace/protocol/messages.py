@@ -86,7 +86,7 @@ class InferenceResponse:
             return self, {}
         # The responses of a batch share one dict of parameters, so it must stay as it is.
         rest = {key: value for key, value in parameters.items() if key != "headers"}
-        return InferenceResponse(self.outputs, rest or None, self.form), found
+        return InferenceResponse(self.outputs, rest, self.form), found
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class ModelMetadata:
     those in `parameters["headers"]` of an answer to be sent. `streams` means that answers can be
     streamed, and `decodes_scoring` that the model decodes MLflow's bodies itself; the code that
     loads the model fills in both. `concurrency` is how many requests each instance works on at
-    once. A service `is_service`: it has endpoints, and no inference protocol is meant for it
+    once. `of_mlserver` asks for answers as MLServer's runtime gives them; the loader fills it in. A
+    service `is_service`: it has endpoints, and no inference protocol is meant for it
     unless a request names it.
     """
 
@@ -147,6 +148,7 @@ class ModelMetadata:
     routes: list[ModelRoute] = field(default_factory=list)
     concurrency: int = 1
     is_service: bool = False
+    of_mlserver: bool = False
 
     @property
     def payload_type(self) -> str | None:

@@ -55,6 +55,13 @@ class Tensor:
         return f"Tensor({self.name!r}, {self.datatype}, {list(self.shape)}, {self.nbytes} bytes)"
 
 
+def as_column(shape: Sequence[int]) -> list[int]:
+    """The shape of a vector as that of a column, of a single value as [1]; others as they are."""
+    if not shape:
+        return [1]
+    return [*shape, 1] if len(shape) == 1 else list(shape)
+
+
 def check_size(tensor: Tensor, where: str) -> None:
     """Check that the bytes are exactly what shape and datatype call for.
 

@@ -19,6 +19,7 @@ from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.mlflow.signature import Signature
+from headrace.protocol.tensor import as_column
 from headrace.runtimes import catalog
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
@@ -187,6 +188,11 @@ class Loader:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:
+        if catalog.is_mlservers_name(model.settings.implementation):
+            columns = [
+                replace(output, shape=as_column(output.shape)) for output in metadata.outputs
+            ]
+            metadata = replace(metadata, of_mlserver=True, outputs=columns)
         model.model_metadata = metadata
         raw = metadata.signature
         model.signature = model.scoring_signature = (

@@ -180,6 +180,12 @@ def find(implementation: str) -> RuntimeEntry | None:
     return next((entry for entry in RUNTIMES if implementation in entry.names), None)
 
 
+def is_mlservers_name(implementation: str) -> bool:
+    """Whether it is how users of MLServer name a runtime."""
+    entry = find(implementation)
+    return entry is not None and implementation != entry.name
+
+
 def named(name: str) -> RuntimeEntry:
     """The runtime of this `name`.
 

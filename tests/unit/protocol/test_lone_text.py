@@ -25,6 +25,7 @@ def over_rest(shape, data, datatype="BYTES"):
         pytest.param([6], ["grün!"], id="bytes"),
         pytest.param([5], "grün!", id="no array"),
         pytest.param([1, 1], "grün!", id="no array, one element"),
+        pytest.param([11], "grün!", id="no array, the length of another text"),
     ],
 )
 def test_over_rest_it_is_one_element(shape, data):
@@ -45,6 +46,11 @@ def test_over_rest_it_is_one_element(shape, data):
 def test_over_rest_anything_else_is_refused(shape, data, datatype):
     with pytest.raises(InvalidInput, match="data"):
         over_rest(shape, data, datatype)
+
+
+def test_a_text_outside_an_array_says_what_is_wrong_with_its_shape():
+    with pytest.raises(InvalidInput, match=r"single text.*shape \[2, 9\] needs 18"):
+        over_rest([2, 9], "grün!")
 
 
 def over_grpc(*elements, shape):

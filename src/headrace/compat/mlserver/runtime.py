@@ -160,7 +160,8 @@ def own_response(answer: Any) -> InferenceResponse:
         raise BadModelOutput(
             f"predict returned {type(answer).__name__}, expected mlserver.types.InferenceResponse"
         )
-    parameters = answer.parameters.model_dump() if answer.parameters is not None else None
+    # Never without: clients of MLServer read `answer["parameters"]`.
+    parameters = answer.parameters.model_dump() if answer.parameters is not None else {}
     try:
         return InferenceResponse([tensor_of(output) for output in answer.outputs], parameters)
     except BadModelOutput:

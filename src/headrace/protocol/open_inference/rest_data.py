@@ -101,10 +101,14 @@ def pack_json(
     return form.pack(values, kind, name)
 
 
-def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Buffer | None:
-    """Pack a lone text whose length is given as `shape`, or a single element outside an array.
+def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int], name: str) -> Buffer | None:
+    """Pack a lone text whose length is given as `shape`, or a text outside an array.
 
-    MLServer takes such `data`, and its documentation sends it. None for any other data.
+    MLServer takes such `data`, and its documentation sends it: outside an array with any number as
+    its only dimension, such as the length of another text. None for any other data.
+
+    Raises:
+        InvalidInput: a text outside an array has a shape of several elements in several dimensions.
     """
     try:
         data = _LONE_TEXT.decode(raw)
@@ -112,7 +116,12 @@ def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Buffer | N
         return None
     text = data if isinstance(data, str) else data[0]
     encoded = text.encode()
-    if list(shape) in ([len(text)], [len(encoded)]) or (text is data and prod(shape) == 1):
+    if text is data and len(shape) > 1 and prod(shape) != 1:
+        raise InvalidInput(
+            f"{label(name)}: data is a single text, which is one element, but shape "
+            f"{list(shape)} needs {prod(shape)}; expected an array of texts"
+        )
+    if text is data or list(shape) in ([len(text)], [len(encoded)]):
         return pack_bytes([encoded])
     return None
 

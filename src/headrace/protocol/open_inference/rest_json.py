@@ -145,7 +145,7 @@ def encode_response(
     if model_version is not None:
         answer["model_version"] = model_version
     answer["id"] = id
-    if response.parameters:
+    if response.parameters is not None:
         answer["parameters"] = response.parameters
     answer["outputs"] = outputs
     try:
@@ -192,7 +192,7 @@ def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
     try:
         data = pack_json(item.data, kind, shape, count, name)
     except InvalidInput:
-        text = None if kind.itemsize else pack_lone_text(item.data, shape)
+        text = None if kind.itemsize else pack_lone_text(item.data, shape, name)
         if text is None:
             raise
         shape, data = [1], text

@@ -24,6 +24,7 @@ from headrace.compat.mlserver.types.dataplane import (
     RequestOutput,
     ResponseOutput,
 )
+from headrace.protocol.tensor import as_column
 
 Parametrised = Union[
     InferenceRequest, RequestInput, RequestOutput, ResponseOutput, InferenceResponse
@@ -31,17 +32,11 @@ Parametrised = Union[
 InputOrOutput = Union[RequestInput, ResponseOutput]
 Codec = Union[InputCodecLike, RequestCodecLike]
 DecodedParameterName = DECODED
+inject_batch_dimension = as_column
 DefaultOutputPrefix = "output-"
 DefaultInputPrefix = "input-"
 _Nothing = Parameters()
 _NONE: Mapping[str, MetadataTensor] = {}
-
-
-def inject_batch_dimension(shape: list[int]) -> list[int]:
-    """The shape of a vector as a column, of a single value as [1]; others as they are."""
-    if not shape:
-        return [1]
-    return [*shape, 1] if len(shape) == 1 else shape
 
 
 def content_type_of(item: Any, metadata: Any = None) -> str | None:
