@@ -258,3 +258,19 @@ def test_every_link_of_a_page_leads_somewhere(page):
     local = [link for link in links if link and not re.match(r"[a-z]+:", link)]
 
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_no_command_of_a_page_hides_why_it_failed():
+    # `-s` without `-S` is silent about a server that does not answer, `-f` about what it says.
+    hiding = re.compile(r"\bcurl (?:\S+ )*?-(?:[a-zA-Z]*f|(?![a-zA-Z]*S)[a-zA-Z]*s)[a-zA-Z]*\b")
+    found = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in hand_written()
+        if path.suffix == ".md"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if hiding.search(line)
+    ]
+
+    assert found == []
+    assert hiding.search("curl -sf http://x")
+    assert not hiding.search("curl -sS http://x")

@@ -219,6 +219,13 @@ def test_a_file_whose_rows_all_fail_ends_early_and_says_what_to_do(server, tmp_p
     assert read(output)["id"].tolist() == [str(at) for at in range(3000)]
 
 
+def test_a_short_file_with_a_surplus_column_is_told_what_to_do(server, tmp_path, capsys):
+    input = write(tmp_path / "in.csv", [{"id": at, **GOOD} for at in range(3)])
+
+    assert infer(server, input, tmp_path / "out.csv") == 1
+    assert "do not include 'id': --ignore-extra leaves out" in capsys.readouterr().err
+
+
 def test_a_few_rows_that_all_fail_are_written_with_their_reasons(server, tmp_path, capsys):
     input = write(tmp_path / "in.csv", [{**GOOD, "x": f"bad{at}"} for at in range(20)])
     output = tmp_path / "out.csv"

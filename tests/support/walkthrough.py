@@ -32,20 +32,25 @@ class Asked(NamedTuple):
 
 
 class Walkthrough:
-    """A copy of an example, its page as it is read, and the server that the page started last.
+    """A folder, its page as it is read, and the server that the page started last.
 
     `http` is that server's URL, `asked` what it and those before it answered so far, and
     `variables` the environment, with all that the page exported.
     """
 
-    def __init__(self, name: str, root: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        page: list[tuple[str, str]],
+        root: Path,
+        variables: Mapping[str, str],
+    ) -> None:
         self.root = root
-        ignored = shutil.ignore_patterns(*MADE)
-        self.folder = shutil.copytree(EXAMPLES / name, root / name, ignore=ignored)
+        self.folder = folder
         self.variables = _environment(root / "home") | dict(variables)
         self.http = ""
         self.asked: list[Asked] = []
-        self._page = _typed(name, blocks(self.folder / "README.md"))
+        self._page = page
         self._server: subprocess.Popen[bytes] | None = None
 
     def follow(self, until: str | None = None) -> None:
@@ -137,7 +142,9 @@ class Walkthrough:
 @contextmanager
 def walkthrough(name: str, root: Path, **variables: str) -> Iterator[Walkthrough]:
     """The page of `examples/NAME`, to be followed; its last server is stopped at the end."""
-    page = Walkthrough(name, root, variables)
+    ignored = shutil.ignore_patterns(*MADE)
+    folder = shutil.copytree(EXAMPLES / name, root / name, ignore=ignored)
+    page = Walkthrough(folder, _typed(name, blocks(folder / "README.md")), root, variables)
     try:
         yield page
         page.stop()

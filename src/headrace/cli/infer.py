@@ -162,6 +162,8 @@ def run(options: argparse.Namespace) -> int:
         progress.end("stopped", error.message)
         return 1
     progress.end("done", f"the answers are in {job.output}")
+    if done.advice and done.failed == done.entries:
+        print(f"  {done.advice}", file=sys.stderr)
     return 1 if done.failed else 0
 
 
@@ -289,7 +291,7 @@ class _Progress:
             self._first = done.entries
             if self._first:
                 print(f"resuming after {self._first} entries", file=sys.stderr)
-        self._entries, self._failed, self._reasons = done
+        self._entries, self._failed, self._reasons = done.entries, done.failed, done.reasons
         now = time.monotonic()
         if self._live and now - self._shown >= REDRAW:
             self._shown = now

@@ -92,13 +92,13 @@ async def score(job: Job, report: Report) -> Done:
     try:
         with PartFile(job.output, _identity(job), kind != "lines") as part:
             try:
-                await _score_rest(job, kind, part, transport, report)
+                advice = await _score_rest(job, kind, part, transport, report)
             except NothingSucceeds:
                 # An answer may have come in the same moment; the next run begins after it.
                 if part.done.entries == part.done.failed:
                     part.remove()
                 raise
-            done = part.done
+            done = part.done._replace(advice=advice)
             if tables.is_table(job.output, kind):
                 tables.write_table(part.path, job.output, job.input, job.selection.keep)
                 part.remove()
@@ -135,14 +135,15 @@ def _checked_kind(job: Job) -> str:
 
 async def _score_rest(
     job: Job, kind: str, part: PartFile, transport: AsyncTransport, report: Report
-) -> None:
+) -> str:
+    """Score what is not answered yet; returns the advice for a file that fails altogether."""
     hopeful = job.keep_going or part.done.entries > part.done.failed
     scorer = _Scorer(job, transport, hopeful)
     inputs = await scorer.model_inputs()
     if kind != "lines":
         names = sources.names_of(job.input)
         sources.check(names, inputs, job.selection)
-        scorer.surplus = _surplus(names, inputs, job.selection)
+        scorer.advice = _advice(names, inputs, job.selection)
     size = job.batch_size or (1 if kind == "lines" else TABLE_ROWS)
     report(part.done)
     batches = sources.batches(job.input, part.done.entries, size, inputs, job.selection)
@@ -151,6 +152,7 @@ async def _score_rest(
             for outcome in outcomes:
                 part.add(outcome)
             report(part.done)
+    return scorer.advice
 
 
 async def _in_order(
@@ -197,7 +199,7 @@ class _Scorer:
         # Once anything is answered, failures do not end the run.
         self._hopeful = hopeful
         self._reasons = Reasons()
-        self.surplus = ""
+        self.advice = ""
 
     async def model_inputs(self) -> list[dict[str, Any]]:
         """Metadata of the model's inputs; fails early if there is no such model."""
@@ -232,10 +234,10 @@ class _Scorer:
     def _failed(self, batch: Batch, error: ClientError, count: int) -> None:
         self._reasons.add(error.message, batch.start, count)
         if not self._hopeful and self._reasons.total >= HOPELESS:
-            first = next(iter(self._reasons.lines()))
+            said = [next(self._reasons.lines()), *filter(None, [self.advice])]
             raise NothingSucceeds(
-                f"nothing succeeds, so that the rest was not tried and nothing was written "
-                f"(--keep-going goes on): {first}{self.surplus}"
+                "nothing succeeds, so that the rest was not tried and nothing was written "
+                f"(--keep-going goes on): {'; '.join(said)}"
             )
 
     async def _outcome(self, batch: Batch) -> Outcome:
@@ -264,14 +266,14 @@ class _Scorer:
         return False
 
 
-def _surplus(names: list[str], inputs: Any, selection: Selection) -> str:
+def _advice(names: list[str], inputs: Any, selection: Selection) -> str:
     """What to do about columns that the model does not know, where there are some."""
     known = [item["name"] for item in inputs]
     surplus = [name for name in selection.sent(names, inputs) if name not in known]
     if not surplus or len(surplus) == len(names):
         return ""
     return (
-        f"; the model's inputs do not include {listing(surplus)}: --ignore-extra leaves out such "
+        f"the model's inputs do not include {listing(surplus)}: --ignore-extra leaves out such "
         "columns, --keep NAME,... also carries them into the output"
     )
 

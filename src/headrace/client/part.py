@@ -25,11 +25,15 @@ RESULT = b'{"model_name"'
 
 
 class Done(NamedTuple):
-    """How much of the input is answered: the next entry, and how many so far failed, and why."""
+    """How much of the input is answered: the next entry, how many so far failed, and why.
+
+    `advice` says what may help if all of them failed.
+    """
 
     entries: int = 0
     failed: int = 0
     reasons: Reasons | None = None
+    advice: str = ""
 
 
 class PartFile:

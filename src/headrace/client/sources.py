@@ -136,14 +136,13 @@ def _request(index: int, line: bytes) -> Batch:
     try:
         request = decode_request(line).request
     except HeadraceError as error:
-        return _fault(index, error.message)
+        return _fault(index, error.message, "preprocessing error")
     shape = request.inputs[0].shape
     return Batch(index, [shape[0] if shape else 1], request, [request.id])
 
 
-def _fault(index: int, message: str) -> Batch:
-    fault = InvalidRequest(message, code="preprocessing error")
-    return Batch(index, [1], InferenceRequest([]), [""], fault)
+def _fault(index: int, message: str, code: str | None = None) -> Batch:
+    return Batch(index, [1], InferenceRequest([]), [""], InvalidRequest(message, code=code))
 
 
 def _merged(entries: Iterator[Batch], size: int) -> Iterator[Batch]:
