@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from headrace import __version__
 from headrace.adapters.adapter import Adapter, HeaderList, Page
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
@@ -19,6 +18,7 @@ from headrace.admin.docs_page import docs_route
 from headrace.admin.json_response import json_response
 from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
+from headrace.admin.scoring_version import scoring_version
 from headrace.admin.status import status_routes
 from headrace.admin.triton_routes import triton_routes
 from headrace.dataplane import Calls, DataPlane
@@ -183,7 +183,7 @@ class Control:
         return PlainTextResponse("not ready\n", 503, later)
 
     async def version(self, request: Request) -> Response:
-        return Response(__version__, media_type="application/json")
+        return Response(scoring_version(), media_type="application/json")
 
     async def openapi(self, request: Request) -> Response:
         return json_response(openapi.document(self._dataplane, self._router))

@@ -96,7 +96,7 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
         "/livez": _probe("Whether the server is alive"),
         "/healthz": _probe("The same as /livez"),
         "/readyz": _probe("Whether every model can answer", "503"),
-        "/version": _get("The server's version as bare text", None),
+        "/version": _get("The version of MLflow, or else of the server, as bare text", None),
         "/api/status": _get("This process, and the state of every model", "Status"),
     }
     settings = dataplane.settings

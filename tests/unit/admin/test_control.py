@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from headrace import Model, __version__
+from headrace.admin import scoring_version
 from headrace.admin.control import Control
 from headrace.dataplane.plane import EXTENSIONS
 from headrace.testing import TestClient
@@ -97,6 +99,15 @@ def test_probes_get_a_newline(path: str, client: TestClient) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
+def test_the_version_is_mlflows_as_its_clients_compare_it(client: TestClient) -> None:
+    assert client.get("/version").text == version("mlflow")
+
+
+def test_the_version_is_ours_where_mlflow_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring_version, "DISTRIBUTIONS", ("no-such-distribution",))
+    assert scoring_version.scoring_version.__wrapped__() == __version__
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -105,7 +116,6 @@ def test_probes_get_a_newline(path: str, client: TestClient) -> None:
         ("/v2/models/Double/ready", b'{"name":"Double","ready":true}'),
         ("/ping", b"\n"),
         ("/health", b"\n"),
-        ("/version", __version__.encode()),
     ],
 )
 def test_a_server_that_is_ready_says_so(path: str, body: bytes, client: TestClient) -> None:
