@@ -106,7 +106,7 @@ def test_metadata_of_an_unloaded_model_is_an_error_over_every_transport(server):
     message = pb.ModelMetadataRequest(name="own")
     with pytest.raises(grpc.RpcError, match="model 'own' is not ready: unloaded") as caught:
         over_grpc(server[0], "ModelMetadata", message, pb.ModelMetadataResponse.FromString)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
     assert client.ask("POST", "/v2/repository/models/own/load").status == 200
     assert client.ask("GET", "/v2/models/own").status == 200
