@@ -251,9 +251,17 @@ def from_kind(kind: str, message: str) -> HeadraceError:
 
 
 def shorten(text: object, limit: int = 64) -> str:
-    """A client's string made safe for a message: escaped and at most `limit` characters."""
-    escaped = str(text).encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+    """A client's string made safe for a message: at most `limit` characters, all of them printable.
+
+    A backslash is doubled, so that what was escaped can be told from what was not.
+    """
+    shown = str(text).replace("\\", "\\\\")
+    if not shown.isprintable():
+        shown = "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+            for each in shown
+        )
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def listing(names: list[str] | tuple[str, ...], most: int = 10) -> str:

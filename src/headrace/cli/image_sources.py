@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigurationError
+from headrace.settings import ServerSettings
 
 if TYPE_CHECKING:
     from headrace.packaging.build_file import BuildFile
@@ -160,7 +161,8 @@ def local(source: str) -> Iterator[Path]:
         yield Path(source)
         return
     try:
-        place, download = asyncio.run(artifacts.fetch(source))
+        timeout = ServerSettings().fetch_timeout
+        place, download = asyncio.run(artifacts.fetch(source, timeout, print_note))
     except LoadFailed as error:
         raise ConfigurationError(f"SOURCE '{source}': {error.message}") from None
     try:
@@ -173,4 +175,9 @@ def local(source: str) -> Iterator[Path]:
 def print_notes(notes: Sequence[str]) -> None:
     """Print what a user should know about an image or a bundle, to standard error."""
     for note in notes:
-        print(f"headrace: {note}", file=sys.stderr)
+        print_note(note)
+
+
+def print_note(note: str) -> None:
+    """Print one of them."""
+    print(f"headrace: {note}", file=sys.stderr)

@@ -245,7 +245,7 @@ class _Making:
     def report(self, line: str) -> None:
         if line != self._last:
             self._last = line
-            logger.info("environment %s: %s", self._key, line)
+            logger.debug("environment %s: %s", self._key, line)
             for progress in self._waiting:
                 progress(line)
 

@@ -26,7 +26,13 @@ Dumps = Callable[[dict[str, Any]], str]
 
 
 def dumps(line: dict[str, Any]) -> str:
-    """A line as JSON. Everything is escaped, so a line cannot be forged."""
+    """A line as JSON. What is not printable is escaped, so a line cannot be forged."""
+    text = json.dumps(line, default=str, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isprintable() else escaped(line)
+
+
+def escaped(line: dict[str, Any]) -> str:
+    """A line as JSON in ASCII."""
     return json.dumps(line, default=str, separators=(",", ":"))
 
 
@@ -101,6 +107,9 @@ def configure(level: str, form: str, dumps: Dumps = dumps) -> None:
     `dumps` writes the lines of the JSON form.
     """
     form = settled(form)
+    if (sys.stderr.encoding or "").lower().replace("-", "") != "utf8":
+        # It would escape what it cannot write by itself, in a way that is not JSON's.
+        dumps = escaped
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(form, dumps))
     root = logging.getLogger()

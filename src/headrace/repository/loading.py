@@ -133,18 +133,15 @@ class Loader:
     async def _load(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> ModelMetadata:
         if model.settings.fault:
             raise InvalidModel(model.settings.fault)
-        async with self._fetch_gate if _is_remote(model.settings.uri) else nullcontext():
-            uri, download = await artifacts.fetch(model.settings.uri)
-        if download is not None:
-            self._downloads[model.key] = download
-        most = model.settings.max_concurrency or self._settings.max_concurrency
-        settings = replace(model.settings, uri=uri, max_concurrency=most)
 
         def report(progress: str) -> None:
+            if progress and progress != model.reason:
+                logger.info("%s", progress, extra=_fields(model))
             model.reason = progress
             for each in predecessors:
                 each.reason = progress and f"a new load is under way: {progress}"
 
+        settings = await self._fetched(model, report)
         # Outside the gate: a build that takes minutes must not hold up models that load in seconds.
         executor = await self._placement.place(model.key, settings, report)
         if model.alone:
@@ -171,6 +168,16 @@ class Loader:
             )
             self._executors[model.key] = alone
             return await alone.load(model.key, settings)
+
+    async def _fetched(self, model: ServedModel, report: Callable[[str], None]) -> ModelSettings:
+        """The settings of a model whose files are here."""
+        timeout = self._settings.fetch_timeout
+        async with self._fetch_gate if _is_remote(model.settings.uri) else nullcontext():
+            uri, download = await artifacts.fetch(model.settings.uri, timeout, report)
+        if download is not None:
+            self._downloads[model.key] = download
+        most = model.settings.max_concurrency or self._settings.max_concurrency
+        return replace(model.settings, uri=uri, max_concurrency=most)
 
     async def _fail(self, model: ServedModel, reason: str) -> None:
         await self._release(model)

@@ -67,12 +67,24 @@ def folder_or_file(settings: ModelSettings) -> str:
     """The local path of `uri`, which is relative to the settings' folder unless it exists."""
     uri = settings.uri or settings.folder
     if uri.startswith("file:"):
-        from urllib.parse import unquote, urlsplit
-
-        uri = unquote(urlsplit(uri).path)
+        uri = path_of_file_uri(uri)
     if not os.path.isabs(uri) and settings.folder and not os.path.exists(uri):
         return os.path.join(settings.folder, uri)
     return uri
+
+
+def path_of_file_uri(uri: str) -> str:
+    """The path that a `file:` URI names. A `#` is part of it: nobody means a fragment of a file.
+
+    What is not escaped although it should be, such as a `%`, is taken as it is if it exists.
+    """
+    from urllib.parse import unquote
+
+    rest = uri.partition(":")[2]
+    if rest.startswith("//"):
+        rest = "/" + rest[2:].partition("/")[2]
+    path = unquote(rest)
+    return rest if not os.path.exists(path) and os.path.exists(rest) else path
 
 
 def read(what: str, load: Callable[[], Any]) -> Any:

@@ -1,18 +1,44 @@
 """Resolve and download one model URI through MLflow's client, then exit.
 
 Runs as `python -m headrace.worker.fetch URI FOLDER`, so that MLflow never enters the server.
-Prints one JSON object: `{"path": ...}`, or `{"kind": ..., "message": ...}`.
+Prints a line of JSON: `{"path": ...}`, or `{"kind": ..., "message": ...}`. Before it may come lines
+`{"trouble": ...}`, one for each try that failed.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import sys
+from typing import Callable
 
-from headrace.errors import LoadFailed, MissingDependency
+from headrace.errors import LoadFailed, MissingDependency, shorten
 from headrace.runtimes.artefact import fetch_reason
 from headrace.runtimes.catalog import MLFLOW
+
+
+class FailedTries(logging.Handler):
+    """Tells of each try that failed; MLflow's client tries again for minutes, and says nothing.
+
+    It sends its requests through urllib3, which logs each connection that it cannot make.
+    """
+
+    _ADDRESS = re.compile(r"host='([^']*)', port=(\d+)")
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        error = next((each for each in arguments if isinstance(each, Exception)), None)
+        if error is not None:
+            address = self._ADDRESS.search(str(error))
+            who = f"{address[1]}:{address[2]}" if address else "the server"
+            reason = re.sub(r"\[Errno -?\d+\] ", "", str(error)).rpartition(": ")[2]
+            self._tell(f"{who} does not answer: {shorten(reason, 200).lower()}")
 
 
 def fetch(uri: str, folder: str) -> dict[str, str]:
@@ -42,8 +68,15 @@ def main() -> int:
     """Answer on the real standard output; whatever libraries print goes to standard error."""
     answer_to = os.dup(1)
     os.dup2(2, 1)
+
+    def tell(line: dict[str, str]) -> None:
+        os.write(answer_to, json.dumps(line).encode() + b"\n")
+
+    logging.getLogger("urllib3.connectionpool").addHandler(
+        FailedTries(lambda trouble: tell({"trouble": trouble}))
+    )
     result = fetch(sys.argv[1], sys.argv[2])
-    os.write(answer_to, json.dumps(result).encode())
+    tell(result)
     return 0 if "path" in result else 1
 
 

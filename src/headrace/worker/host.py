@@ -147,8 +147,12 @@ class ModelHost:
         Raises:
             LoadFailed: with the one-sentence reason; the traceback goes to the log.
         """
+        # Importing what a model needs may take a minute.
+        about = {"model": settings.name, "version": settings.version}
+        logger.info("importing %s", shorten(settings.implementation), extra=about)
         try:
             hosted = HostedModel(settings, runtimes.create(settings))
+            logger.info("loading, with the imports of its framework", extra=about)
             metadata = hosted.load()
         except HeadraceError as exc:
             if exc.__cause__ is not None:

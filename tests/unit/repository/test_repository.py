@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,7 @@ async def test_an_unload_waits_for_the_last_open_stream(world: World) -> None:
 def test_what_was_downloaded_for_a_model_is_removed_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fetch(uri: str) -> tuple[str, Path]:
+    async def fetch(uri: str, timeout: float, progress: Any) -> tuple[str, Path]:
         (tmp_path / "fetched").mkdir()
         return str(tmp_path / "fetched"), tmp_path / "fetched"
 
@@ -318,7 +319,7 @@ def test_downloads_that_take_long_hold_up_no_model_that_is_on_disk(
 ) -> None:
     may_end, fetching = asyncio.Event(), set[str]()
 
-    async def fetch(uri: str) -> tuple[str, None]:
+    async def fetch(uri: str, timeout: float, progress: Any) -> tuple[str, None]:
         if uri.startswith("s3:"):
             fetching.add(uri)
             await may_end.wait()

@@ -158,7 +158,7 @@ def test_a_model_that_was_changed_is_not_served() -> None:
 
 
 async def fetched(uri: str) -> str:
-    return (await artifacts.fetch(uri))[0]
+    return (await artifacts.fetch(uri, 60, print))[0]
 
 
 def test_the_digests_are_checked_for_whatever_is_in_the_store(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class MLflowRuntime(Model):
         example = input_example.request_of(folder)
         if example is None:
             return True
+        logger.info("warming up with its input example", extra={"model": self.settings.name})
         try:
             value, params = self._payload.decode(example)
         except HeadraceError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -32,6 +33,10 @@ class Pyfunc(NamedTuple):
     loop: LoopThread | None = None
 
 
+# MLflow's client unquotes paths, although they are no URIs.
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+
+
 def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
     """Load a model of any flavor.
 
@@ -41,6 +46,12 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
     """
     if not folder.pyfunc:
         raise InvalidModel("the model has no python_function flavor, so Python cannot load it")
+    escape = _ESCAPE.search(folder.path)
+    if escape is not None:
+        raise InvalidModel(
+            f"the path of the model has '{escape[0]}' in it, which MLflow takes for another "
+            "character; rename the folder"
+        )
     pyfunc = artefact.require("mlflow.pyfunc", "mlflow")
     # Only then does MLflow read times and base64 for type hints such as list[datetime].
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
