@@ -194,7 +194,7 @@ class Channel(asyncio.Protocol):
         self._write_soon(self._request_frame(Kind.INFER, call, key, request))
 
     def end_late(self, now: float, error: HeadraceError) -> tuple[set[str], bool]:
-        """End the requests that were begun and are past their deadline.
+        """End the requests that were begun and are past their deadline, and withdraw them.
 
         Returns the keys of their models, and whether any other is still on its way.
         """
@@ -204,9 +204,15 @@ class Channel(asyncio.Protocol):
             if type(each) is Begun and not each.done()
         ]
         late = [(call, each) for call, each in begun if each.deadline <= now]
-        for _, each in late:
+        for call, each in late:
             each.set_exception(error)
+            self._write(frames.encode(Kind.WITHDRAW, call, b"{}"))
         return {self._requests[call][0] for call, _ in late}, len(late) < len(begun)
+
+    def abandoned(self, key: str) -> int:
+        """How many requests of a model the worker has not ended although nobody waits for them."""
+        requests = self._requests.items()
+        return sum(of == key and self._calls[call].done() for call, (of, _) in requests)
 
     def give_up(self, key: str, error: WorkerLost) -> None:
         """End the requests that wait behind one that hangs, so that they can run elsewhere.

@@ -45,6 +45,8 @@ class WorkerPool:
         self._quarantine = asyncio.Lock()
         self._trials = asyncio.Lock()
         self._sweeper: asyncio.TimerHandle | None = None
+        # Of models that work on several requests at once in threads: how many.
+        self._threads: dict[str, int] = {}
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
@@ -75,6 +77,8 @@ class WorkerPool:
         finally:
             for slot in chosen:
                 slot.reserved.discard(key)
+        if not metadata[0].is_service:
+            self._threads[key] = metadata[0].concurrency
         return metadata[0]
 
     def slots(self, key: str) -> int:
@@ -124,14 +128,24 @@ class WorkerPool:
         return True
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End workers with a request that was begun and is past its deadline."""
+        """End requests that were begun and are past their deadline, and workers that hang.
+
+        A thread that hangs among many holds up nobody, so its worker stays until all of them do.
+        """
         self._sweeper = None
         for process in self._processes:
             late, has_more = process.channel.end_late(loop.time(), _late())
             for key in late:
-                self._end_overrun(process, key)
+                if self._threads.get(key, 1) > 1:
+                    loop.call_later(STOP_GRACE, self._end_if_stuck, process, key)
+                else:
+                    self._end_overrun(process, key)
             if has_more and not process.channel.is_lost and self._sweeper is None:
                 self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep, loop)
+
+    def _end_if_stuck(self, process: WorkerProcess, key: str) -> None:
+        if process.channel.abandoned(key) >= self._threads.get(key, 1):
+            self._end_overrun(process, key)
 
     def _end_overrun(
         self, process: WorkerProcess, key: str, what: str = "a request to model '%s'"
@@ -223,6 +237,7 @@ class WorkerPool:
                 process.channel.withdraw(request)
 
     async def unload(self, key: str) -> None:
+        self._threads.pop(key, None)
         for slot in self._slots:
             await slot.unload(key)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, LoadFailed
+from headrace.errors import Cancelled, DeadlineExceeded, LoadFailed
 from headrace.executors import worker_slot
 from headrace.executors.executor import STOP_GRACE, WorkerLost
 from headrace.executors.retiring import REACTION
@@ -279,5 +279,57 @@ def test_requests_that_were_begun_alone_in_a_worker_end_with_it(world_of: Any) -
         assert isinstance(late, DeadlineExceeded)
         assert isinstance(lost, WorkerLost)
         assert lost.blameless
+
+    world_of(test)
+
+
+async def late(world: World, concurrency: int, hanging: int) -> list[Any]:
+    """Begin requests of a model that works on several at once; all but one hang, one runs on."""
+    world.loads["many"] = [{**LOAD, "concurrency": concurrency}]
+    await world.load("many")
+    world.answers["many"] = "hangs"
+    outcomes: list[Any] = []
+    for _ in range(hanging):
+        assert world.pool.begin("many", request(), soon(5), lambda outcome: None)
+    assert world.pool.begin("many", request(), soon(500), outcomes.append)
+    await asyncio.sleep(6 + STOP_GRACE)
+    return outcomes
+
+
+def test_a_request_that_hangs_among_others_is_withdrawn_and_its_worker_stays(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        outcomes = await late(world, concurrency=3, hanging=2)
+
+        assert world.calls(Kind.WITHDRAW) == [(1, 2), (1, 3)]
+        assert not outcomes
+        world.workers[0].send(4, ANSWER)
+        assert pid(outcomes[0]) == 1
+
+    world_of(test)
+
+
+def test_a_worker_is_replaced_when_a_model_hangs_in_all_its_threads(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        (lost,) = await late(world, concurrency=3, hanging=3)
+
+        assert isinstance(lost, WorkerLost)
+        assert lost.blameless
+        assert world.workers[0].was_killed
+
+    world_of(test)
+
+
+def test_requests_that_end_when_they_are_withdrawn_count_for_nothing(world_of: Any) -> None:
+    async def test(world: World) -> None:
+        world.loads["many"] = [{**LOAD, "concurrency": 2}]
+        await world.load("many")
+        world.answers["many"] = "hangs"
+        for call in range(2, 8):
+            assert world.pool.begin("many", request(), soon(5), lambda outcome: None)
+            await asyncio.sleep(6)
+            world.workers[0].send(call, Cancelled("withdrawn"))
+        await asyncio.sleep(STOP_GRACE)
+
+        assert len(world.workers) == 1
 
     world_of(test)
