@@ -13,8 +13,9 @@ from headrace.protocol.tensor import Tensor
 def hinted_values(tensor: Tensor, spec: Spec) -> list[Any]:
     """A list with an element for each row.
 
-    Text is what its content type says, or else that of `spec`: each element of shape `[N, 1]` is
-    then a whole value, such as an object in JSON.
+    Text is what its content type says, or else that of `spec`. An element of shape `[N, 1]`, which
+    is what metadata describes, is a whole value, such as an object in JSON; only where each value
+    is a list of its own, numbers of that shape are lists of one.
 
     Raises:
         InvalidInput: an element does not fit its content type; the message has its index.
@@ -27,6 +28,6 @@ def hinted_values(tensor: Tensor, spec: Spec) -> list[Any]:
                 values = [values[start : start + width] for start in range(0, len(values), width)]
         return list(values)
     values = array_of(tensor).tolist()
-    if len(shape) == 2 and shape[1] == 1 and spec.type not in ("array", "any"):
+    if len(shape) == 2 and shape[1] == 1 and spec.type != "array":
         return [row[0] for row in values]
     return values if shape else [values]

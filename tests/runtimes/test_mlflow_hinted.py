@@ -1,0 +1,100 @@
+"""What a model with a type hint gets for its elements: over both protocols, what MLflow gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headrace.protocol.mlflow import scoring
+from headrace.protocol.mlflow.signature import Signature
+from headrace.protocol.open_inference import rest_json
+from headrace.runtimes import create
+from headrace.settings import ModelSettings
+
+mlflow = pytest.importorskip("mlflow")
+server = pytest.importorskip("mlflow.pyfunc.scoring_server")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CASES = [
+    (name, values)
+    for name in ("anything", "a union")
+    for values in ([1, "a"], ["a", "b"], [1, 2], [])
+] + [
+    ("anything", values)
+    for values in ([[1, 2], [3]], [[["a"]]], [{"a": [1, None]}], [None, True, 0.5])
+]
+HINTS = {"anything": list[Any], "a union": list[int | str]}
+
+
+def saved(folder, hint):
+    def predict(self, model_input, params=None):
+        return repr(model_input)
+
+    # MLflow reads the hint when the class is made.
+    predict.__annotations__["model_input"] = hint
+    seen = type("Seen", (mlflow.pyfunc.PythonModel,), {"predict": predict})()
+    mlflow.pyfunc.save_model(str(folder), python_model=seen, pip_requirements=["numpy"])
+    runtime = create(ModelSettings("m", "mlflow", uri=str(folder)))
+    runtime.load()
+    return runtime, mlflow.pyfunc.load_model(str(folder))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hinted")
+    return {name: saved(root / name, hint) for name, hint in HINTS.items()}
+
+
+def seen(runtime, inputs):
+    """What the model sees of a request over `/v2`."""
+    request = rest_json.decode_request(json.dumps({"inputs": inputs}).encode()).request
+    request = Signature.parse(runtime.metadata().signature).conform(request)
+    body, _ = rest_json.encode_response(
+        runtime.infer(request), model_name="m", model_version=None, id=""
+    )
+    return json.loads(body)["outputs"][0]["data"][0]
+
+
+@pytest.mark.parametrize(("name", "values"), CASES)
+def test_elements_of_any_type_arrive_as_from_mlflow(name, values, models):
+    runtime, model = models[name]
+    body = json.dumps({"inputs": values})
+    signature = Signature.parse(runtime.metadata().signature)
+    request = scoring.decode(body.encode(), "application/json", signature).request
+
+    ours = scoring.encode(runtime.infer(request))
+    theirs = server.invocations(
+        body, "application/json", model, model.metadata.get_input_schema()
+    ).response
+    assert json.loads(ours) == json.loads(theirs) == {"predictions": repr(values)}
+
+
+@pytest.mark.parametrize(("name", "values"), CASES)
+@pytest.mark.parametrize("is_described", [True, False], ids=["[N, 1]", "[N]"])
+def test_json_elements_of_the_described_shape_are_not_wrapped(name, values, is_described, models):
+    runtime, _ = models[name]
+    (described,) = runtime.metadata().inputs
+    tensor = {
+        "name": described.name,
+        "datatype": described.datatype,
+        "shape": [len(values), 1] if is_described else [len(values)],
+        "data": [json.dumps(value) for value in values],
+    }
+
+    assert seen(runtime, [tensor]) == repr(values)
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 1]], ids=str)
+@pytest.mark.parametrize("name", HINTS)
+def test_numbers_are_elements_in_either_shape_of_a_column(name, shape, models):
+    tensor = {"name": "x", "datatype": "INT64", "shape": shape, "data": [1, 2]}
+
+    assert seen(models[name][0], [tensor]) == "[1, 2]"
+
+
+def test_rows_of_numbers_are_lists_for_a_model_that_takes_anything(models):
+    tensor = {"name": "x", "datatype": "INT64", "shape": [2, 2], "data": [1, 2, 3, 4]}
+
+    assert seen(models["anything"][0], [tensor]) == "[[1, 2], [3, 4]]"
