@@ -28,6 +28,7 @@ from headrace.errors import InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.open_inference.json_faults import refusal
+from headrace.protocol.open_inference.strange_keys import Typos
 
 ROWS, COLUMNS = "predictions", "outputs"
 # TensorFlow Serving's name for the only signature that most models have.
@@ -38,7 +39,7 @@ MEDIA_TYPES = (b"", b"application/json", b"application/x-www-form-urlencoded")
 _NOTHING = msgspec.Raw()
 
 
-class _Body(msgspec.Struct):
+class _OpenBody(msgspec.Struct):
     """The top level of a body; absent fields are empty."""
 
     instances: msgspec.Raw = _NOTHING
@@ -47,7 +48,27 @@ class _Body(msgspec.Struct):
     signature_name: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+class _Body(_OpenBody, forbid_unknown_fields=True):
+    pass
+
+
+def _decode(text: bytes) -> _OpenBody:
+    """The body; keys that mean nothing cost a second look.
+
+    Raises:
+        InvalidInput: one of them is a typo.
+    """
+    try:
+        return _decode_known(text)
+    except msgspec.ValidationError:
+        body = _decode_open(text)
+    whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    Typos().refuse(whole, _OpenBody.__struct_fields__, "the request body")
+    return body
+
+
+_decode_known = msgspec.json.Decoder(_Body).decode
+_decode_open = msgspec.json.Decoder(_OpenBody).decode
 
 
 class PredictV1(Adapter):
@@ -68,7 +89,7 @@ class PredictV1(Adapter):
         try:
             body = _decode(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise InvalidInput(refusal(request.body, _Body, "the request body")) from None
+            raise InvalidInput(refusal(request.body, _OpenBody, "the request body")) from None
         if body.signature_name not in (None, "", SIGNATURE):
             raise InvalidInput(
                 f"signature_name: expected '{SIGNATURE}', got '{shorten(body.signature_name)}'"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -29,6 +29,7 @@ from headrace.protocol.open_inference.rest_binary import (
     flag,
 )
 from headrace.protocol.open_inference.rest_data import json_values, label, pack_json, pack_lone_text
+from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT
 from headrace.protocol.tensor import Parameters, Tensor
@@ -37,9 +38,10 @@ MAX_ID_LENGTH = 256
 MAX_DEPTH = 64
 
 _ABSENT = msgspec.Raw(b"")
+_Objects = list[dict[str, msgspec.Raw]] | None
 
 
-class _Input(msgspec.Struct, gc=False):
+class _OpenInput(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
@@ -47,12 +49,27 @@ class _Input(msgspec.Struct, gc=False):
     parameters: dict[str, Any] | None = None
 
 
-class _Output(msgspec.Struct, gc=False):
+class _Input(_OpenInput, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class _OpenOutput(msgspec.Struct, gc=False):
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class _Body(msgspec.Struct, gc=False):
+class _Output(_OpenOutput, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class _OpenBody(msgspec.Struct, gc=False):
+    inputs: list[_OpenInput]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_OpenOutput] | None = None
+
+
+class _Body(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     inputs: list[_Input]
     id: str | None = None
     parameters: dict[str, Any] | None = None
@@ -60,6 +77,8 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
+# For bodies with other keys, which cost a second look.
+_decode_open = msgspec.json.Decoder(_OpenBody).decode
 
 
 def decode_request(body: bytes, header_length: int | None = None) -> RestRequest:
@@ -157,19 +176,39 @@ def encode_response(
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
-def _envelope(text: bytes | memoryview) -> _Body:
+def _open_envelope(text: bytes | memoryview) -> _OpenBody:
+    """A body with keys that mean nothing here.
+
+    Raises:
+        InvalidInput: one is a typo, or the body breaks the protocol in another way.
+    """
+    try:
+        envelope = _decode_open(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput(refusal(text, _OpenBody, "the request body")) from None
+    typos = Typos()
+    whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
+    for key, kind in (("inputs", _OpenInput), ("outputs", _OpenOutput)):
+        items = msgspec.json.decode(whole.get(key, b"[]"), type=_Objects) or []
+        for index, item in enumerate(items):
+            typos.refuse(item, kind.__struct_fields__, f"{key}[{index}]")
+    return envelope
+
+
+def _envelope(text: bytes | memoryview) -> _Body | _OpenBody:
     if not text:
         raise InvalidInput("the request body is empty, expected a JSON object with inputs")
     try:
-        envelope = _decode_body(text)
+        envelope: _Body | _OpenBody = _decode_body(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput(refusal(text, _Body, "the request body")) from None
+        envelope = _open_envelope(text)
     if not envelope.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
     return envelope
 
 
-def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
+def _tensor(item: _OpenInput, raw: RawTensors | None) -> Tensor:
     name = item.name
     shape = item.shape
     kind = DATATYPES.get(item.datatype) or datatype(item.datatype, label(name))
@@ -199,7 +238,7 @@ def _tensor(item: _Input, raw: RawTensors | None) -> Tensor:
     return Tensor(name, kind.name, shape, data, parameters or None)
 
 
-def _binary_tensor(item: _Input, raw: RawTensors | None) -> Tensor:
+def _binary_tensor(item: _OpenInput, raw: RawTensors | None) -> Tensor:
     where = label(item.name)
     parameters = item.parameters or {}
     if raw is None:
@@ -219,14 +258,14 @@ def _refuse_duplicates(names: list[str], where: str) -> NoReturn:
     raise InvalidInput(f"{where} names {listing(twice)} more than once")
 
 
-def _output_names(outputs: list[_Output]) -> list[str]:
+def _output_names(outputs: Sequence[_OpenOutput]) -> list[str]:
     names = [output.name for output in outputs]
     if len(set(names)) != len(names):
         _refuse_duplicates(names, "outputs")
     return names
 
 
-def _overrides(outputs: list[_Output]) -> dict[str, bool]:
+def _overrides(outputs: Sequence[_OpenOutput]) -> dict[str, bool]:
     return {
         output.name: flag(output.parameters, "binary_data", f"outputs[{position}]", default=False)
         for position, output in enumerate(outputs)
@@ -234,7 +273,7 @@ def _overrides(outputs: list[_Output]) -> dict[str, bool]:
     }
 
 
-def _class_counts(outputs: list[_Output]) -> dict[str, int]:
+def _class_counts(outputs: Sequence[_OpenOutput]) -> dict[str, int]:
     for output in outputs:
         if output.parameters:
             refuse_shared_memory(output.parameters, f"output '{shorten(output.name)}'")
