@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def _column(tensor: Tensor, kind: str | None, rows: int) -> Any:
             return _times(tensor, bytes_elements.decode(tensor))
         if content_type == "pd_json" and kind == "base64":
             return pd.Series(bytes_elements.decode_base64(tensor), dtype=object)
-        if (datatype := nullable.datatype_of(tensor)) and len(tensor.shape) == 1:
+        if (datatype := nullable.datatype_of(tensor)) and prod(tensor.shape) == rows:
             return pd.Series(pd.array(nullable.values_of(tensor), dtype=_extension(datatype)))
         flat: Any = bytes_elements.decode(tensor, content_type)
     else:

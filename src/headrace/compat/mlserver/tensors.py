@@ -10,6 +10,7 @@ from headrace.compat.mlserver.codecs import json
 from headrace.compat.mlserver.types.data import TensorData
 from headrace.compat.mlserver.types.dataplane import Parameters, RequestInput, ResponseOutput
 from headrace.errors import BadModelOutput, shorten
+from headrace.protocol import nullable
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.tensor import Tensor, pack_bytes
 
@@ -20,8 +21,16 @@ _Made = TypeVar("_Made", RequestInput, ResponseOutput)
 def described_as(made: type[_Made], tensor: Tensor, as_bytes: bool = False) -> _Made:
     """The tensor as an input or output that shares its bytes until its list is asked for.
 
-    `as_bytes` leaves the elements of BYTES as bytes in that list.
+    `as_bytes` leaves the elements of BYTES as bytes in that list. Missing numbers are None.
     """
+    column = nullable.datatype_of(tensor)
+    if column is not None:
+        return made(
+            name=tensor.name,
+            shape=tensor.shape,
+            datatype=column,
+            data=TensorData(nullable.values_of(tensor)),
+        )
     parameters = Parameters.model_validate(tensor.parameters) if tensor.parameters else None
     return made(
         name=tensor.name,
@@ -50,6 +59,9 @@ def tensor_of(item: Described) -> Tensor:
         if found != count and _is_lone_text(values, item):
             return Tensor(item.name, "BYTES", [1], data, parameters or None)
     else:
+        with_none = _with_none(item.data.root, item.datatype)
+        if with_none is not None:
+            return _nullable(item, with_none, count, parameters)
         numbers = _numbers(item.data.root, item.datatype, where)
         found, data = numbers.size, numbers.tobytes()
     if found != count:
@@ -90,13 +102,39 @@ def _pack_cells(values: list[Any], parameters: dict[str, Any], where: str) -> by
     return pack_bytes([json.dumps(value, where) for value in values])
 
 
+def _with_none(root: Any, name: str) -> list[Any] | None:
+    """The values, if they are integers or booleans and some are missing; otherwise None."""
+    if datatype(name, "").is_float or type(root) is np.ndarray:
+        return None
+    values = _flat(root)
+    return values if None in values else None
+
+
+def _nullable(item: Described, values: list[Any], count: int, parameters: dict[str, Any]) -> Tensor:
+    where = f"output '{shorten(item.name)}'"
+    if len(values) != count:
+        raise BadModelOutput(
+            f"{where}: shape {item.shape} takes {count} elements, but data has {len(values)}"
+        )
+    numbers = _numbers([value for value in values if value is not None], item.datatype, where)
+    present = iter(numbers.tolist())
+    values = [None if value is None else next(present) for value in values]
+    tensor = nullable.tensor(item.name, item.datatype, item.shape, values)
+    tensor.parameters = {**parameters, **(tensor.parameters or {})}
+    return tensor
+
+
 def _numbers(root: Any, name: str, where: str) -> np.ndarray[Any, Any]:
     kind = datatype(name, where)
     if name == "BF16":
         raise BadModelOutput(f"{where}: datatype BF16 cannot be made from a list of numbers")
     try:
+        root = root.tolist() if isinstance(root, np.ma.MaskedArray) else root
         given: np.ndarray[Any, Any] = np.asarray(root)
-        if given.dtype.kind == "O":
+        if kind.is_integer and given.dtype.kind == "f" and not isinstance(root, np.ndarray):
+            # Numpy makes rounded floats of integers that INT64 does not hold.
+            given = np.array(root, dtype=object)
+        elif kind.is_float and given.dtype.kind == "O":
             # None is how MLServer writes a missing number.
             given = np.asarray(root, dtype=np.float64)
         with np.errstate(all="ignore"):

@@ -75,7 +75,8 @@ class PandasCodec(RequestCodec):
 
 
 def _columns(made: type[_Made], payload: Any, use_bytes: bool) -> list[_Made]:
-    items = [described_as(made, tensor, use_bytes) for tensor in frame.tensors_of(payload)]
+    tensors = frame.tensors_of(payload, is_answer=made is ResponseOutput)
+    items = [described_as(made, tensor, use_bytes) for tensor in tensors]
     for item in items:
         item.shape = inject_batch_dimension(item.shape)
     return items
