@@ -41,7 +41,10 @@ def folder(tmp_path_factory):
     mlflow.pyfunc.save_model(
         str(root / "blobs"), signature=blobs, python_model=Sizes(), pip_requirements=["mlflow"]
     )
-    for name in ("people", "picky", "free", "blobs"):
+    example = [{"tags": ["a"], "city": "Ulm"}, {"tags": ["b"]}]
+    nested = mlflow.models.infer_signature(example)
+    mlflow.pyfunc.save_model(str(root / "tagged"), signature=nested, **options)
+    for name in ("people", "picky", "free", "blobs", "tagged"):
         settings = {"name": name, "implementation": "mlflow"}
         if name == "picky":
             settings["scoring"] = "strict"
@@ -191,6 +194,32 @@ def test_rows_may_lack_text_and_doubles_but_no_integers(server):
     assert answer.json() == {"predictions": expected}
     answer = score(server, {"dataframe_records": [ROW, {"score": 1, "city": "Ulm"}]})
     assert (answer.status_code, "'age'" in answer.json()["message"]) == (400, True)
+
+
+def test_lists_in_a_column_of_text_reach_the_model_unless_scoring_is_strict(server):
+    row = {**ROW, "city": ["Ulm"]}
+    answer = score(server, {"dataframe_records": [row]})
+    assert answer.json() == {"predictions": [{**row, "scale": 1.0}]}
+    row["city"] = ["Ulm", "Bonn"]
+    assert score(server, {"dataframe_records": [row]}, "picky").status_code == 400
+
+
+def test_missing_text_beside_nested_columns_is_null(server):
+    rows = [{"tags": ["a"], "city": "Ulm"}, {"tags": ["b", "c"]}]
+    for body in (
+        {"dataframe_records": rows},
+        b'{"dataframe_split": {"columns": ["tags", "city"], "data": [[["a"], "Ulm"], '
+        b'[["b", "c"], NaN]]}}',
+    ):
+        answer = score(server, body, "tagged")
+        assert answer.json() == {"predictions": [rows[0], {**rows[1], "city": None}]}
+
+
+@pytest.mark.parametrize("form", ["dataframe_records", "inputs", "instances"])
+def test_nan_in_a_column_of_text_is_null_even_alone(form, server):
+    body = json.dumps({form: [{**ROW, "city": float("nan")}]})
+    answer = score(server, body)
+    assert answer.json() == {"predictions": [{**ROW, "city": None, "scale": 1.0}]}
 
 
 def test_base64_may_have_line_feeds_as_mlflow_writes_it(server):

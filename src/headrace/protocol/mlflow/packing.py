@@ -42,7 +42,7 @@ def column(values: Any, spec: Spec) -> Tensor:
     """
     if type(values) is not list and type(values) is not tuple:
         values = [values]
-    elif values and type(values[0]) is list and all(_is_single(cell) for cell in values):
+    elif values and not _takes_lists(spec) and all(map(_is_single, values)):
         values = [cell[0] for cell in values]
     parameters = {"content_type": spec.content_type} if spec.datatype == "BYTES" else None
     return Tensor(spec.name, spec.datatype, [len(values)], pack(values, spec), parameters)
@@ -111,6 +111,11 @@ def pack(values: Sequence[Any], spec: Spec) -> bytes:
     return _pack_numbers(values, kinds, spec)
 
 
+def _takes_lists(spec: Spec) -> bool:
+    """Whether lists in a column of text reach the model, as MLflow's server hands them on."""
+    return spec.reads_text and spec.type == "string"
+
+
 def _is_single(cell: Any) -> bool:
     return type(cell) is list and len(cell) == 1
 
@@ -125,6 +130,11 @@ def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
 def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     if spec.mixed and kinds - {str}:
         raise NeedsDataFrame
+    if float in kinds and all(value != value for value in values if type(value) is float):
+        # What pandas writes for a missing text.
+        kinds = kinds - {float} | {_NULL}
+    if kinds & {list, dict} and _takes_lists(spec):
+        kinds = kinds - {list, dict} | {_NULL}
     if kinds - {str, _NULL}:
         raise _refuse("text", kinds - {str, _NULL}, spec)
     if _NULL in kinds:

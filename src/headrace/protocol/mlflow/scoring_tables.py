@@ -201,6 +201,12 @@ def _holds_null(spec: Spec) -> bool:
     return not spec.is_tensor and (spec.datatype == "BYTES" or DATATYPES[spec.datatype].is_float)
 
 
+def _spread(columns: list[Any]) -> list[Any]:
+    """The columns, with a single value repeated in every row, as pandas does."""
+    rows = max((len(column) for column in columns if type(column) is list), default=1)
+    return [column if type(column) is list else [column] * rows for column in columns]
+
+
 def _by_name(values: dict[str, Any], signature: Signature, form: str) -> list[Tensor]:
     """The inputs from an object of name to column, tensor or single value."""
     if not signature.is_named:
@@ -210,6 +216,8 @@ def _by_name(values: dict[str, Any], signature: Signature, form: str) -> list[Te
         )
     build = packing.tensor if signature.is_tensors else packing.column
     given = list(values.values())
+    if signature.is_columns and signature.pass_over is not None:
+        given = _spread(given)
     inputs = [build(given[index], spec) for spec, index in signature.order(list(values))]
     if signature.is_columns:
         check_rows(inputs)

@@ -24,7 +24,8 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
     """
     kind = schema.get("type")
     for leaf in leaves(value):
-        if leaf is None:
+        if leaf is None or (leaf != leaf and kind not in _INTEGERS and kind != "boolean"):
+            # Null, or what pandas writes for it.
             continue
         if kind == "array":
             check(leaf, schema.get("items") or {}, where)

@@ -204,6 +204,10 @@ class Payload:
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table
+        for spec in signature.inputs:
+            if spec.type in _TEXT_COLUMNS and spec.name in table and table[spec.name].isna().all():
+                # Without a text among them, missing values would be numbers.
+                table = table.assign(**{spec.name: np.full(len(table), None, object)})
         tensors = frame.tensors_of(table)
         if signature.is_tensors and not signature.is_named and len(tensors) > 1:
             tensors = [_matrix(table)]
@@ -234,7 +238,11 @@ class Payload:
         named = value if isinstance(value, dict) else {self._signature.names[0]: value}
         lists = {name: cell if isinstance(cell, list) else [cell] for name, cell in named.items()}
         if self._signature.is_columns:
-            lists = {name: _with_nan(cells) for name, cells in lists.items()}
+            texts = {spec.name for spec in self._signature.inputs if spec.type in _TEXT_COLUMNS}
+            lists = {
+                name: _without_nan(cells) if name in texts else _with_nan(cells)
+                for name, cells in lists.items()
+            }
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
 
@@ -256,6 +264,11 @@ def _with_nan(cells: list[Any]) -> list[Any]:
     if type(None) not in kinds or not {int, float} & kinds:
         return cells
     return [float("nan") if cell is None else cell for cell in cells]
+
+
+def _without_nan(cells: list[Any]) -> list[Any]:
+    """A column of text whose missing values are None."""
+    return [None if type(cell) is float and cell != cell else cell for cell in cells]
 
 
 def _untyped(tensor: Tensor) -> Tensor:

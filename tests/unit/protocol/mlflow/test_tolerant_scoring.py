@@ -12,7 +12,7 @@ from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.number_text import number_of
 from headrace.protocol.mlflow.scoring import decode
-from headrace.protocol.mlflow.signature import Signature
+from headrace.protocol.mlflow.signature import SCORING, Signature
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 NUMPY = {"INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
@@ -142,6 +142,32 @@ def test_text_stays_text_where_scoring_is_strict():
     body = b'{"dataframe_records": [{"a": "5.1"}]}'
     with pytest.raises(InvalidInput, match="column 'a': expected numbers"):
         decode(body, "application/json", strict(column("a", "double")))
+
+
+def sent(body: Any, signature: Signature) -> InferenceRequest:
+    return decode(json.dumps(body).encode(), "application/json", signature).request
+
+
+@pytest.mark.parametrize("cell", [["Ulm", "Bonn"], ["Ulm"], {"name": "Ulm"}])
+def test_a_list_or_an_object_in_a_column_of_text_is_left_to_the_worker_as_it_is(cell):
+    model = Tolerant(column("city", "string"))
+    body = {"dataframe_records": [{"city": cell}]}
+    assert sent(body, model.signature).content_type == SCORING
+    if cell != ["Ulm"]:
+        with pytest.raises(InvalidInput, match="column 'city': expected text"):
+            sent(body, strict(column("city", "string")))
+
+
+@pytest.mark.parametrize("signature", [strict, lambda spec: Tolerant(spec).signature])
+def test_nan_in_a_column_of_text_is_missing_as_pandas_writes_it(signature):
+    body = {"dataframe_records": [{"city": float("nan")}, {"city": "Ulm"}]}
+    assert sent(body, signature(column("city", "string"))).content_type == SCORING
+
+
+def test_a_single_value_beside_columns_is_repeated_in_every_row():
+    model = Tolerant(column("a", "double"), column("b", "long"))
+    assert model.send({"inputs": {"a": [1, 2], "b": 3}}) == {"a": [1.0, 2.0], "b": [3, 3]}
+    assert model.send({"inputs": {"a": 1, "b": 3}}) == {"a": [1.0], "b": [3]}
 
 
 def test_text_stays_text_over_v2():
