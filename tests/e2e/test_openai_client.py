@@ -121,6 +121,7 @@ def test_instructions_reach_the_agent_in_front_of_the_input(answers):
         ("several", 400, "name one with 'model' in the body"),
         ("other", 400, "not a chat model"),
         ("broken", 400, "role"),
+        ("broken_items", 400, "input.0"),
     ],
 )
 def test_a_refusal_is_an_error_of_the_client_that_says_why(answers, name, status, words):

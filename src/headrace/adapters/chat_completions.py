@@ -8,10 +8,24 @@ from __future__ import annotations
 from time import time
 from typing import Any
 
+import msgspec
+
 from headrace.adapters.adapter import ModelView, Route, Schema
 from headrace.adapters.openai_forms import Fields, OpenAIRoutes
 from headrace.adapters.openapi_parts import STRING, json_body, post
 from headrace.errors import BadModelOutput, InvalidInput
+
+# In a message whose content has parts of text.
+TEXT = b'"text"'
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+_messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_parts = msgspec.json.Decoder(list[_Part])
 
 
 class ChatCompletions(OpenAIRoutes):
@@ -30,6 +44,8 @@ class ChatCompletions(OpenAIRoutes):
         if "max_completion_tokens" in fields:
             # The newer name of the same limit, which MLflow does not know.
             fields.setdefault("max_tokens", fields.pop("max_completion_tokens"))
+        if TEXT in bytes(fields["messages"]):
+            fields["messages"] = _with_joined_texts(fields["messages"])
         return fields
 
     def answer(self, value: Fields, model: ModelView, id: str) -> Fields:
@@ -76,6 +92,26 @@ class ChatCompletions(OpenAIRoutes):
             },
         },
     }
+
+
+def _with_joined_texts(messages: bytes) -> Any:
+    """Messages in which parts that are all text are one text, as MLflow's chats take no parts.
+
+    What has another form stays as it is: MLflow says what is wrong with it.
+    """
+    try:
+        found = _messages.decode(messages)
+    except msgspec.DecodeError:
+        return messages
+    for message in found:
+        try:
+            parts = _parts.decode(message.get("content", b""))
+        except msgspec.DecodeError:
+            continue
+        if parts and all(part.type == "text" for part in parts):
+            joined = "".join(part.text or "" for part in parts)
+            message["content"] = msgspec.Raw(msgspec.json.encode(joined))
+    return found
 
 
 def _head(object: str, model: ModelView, id: str) -> dict[str, Any]:

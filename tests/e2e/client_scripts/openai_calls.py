@@ -67,6 +67,9 @@ def main(url: str) -> None:
         "several": refused(lambda: create(model="", messages=MESSAGES)),
         "other": refused(lambda: create(model="responses", messages=MESSAGES)),
         "broken": refused(lambda: create(model="chat", messages=[{"content": "no role"}])),
+        "broken_items": refused(
+            lambda: client.responses.create(model="responses", input=[{"rolle": "user"}])
+        ),
         "later": refused(
             lambda: list(client.responses.create(model="responses", input="fail", stream=True))
         ),

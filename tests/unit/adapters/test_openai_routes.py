@@ -121,6 +121,29 @@ def test_the_newer_name_of_a_limit_is_the_older_one_to_the_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "given"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ('"text"', '"text"'),
+        ([], []),
+    ],
+    ids=["parts", "text", "nothing"],
+)
+def test_parts_of_text_are_one_text_to_the_model(content: Any, given: Any) -> None:
+    other = {"role": "assistant", "content": None}
+    body = scored(CHAT, CHAT_AGENT, messages=[{"role": "user", "content": content}, other])
+
+    assert body["messages"] == [{"role": "user", "content": given}, other]
+
+
+@pytest.mark.parametrize(
+    "messages", ["text", [{"role": "user", "content": [{"type": "image_url"}, {"type": "text"}]}]]
+)
+def test_what_the_model_cannot_take_is_left_for_it_to_refuse(messages: Any) -> None:
+    assert scored(CHAT, CHAT_AGENT, messages=messages) == {"messages": messages}
+
+
+@pytest.mark.parametrize(
     ("adapter", "model", "field"),
     [(CHAT, CHAT_AGENT, "messages"), (RESPONSES, RESPONSES_AGENT, "input")],
     ids=["chat", "responses"],
