@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.agents import save_agents, tracked
+from support.agents import ECHOES, save_agents, tracked
 from support.clients import TEST_TIMEOUT, environment, run_script
 from support.serving import serving
 
@@ -15,66 +15,11 @@ pytestmark = [
     pytest.mark.timeout(TEST_TIMEOUT),
 ]
 
-CHAT = """
-    import mlflow
-    from mlflow.types.llm import ChatCompletionChunk, ChatCompletionResponse
-
-    class Echo(mlflow.pyfunc.ChatModel):
-        def predict(self, context, messages, params):
-            message = {"role": "assistant", "content": messages[-1].content}
-            choices = [{"index": 0, "message": message}]
-            return ChatCompletionResponse.from_dict({"choices": choices, "model": "echo"})
-
-        def predict_stream(self, context, messages, params):
-            for word in messages[-1].content.split():
-                choices = [{"index": 0, "delta": {"role": "assistant", "content": word}}]
-                yield ChatCompletionChunk.from_dict({"choices": choices, "model": "echo"})
-
-    mlflow.models.set_model(Echo())
-"""
-CHAT_AGENT = """
-    import mlflow
-    from mlflow.types.agent import ChatAgentChunk, ChatAgentMessage, ChatAgentResponse
-
-    class Echo(mlflow.pyfunc.ChatAgent):
-        def predict(self, messages, context=None, custom_inputs=None):
-            step = ChatAgentMessage(role="assistant", content="let me think", id="1")
-            said = ChatAgentMessage(role="assistant", content=messages[-1].content, id="2")
-            return ChatAgentResponse(messages=[step, said])
-
-        def predict_stream(self, messages, context=None, custom_inputs=None):
-            for word in messages[-1].content.split():
-                delta = ChatAgentMessage(role="assistant", content=word, id="1")
-                yield ChatAgentChunk(delta=delta)
-
-    mlflow.models.set_model(Echo())
-"""
-RESPONSES = """
-    import mlflow
-    from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
-
-    class Echo(mlflow.pyfunc.ResponsesAgent):
-        def predict(self, request):
-            text = " / ".join(item.content for item in request.input)
-            return ResponsesAgentResponse(output=[self.create_text_output_item(text, "1")])
-
-        def predict_stream(self, request):
-            text = request.input[-1].content
-            for word in text.split():
-                yield ResponsesAgentStreamEvent(**self.create_text_delta(word, "1"))
-            if text == "fail":
-                raise RuntimeError("secret")
-            item = self.create_text_output_item(text, "1")
-            yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item)
-
-    mlflow.models.set_model(Echo())
-"""
-
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     root = tmp_path_factory.mktemp("agents")
-    save_agents(root, {"chat": CHAT, "chat_agent": CHAT_AGENT, "responses": RESPONSES})
+    save_agents(root, ECHOES)
     python = environment("openai")
     with serving(root, "--env-manager", "local", env=tracked(root)) as server:
         # The first trace waits for MLflow to make its database.
