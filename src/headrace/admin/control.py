@@ -16,6 +16,7 @@ from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
 from headrace.admin.docs_page import docs_route
 from headrace.admin.json_response import json_response
+from headrace.admin.mlserver_docs import mlserver_docs_routes
 from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
 from headrace.admin.scoring_version import scoring_version
@@ -49,6 +50,7 @@ def admin_app(
         *triton_routes(dataplane),
         *_model_routes(control),
         *repository_routes(dataplane),
+        *mlserver_docs_routes(dataplane, router),
         *control.protocol_routes(),
         *status_routes(dataplane, router),
         Route("/ping", control.ping),

@@ -22,8 +22,14 @@ def docs_route() -> Route:
     return Route("/docs", _show)
 
 
+def page(root: str = "") -> Response:
+    """The page; `root` leads from its own path to the root of the server, as in `../`."""
+    text = PAGE.replace("<head>", f'<head>\n<base href="{root}">', 1) if root else PAGE
+    return Response(text, headers=HEADERS, media_type="text/html")
+
+
 async def _show(request: Request) -> Response:
-    return Response(PAGE, headers=HEADERS, media_type="text/html")
+    return page()
 
 
 def _policy(page: str) -> str:
@@ -33,7 +39,7 @@ def _policy(page: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; form-action 'none'"
     )
 
 

@@ -135,6 +135,7 @@ def _find(implementation: str) -> Any:
         wanted = shorten(error.name or module_name)
         raise InvalidModel(
             f"implementation '{shown}' could not be imported: there is no module '{wanted}'"
+            f"{catalog.instead_of(implementation)}"
         ) from error
     except Exception as error:
         raise load_failure(

@@ -175,9 +175,28 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
 )
 
 
+# Packages of MLServer's that have no counterpart here.
+UNSUPPORTED = ("mlserver_alibi_detect", "mlserver_alibi_explain")
+
+
 def find(implementation: str) -> RuntimeEntry | None:
     """The runtime that an `implementation` names; None if it names a user's class."""
     return next((entry for entry in RUNTIMES if implementation in entry.names), None)
+
+
+def instead_of(implementation: str) -> str:
+    """What to write in place of a name of MLServer's that is none here; empty if it is not one."""
+    name = implementation.replace("-", "_")
+    entry = find(name)
+    if entry is not None:
+        return f"; write '{name}' or '{entry.name}'"
+    if name.startswith(UNSUPPORTED):
+        return (
+            "; MLServer's runtimes for Alibi are not supported: serve the model by its own "
+            "runtime, and call the detector or explainer in a custom runtime, a class of yours "
+            "that extends mlserver.MLModel"
+        )
+    return ""
 
 
 def is_mlservers_name(implementation: str) -> bool:

@@ -212,3 +212,16 @@ def test_every_extra_that_pages_and_pyproject_mention_exists() -> None:
     assert mentioned
     unknown = [each for each in mentioned if each[1] not in EXTRAS]
     assert unknown == [], "correct these files, or add the extras to pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    ("implementation", "advice"),
+    [
+        ("mlserver-mllib.MLlibModel", "write 'mlserver_mllib.MLlibModel' or 'spark'"),
+        ("mlserver_alibi_detect.AlibiDetectRuntime", "Alibi are not supported.*custom runtime"),
+        ("mlserver-alibi-explain.AlibiExplainRuntime", "Alibi are not supported.*custom runtime"),
+    ],
+)
+def test_a_name_of_mlserver_that_is_none_here_is_told_what_to_write(implementation, advice):
+    with pytest.raises(InvalidModel, match=advice):
+        create(ModelSettings("m", implementation))
