@@ -90,15 +90,16 @@ class BatchCounts:
         """Count a batch that has an answer; `queued` is the sum over its requests. Hot."""
         self.queued += queued
         self.computed += computed * requests
-        self.merged += merged * requests
-        self.divided += divided * requests
-        size = self._of_size(rows)
+        size = self.by_size.get(rows) or self._of_size(rows)
         size.batches += 1
         size.requests += requests
         size.rows += rows
         size.computed += computed
-        size.merged += merged
-        size.divided += divided
+        if requests > 1:
+            self.merged += merged * requests
+            self.divided += divided * requests
+            size.merged += merged
+            size.divided += divided
 
     def _of_size(self, rows: int) -> SizeCounts:
         size = rows if rows <= EXACT_SIZES else 1 << (rows - 1).bit_length()
