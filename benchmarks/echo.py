@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 # The file whose bytes every answer carries.
-ANSWER = "HEADRACE_BENCH_ANSWER"
+ANSWER = "BENCHMARK_ANSWER"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def create() -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
-    """The application; `HEADRACE_BENCH_ANSWER` names the file it answers with."""
+    """The application; `BENCHMARK_ANSWER` names the file it answers with."""
     body = Path(os.environ[ANSWER]).read_bytes()
     start = {
         "type": "http.response.start",

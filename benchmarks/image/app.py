@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 # The folder of the model.
-MODEL = "HEADRACE_BENCH_ANSWER"
+MODEL = "BENCHMARK_ANSWER"
 
 
 def create() -> Starlette:
