@@ -274,3 +274,16 @@ def test_no_command_of_a_page_hides_why_it_failed():
     assert found == []
     assert hiding.search("curl -sf http://x")
     assert not hiding.search("curl -sS http://x")
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", *sorted(f"docs/how-to/{path.name}" for path in ROOT.glob("docs/how-to/*.md"))],
+)
+def test_a_command_asks_for_a_model_that_its_page_or_the_readme_names(page):
+    asked = re.compile(r"/v2/(?:repository/)?models/([\w.-]+)|headrace infer .*?-m ([\w-]+)")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rest = asked.sub("", text)
+
+    names = {first or second for first, second in asked.findall(text)} - {"NAME", "wine-quality"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}\b", rest)] == []

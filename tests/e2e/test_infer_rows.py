@@ -176,6 +176,25 @@ def test_bad_first_and_last_rows_do_not_blame_the_rows_between(server, tmp_path)
     assert read(output)["error"].notna().to_numpy().nonzero()[0].tolist() == [0, 19]
 
 
+@pytest.mark.parametrize("rows", [True, False], ids=["row", "request"])
+def test_a_json_file_may_be_one_object_on_several_lines(server, tmp_path, rows):
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1], "data": [4]}
+    input, output = tmp_path / "in.json", tmp_path / "out.jsonl"
+    input.write_text(json.dumps({"x": 4.0} if rows else {"inputs": [tensor]}, indent=2))
+
+    assert infer(server, input, output, model="doubled") == 0
+    (answer,) = read(output).to_dict("records")
+    assert answer["output-1"] == 8.0 if rows else answer["outputs"][0]["data"] == [8.0]
+
+
+def test_a_file_that_is_no_json_is_refused(server, tmp_path, capsys):
+    input = tmp_path / "in.json"
+    input.write_text('[{"x": 4.0},')
+
+    assert infer(server, input, tmp_path / "out.jsonl") == 2
+    assert "not valid JSON" in capsys.readouterr().err
+
+
 def test_a_line_that_is_no_object_fails_alone(server, tmp_path):
     input = write(tmp_path / "in.jsonl", [GOOD] * 3)
     lines = input.read_text().splitlines()

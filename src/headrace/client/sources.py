@@ -107,18 +107,33 @@ def names_of(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The entries of a file of JSON: its lines, or the items if it is one array."""
+    """The entries of a file of JSON: its lines, or the items if it is one array.
+
+    A `.json` file may also be one object on several lines.
+    """
     with path.open("rb") as file:
-        start = file.read(256).lstrip()[:1]
+        first = next((line for line in file if not line.isspace()), b"").strip()
         file.seek(0)
-        if start != b"[":
+        if first.startswith(b"[") or path.suffix.lower() == ".json" and not _is_json(first):
+            yield from _items(path, file.read())
+        else:
             yield from (line.strip() for line in file if not line.isspace())
-            return
-        try:
-            items = orjson.loads(file.read())
-        except orjson.JSONDecodeError as error:
-            raise ConfigurationError(f"{path}: not a JSON array: {error}") from error
-        yield from map(orjson.dumps, items)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _items(path: Path, text: bytes) -> Iterator[bytes]:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid JSON: {error}") from error
+    yield from map(orjson.dumps, found if isinstance(found, list) else [found])
 
 
 def _is_request(entry: dict[str, Any]) -> bool:
