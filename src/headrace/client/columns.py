@@ -119,12 +119,13 @@ def _unlike_text(
 ) -> dict[int, str]:
     """The cells that are not written as the input takes them: one makes JSON of all."""
     what, kinds = CELLS.get(content_type_of(item) or "", ("", (object,)))
+    # Text and times may be missing.
+    needed = kinds is BYTES and not _is_optional(item)
     faults = {}
     for at in places:
         cell = cells[at]
-        # Base64 has no form for a missing value, unlike text and times, which are JSON then.
         absent = bool(missing[at])
-        if (kinds is BYTES) if absent else not isinstance(cell, kinds):
+        if needed if absent else not isinstance(cell, kinds):
             got = "nothing" if absent else shorten(repr(cell))
             faults[at] = f"column '{shorten(name)}': expected {what}, got {got}"
     return faults
