@@ -68,6 +68,13 @@ def test_a_column_without_values_is_left_out_if_the_model_does_not_need_it():
     assert len(column([None, None], "INT64").faults) == 2
 
 
+@pytest.mark.parametrize(("needed", "faults"), [(True, [1]), (False, [])])
+def test_bytes_may_be_missing_only_where_the_model_does_not_require_them(needed, faults):
+    found = column(["YQ==", None], "BYTES", content_type="base64", required=needed)
+
+    assert list(found.faults) == faults
+
+
 def test_rows_of_lists_must_have_one_shape():
     found = column([[1, 2], [3], [4, "x"], [5, 6]], "INT64", from_text=False)
 
