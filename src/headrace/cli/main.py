@@ -13,6 +13,7 @@ from headrace import __version__
 from headrace.cli import (
     bundles_command,
     bundling,
+    check,
     config,
     env,
     health_check,
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    check.add_command(commands)
     config.add_command(commands)
     infer.add_command(commands)
     env.add_command(commands)

@@ -109,7 +109,7 @@ async def build(
     started = time.time()
     deadline = time.monotonic() + timeout
     variables = await _variables(cache)
-    installer = _Uv(_program(), variables, place.folder.parent, lock, timeout, deadline, progress)
+    installer = _Uv(uv_program(), variables, place.folder.parent, lock, timeout, deadline, progress)
     wanted = need.python or RUNNING
     venv = ["venv", "--no-project", "--python", _interpreter(wanted), str(place.folder)]
     install = ["pip", "install", "--python", str(place.python), "--requirement", "-"]
@@ -132,7 +132,7 @@ def clean_cache(cache: Path) -> None:
     Raises:
         LoadFailed: it could not be removed.
     """
-    command = [_program(), "cache", "clean", "--cache-dir", str(cache)]
+    command = [uv_program(), "cache", "clean", "--cache-dir", str(cache)]
     try:
         subprocess.run(command, capture_output=True, timeout=CLEAN_TIMEOUT, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -141,7 +141,12 @@ def clean_cache(cache: Path) -> None:
         ) from None
 
 
-def _program() -> str:
+def uv_program() -> str:
+    """The path of uv.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
     try:
         return uv.find_uv_bin()
     except FileNotFoundError:

@@ -61,6 +61,10 @@ class Source(ABC):
         models = self._surely(self.read)
         return [self._with_packages(models)] if self.packages else models
 
+    def each(self) -> list[FoundModel]:
+        """As `found`, but one of several models whose description is wrong has a `fault`."""
+        return self.found() if self.packages else self._surely(self.read_each)
+
     def settings(self) -> list[ModelSettings]:
         """What to serve from the start; a model whose description is wrong will fail to load.
 
@@ -69,7 +73,7 @@ class Source(ABC):
         Raises:
             ConfigurationError: as `found`, but for a wrong description among several.
         """
-        models = self.found() if self.packages else self._surely(self.read_each)
+        models = self.each()
         self._warn(models)
         return [model.settings for model in models]
 
