@@ -66,7 +66,7 @@ def tensor_of(name: str, value: np.ndarray[Any, Any]) -> Tensor:
         BadModelOutput: an element has no form in the protocol or in JSON.
     """
     kind = value.dtype.kind
-    if isinstance(value, np.ma.MaskedArray):
+    if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):
         return _masked(name, value)
     if kind in "biuf":
         return _numbers(name, value)

@@ -144,7 +144,8 @@ def _single(tensor: Tensor, content_type: str) -> InferenceResponse:
 
 
 def _list(value: Sequence[Any], name: str) -> InferenceResponse:
-    items = [values.as_array(item) for item in value]
+    is_plain = containers.is_plain(value)
+    items = list(value) if is_plain else [values.as_array(item) for item in value]
     if _are_alike(items):
         stack = np.ma.stack if any(map(np.ma.isMaskedArray, items)) else np.stack
         return _single(array.tensor_of(name, stack(items)), "np")

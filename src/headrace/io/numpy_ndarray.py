@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.codecs import jsontext
+from headrace.codecs import containers, jsontext
 from headrace.errors import BadModelOutput, InvalidInput
 from headrace.io import element_types, json_body
 from headrace.io.descriptor import (
@@ -106,7 +106,7 @@ class NumpyNdarray(Descriptor):
     def encode(self, value: Any) -> Encoded:
         """An array, or a list, frame or tensor that numpy makes one of, as JSON; NaN is null."""
         try:
-            array = np.asarray(value)
+            array = containers.exact_array(value)
         except (TypeError, ValueError):
             raise refuse_output("a numpy array", value) from None
         if value is None or isinstance(value, (dict, str, bytes)):

@@ -139,6 +139,28 @@ def test_an_answer_may_be_whatever_numpy_makes_an_array_of(value, body):
     assert (encoded.body, encoded.content_type) == (body, "application/json")
 
 
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        pytest.param(np.ma.array([1, 2], mask=[0, 1]), b"[1,null]", id="masked integers"),
+        pytest.param(np.ma.array([1.5, 2], mask=[0, 1]), b"[1.5,null]", id="masked floats"),
+        pytest.param([np.ma.array([1, 2], mask=[0, 1])] * 2, b"[[1,null],[1,null]]", id="rows"),
+        pytest.param([-1, 2**64 - 1], b"[-1,18446744073709551615]", id="integers of two types"),
+        pytest.param(
+            pd.array([2**53 + 1, None], "Int64"), b"[9007199254740993,null]", id="nullable integers"
+        ),
+        pytest.param(
+            pd.Series(pd.array([2**53 + 1, None], "Int64")),
+            b"[9007199254740993,null]",
+            id="a nullable series",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "int64", "float64"])
+def test_an_answer_shows_neither_what_is_masked_nor_rounded_integers(dtype, value, body):
+    assert NumpyNdarray(dtype=dtype).encode(value).body == body
+
+
 @pytest.mark.parametrize("value", [None, "a", {"a": 1}, [[1], [1, 2]], [1.5], np.ones((2, 2))])
 def test_an_answer_that_breaks_the_description_is_the_endpoints_fault(value):
     descriptor = NumpyNdarray(dtype="int8", enforce_dtype=True, shape=(-1,), enforce_shape=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from headrace.codecs import decode_request, encode_response
 from headrace.codecs.array import tensor_of
+from headrace.codecs.containers import exact_array
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import (
@@ -164,11 +163,11 @@ def encode_methods(answers: dict[str, Any]) -> InferenceResponse:
     for name, value in answers.items():
         if isinstance(value, list):
             tensors += [
-                tensor_of(f"{name}-{number}", np.asarray(item))
+                tensor_of(f"{name}-{number}", exact_array(item))
                 for number, item in enumerate(value, 1)
             ]
         else:
-            dense = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+            dense = value.toarray() if hasattr(value, "toarray") else exact_array(value)
             tensors.append(tensor_of(name, dense))
     form = "list" if len(answers) == 1 else None
     return InferenceResponse(tensors, {"content_type": "dict"}, form)
