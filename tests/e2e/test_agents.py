@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
+from headrace.protocol.open_inference import inference_pb2 as pb
 from support.agents import save_agents, tracked
 from support.asking import Client, ask
 from support.serving import serving, until
@@ -126,11 +128,16 @@ INPUT = {"input": [{"role": "user", "content": "who?"}]}
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("agents")
     save_agents(root, SOURCES)
     with serving(root, "--env-manager", "local", env=tracked(root)) as server:
-        yield server.http
+        yield server
+
+
+@pytest.fixture
+def url(server):
+    return server.http
 
 
 def score(url, name, body, **headers):
@@ -220,3 +227,18 @@ def test_pieces_of_an_asynchronous_generator_come_over_infer_stream(url):
 
     assert answer.status == 200, answer
     assert answer.body.count(b"data: ") == 1
+
+
+def test_pieces_of_an_asynchronous_generator_come_over_the_stream_of_grpc(server):
+    tensor = pb.ModelInferRequest.InferInputTensor(name="input", datatype="BYTES", shape=[1])
+    tensor.contents.bytes_contents.append(b"x")
+    asked = pb.ModelInferRequest(model_name="streams", inputs=[tensor])
+    with grpc.insecure_channel(server.announced["grpc"]) as channel:
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        pieces = list(call(iter([asked]), timeout=90))
+
+    assert [piece.outputs[0].contents.bytes_contents[0] for piece in pieces] == [b"met"]
