@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import pkgutil
+from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -16,6 +17,8 @@ from headrace.errors import InvalidModel
 from headrace.runtimes import artefact, catalog, refusal
 from headrace.runtimes.mlflow import onnx_flavor
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
+from headrace.runtimes.tables import lightgbm_runtime, xgboost_runtime
+from headrace.runtimes.tables.features import with_categories
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
@@ -64,7 +67,7 @@ def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     if not hasattr(model, method):
         raise InvalidModel(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
-    return Native(lambda value, params: refusal.call(predict, value), model=model)
+    return _native(model, lambda value, params: predict(value))
 
 
 def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
@@ -91,19 +94,25 @@ def read_xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     model = cls()
     path = folder.file(flavor["data"])
     artefact.read("the XGBoost model", lambda: model.load_model(path))
+    features = xgboost_runtime.features_of(model)
+    known = partial(xgboost_runtime.with_known_categories, model, features)
     if isinstance(model, xgboost.Booster):
         accepted = set(inspect.signature(model.predict).parameters)
-        return Native(
+        return _native(
+            model,
             lambda value, params: model.predict(
-                xgboost.DMatrix(value), validate_features=True, **_only(params, accepted)
-            )
+                xgboost.DMatrix(known(value), enable_categorical=bool(features.categories)),
+                validate_features=True,
+                **_only(params, accepted),
+            ),
+            others=False,
         )
     accepted = set(inspect.signature(model.predict).parameters) - {"validate_features"}
-    return Native(
+    return _native(
+        model,
         lambda value, params: model.predict(
-            value, validate_features=True, **_only(params, accepted)
+            known(value), validate_features=True, **_only(params, accepted)
         ),
-        model=model,
     )
 
 
@@ -123,7 +132,20 @@ def read_lightgbm(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None
         model = artefact.read(what, lambda: lightgbm.Booster(model_file=path))
     else:
         model = _pickled(folder, flavor["data"], form, flavor, what)
-    return Native(lambda value, params: model.predict(value), model=model)
+    booster = getattr(model, "booster_", model)
+    categories: frozenset[int] = frozenset()
+    if getattr(booster, "pandas_categorical", None):
+        # A model that does not say which columns these are gets what it got from MLflow.
+        with suppress(InvalidModel):
+            about = lightgbm_runtime.describe(booster)
+            categories = lightgbm_runtime.features_of(about).categories
+
+    def predict(value: Any, params: dict[str, Any] | None) -> Any:
+        if categories and hasattr(value, "columns") and len(value.columns) > max(categories):
+            value = with_categories(value, categories)
+        return model.predict(value)
+
+    return _native(model, predict)
 
 
 def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
@@ -137,7 +159,7 @@ def read_catboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None
     model = getattr(artefact.require("catboost", "catboost"), name)()
     path, form = folder.file(flavor["data"]), flavor.get("save_format") or "cbm"
     artefact.read("the CatBoost model", lambda: model.load_model(path, form))
-    return Native(lambda value, params: model.predict(value), model=model)
+    return _native(model, lambda value, params: model.predict(value))
 
 
 def read_onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
@@ -149,6 +171,15 @@ def read_onnx(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
         return None
     predict = graph.predict
     return Native(lambda value, params: predict(value), graph.row_independent)
+
+
+def _native(model: Any, predict: Predict, others: bool = True) -> Native:
+    """A model of a framework, and how to predict; `others` says whether it has other methods."""
+
+    def predict_or_refuse(value: Any, params: dict[str, Any] | None) -> Any:
+        return refusal.call(lambda given: predict(given, params), value, model)
+
+    return Native(predict_or_refuse, model=model if others else None)
 
 
 def _only(params: dict[str, Any] | None, accepted: set[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -79,3 +79,12 @@ class Features:
         for position, dtype in enumerate(table.dtypes):
             if position not in self.categories and dtype.kind not in _NUMBERS:
                 raise InvalidInput(f"column '{shorten(given[position])}' must hold numbers")
+
+
+def with_categories(table: Any, positions: Iterable[int]) -> Any:
+    """The table with these columns of pandas' category type, as frameworks know categories.
+
+    Which codes they have is the framework's business: models keep the categories of training.
+    """
+    names = [table.columns[position] for position in sorted(positions)]
+    return table.astype(dict.fromkeys(names, "category")) if names else table

@@ -12,7 +12,7 @@ from headrace.errors import InvalidInput, InvalidModel
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
 from headrace.runtimes.tables.booster import BoosterRuntime
-from headrace.runtimes.tables.features import Features
+from headrace.runtimes.tables.features import Features, with_categories
 
 FILES = (
     *("model.bst", "model.txt", "model.lgb"),
@@ -47,12 +47,11 @@ class LightGBMRuntime(BoosterRuntime):
         if not hasattr(booster, "dump_model"):
             raise InvalidModel(f"the file of {what} holds something else")
         self._is_booster = booster is self._model
-        # One tree is enough: everything needed here precedes the trees.
-        about = booster.dump_model(num_iteration=1)
+        about = describe(booster)
         objective = str(about.get("objective", "")).partition(" ")[0]
         self._width = int(about["num_tree_per_iteration"])
         classes = max(2, int(about["num_class"])) if objective in _CLASSES else 0
-        self._serve(what, _features(about), classes)
+        self._serve(what, features_of(about), classes)
         # A matrix is a supported input, also for models that were trained on a table.
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
 
@@ -71,10 +70,7 @@ class LightGBMRuntime(BoosterRuntime):
                 raise InvalidInput("the model has columns of categories; send one input per column")
             # LightGBM would round the integers of a matrix, though not of a table, to float32.
             return value if value.dtype.kind == "f" else value.astype(np.float64)
-        if not categories:
-            return value
-        names = [value.columns[position] for position in sorted(categories)]
-        return value.astype(dict.fromkeys(names, "category"))
+        return with_categories(value, categories)
 
     def _call(self, method: str, value: Any) -> Any:
         if not self._is_booster or method == "predict":
@@ -96,7 +92,19 @@ def load_model(path: str, trusted: list[str]) -> Any:
     return lightgbm.Booster(model_file=path)
 
 
-def _features(about: dict[str, Any]) -> Features:
+def describe(booster: Any) -> dict[str, Any]:
+    """What LightGBM's own file of a Booster says before its trees."""
+    # One tree is enough: everything needed here precedes the trees.
+    about: dict[str, Any] = booster.dump_model(num_iteration=1)
+    return about
+
+
+def features_of(about: dict[str, Any]) -> Features:
+    """The features that the description of a Booster lists.
+
+    Raises:
+        InvalidModel: it does not show which of them are categories.
+    """
     names: list[str] = about["feature_names"]
     unnamed = [f"Column_{position}" for position in range(len(names))]
     return Features(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from headrace.codecs import decode_request, encode_response
@@ -17,6 +18,7 @@ from headrace.protocol.messages import (
     TensorMetadata,
 )
 from headrace.protocol.tensor import Tensor
+from headrace.runtimes import refusal
 
 
 class MethodsRuntime(Model):
@@ -75,7 +77,8 @@ class MethodsRuntime(Model):
         """Answer with the requested methods' results, each named after its method.
 
         Raises:
-            InvalidInput: an output is unknown, or the model was not trained on such columns.
+            InvalidInput: an output is unknown, the model was not trained on such columns, or its
+                framework refuses the input.
         """
         wanted = request.outputs or [self._default]
         for name in wanted:
@@ -86,7 +89,9 @@ class MethodsRuntime(Model):
                 )
         kind = content_type_of(request, self.settings.content_type, self._content_type)
         value = self._prepared(self._decode(request, kind))
-        return encode_methods({name: self._call(name, value) for name in wanted})
+        return encode_methods(
+            {name: refusal.call(partial(self._call, name), value, self._model) for name in wanted}
+        )
 
     def _inputs(self) -> list[TensorMetadata]:
         """What the model itself knows about its inputs."""

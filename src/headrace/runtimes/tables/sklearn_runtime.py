@@ -9,7 +9,7 @@ import numpy as np
 from headrace.codecs import decode_value
 from headrace.codecs.array import tensor_of
 from headrace.protocol.messages import TensorMetadata
-from headrace.runtimes import artefact, refusal
+from headrace.runtimes import artefact
 from headrace.runtimes.tables.methods import MethodsRuntime, check_features, has_method
 from headrace.runtimes.tables.sklearn_columns import columns_by_name, columns_metadata
 
@@ -52,7 +52,7 @@ class SKLearnRuntime(MethodsRuntime):
         return value
 
     def _call(self, method: str, value: Any) -> Any:
-        return refusal.call(getattr(self._model, method), value)
+        return getattr(self._model, method)(value)
 
 
 def _inputs(model: Any) -> list[TensorMetadata]:

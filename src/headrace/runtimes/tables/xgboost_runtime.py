@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import InvalidInput, listing
+from headrace.errors import InvalidInput, listing, shorten
 from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
+from headrace.runtimes.tables.features import Features, with_categories
 from headrace.runtimes.tables.methods import MethodsRuntime, check_features
 
 FILES = ("model.ubj", "model.json", "model.bst", "model.xgb")
+_NUMBERS = "biuf"
 METHODS = ("predict", "predict_proba")
 _ESTIMATORS = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
 
@@ -20,7 +22,8 @@ _ESTIMATORS = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "rank
 class XGBoostRuntime(MethodsRuntime):
     """Serve a Booster, or the scikit-learn estimator that the file says it was saved from.
 
-    Outputs are `predict` (the default) and, for classifiers, `predict_proba`.
+    Outputs are `predict` (the default) and, for classifiers, `predict_proba`. Models that were
+    trained on pandas' categories take a table, with text or whole numbers in those columns.
     """
 
     platform = "xgboost"
@@ -30,10 +33,14 @@ class XGBoostRuntime(MethodsRuntime):
         path = artefact.locate(self.settings, FILES)
         what = f"the XGBoost model '{self.settings.name}'"
         self._model = artefact.read(what, lambda: load_model(path))
+        self._features = features_of(self._model)
+        self._content_type = self._features.content_type
         self._offer(what, [name for name in METHODS if hasattr(self._model, name)])
 
     def _inputs(self) -> list[TensorMetadata]:
-        shape = [-1, feature_count(self._model)]
+        if self._features.categories:
+            return self._features.metadata()
+        shape = [-1, self._features.count]
         return [TensorMetadata("input-0", "FP32", shape, {"content_type": "np"})]
 
     def _outputs(self) -> list[TensorMetadata]:
@@ -43,11 +50,11 @@ class XGBoostRuntime(MethodsRuntime):
         return [TensorMetadata(n, *rows.get(n, ("FP32", [-1]))) for n in self._available]
 
     def _prepared(self, value: Any) -> Any:
-        check_features(value, feature_count(self._model))
+        check_features(value, self._features.count)
         return value
 
     def _call(self, method: str, value: Any) -> Any:
-        return predict(self._model, value, method)
+        return predict(self._model, self._features, value, method)
 
 
 def load_model(path: str) -> Any:
@@ -66,13 +73,42 @@ def load_model(path: str) -> Any:
     return estimator
 
 
-def feature_count(model: Any) -> int:
-    """How many columns a Booster or estimator was trained on."""
+def features_of(model: Any) -> Features:
+    """The columns that a Booster or an estimator was trained on, and which hold categories."""
     booster = model.get_booster() if hasattr(model, "get_booster") else model
-    return int(booster.num_features())
+    kinds = booster.feature_types or ()
+    return Features(
+        int(booster.num_features()),
+        tuple(booster.feature_names or ()),
+        frozenset(position for position, kind in enumerate(kinds) if kind == "c"),
+    )
 
 
-def predict(model: Any, value: Any, method: str = "predict") -> Any:
+def with_known_categories(model: Any, features: Features, value: Any) -> Any:
+    """A table whose columns of categories have pandas' type for them; other values as they are.
+
+    Raises:
+        InvalidInput: a column holds text, and the model does not know its categories.
+    """
+    if not features.categories or not hasattr(value, "columns"):
+        return value
+    if len(value.columns) != features.count:
+        return value
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    if not hasattr(booster, "get_categories") or booster.get_categories().empty():
+        # Files of XGBoost before 3.1 have the codes only, which are those of a training set.
+        for position in features.categories:
+            if value.dtypes.iloc[position].kind not in _NUMBERS:
+                raise InvalidInput(
+                    f"column '{shorten(value.columns[position])}' holds categories, and the "
+                    "model's file does not say which code each of them has; send the codes, or "
+                    "save the model with XGBoost 3.1 or later"
+                )
+        return value
+    return with_categories(value, features.categories)
+
+
+def predict(model: Any, features: Features, value: Any, method: str = "predict") -> Any:
     """Call a method of an estimator, or a Booster's predict on a matrix made of `value`.
 
     Raises:
@@ -80,18 +116,15 @@ def predict(model: Any, value: Any, method: str = "predict") -> Any:
     """
     import xgboost
 
-    names = model.feature_names if isinstance(model, xgboost.Booster) else _names(model)
+    names = features.names or None
     if names and hasattr(value, "columns") and list(map(str, value.columns)) != list(names):
         raise InvalidInput(
             f"the model takes columns {listing(list(names))} in this order, "
             f"got {listing(list(map(str, value.columns)))}"
         )
+    value = with_known_categories(model, features, value)
     if not isinstance(model, xgboost.Booster):
         return getattr(model, method)(value)
     if isinstance(value, np.ndarray):
         return model.predict(xgboost.DMatrix(value, feature_names=names))
-    return model.predict(xgboost.DMatrix(value))
-
-
-def _names(model: Any) -> Any:
-    return model.get_booster().feature_names
+    return model.predict(xgboost.DMatrix(value, enable_categorical=bool(features.categories)))
