@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,3 +63,46 @@ def test_a_browser_shows_every_operation_of_the_document(server: Server, tmp_pat
     operations = sum(verb in ("get", "post") for path in paths.values() for verb in path)
 
     assert shown.count("<details") == operations > 5
+    headings = [part.partition("<")[0] for part in shown.split("<h2>")[1:]]
+    assert headings == ["echo", "Server"]
+    model = shown.partition("<h2>echo</h2>")[2].partition("<h2>")[0]
+    assert model.index("/v2/models/echo/infer") < model.index("/v2/models/echo/ready")
+    assert shown.count("Copy as curl") == operations
+
+
+CURL = """
+const page = require("fs").readFileSync(0, "utf8");
+const begin = page.indexOf("const quoted"), end = page.indexOf("function route(");
+class File {}
+const curl = new Function("File", page.slice(begin, end) + "; return curl")(File);
+console.log(curl(...JSON.parse(process.argv[1])));
+"""
+
+
+def test_a_request_is_copied_as_a_command_that_sends_it(server: Server) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    body = '{"inputs": [{"name": "it\'s", "shape": [1], "datatype": "FP64", "data": [1.5]}]}'
+    url = f"{server.http}/v2/models/echo/infer"
+    call = json.dumps(["post", url, {"type": "application/json", "body": body}])
+    page = ask(server.http, "GET", "/docs").body
+
+    copied = subprocess.run(
+        [node, "-e", CURL, call], input=page, stdout=subprocess.PIPE, timeout=60
+    )
+    words = shlex.split(copied.stdout.decode())
+
+    assert words == [
+        *("curl", "-sS", "-X", "POST", url, "-H", "Content-Type: application/json"),
+        *("--data-binary", body),
+    ]
+
+
+def test_operations_of_a_model_carry_its_name(server: Server) -> None:
+    paths = ask(server.http, "GET", "/openapi.json").json["paths"]
+
+    tags = {verb: each["tags"] for verb, each in paths["/v2/models/echo/infer"].items()}
+    assert tags == {"post": ["echo"]}
+    assert paths["/v2/models/echo"]["get"]["tags"] == ["echo"]
+    assert "tags" not in paths["/v2/health/live"]["get"]

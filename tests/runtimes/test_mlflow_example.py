@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from headrace.model import Model
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
+from headrace.testing import TestClient
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -84,3 +85,14 @@ def test_an_example_that_the_model_refuses_is_only_logged(
 
     assert runtime.metadata().row_independent
     assert "input example" in caplog.text
+
+
+def test_the_example_is_shown_in_the_documentation(tmp_path: Path) -> None:
+    saved(tmp_path, LinearRegression().fit(X, Y), X[:2])
+
+    with TestClient(tmp_path / "m", env_manager="local") as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        example = paths["/invocations"]["post"]["requestBody"]["content"]["application/json"]
+        answer = client.post("/invocations", json=example["example"])
+
+    assert np.allclose(answer.json()["predictions"], Y[:2])

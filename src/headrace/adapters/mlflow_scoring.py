@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+import orjson
 
 from headrace.adapters.adapter import (
     JSON_HEADERS,
@@ -72,8 +75,11 @@ class MLflowScoring(Adapter):
         return mlflow_error(error)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
+        request: Schema = {"schema": {"$ref": "#/components/schemas/ScoringRequest"}}
+        with suppress(orjson.JSONDecodeError):
+            request["example"] = orjson.loads(model.model_metadata.example)
         body = {
-            "application/json": {"schema": {"$ref": "#/components/schemas/ScoringRequest"}},
+            "application/json": request,
             "text/csv": {"schema": STRING},
             "application/vnd.apache.parquet": {"schema": {}},
         }

@@ -111,10 +111,13 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
             paths[page.path] = _page(page.path, page.summary)
     for model in dataplane.models():
         for prefix in _prefixes(dataplane, model):
-            paths[prefix] = _get("Model metadata", "ModelMetadata")
-            paths[prefix + "/ready"] = _get("Whether the model can answer", "Ready", "503")
-            paths[prefix + "/stats"] = _get("What is counted, in Triton's form", "Statistics")
-            paths[prefix + "/config"] = _get("The configuration in Triton's form", "TritonConfig")
+            pages = {
+                prefix: _get("Model metadata", "ModelMetadata", "503"),
+                prefix + "/ready": _get("Whether the model can answer", "Ready", "503"),
+                prefix + "/stats": _get("What is counted, in Triton's form", "Statistics"),
+                prefix + "/config": _get("The configuration in Triton's form", "TritonConfig"),
+            }
+            paths.update({path: {"get": _of(model, each["get"])} for path, each in pages.items()})
     paths.update(_protocols(dataplane, router))
     for model in dataplane.answering():
         for own in model.model_metadata.routes:
@@ -122,7 +125,7 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
                 continue
             # What is already there takes precedence, as it does in routing.
             operations = paths.setdefault(CONVERTOR.sub(r"{\1}", own.path), {})
-            operations.setdefault(own.method.lower(), _own(model, own))
+            operations.setdefault(own.method.lower(), _of(model, _own(model, own)))
             schemas.update(
                 {name: each for name, each in own.components.items() if name not in schemas}
             )
@@ -136,6 +139,11 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
     }
 
 
+def _of(model: ServedModel, operation: Schema) -> Schema:
+    """An operation under its model's name, by which pages group them, or under its own tags."""
+    return {"tags": [model.name], **operation}
+
+
 def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
     """The adapters' routes, for each model that speaks their protocol."""
     paths: dict[str, Any] = {}
@@ -147,7 +155,7 @@ def _protocols(dataplane: DataPlane, router: Router) -> dict[str, Any]:
             path = _path(dataplane, route, model)
             if path is None or (route.streams and not model.model_metadata.streams):
                 continue
-            paths[path] = {"post": adapter.operation(route, model)}
+            paths[path] = {"post": _of(model, adapter.operation(route, model))}
     return paths
 
 

@@ -133,7 +133,8 @@ class ModelMetadata:
     loads the model fills in both. `concurrency` is how many requests each instance works on at
     once. `of_mlserver` asks for answers as MLServer's runtime gives them; the loader fills it in. A
     service `is_service`: it has endpoints, and no inference protocol is meant for it
-    unless a request names it.
+    unless a request names it. `example` is a body of MLflow's scoring protocol that was logged with
+    the model, for its documentation.
     """
 
     platform: str = ""
@@ -149,6 +150,7 @@ class ModelMetadata:
     concurrency: int = 1
     is_service: bool = False
     of_mlserver: bool = False
+    example: str = ""
 
     @property
     def payload_type(self) -> str | None:

@@ -15,12 +15,13 @@ import numpy as np
 from headrace.errors import shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.signature import PAYLOAD, SCORING
-from headrace.protocol.tensor import Tensor, pack_bytes
+from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 
 logger = logging.getLogger("headrace.worker")
 
 LARGEST = 1024 * 1024
+LARGEST_SHOWN = 16 * 1024
 MOST_ROWS = 8
 # Libraries sum in a different order for a different number of rows, also in single precision.
 TOLERANCE = 1e-4
@@ -39,6 +40,13 @@ def request_of(folder: MLflowFolder) -> InferenceRequest | None:
         body = pack_bytes([file.read()])
     payload = Tensor(PAYLOAD, "BYTES", [1], body, {"content_type": "application/json"})
     return InferenceRequest([payload], {"content_type": SCORING})
+
+
+def shown(folder: MLflowFolder) -> str:
+    """The example as people see it in the documentation; "" if there is none, or it is large."""
+    example = request_of(folder)
+    body = unpack_bytes(example.inputs[0].data, 1)[0] if example is not None else b""
+    return body.decode("utf-8", "replace") if len(body) <= LARGEST_SHOWN else ""
 
 
 def rows_are_independent(predict: Predict, value: Any, params: Any) -> bool:

@@ -87,6 +87,7 @@ class MLflowRuntime(Model):
         self._passed_over = CollectedWords()
         tolerant = Signature.parse(raw, self._passed_over.add) if raw else None
         self._tolerant_payload = Payload(tolerant, schemas, schema, self._typed)
+        self._example = input_example.shown(folder)
         # Instances of the class differ: only the native flavors promise independent rows.
         by_flavor = native is not None and native.row_independent
         self.row_independent = by_flavor or bool(self.settings.extra.get("batchable"))
@@ -169,6 +170,7 @@ class MLflowRuntime(Model):
             signature=self._raw_signature,
             takes_headers=self._agent is not None,
             concurrency=CONCURRENCY if is_concurrent else 1,
+            example=self._example,
         )
 
     def infer(self, request: InferenceRequest) -> InferenceResponse:
