@@ -204,11 +204,12 @@ class Payload:
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table
+        sent = table
         for spec in signature.inputs:
             if spec.type in _TEXT_COLUMNS and spec.name in table and table[spec.name].isna().all():
                 # Without a text among them, missing values would be numbers.
-                table = table.assign(**{spec.name: np.full(len(table), None, object)})
-        tensors = frame.tensors_of(table)
+                sent = sent.assign(**{spec.name: np.full(len(table), None, object)})
+        tensors = frame.tensors_of(sent)
         if signature.is_tensors and not signature.is_named and len(tensors) > 1:
             tensors = [_matrix(table)]
         elif not signature.is_named and len(tensors) == len(signature.inputs):
