@@ -17,7 +17,8 @@ from headrace.codecs.array import array_of, tensor_of
 from headrace.codecs.frame import tensors_of
 from headrace.errors import InvalidInput, LoadFailed
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.tensor import Tensor, pack_bytes
+from headrace.protocol.open_inference.classification import classify
+from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
 
@@ -145,6 +146,18 @@ def test_metadata_describes_features_and_classes(tmp_path):
     assert metadata.inputs[0].parameters["feature_names"] == ["a", "b", "c"]
     assert [output.shape for output in metadata.outputs[:2]] == [[-1], [-1, 2]]
     assert metadata.row_independent
+
+
+def test_the_highest_classes_have_the_names_that_the_model_has_for_them(tmp_path):
+    model = LogisticRegression().fit(X, np.where(Y == 1, "ale", "lager"))
+    runtime = serve(model, tmp_path)
+
+    (output,) = classify(
+        ask(runtime, "predict_proba"), {"predict_proba": 1}, runtime.metadata()
+    ).outputs
+
+    names = [text.decode().split(":")[2] for text in unpack_bytes(output.data, len(X))]
+    assert names == model.predict(X).tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["NaN", "infinity"])

@@ -75,8 +75,11 @@ def _output(model: Any, name: str) -> TensorMetadata:
         return TensorMetadata(name, tensor.datatype, [-1], tensor.parameters or {})
     if name == "decision_function":
         return TensorMetadata(name, "FP64", [-1])
-    width = len(classes) if known and name != "transform" else -1
-    return TensorMetadata(name, "FP64", [-1, width])
+    if not known or name == "transform":
+        return TensorMetadata(name, "FP64", [-1, -1])
+    # So that a client who asks for the highest classes gets their names.
+    labels = {"labels": [str(label) for label in classes.tolist()]}
+    return TensorMetadata(name, "FP64", [-1, len(classes)], labels)
 
 
 def _label_dtype(model: Any) -> Any:
