@@ -162,7 +162,7 @@ def test_a_scalar_of_numpy_is_answered_as_a_scalar(tmp_path):
 
 def test_a_scalar_for_an_object_names_the_column(tmp_path):
     runtime = serve(tmp_path, Params(), [{"who": {"age": 3}}])
-    with pytest.raises(InvalidInput, match="column 'who': expected an object"):
+    with pytest.raises(InvalidInput, match="column 'who', row 0: expected an object"):
         predictions(runtime, {"dataframe_records": [{"who": 5}]})
 
 

@@ -120,11 +120,13 @@ def _is_single(cell: Any) -> bool:
     return type(cell) is list and len(cell) == 1
 
 
-def _refuse(expected: str, kinds: set[type], spec: Spec) -> InvalidInput:
-    """The error for JSON values of the wrong `kinds`."""
+def _refuse(expected: str, values: Sequence[Any], kinds: set[type], spec: Spec) -> InvalidInput:
+    """The error for JSON values of which some are of the wrong `kinds`."""
+    index = next(index for index, value in enumerate(values) if type(value) in kinds)
+    place = f"{spec.where}, {'element' if spec.is_tensor else 'row'} {index:,}"
     got = " and ".join(sorted({_WORDS.get(kind, "another type") for kind in kinds}))
     kind = spec.datatype if spec.is_tensor else spec.type
-    return InvalidInput(f"{spec.where}: expected {expected} ({kind}), got {got}")
+    return InvalidInput(f"{place}: expected {expected} ({kind}), got {got}")
 
 
 def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
@@ -136,7 +138,7 @@ def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     if kinds & {list, dict} and _takes_lists(spec):
         kinds = kinds - {list, dict} | {_NULL}
     if kinds - {str, _NULL}:
-        raise _refuse("text", kinds - {str, _NULL}, spec)
+        raise _refuse("text", values, kinds - {str, _NULL}, spec)
     if _NULL in kinds:
         raise NeedsDataFrame
     try:
@@ -148,9 +150,10 @@ def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
 def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     wrong = kinds - {bool, int}
     if wrong:
-        raise _refuse("true or false", wrong, spec)
+        raise _refuse("true or false", values, wrong, spec)
     if not set(values) <= {0, 1}:
-        raise _refuse("true or false", {int}, spec)
+        wrong_ones = [None if value in (0, 1) else value for value in values]
+        raise _refuse("true or false", wrong_ones, {int}, spec)
     return bytes(values)
 
 
@@ -161,7 +164,7 @@ def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
         kinds = set(map(type, values))
     wrong = kinds - {int, float, _NULL}
     if wrong:
-        raise _refuse("numbers", wrong, spec)
+        raise _refuse("numbers", values, wrong, spec)
     if kinds <= ({int, float} if kind.is_float else {int}):
         try:
             return struct.pack(f"<{len(values)}{kind.code}", *values)

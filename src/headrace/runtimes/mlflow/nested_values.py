@@ -38,9 +38,9 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
             for item in leaf.values():
                 check(item, schema.get("values") or {}, where)
         elif kind in ("object", "map"):
-            raise InvalidInput(f"{where}: expected an object")
+            raise InvalidInput(f"{where}: expected an object, got {_word(leaf)}")
         elif kind in _CHECKS and not _CHECKS[kind](leaf):
-            raise InvalidInput(f"{where}: a value does not convert to {kind} without loss")
+            raise InvalidInput(f"{where}: expected {kind}, got {_word(leaf)}")
 
 
 def whole(value: Any, schema: dict[str, Any]) -> Any:
@@ -67,11 +67,15 @@ def whole(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
-def columns(value: Any) -> Iterator[tuple[str, Any]]:
-    """The named cells of rows (a list of objects) or of columns (an object)."""
-    for row in value if isinstance(value, list) else [value]:
+def columns(value: Any) -> Iterator[tuple[str, Any, int | None]]:
+    """The named cells of rows (a list of objects), each with its row, or columns (an object)."""
+    if isinstance(value, dict):
+        for name, cells in value.items():
+            yield name, cells, None
+    for number, row in enumerate(value if isinstance(value, list) else []):
         if isinstance(row, dict):
-            yield from row.items()
+            for name, cell in row.items():
+                yield name, cell, number
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -89,6 +93,14 @@ def _is_whole(value: Any, limit: int) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return -limit <= value < limit and value == int(value)
+
+
+def _word(value: Any) -> str:
+    """What a value is, for a message that must not repeat it."""
+    if _is_number(value):
+        return "a number that does not convert without loss"
+    words = {str: "text", bool: "true or false", dict: "an object"}
+    return words.get(type(value), "another type")
 
 
 def _is_number(value: Any) -> bool:

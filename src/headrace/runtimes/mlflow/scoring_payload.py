@@ -121,15 +121,16 @@ class Payload:
             if self._signature.is_named:
                 self._signature.check_names([str(name) for name in table.columns])
             for name in table.columns:
-                self._check(str(name), table[name].tolist())
+                for row, cell in enumerate(table[name].tolist()):
+                    self._check(str(name), cell, row)
             self.make_whole(table)
             return self._by_mlflow("cast_df_types_according_to_schema", table)
         return self._conformed(table)
 
     def _tensors(self, key: str, value: Any) -> Any:
         if self._is_nested():
-            for name, cell in nested_values.columns(value):
-                self._check(name, cell)
+            for name, cell, row in nested_values.columns(value):
+                self._check(name, cell, row)
             return self._by_mlflow("parse_tf_serving_input", {key: self._whole_rows(value)})
         if self._signature is not None and self._signature.inputs:
             return self._conformed_arrays(value)
@@ -148,10 +149,11 @@ class Payload:
         signature = self._signature
         return signature is not None and signature.is_columns and not signature.is_simple
 
-    def _check(self, name: str, value: Any) -> None:
+    def _check(self, name: str, value: Any, row: int | None) -> None:
         schema = self._schemas.get(name)
         if schema is not None:
-            nested_values.check(value, schema, f"column '{shorten(name)}'")
+            place = "" if row is None else f", row {row:,}"
+            nested_values.check(value, schema, f"column '{shorten(name)}'{place}")
 
     def whole(self, value: Any, name: str) -> Any:
         """The value of one input, with whole numbers as its type has them."""

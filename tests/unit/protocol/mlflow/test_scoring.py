@@ -343,7 +343,7 @@ def test_type_hint_model_takes_inputs_only():
 
 
 def test_null_in_an_optional_boolean_is_refused_by_name():
-    with pytest.raises(InvalidInput, match="column 'a': expected true or false .*got null"):
+    with pytest.raises(InvalidInput, match="column 'a', row 1: expected true or false .*got null"):
         send({"inputs": {"a": [True, None]}}, columns("a", kind="boolean", required=False))
 
 

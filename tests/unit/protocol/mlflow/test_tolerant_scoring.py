@@ -140,7 +140,7 @@ def test_text_that_is_no_number_is_refused_by_row():
 
 def test_text_stays_text_where_scoring_is_strict():
     body = b'{"dataframe_records": [{"a": "5.1"}]}'
-    with pytest.raises(InvalidInput, match="column 'a': expected numbers"):
+    with pytest.raises(InvalidInput, match="column 'a', row 0: expected numbers"):
         decode(body, "application/json", strict(column("a", "double")))
 
 
@@ -154,7 +154,7 @@ def test_a_list_or_an_object_in_a_column_of_text_is_left_to_the_worker_as_it_is(
     body = {"dataframe_records": [{"city": cell}]}
     assert sent(body, model.signature).content_type == SCORING
     if cell != ["Ulm"]:
-        with pytest.raises(InvalidInput, match="column 'city': expected text"):
+        with pytest.raises(InvalidInput, match="column 'city', row 0: expected text"):
             sent(body, strict(column("city", "string")))
 
 
