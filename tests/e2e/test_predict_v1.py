@@ -50,7 +50,7 @@ def test_a_custom_model_answers_rows(tmp_path: Path):
         assert ask(server.http, "GET", "/v1/models").json == {
             "models": ["m"],
             "object": "list",
-            "data": [{"id": "m", "object": "model", "owned_by": "headrace"}],
+            "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "headrace"}],
         }
 
 
