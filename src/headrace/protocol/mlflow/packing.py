@@ -42,7 +42,7 @@ def column(values: Any, spec: Spec) -> Tensor:
     """
     if type(values) is not list and type(values) is not tuple:
         values = [values]
-    elif values and not _takes_lists(spec) and all(map(_is_single, values)):
+    elif values and type(values[0]) is list and _is_column(values, spec):
         values = [cell[0] for cell in values]
     parameters = {"content_type": spec.content_type} if spec.datatype == "BYTES" else None
     return Tensor(spec.name, spec.datatype, [len(values)], pack(values, spec), parameters)
@@ -116,8 +116,9 @@ def _takes_lists(spec: Spec) -> bool:
     return spec.reads_text and spec.type == "string"
 
 
-def _is_single(cell: Any) -> bool:
-    return type(cell) is list and len(cell) == 1
+def _is_column(values: Sequence[Any], spec: Spec) -> bool:
+    """Whether the values are a column of shape `[N, 1]`."""
+    return not _takes_lists(spec) and all(type(row) is list and len(row) == 1 for row in values)
 
 
 def _refuse(expected: str, values: Sequence[Any], kinds: set[type], spec: Spec) -> InvalidInput:
