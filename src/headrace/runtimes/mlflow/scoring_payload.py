@@ -227,8 +227,9 @@ class Payload:
         columns = {tensor.name: column for tensor, (_, column) in zip(tensors, table.items())}
         present = [spec for spec in self._signature.inputs if spec.name in columns]
         for position, spec in enumerate(present):
-            if spec.type == "string":
-                # It holds the same text, and says in its own way that some is missing.
+            if spec.type == "string" and columns[spec.name].dtype.kind != "f":
+                # It holds the same text, and says in its own way that some is missing. Of floats
+                # there are only NaN.
                 value.isetitem(position, columns[spec.name])
         return value
 
