@@ -152,7 +152,9 @@ def test_without_the_switch_only_refusals_are_logged(tmp_path: Path) -> None:
         ask(quiet.http, "POST", INFER, numbers(1), {"X-Request-Id": "fine"})
         ask(quiet.http, "POST", INFER, b"{", {"X-Request-Id": "broken"})
 
-        assert line(quiet, "broken")["status"] == 400
+        refused = line(quiet, "broken")
+        assert (refused["status"], refused["model"]) == (400, "m")
+        assert refused["route"] == "/v2/models/{name}/infer"
         assert '"fine"' not in quiet.log()
 
 

@@ -55,7 +55,7 @@ def locate(settings: ModelSettings, names: Sequence[str]) -> str:
     if os.path.isfile(path):
         return path
     if not os.path.isdir(path):
-        raise InvalidModel(f"model '{settings.name}': its uri is neither a file nor a folder")
+        raise InvalidModel(f"model '{settings.name}': what its uri names does not exist")
     for name in names:
         candidate = os.path.join(path, name)
         if os.path.isfile(candidate):

@@ -25,12 +25,10 @@ class RefusalLog(Observer):
     def refused(self, call: Call, error: HeadraceError) -> None:
         # The call that made a runner's call gets a line too.
         level = logging.DEBUG if call.is_inner else _level(error)
-        fields = {"request_id": call.request_id, **_status(call), "kind": error.kind}
-        log(logger, level, error.message, fields)
+        log(logger, level, error.message, _what(call) | {"kind": error.kind})
 
     def left(self, call: Call) -> None:
-        fields = {"request_id": call.request_id, **_status(call)}
-        log(logger, logging.DEBUG, "the caller left", fields)
+        log(logger, logging.DEBUG, "the caller left", _what(call))
 
 
 class AccessLog(RefusalLog):
@@ -68,8 +66,9 @@ def _status(call: Call) -> dict[str, int | str]:
     return {"status" if isinstance(call.status, int) else "grpc_status": call.status}
 
 
-def _fields(call: Call) -> dict[str, Any]:
-    model, timing = call.model, call.timing or Timing()
+def _what(call: Call) -> dict[str, Any]:
+    """What was requested, and how it ended."""
+    model = call.model
     return {
         "protocol": call.protocol,
         "route": call.route,
@@ -77,6 +76,13 @@ def _fields(call: Call) -> dict[str, Any]:
         "version": model.version if model is not None else None,
         **_status(call),
         "request_id": call.request_id,
+    }
+
+
+def _fields(call: Call) -> dict[str, Any]:
+    timing = call.timing or Timing()
+    return {
+        **_what(call),
         "bytes_in": call.received,
         "bytes_out": call.sent,
         "rows": timing.rows,

@@ -88,7 +88,9 @@ def _read(path: str, name: str) -> dict[str, Any]:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             raw = yaml.load(file, Loader=loader)
     except OSError as error:
-        raise InvalidModel(f"model '{name}': its folder has no MLmodel file") from error
+        there = os.path.isdir(os.path.dirname(path))
+        what = "its folder has no MLmodel file" if there else "its folder does not exist"
+        raise InvalidModel(f"model '{name}': {what}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidModel(f"model '{name}': its MLmodel file is not valid YAML") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("flavors"), dict):
