@@ -187,6 +187,24 @@ def test_the_native_runtime_refuses_as_mlflows_flavor_does(tmp_path):
     assert refusal_of(runtime, cube).endswith("shape [-1, 3], got shape [2, 2, 3]")
 
 
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [
+        ([[1.0, 2.0]], "FP32 of shape [1, 2]"),
+        ([1.0, 2.0, 3.0], "FP32 of shape [3]"),
+        ([["a", "b", "c"]], "text of shape [1, 3]"),
+        ([[1.0, "b", {}]], "a number and an object and text of shape [1, 3]"),
+    ],
+)
+def test_a_graph_says_which_type_and_shape_it_expected(body, got, tmp_path):
+    convert = pytest.importorskip("skl2onnx").to_onnx
+    graph = convert(LinearRegression().fit(MATRIX, Y), MATRIX[:1].astype("float32"))
+    runtime = mlflow_model("onnx", graph, tmp_path)
+    said = refusal_of(runtime, scoring({"inputs": body}))
+
+    assert said == f"input 'X': expected FP32 of shape [-1, 3], got {got}"
+
+
 def fails(table):
     raise ValueError("the model's own failure")
 

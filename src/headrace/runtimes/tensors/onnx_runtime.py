@@ -18,6 +18,7 @@ from headrace.protocol.messages import (
 )
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import artefact, catalog
+from headrace.runtimes.expected import described, type_of
 from headrace.runtimes.tensors import onnx_session
 
 FILES = ("model.onnx",)
@@ -151,15 +152,37 @@ def run(session: Any, names: list[str], feed: dict[str, Any], options: Any = Non
     """Run a graph.
 
     Raises:
-        InvalidInput: the graph refuses the values, such as an index out of range.
+        InvalidInput: the graph refuses the type, the shape or the values of an input, such as an
+            index out of range.
     """
     try:
         answers: list[Any] = session.run(names, feed, options)
     except Exception as error:
-        if type(error).__name__ != "InvalidArgument":
+        misfit = _misfit(session, feed)
+        if not misfit and type(error).__name__ != "InvalidArgument":
             raise
-        raise InvalidInput("the graph refuses a value or shape of its inputs") from error
+        why = misfit or "the graph refuses a value or shape of its inputs"
+        raise InvalidInput(why) from error
     return answers
+
+
+def _misfit(session: Any, feed: dict[str, Any]) -> str:
+    """The first input that is not what the graph says it takes; empty if all are."""
+    for node in session.get_inputs():
+        row, array = _tensor(node), np.asarray(feed[node.name])
+        if row is None:
+            continue
+        is_text = row.datatype == "BYTES" and array.dtype.kind in "OUS"
+        shape = list(array.shape)
+        fits = len(shape) == len(row.shape) and all(
+            want in (-1, have) for want, have in zip(row.shape, shape)
+        )
+        if not fits or not (is_text or type_of(array) == row.datatype):
+            return (
+                f"input '{shorten(node.name)}': expected {row.datatype} of shape {row.shape}, "
+                f"got {described(array)}"
+            )
+    return ""
 
 
 def rows_are_free(session: Any) -> bool:
