@@ -348,9 +348,9 @@ def _outputs(more: dict[str, Any]) -> dict[str, Any]:
 
 def _wanted(more: dict[str, Any]) -> list[dict[str, Any]]:
     """The outputs that are asked for: names, or names with their parameters."""
-    outputs = more.get("outputs", {})
-    parameters = outputs if isinstance(outputs, dict) else dict.fromkeys(outputs, {})
-    return [{"name": name, "parameters": parameters[name]} for name in parameters]
+    outputs = more.get("outputs", [])
+    of = outputs if isinstance(outputs, dict) else {}
+    return [{"name": name, "parameters": of.get(name, {})} for name in outputs]
 
 
 TRANSPORTS = {
