@@ -33,7 +33,8 @@ def main(words: list[str] | None = None) -> int:
         "--python", default=sys.executable, help="the interpreter of the suite's environment"
     )
     parser.add_argument("options", nargs="*", help="for the suite itself, after `--`")
-    options = parser.parse_args(words)
+    # Not `parse_args`, which takes no options between the suite's name and these.
+    options = parser.parse_intermixed_args(words)
     if options.suite == "render":
         render.main()
         return 0

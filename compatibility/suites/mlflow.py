@@ -27,9 +27,15 @@ def run(setting: Setting) -> Iterator[Case]:
 
 SUITE = Suite(
     title="MLflow's scoring tests",
-    version="3.11.2",
-    url="https://github.com/mlflow/mlflow/tree/v3.11.2/tests",
-    get="git clone --depth 1 --branch v3.11.2 https://github.com/mlflow/mlflow",
+    version="tests of 3.11.2.dev0 (commit a89bed67689f), with MLflow 3.17.2",
+    url="https://github.com/harupy/mlflow",
+    get=(
+        "git clone https://github.com/harupy/mlflow\n"
+        "git -C mlflow checkout a89bed67689f916c79a8e1c1ad6cfb5cd7649c77\n"
+        # Else it would be imported in place of the installed one.
+        "find mlflow/mlflow ! -name version.py -type f -delete\n"
+        "pip install tensorflow-cpu pyspark-client"
+    ),
     arguments="mlflow --source mlflow",
     run=run,
 )

@@ -171,3 +171,10 @@ def test_every_triage_file_has_a_suite_and_every_result_too():
 
     assert {path.stem for path in triage.FOLDER.glob("*.toml")} <= suites
     assert set(render.results()) <= suites
+
+
+def test_options_for_the_suite_may_follow_its_source(tmp_path, capsys):
+    assert (
+        command.main(["mlflow", "--source", str(tmp_path / "nowhere"), "--", "-k", "codecs"]) == 1
+    )
+    assert "nowhere" in capsys.readouterr().err
