@@ -6,13 +6,13 @@ import datetime as dt
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from headrace.errors import shorten
 from headrace.protocol.datatypes import DATATYPES, Datatype
+from headrace.protocol.mlflow.number_text import whole_number_of
 from headrace.protocol.tensor import Tensor
 
 # The content types that only the model's metadata tells from other text.
@@ -228,10 +228,10 @@ def _float(cell: Any, largest: float) -> float:
 
 def _integer(cell: Any, low: int, high: int) -> int:
     if isinstance(cell, str):
-        try:
-            number = int(cell)
-        except ValueError:
-            number = _whole(cell)
+        found = whole_number_of(cell)
+        if found is None:
+            raise ValueError
+        number = found
     elif isinstance(cell, (float, np.floating)):
         number = int(cell)
         if number != cell:
@@ -241,20 +241,6 @@ def _integer(cell: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise OverflowError
     return number
-
-
-def _whole(text: str) -> int:
-    """An integer that is written like `5.0` or `1e3`, exactly."""
-    # A short text may be a number of a billion digits.
-    if not abs(float(text)) < 2.0**70:
-        raise OverflowError
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError from error
-    if number != number.to_integral_value():
-        raise ValueError
-    return int(number)
 
 
 def _truth(cell: Any, from_text: bool) -> bool:

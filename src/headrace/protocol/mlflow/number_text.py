@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from headrace.errors import InvalidInput
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow.schema import Spec
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -15,6 +17,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NAMED = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 # Longer ones hold more digits than any number type, and int() takes quadratic time for them.
 _LONGEST = 1000
+# Beyond every integer type. A short text may be an integer of a billion digits.
+_TOO_LARGE = 2.0**70
 
 
 def number_of(text: str) -> int | float | None:
@@ -33,21 +37,42 @@ def number_of(text: str) -> int | float | None:
     return number if number - number == 0 else None
 
 
+def whole_number_of(text: str) -> int | None:
+    """The integer that a text is, also if it is written like `5.0` or `1e3`, exactly.
+
+    None if it is no integer, however close to one, or far beyond every integer type.
+    """
+    number = number_of(text)
+    if not isinstance(number, float):
+        return number
+    if not abs(number) < _TOO_LARGE:
+        return None
+    try:
+        # The float is only near to it: 9007199254740993.0 is not one.
+        exact = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    return int(exact) if exact == exact.to_integral_value() else None
+
+
 def numbers_in(values: Iterable[Any], spec: Spec) -> list[Any]:
     """The values, with the number in place of each text that is one.
 
     Raises:
-        InvalidInput: a text is not a number; the message has its position.
+        InvalidInput: a text is not a number, or not a whole one where the type holds no others;
+            the message has its position.
     """
+    is_whole = DATATYPES[spec.datatype].is_integer
+    read = whole_number_of if is_whole else number_of
     found = []
     for index, value in enumerate(values):
-        number = number_of(value) if type(value) is str else value
+        number = read(value) if type(value) is str else value
         if number is None and value is not None:
             place = "element" if spec.is_tensor else "row"
             kind = spec.datatype if spec.is_tensor else spec.type
             raise InvalidInput(
-                f"{spec.where}, {place} {index:,}: expected a number ({kind}), "
-                "got text that is not one"
+                f"{spec.where}, {place} {index:,}: expected a {'whole ' if is_whole else ''}number "
+                f"({kind}), got text that is not one"
             )
         found.append(number)
     return found

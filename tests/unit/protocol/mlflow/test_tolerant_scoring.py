@@ -134,7 +134,9 @@ def test_what_would_change_a_value_is_refused_by_column_all_the_same(kind, cell)
 def test_text_that_is_no_number_is_refused_by_row():
     model = Tolerant(column("age", "long"))
     rows = [[1]] * 17_204 + [["old"]]
-    with pytest.raises(InvalidInput, match=r"column 'age', row 17,204: expected a number \(long\)"):
+    with pytest.raises(
+        InvalidInput, match=r"column 'age', row 17,204: expected a whole number \(long\)"
+    ):
         model.send({"dataframe_split": {"columns": ["age"], "data": rows}})
 
 
@@ -179,6 +181,30 @@ def test_text_stays_text_over_v2():
 @pytest.mark.parametrize("text", ["9" * 5000, "1" + "0" * 400, "--1", "1e", ".", "", "1 2"])
 def test_text_is_read_in_bounded_time(text):
     assert number_of(text) is None or len(text) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5.0", 5),
+        (" 1e3 ", 1000),
+        ("9007199254740993.0", 9007199254740993),
+        ("-9.007199254740993e15", -9007199254740993),
+    ],
+)
+def test_text_that_is_a_whole_number_is_exact_in_a_column_of_integers(text, number):
+    model = Tolerant(column("a", "long"))
+    assert model.send({"dataframe_records": [{"a": text}]}) == {"a": [number]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.5", "5.00000000000000000001", "0.99999999999999999999", "1e-999", "1e300", "0e" + "9" * 30],
+)
+def test_text_that_is_near_a_whole_number_is_refused_in_a_column_of_integers(text):
+    model = Tolerant(column("a", "long"))
+    with pytest.raises(InvalidInput, match=r"column 'a', row 0: expected a whole number \(long\)"):
+        model.send({"dataframe_records": [{"a": text}]})
 
 
 def test_a_key_beside_the_inputs_that_is_misspelt_is_reported():
