@@ -120,6 +120,16 @@ def test_a_cell_that_is_no_number_is_refused_with_its_row_and_column(runtime, ce
     )
 
 
+@pytest.mark.parametrize("others", [None, pd.NA, "text"])
+def test_arrays_in_the_cells_of_a_table_are_refused_with_their_place(others):
+    table = FRAME.head(2).astype({"b": object})
+    table["b"] = pd.Series([np.array([1.0, 2.0]), others], dtype=object)
+    with pytest.raises(InvalidInput) as caught:
+        refusal.call(LogisticRegression().fit(FRAME, Y).predict, table)
+
+    assert "column 'b', row 0: expected a number, got a list" in caught.value.message
+
+
 def test_a_table_with_too_few_columns_is_refused_with_what_the_model_takes(runtime):
     said = refusal_of(runtime, split([1.0, 2.0], columns=("a", "b")))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.errors import listing, shorten
 from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.json_words import word_of
 
 _DATATYPES = {np.dtype(row.numpy).str: row.name for row in DATATYPES.values() if row.itemsize}
 # Cells of a column that are looked at for its type.
@@ -90,17 +91,25 @@ def type_of(column: Any) -> str:
 
 def word_for(cell: Any) -> str:
     """What a cell is, in the words of JSON."""
-    if cell is None or cell != cell:
+    if _is_missing(cell):
         return "null"
-    if isinstance(cell, (str, bytes)):
-        return "text"
-    if isinstance(cell, bool):
-        return "true or false"
-    if isinstance(cell, dict):
-        return "an object"
-    if isinstance(cell, (list, tuple, np.ndarray)):
+    if isinstance(cell, np.ndarray):
         return "a list"
-    return "a number" if _is_number(cell) else "another type"
+    if isinstance(cell, np.bool_):
+        return "true or false"
+    return "a number" if isinstance(cell, np.number) else word_of(type(cell))
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell is None, NaN, NaT or NA of pandas."""
+    if cell is None or hasattr(cell, "__len__"):
+        # Arrays compare element by element.
+        return cell is None
+    try:
+        return bool(cell != cell)
+    except TypeError:
+        # NA compares as NA, which is neither true nor false.
+        return True
 
 
 def _reads_as_number(text: str) -> bool:
@@ -140,7 +149,7 @@ def not_finite(value: Any) -> str:
         if column.dtype.kind in "fc":
             bad = ~np.isfinite(np.asarray(column)).reshape(-1)
         elif column.dtype.kind == "O":
-            bad = np.array([cell is None or cell != cell for cell in _cells(column)], bool)
+            bad = np.array([_is_missing(cell) for cell in _cells(column)], bool)
         else:
             continue
         if bad.any():

@@ -13,19 +13,11 @@ import numpy as np
 from headrace.errors import InvalidInput
 from headrace.protocol.casting import cast_array
 from headrace.protocol.datatypes import DATATYPES, MAX_RANK
+from headrace.protocol.json_words import word_of
 from headrace.protocol.mlflow.number_text import numbers_in
 from headrace.protocol.mlflow.schema import Spec, check_shape
 from headrace.protocol.tensor import Tensor, pack_bytes
 
-_WORDS = {
-    str: "text",
-    bool: "true/false",
-    int: "a number",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
 _NULL = type(None)
 
 
@@ -125,7 +117,7 @@ def _refuse(expected: str, values: Sequence[Any], kinds: set[type], spec: Spec) 
     """The error for JSON values of which some are of the wrong `kinds`."""
     index = next(index for index, value in enumerate(values) if type(value) in kinds)
     place = f"{spec.where}, {'element' if spec.is_tensor else 'row'} {index:,}"
-    got = " and ".join(sorted({_WORDS.get(kind, "another type") for kind in kinds}))
+    got = " and ".join(sorted(set(map(word_of, kinds))))
     kind = spec.datatype if spec.is_tensor else spec.type
     return InvalidInput(f"{place}: expected {expected} ({kind}), got {got}")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 from headrace.errors import InvalidInput, shorten
+from headrace.protocol.json_words import word_of
 
 _INTEGERS = {"integer": 2**31, "long": 2**63}
 
@@ -99,8 +100,7 @@ def _word(value: Any) -> str:
     """What a value is, for a message that must not repeat it."""
     if _is_number(value):
         return "a number that does not convert without loss"
-    words = {str: "text", bool: "true or false", dict: "an object"}
-    return words.get(type(value), "another type")
+    return word_of(type(value))
 
 
 def _is_number(value: Any) -> bool:
