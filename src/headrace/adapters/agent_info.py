@@ -12,8 +12,7 @@ import orjson
 from headrace.adapters.adapter import JSON_HEADERS, Adapter, Directory, ModelView, Page, Reply
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.errors import HeadraceError
-
-RESPONSES = "agent/v1/responses"
+from headrace.protocol.messages import RESPONSES_AGENT
 
 
 class AgentInfo(Adapter):
@@ -42,7 +41,7 @@ class AgentInfo(Adapter):
             "use_case": "agent",
             "mlflow_version": metadata.parameters.get("mlflow_version"),
         }
-        if metadata.task == RESPONSES:
+        if metadata.task == RESPONSES_AGENT:
             info["agent_api"] = "responses"
         return Reply(200, JSON_HEADERS, orjson.dumps(info))
 

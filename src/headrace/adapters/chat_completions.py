@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from headrace.adapters.adapter import ModelView, Route, Schema
+from headrace.adapters.adapter import ModelView, Route
 from headrace.adapters.openai_forms import Fields, OpenAIRoutes
-from headrace.adapters.openapi_parts import STRING, json_body, post
+from headrace.adapters.openapi_parts import STRING
 from headrace.errors import BadModelOutput, InvalidInput
 
 # In a message whose content has parts of text.
@@ -37,6 +37,8 @@ class ChatCompletions(OpenAIRoutes):
     routes = (Route("/v1/chat/completions", may_stream=True),)
     # ChatModel, ChatAgent, and pipelines that were logged for chats.
     tasks = ("agent/v1/chat", "agent/v2/chat", "llm/v1/chat")
+    summary = "Chat with"
+    request_schema = "ChatCompletionRequest"
 
     def scoring_body(self, fields: Fields) -> Fields:
         if "messages" not in fields:
@@ -63,13 +65,6 @@ class ChatCompletions(OpenAIRoutes):
         # Clients expect this field in every piece.
         choices = [{"finish_reason": None, **choice} for choice in choices]
         return {**_head("chat.completion.chunk", model, id), **value, "choices": choices}
-
-    def operation(self, route: Route, model: ModelView) -> Schema:
-        body = json_body({"$ref": "#/components/schemas/ChatCompletionRequest"})
-        operation = post(f"Chat with {model.name}", body, None, "OpenAIError")
-        if model.model_metadata.streams:
-            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
-        return operation
 
     schemas = {
         "ChatCompletionRequest": {

@@ -17,7 +17,9 @@ from headrace.adapters.adapter import (
     ModelView,
     Reply,
     Route,
+    Schema,
 )
+from headrace.adapters.openapi_parts import STRING, json_body, post
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, UnsupportedMedia
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -53,6 +55,9 @@ class OpenAIRoutes(Adapter):
     # What MLflow says its models for these routes are made for, and what people call them.
     tasks: tuple[str, ...] = ()
     kind = ""
+    # Of the OpenAPI document: what a request does, and the name of its body's schema.
+    summary = ""
+    request_schema = ""
 
     def speaks(self, model: ModelView) -> bool:
         return model.model_metadata.task in self.tasks
@@ -112,6 +117,13 @@ class OpenAIRoutes(Adapter):
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
         value = self.piece(_object(piece, model), model, id)
         return b"data: %b\n\n" % orjson.dumps(value)
+
+    def operation(self, route: Route, model: ModelView) -> Schema:
+        body = json_body({"$ref": f"#/components/schemas/{self.request_schema}"})
+        operation = post(f"{self.summary} {model.name}", body, None, "OpenAIError")
+        if model.model_metadata.streams:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
+        return operation
 
     def error(self, error: HeadraceError) -> tuple[int, bytes]:
         status = row(error).status

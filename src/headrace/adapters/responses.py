@@ -10,10 +10,10 @@ from time import time
 
 import msgspec
 
-from headrace.adapters.adapter import ModelView, Route, Schema
+from headrace.adapters.adapter import ModelView, Route
 from headrace.adapters.openai_forms import Fields, OpenAIRoutes
-from headrace.adapters.openapi_parts import STRING, json_body, post
 from headrace.errors import InvalidInput
+from headrace.protocol.messages import RESPONSES_AGENT
 
 # A list as raw JSON, of which only the brackets matter.
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -26,7 +26,9 @@ class Responses(OpenAIRoutes):
     kind = "a responses agent"
     absent = "no responses agent is served"
     routes = (Route("/responses", may_stream=True), Route("/v1/responses", may_stream=True))
-    tasks = ("agent/v1/responses",)
+    tasks = (RESPONSES_AGENT,)
+    summary = "Respond with"
+    request_schema = "ResponsesRequest"
 
     def scoring_body(self, fields: Fields) -> Fields:
         if "input" not in fields:
@@ -52,13 +54,6 @@ class Responses(OpenAIRoutes):
             "tools": [],
         }
         return {**always, **value}
-
-    def operation(self, route: Route, model: ModelView) -> Schema:
-        body = json_body({"$ref": "#/components/schemas/ResponsesRequest"})
-        operation = post(f"Respond with {model.name}", body, None, "OpenAIError")
-        if model.model_metadata.streams:
-            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
-        return operation
 
     schemas = {
         "ResponsesRequest": {

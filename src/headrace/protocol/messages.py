@@ -13,8 +13,9 @@ from headrace.protocol.value_forms import Form
 
 # The parameter in a model's metadata that says it takes raw payloads, and of which media type.
 PAYLOAD_TYPE = "request_content_type"
-# The parameter that says what a model is made for, such as MLflow's "agent/v1/responses".
+# The parameter that says what a model is made for, and its value for MLflow's ResponsesAgent.
 TASK = "task"
+RESPONSES_AGENT = "agent/v1/responses"
 
 
 class InferenceRequest:

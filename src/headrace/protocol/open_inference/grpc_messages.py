@@ -5,7 +5,6 @@ Implements `ModelInfer` of the Open Inference Protocol's gRPC API.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
@@ -23,13 +22,11 @@ from headrace.protocol.open_inference.grpc_contents import (
     write_contents,
 )
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
+from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import NO_CLASSES, check_raw
 from headrace.protocol.open_inference.rest_data import label
-from headrace.protocol.open_inference.rest_json import MAX_ID_LENGTH
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.tensor import Parameters, Tensor
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class GrpcRequest(NamedTuple):
@@ -66,7 +63,7 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     outputs = [output.name for output in message.outputs]
     _refuse_duplicates(outputs, "outputs")
     parameters = _parameters(message, "request")
-    request = InferenceRequest(inputs, parameters, outputs or None, _checked_id(message.id))
+    request = InferenceRequest(inputs, parameters, outputs or None, checked_id(message.id))
     return GrpcRequest(
         request, bool(contents), _classes(message.outputs) if outputs else NO_CLASSES
     )
@@ -145,11 +142,3 @@ def _refuse_duplicates(names: list[str], where: str) -> None:
     if len(set(names)) != len(names):
         twice = [name for name, times in Counter(names).items() if times > 1]
         raise InvalidInput(f"{where} names {listing(twice)} more than once")
-
-
-def _checked_id(id: str) -> str:
-    if len(id) > MAX_ID_LENGTH:
-        raise InvalidInput(f"id has {len(id)} characters, at most {MAX_ID_LENGTH} allowed")
-    if _CONTROL.search(id):
-        raise InvalidInput("id has control characters")
-    return id

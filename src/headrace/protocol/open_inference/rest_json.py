@@ -6,7 +6,6 @@ binary tensor data extension.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, 
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.json_faults import refusal
+from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import (
     NO_OUTPUTS,
     RawTensors,
@@ -34,7 +34,6 @@ from headrace.protocol.open_inference.triton_parameters import refuse_shared_mem
 from headrace.protocol.reserved_parameters import TRANSPORT
 from headrace.protocol.tensor import Parameters, Tensor
 
-MAX_ID_LENGTH = 256
 MAX_DEPTH = 64
 
 _ABSENT = msgspec.Raw(b"")
@@ -108,7 +107,7 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
         raw.finish()
     if len(inputs) > 1 and len({tensor.name for tensor in inputs}) != len(inputs):
         _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
-    request = InferenceRequest(inputs, None, None, _checked_id(envelope.id) if envelope.id else "")
+    request = InferenceRequest(inputs, None, None, checked_id(envelope.id) if envelope.id else "")
     parameters = envelope.parameters
     if not parameters and not envelope.outputs:
         return RestRequest(request)
@@ -278,17 +277,6 @@ def _class_counts(outputs: Sequence[_OpenOutput]) -> dict[str, int]:
         if output.parameters:
             refuse_shared_memory(output.parameters, f"output '{shorten(output.name)}'")
     return read_counts((output.name, output.parameters) for output in outputs)
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def _checked_id(id: str) -> str:
-    if len(id) > MAX_ID_LENGTH:
-        raise InvalidInput(f"id has {len(id)} characters, at most {MAX_ID_LENGTH} allowed")
-    if _CONTROL.search(id):
-        raise InvalidInput("id has control characters")
-    return id
 
 
 def _visible(parameters: Parameters, where: str) -> Parameters | None:

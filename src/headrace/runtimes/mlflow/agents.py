@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import wraps
 from typing import Any, Callable
 
+from headrace.protocol.messages import RESPONSES_AGENT
 from headrace.runtimes.loop_thread import LoopThread
 
-RESPONSES = "agent/v1/responses"
 RETURN_TRACE = "x-mlflow-return-trace-id"
 
 METHODS = ("predict", "predict_stream")
@@ -57,7 +57,7 @@ class Agent:
 
     def _traced(self, name: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
         """A span around what is called; None in its place if nobody asks for its id."""
-        if self._task != RESPONSES or headers.get(RETURN_TRACE, "").lower() != "true":
+        if self._task != RESPONSES_AGENT or headers.get(RETURN_TRACE, "").lower() != "true":
             return nullcontext()
         import mlflow
 
