@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 
+from headrace.errors import InvalidInput
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.open_inference import rest_json
@@ -14,8 +16,15 @@ from headrace.runtimes import create
 from headrace.settings import ModelSettings
 
 mlflow = pytest.importorskip("mlflow")
+pydantic = pytest.importorskip("pydantic")
 server = pytest.importorskip("mlflow.pyfunc.scoring_server")
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Person(pydantic.BaseModel):
+    age: int
+    name: str = ""
+
 
 CASES = [
     (name, values)
@@ -26,6 +35,21 @@ CASES = [
     for values in ([[1, 2], [3]], [[["a"]]], [{"a": [1, None]}], [None, True, 0.5])
 ]
 HINTS = {"anything": list[Any], "a union": list[int | str]}
+STRICT_HINTS = {
+    "times": list[datetime],
+    "people": list[Person],
+    "numbers by name": list[dict[str, list[float]]],
+}
+REFUSED = [
+    ("people", [{"age": 3}, {"age": "old", "name": 5}], "element 1: age: Input should be a valid"),
+    ("people", [{"age": 3}, {}], "element 1: age: Field required"),
+    ("people", ["Ada"], "element 0: expected Person, got str"),
+    ("people", 5, "expected a list, got int"),
+    ("times", ["2024-05-07T01:02:03", "then"], "element 1: expected datetime, got text in another"),
+    ("times", [5], "element 0: expected datetime, got int"),
+    ("numbers by name", [{"a": [1]}, {"a": [1, "b"]}], "element 1: expected float, got str"),
+    ("numbers by name", [{"a": [1]}, 7], "element 1: expected dict"),
+]
 
 
 def saved(folder, hint):
@@ -44,7 +68,7 @@ def saved(folder, hint):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("hinted")
-    return {name: saved(root / name, hint) for name, hint in HINTS.items()}
+    return {name: saved(root / name, hint) for name, hint in {**HINTS, **STRICT_HINTS}.items()}
 
 
 def seen(runtime, inputs):
@@ -98,3 +122,19 @@ def test_rows_of_numbers_are_lists_for_a_model_that_takes_anything(models):
     tensor = {"name": "x", "datatype": "INT64", "shape": [2, 2], "data": [1, 2, 3, 4]}
 
     assert seen(models["anything"][0], [tensor]) == "[[1, 2], [3, 4]]"
+
+
+@pytest.mark.parametrize(("name", "values", "reason"), REFUSED)
+def test_a_refusal_says_which_element_and_field_does_not_match_the_hint(
+    models, name, values, reason
+):
+    runtime, _ = models[name]
+    body = json.dumps({"inputs": values}).encode()
+    signature = Signature.parse(runtime.metadata().signature)
+
+    with pytest.raises(InvalidInput) as refused:
+        runtime.infer(scoring.decode(body, "application/json", signature).request)
+
+    assert reason in str(refused.value)
+    assert "old" not in str(refused.value)
+    assert "then" not in str(refused.value)

@@ -66,6 +66,11 @@ _BY_STATUS: dict[int, type[HeadraceError]] = {
 }
 # Where the wrappers of MLflow's chat models and agents read a request.
 _READS_INPUT = "_convert_input"
+# Where MLflow checks a list against a model's type hint. Its message has no positions.
+_CHECKS_ELEMENTS = "_validate_list_elements"
+_WRONG_TYPE = re.compile(
+    r"Expected (?:type )?(?P<expected>[\w.]{1,80}), but got (?P<got>[\w.]{1,40})"
+)
 _LONGEST = 500
 
 
@@ -94,6 +99,9 @@ def error_for_caller(error: Exception) -> HeadraceError | None:
         for frame, module in zip(frames, modules)
     ):
         return InvalidInput(f"the request is not what the model takes: {_reason(error)}")
+    refused = _refused_element(error)
+    if refused is not None:
+        return refused
     # By name, because MLflow may not be importable where a native model raised.
     if "MlflowException" not in [cls.__name__ for cls in type(error).__mro__]:
         return None
@@ -104,6 +112,9 @@ def error_for_caller(error: Exception) -> HeadraceError | None:
 
 def refusal(error: Exception) -> InvalidInput | None:
     """The error for the caller if MLflow refused the input, without the data that it quotes."""
+    refused = _refused_element(error)
+    if refused is not None:
+        return refused
     text = str(getattr(error, "message", error))
     found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
     if found:
@@ -113,6 +124,48 @@ def refusal(error: Exception) -> InvalidInput | None:
     if text.startswith("Invalid parameters"):
         return InvalidInput("the params do not match the model's signature")
     return InvalidInput("the input does not match the types of the model's signature")
+
+
+def _refused_element(error: Exception) -> InvalidInput | None:
+    """The refusal of a list that does not match the model's type hint, if it is one.
+
+    What MLflow says of it has the values, and no positions; so its check runs again, element by
+    element.
+    """
+    # MLflow raises some errors again in code that it makes.
+    raised = error.__context__ or error
+    frames = [frame for frame, _ in traceback.walk_tb(raised.__traceback__)]
+    checks = [frame for frame in frames if frame.f_code.co_name == _CHECKS_ELEMENTS]
+    raised_in = str(frames[-1].f_globals.get("__name__")) if checks else ""
+    if not _is_mlflows(raised_in) and raised_in != "base64":
+        return None
+    hint, elements = checks[0].f_locals.get("element_type"), checks[0].f_locals.get("data")
+    if not isinstance(elements, list):
+        return InvalidInput(f"expected a list, got {type(elements).__name__}")
+    validate = checks[0].f_globals["_validate_data_against_type_hint"]
+    for position, element in enumerate(elements):
+        try:
+            validate(element, hint)
+        except Exception as refused:
+            return InvalidInput(f"element {position:,}: {_mismatch(element, hint, refused)}")
+    return None
+
+
+def _mismatch(element: Any, hint: Any, error: Exception) -> str:
+    """Why an element does not match its type hint, without its values."""
+    validate = getattr(hint, "model_validate", None)
+    if validate is not None and isinstance(element, dict):
+        try:
+            validate(element)
+        except ValueError as invalid:
+            return _reason(invalid)
+    found = _WRONG_TYPE.search(str(getattr(error, "message", "")))
+    if found:
+        return f"expected {found['expected']}, got {found['got']}"
+    expected = hint.__name__ if type(hint) is type or validate is not None else str(hint)
+    # Text that cannot be read as a time or as base64.
+    got = "text in another form" if isinstance(error, ValueError) else type(element).__name__
+    return f"expected {shorten(expected, 80)}, got {got}"
 
 
 def _is_mlflows(module: str) -> bool:
