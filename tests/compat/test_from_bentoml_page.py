@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import headrace
 from headrace import errors
 from headrace.compat import bentoml
 from headrace.compat.bentoml import exceptions
+from support.pages import helped
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/from-bentoml.md").read_text()
 
@@ -21,14 +20,6 @@ def rows(head: str) -> list[list[str]]:
     """The cells of the rows of the table whose first row begins like this."""
     lines = PAGE[PAGE.index(f"\n| {head} ") :].split("\n\n")[0].strip().splitlines()
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
-
-
-def helped(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace", *command, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_every_flag_that_takes_the_place_of_bentomls_is_one_of_serve():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headrace.testing import TestClient
-from support.pages import ADDRESS, blocks, curl_examples
+from support.pages import ADDRESS, blocks, curl_examples, helped
 from support.serving import serving
 
 mlflow = pytest.importorskip("mlflow")
@@ -111,14 +111,6 @@ def test_the_pages_requests_are_answered_as_it_shows(example, server):
         ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60
     )
     assert json.loads(done.stdout) == json.loads(example.answer)
-
-
-def helped(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace", *command, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_every_flag_of_the_page_is_one_of_serve():

@@ -85,3 +85,12 @@ def _notebook(sources: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     json.dump(_notebook(json.load(sys.stdin)), sys.stdout)
+
+
+def helped(*command: str) -> str:
+    """What `--help` of a command prints, which a page must not contradict."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", *command, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
