@@ -178,6 +178,12 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
         raise ConfigurationError(
             f"{origin}: expected a path that begins with /, got '{shorten(value)}'"
         )
+    if field.name == "metrics_rest_server_prefix" and not re.fullmatch(
+        r"([a-zA-Z_]\w*)?", value, re.A
+    ):
+        raise ConfigurationError(
+            f"{origin}: expected a name of letters, digits and _, got '{shorten(value)}'"
+        )
     if field.name.endswith("_port") and value > 65535:
         raise ConfigurationError(f"{origin}: expected a port from 0 to 65535, got {value}")
     return value

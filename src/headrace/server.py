@@ -28,10 +28,12 @@ from headrace.adapters.responses import Responses
 from headrace.admin.control import admin_app
 from headrace.admin.metrics import MetricsApp
 from headrace.admin.observed import Observed
+from headrace.admin.rest_metrics import RestCollector
 from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.observer import Observer
+from headrace.dataplane.observers.rest_counters import RestCounters
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
@@ -68,9 +70,9 @@ INCOMPLETE_DRAIN = 3
 LAST_ANSWERS = 1.0
 
 
-def observers(settings: ServerSettings) -> tuple[Observer, ...]:
+def observers(settings: ServerSettings, *more: Observer) -> tuple[Observer, ...]:
     """The observers that are enabled, in the order in which they see each call."""
-    return (MetricsObserver(), AccessLog() if settings.access_log else RefusalLog())
+    return (MetricsObserver(), *more, AccessLog() if settings.access_log else RefusalLog())
 
 
 class Application:
@@ -86,13 +88,16 @@ class Application:
         self._placement = Placement(settings, Environments(settings), log_format, self._ask)
         self.repository = ModelRepository(Loader(settings, self._placement), find)
         self.dataplane = DataPlane(self.repository, settings)
-        self.calls = Calls(observers(settings))
+        counters = (RestCounters(),) if settings.metrics_rest_server_prefix else ()
+        self.calls = Calls(observers(settings, *counters))
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
         )
         router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
-        self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
+        prefix = settings.metrics_rest_server_prefix
+        more = [RestCollector(each, prefix) for each in counters]
+        self.metrics = MetricsApp(self.dataplane, self._placement, path, *more) if path else None
         self.refusals = Refusals(self.calls, router)
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)

@@ -172,6 +172,11 @@ class ServerSettings:
     metrics_endpoint: str | None = setting(
         "/metrics", "path of the metrics; empty turns them and their port off"
     )
+    metrics_rest_server_prefix: str = setting(
+        "",
+        "first part of the names of MLServer's metrics of HTTP, such as rest_server",
+        unset="none of them",
+    )
     max_queue_size: int = setting(
         4096, "requests that may wait for one model; further ones get a 503", unit="requests"
     )

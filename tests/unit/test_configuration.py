@@ -151,8 +151,19 @@ def test_port_zero_is_followed_by_every_listener():
         ({"HEADRACE_LOG_LEVEL": "loud"}, "HEADRACE_LOG_LEVEL: expected one of"),
         ({"HEADRACE_ROOT_PATH": "ml"}, "begins with /"),
         ({"HEADRACE_EXTENSIONS": "["}, "HEADRACE_EXTENSIONS"),
+        ({"MLSERVER_METRICS_REST_SERVER_PREFIX": "rest-server"}, "letters, digits and _"),
     ],
-    ids=["no number", "no port", "negative", "nothing", "NaN", "no choice", "no path", "no list"],
+    ids=[
+        "no number",
+        "no port",
+        "negative",
+        "nothing",
+        "NaN",
+        "no choice",
+        "no path",
+        "no list",
+        "no name",
+    ],
 )
 def test_a_wrong_value_is_refused_with_its_place(environ, message):
     with pytest.raises(ConfigurationError) as caught:

@@ -25,6 +25,8 @@ SAMPLES = {
     "integer": "1", "number": "1", "boolean": "true", "array": "[]", "object": "{}",
     "string": "/text",
 }  # fmt: skip
+# Of keys that do not take every value of their type.
+OWN_SAMPLES = {"metrics_rest_server_prefix": "text"}
 # The setting of a model that a key becomes, where they differ.
 BECOMES = {"parallel_workers": "inline", "format": "extra"}
 NO_QUANTITIES = ("_port", "_fd")
@@ -37,8 +39,10 @@ def rows(table: str) -> Iterator[tuple[list[str], str]]:
         if line.startswith("| `"):
             names, kind = line.split(" | ")[:2]
             first = re.findall(r"\w+", kind)[0]
+            found_names = re.findall("`([^`]+)`", names)
             # Other types are listed by their choices.
-            yield re.findall("`([^`]+)`", names), SAMPLES.get(first, first)
+            sample = SAMPLES.get(first, first)
+            yield found_names, OWN_SAMPLES.get(found_names[0], sample)
 
 
 def in_json(value: str) -> str:

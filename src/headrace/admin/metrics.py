@@ -17,11 +17,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from headrace.admin.buckets import cumulative
 from headrace.admin.user_metrics import UserMetrics
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
 from headrace.http.router import route_path
-from headrace.observability.counters import BUCKETS, Histogram
 
 LABELS = ("model", "version")
 # A worker that takes longer never holds up a scrape; its last answer is shown instead.
@@ -40,14 +40,19 @@ class Workers(Protocol):
 class MetricsApp:
     """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else.
 
+    `more` is collected besides what `ServerCollector` does.
+
     Raises:
         NotFound, MethodNotAllowed: another path, or another method.
     """
 
-    def __init__(self, dataplane: DataPlane, workers: Workers, path: str = "/metrics") -> None:
+    def __init__(
+        self, dataplane: DataPlane, workers: Workers, path: str = "/metrics", *more: Collector
+    ) -> None:
         self.path = path
         self._registry = CollectorRegistry()
-        self._registry.register(ServerCollector(dataplane, workers))
+        for collector in (ServerCollector(dataplane, workers), *more):
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self._workers = workers
         self._users = UserMetrics(self._registry)
@@ -114,7 +119,7 @@ class ServerCollector(Collector):
                 failure.add_metric([*labels, code], count)
             for kind, count in metrics.passed_over.items():
                 words.add_metric([*labels, kind], count)
-            duration.add_metric(labels, _buckets(metrics.duration), metrics.duration.total)
+            duration.add_metric(labels, cumulative(metrics.duration), metrics.duration.total)
             ready.add_metric(labels, self._dataplane.is_up(model))
             batches.add_metric(labels, metrics.batching.batches)
             rows.add_metric(labels, metrics.batching.rows)
@@ -125,13 +130,3 @@ class ServerCollector(Collector):
         yield CounterMetricFamily(
             "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
         )
-
-
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Prometheus buckets are cumulative."""
-    cumulative = 0
-    found: list[tuple[str, float]] = []
-    for bound, count in zip([*map(str, BUCKETS), "+Inf"], histogram.counts, strict=True):
-        cumulative += count
-        found.append((bound, cumulative))
-    return found

@@ -17,7 +17,7 @@ SWITCHES = {"debug": ("log_level", "debug"), "use_structured_logging": ("log_for
 IGNORED = (
     "parallel_workers_timeout", "model_repository_implementation",
     "model_repository_implementation_args", "grpc_max_message_length",
-    "metrics_rest_server_prefix", "metrics_dir", "logging_settings", "kafka_enabled",
+    "metrics_dir", "logging_settings", "kafka_enabled",
     "kafka_servers", "kafka_topic_input", "kafka_topic_output", "tracing_server", "cache_enabled",
     "cache_size", "gzip_enabled",
 )  # fmt: skip
