@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import re
 import traceback
@@ -23,6 +24,7 @@ from headrace.errors import (
     Unimplemented,
     shorten,
 )
+from headrace.protocol.json_words import word_of
 
 logger = logging.getLogger("headrace.worker")
 
@@ -141,7 +143,7 @@ def _refused_element(error: Exception) -> InvalidInput | None:
         return None
     hint, elements = checks[0].f_locals.get("element_type"), checks[0].f_locals.get("data")
     if not isinstance(elements, list):
-        return InvalidInput(f"expected a list, got {type(elements).__name__}")
+        return InvalidInput(f"expected a list, got {word_of(type(elements))}")
     validate = checks[0].f_globals["_validate_data_against_type_hint"]
     for position, element in enumerate(elements):
         try:
@@ -161,10 +163,12 @@ def _mismatch(element: Any, hint: Any, error: Exception) -> str:
             return _reason(invalid)
     found = _WRONG_TYPE.search(str(getattr(error, "message", "")))
     if found:
-        return f"expected {found['expected']}, got {found['got']}"
+        kind = getattr(builtins, found["got"], None)
+        got = word_of(kind) if isinstance(kind, type) else found["got"]
+        return f"expected {found['expected']}, got {got}"
     expected = hint.__name__ if type(hint) is type or validate is not None else str(hint)
     # Text that cannot be read as a time or as base64.
-    got = "text in another form" if isinstance(error, ValueError) else type(element).__name__
+    got = "other text" if isinstance(error, ValueError) else word_of(type(element))
     return f"expected {shorten(expected, 80)}, got {got}"
 
 
