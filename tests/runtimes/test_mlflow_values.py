@@ -152,7 +152,7 @@ def test_a_model_without_params_sees_what_mlflow_gives(body, seen, tmp_path):
 
 def test_a_value_that_is_not_a_list_is_the_callers_fault_for_a_type_hint(tmp_path):
     runtime = serve(tmp_path, Hinted())
-    with pytest.raises(InvalidInput, match="Expected list, but got dict"):
+    with pytest.raises(InvalidInput, match="expected a list, got an object"):
         predictions(runtime, {"inputs": {"a": 1}})
 
 
