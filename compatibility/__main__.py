@@ -100,7 +100,7 @@ def without_paths(text: str, setting: Setting) -> str:
 
 
 def told(result: dict[str, Any], entries: list[triage.Entry]) -> str:
-    """What a run found, for whoever started it: each failure without triage, and stale triage."""
+    """A summary for the terminal: the counts, failures without triage, and stale triage."""
     found = render.sorted_failures(result, entries)
     why = {id: line for area in result["areas"].values() for id, line in area["failed"].items()}
     passed, skipped = (

@@ -37,7 +37,7 @@ INSIDE = "parts of MLServer's server"
 def run(setting: Setting) -> Iterator[Case]:
     """Run the tests of a copy, and list the files that are left out."""
     if not (setting.source / "tests" / "fixtures.py").exists():
-        raise SuiteFailed(f"there are no tests of MLServer in {setting.source}")
+        raise SuiteFailed(f"{setting.source} does not contain MLServer's tests")
     copied = setting.folder / "mlserver"
     shutil.copytree(setting.source / "tests", copied / "tests")
     for conftest in copied.rglob("conftest.py"):

@@ -18,7 +18,7 @@ from headrace.settings import CorsSettings, ServerSettings
 from headrace.sources import server_keys, variables
 from headrace.sources.model_keys import HINTS
 from headrace.sources.server_keys import IGNORED, ROOT, SWITCHES
-from headrace.sources.settings_file import converted, read_object
+from headrace.sources.settings_file import converted, is_comment, read_object
 from headrace.sources.variables import PREFIXES
 
 # Values from a file, each with a description of where it comes from.
@@ -203,8 +203,7 @@ def _choice(choices: tuple[str, ...], value: str, origin: str) -> str:
 def _unknown_keys(read: Given) -> Iterator[str]:
     """A sentence for each key of `settings.json` that no server has."""
     for name, (_, origin) in read.items():
-        if name in server_keys.KNOWN or not name[:1].isalpha():
-            # Keys such as "$schema" and "_comment" are not meant to have an effect.
+        if name in server_keys.KNOWN or is_comment(name):
             continue
         if name in HINTS or name == "parameters":
             yield f"{origin} has no effect here; it is a key of model-settings.json"

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 MIB = 1024 * 1024
 
 # The batch size of models whose rows are independent, unless they set one.
 DEFAULT_MAX_BATCH_SIZE = 256
+
+# How `/invocations` reads what does not fit a signature exactly.
+Scoring = Literal["mlflow", "strict"]
 
 
 def setting(default: Any, help: str, *, unit: str = "", unset: str = "", **extra: Any) -> Any:
@@ -156,7 +159,7 @@ class ServerSettings:
         "mlflow",
         "how /invocations reads what does not fit a model's signature exactly: mlflow drops "
         "surplus columns and takes text that is a number, strict refuses both, as /v2 always does",
-        choices=("mlflow", "strict"),
+        choices=get_args(Scoring),
     )
     extensions: tuple[str, ...] = setting(
         (), "protocol extensions to add to those in the server's metadata, separated by commas"

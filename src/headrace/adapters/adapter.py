@@ -110,7 +110,7 @@ class Directory(Protocol):
         """The model of that name, or the only one that speaks the protocol.
 
         Raises:
-            HeadraceError: there is none, or more than one.
+            HeadraceError: no model matches, or several do.
         """
 
 

@@ -12,7 +12,6 @@ import msgspec
 
 from headrace.adapters.adapter import ModelView, Route
 from headrace.adapters.openai_forms import Fields, OpenAIRoutes
-from headrace.adapters.openapi_parts import STRING
 from headrace.errors import BadModelOutput, InvalidInput
 
 # In a message whose content has parts of text.
@@ -67,6 +66,7 @@ class ChatCompletions(OpenAIRoutes):
         return {**_head("chat.completion.chunk", model, id), **value, "choices": choices}
 
     schemas = {
+        **OpenAIRoutes.schemas,
         "ChatCompletionRequest": {
             "type": "object",
             "required": ["messages"],
@@ -75,15 +75,6 @@ class ChatCompletions(OpenAIRoutes):
                 "model": {"type": "string", "description": "name of the model"},
                 "messages": {"type": "array", "items": {"type": "object"}},
                 "stream": {"type": "boolean", "description": "answer with server-sent events"},
-            },
-        },
-        "OpenAIError": {
-            "type": "object",
-            "properties": {
-                "error": {
-                    "type": "object",
-                    "properties": {"message": STRING, "type": STRING, "code": STRING},
-                }
             },
         },
     }

@@ -25,8 +25,6 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.mlflow.signature import PASSED_OVER
 
-STREAM = b'"stream"'
-
 
 class MLflowScoring(Adapter):
     """Tables, tensors and chats as `mlflow models serve` takes them."""
@@ -46,16 +44,16 @@ class MLflowScoring(Adapter):
 
     def wants_stream(self, route: Route, body: bytes) -> bool:
         # A body without that word need not be parsed for it.
-        return STREAM in body and scoring.wants_stream(body)
+        return scoring.wants_stream(body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         refuse_plugin(model)
         content_type = request.headers.get(b"content-type")
         body = request.body
-        if STREAM in body:
-            body = scoring.without_stream(body)
         decoded = scoring.decode(
-            body, content_type.decode("latin-1") if content_type else None, model.scoring_signature
+            scoring.without_stream(body),
+            content_type.decode("latin-1") if content_type else None,
+            model.scoring_signature,
         )
         return decoded.request, decoded.wrapped
 

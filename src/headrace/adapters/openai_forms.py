@@ -26,7 +26,6 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.open_inference.json_faults import refusal, syntax_fault
 
-STREAM = b'"stream"'
 MEDIA_TYPES = (b"", b"application/json")
 
 Fields = dict[str, Any]
@@ -59,6 +58,18 @@ class OpenAIRoutes(Adapter):
     summary = ""
     request_schema = ""
 
+    schemas = {
+        "OpenAIError": {
+            "type": "object",
+            "properties": {
+                "error": {
+                    "type": "object",
+                    "properties": {"message": STRING, "type": STRING, "code": STRING},
+                }
+            },
+        },
+    }
+
     def speaks(self, model: ModelView) -> bool:
         return model.model_metadata.task in self.tasks
 
@@ -72,7 +83,7 @@ class OpenAIRoutes(Adapter):
             raise InvalidInput(refusal(request.body, _Chosen, "the request body")) from None
 
     def wants_stream(self, route: Route, body: bytes) -> bool:
-        return STREAM in body and scoring.wants_stream(body)
+        return scoring.wants_stream(body)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()

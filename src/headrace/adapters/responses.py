@@ -56,6 +56,7 @@ class Responses(OpenAIRoutes):
         return {**always, **value}
 
     schemas = {
+        **OpenAIRoutes.schemas,
         "ResponsesRequest": {
             "type": "object",
             "required": ["input"],

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from headrace.adapters.adapter import Adapter, HeaderList, Page
+from headrace.adapters.adapter import VERSIONED, Adapter, HeaderList, Page
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
 from headrace.admin.docs_page import docs_route
@@ -89,7 +89,7 @@ def _with_slash(route: Route) -> Route:
 
 def _model_routes(control: Control) -> list[Route]:
     routes = []
-    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+    for prefix in VERSIONED:
         routes += [
             Route(prefix, control.model_metadata),
             Route(prefix + "/ready", control.model_ready),

@@ -6,20 +6,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace.adapters.adapter import VERSIONED
 from headrace.admin import openapi
 from headrace.admin.docs_page import page
 from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.http.router import Router
 
-MODELS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-
 
 def mlserver_docs_routes(dataplane: DataPlane, router: Router) -> list[Route]:
     """`docs` and `docs/dataplane.json` below `/v2` and below each model."""
     docs = MLServerDocs(dataplane, router)
     routes = [Route("/v2/docs", docs.show), Route("/v2/docs/dataplane.json", docs.document)]
-    for prefix in MODELS:
+    for prefix in VERSIONED:
         routes += [
             Route(prefix + "/docs", docs.show),
             Route(prefix + "/docs/dataplane.json", docs.document_of_model),

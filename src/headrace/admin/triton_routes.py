@@ -6,25 +6,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace.adapters.adapter import VERSIONED
 from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import Unimplemented
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY
 
-MODEL = "/v2/models/{name}"
-VERSION = MODEL + "/versions/{version}"
-SHARED_MEMORY = ("/v2/systemsharedmemory/{path:path}", "/v2/cudasharedmemory/{path:path}")
+SHARED_MEMORY_PATHS = ("/v2/systemsharedmemory/{path:path}", "/v2/cudasharedmemory/{path:path}")
 
 
 def triton_routes(dataplane: DataPlane) -> list[Route]:
     """All of them; the statistics of all models are at the path of a model named `stats`."""
     triton = TritonControl(dataplane)
-    routes = [
-        Route(prefix + "/stats", triton.statistics) for prefix in ("/v2/models", MODEL, VERSION)
-    ]
-    routes += [Route(prefix + "/config", triton.config) for prefix in (MODEL, VERSION)]
+    routes = [Route(prefix + "/stats", triton.statistics) for prefix in ("/v2/models", *VERSIONED)]
+    routes += [Route(prefix + "/config", triton.config) for prefix in VERSIONED]
     return routes + [
-        Route(path, triton.shared_memory, methods=["GET", "POST"]) for path in SHARED_MEMORY
+        Route(path, triton.shared_memory, methods=["GET", "POST"]) for path in SHARED_MEMORY_PATHS
     ]
 
 

@@ -263,7 +263,7 @@ def _json_pieces(path: Path, size: int) -> Iterator[Any]:
 
 
 def _json_frame(rows: list[Any]) -> Any:
-    """A DataFrame whose `attrs` name the rows that are no objects."""
+    """A DataFrame whose `attrs` name the rows that are not objects."""
     import pandas as pd
 
     objects = [row if isinstance(row, dict) else {} for row in rows]

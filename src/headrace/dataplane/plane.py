@@ -51,21 +51,13 @@ class DataPlane:
 
     def not_ready(self) -> dict[str, str]:
         """The models that cannot answer now, each with its reason."""
-        return {
-            model.name: self._reason(model)
-            for model in self._repository.models()
-            if model.wanted and not self._repository.is_ready(model)
-        }
+        return {model.name: self._reason(model) for model in self._unready()}
 
     def may_recover(self) -> bool:
         """Whether a server that is not ready may become so without anybody doing something."""
-        models = self._repository.models()
-        wanted = [
-            model for model in models if model.wanted and not self._repository.is_ready(model)
-        ]
-        if not models and self.loaded:
+        if self.is_empty and self.loaded:
             return self.settings.allow_empty
-        return all(model.may_recover for model in wanted)
+        return all(model.may_recover for model in self._unready())
 
     def require_ready(self, name: str, version: str | None = None) -> None:
         """Check that a model can answer now.
@@ -196,6 +188,11 @@ class DataPlane:
         """
         self._require_repository_api()
         await self._repository.unload(name)
+
+    def _unready(self) -> list[ServedModel]:
+        """The models that should be able to answer, and cannot."""
+        models = self._repository.models()
+        return [model for model in models if model.wanted and not self._repository.is_ready(model)]
 
     def _reason(self, model: ServedModel) -> str:
         if model.state is State.READY:

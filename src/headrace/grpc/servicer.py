@@ -26,7 +26,7 @@ from headrace.protocol.open_inference.grpc_parameters import write_parameters
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
 
-SHARED_MEMORY = [
+SHARED_MEMORY_METHODS = [
     f"{kind}SharedMemory{verb}"
     for kind in ("System", "Cuda")
     for verb in ("Status", "Register", "Unregister")
@@ -74,7 +74,7 @@ class InferenceService:
             ),
         }
         # Whatever their messages are, they are not read.
-        unary |= dict.fromkeys(SHARED_MEMORY, (pb.ServerLiveRequest, self.shared_memory))
+        unary |= dict.fromkeys(SHARED_MEMORY_METHODS, (pb.ServerLiveRequest, self.shared_memory))
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._runner.unary(name, *method))
             for name, method in unary.items()

@@ -185,7 +185,7 @@ def find(implementation: str) -> RuntimeEntry | None:
 
 
 def instead_of(implementation: str) -> str:
-    """What to write in place of a name of MLServer's that is none here; empty if it is not one."""
+    """A hint for a name that works in MLServer but not here; empty for any other name."""
     name = implementation.replace("-", "_")
     entry = find(name)
     if entry is not None:

@@ -46,8 +46,8 @@ class PassedOver:
 
 
 def _known(kind: str, signature: Signature | None) -> Sequence[str]:
-    if kind == COLUMN:
-        return signature.names if signature is not None else ()
-    if kind == PARAM:
-        return [spec.name for spec in (signature.params if signature is not None else None) or ()]
-    return KEYS
+    if kind not in (COLUMN, PARAM):
+        return KEYS
+    if signature is None:
+        return ()
+    return signature.names if kind == COLUMN else signature.param_names

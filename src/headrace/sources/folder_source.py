@@ -30,6 +30,7 @@ from headrace.sources.source import Source, logger, refuse_twins
 # These say what a service and its bundle are made of. The first one that exists counts.
 BUILD_FILES = ("headrace.yaml", "headrace.yml", "bentofile.yaml", "bentofile.yml", "vtsfile.yaml")
 
+NOTHING = f"there is no {SETTINGS_FILE} in it or below it, and no MLmodel in it"
 # Folders that are looked at for MLflow models, and models that are counted.
 MOST_SEARCHED, MOST_NAMED = 10_000, 100
 
@@ -120,10 +121,7 @@ class FolderSource(Source):
         path = Path(self.place)
         inside = sorted(entry.name for entry in os.scandir(path)) if path.is_dir() else []
         there = f"it holds {listing(inside, 5)}" if inside else "it is empty"
-        return (
-            f"no model found in '{shorten(self.place)}': there is no {SETTINGS_FILE} in it or "
-            f"below it, and no MLmodel in it; {there}"
-        )
+        return f"no model found in '{shorten(self.place)}': {NOTHING}; {there}"
 
     def _files(self) -> list[Path]:
         path = Path(self.place)
@@ -185,9 +183,8 @@ class FolderSource(Source):
         newest = max(found, key=lambda folder: (folder / "MLmodel").stat().st_mtime)
         count = f"{len(found)} or more" if len(found) == MOST_NAMED else str(len(found))
         raise ConfigurationError(
-            f"MODEL '{shorten(self.place)}' is not a model: there is no {SETTINGS_FILE} in it or "
-            f"below it, and no MLmodel in it. Below it are {count} MLflow models; the newest is "
-            f"served by: headrace serve {quote(str(newest))}"
+            f"MODEL '{shorten(self.place)}' is not a model: {NOTHING}. Below it are {count} MLflow "
+            f"models; the newest is served by: headrace serve {quote(str(newest))}"
         )
 
     def _renamed(self, model: FoundModel, name: str) -> FoundModel:

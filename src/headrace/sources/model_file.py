@@ -19,7 +19,7 @@ from headrace.sources.artifacts import is_uri
 from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, Environment
 from headrace.sources.names import checked_name, checked_version
 from headrace.sources.plugin_argument import PluginArgument
-from headrace.sources.settings_file import converted, read_object
+from headrace.sources.settings_file import converted, is_comment, read_object
 
 # By its class, so that modules in the folder and in the working directory are found as well.
 MLFLOW_RUNTIME = MLFLOW.class_path
@@ -188,8 +188,7 @@ def _unknown(given: dict[str, Any], file: Path, part: str) -> Iterator[str]:
     if part:
         here, elsewhere = elsewhere, here
     for key in given:
-        if key in here or key in IGNORED or not key[:1].isalpha():
-            # Keys such as "$schema" and "_comment" are not meant to have an effect.
+        if key in here or key in IGNORED or is_comment(key):
             continue
         sentence = f"{file.parent.name}/{file.name}: {part}{shorten(key)}"
         if key in elsewhere:

@@ -7,11 +7,11 @@ docs/reference/mlserver.md says how they differ from MLServer's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 
-from headrace.settings import DEFAULT_MAX_BATCH_SIZE, setting
+from headrace.settings import DEFAULT_MAX_BATCH_SIZE, Scoring, setting
 
 
 class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -91,11 +91,11 @@ class Keys:
         unit="seconds",
         unset="infer_timeout of the server",
     )
-    scoring: Literal["mlflow", "strict"] | None = setting(
+    scoring: Scoring | None = setting(
         None,
         "how /invocations reads what does not fit the signature exactly: mlflow or strict",
         unset="scoring of the server",
-        choices=("mlflow", "strict"),
+        choices=get_args(Scoring),
     )
     uri: str | None = setting(
         None,

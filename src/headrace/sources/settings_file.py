@@ -54,6 +54,11 @@ def converted(value: Any, hint: Any, origin: str) -> Any:
         raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error
 
 
+def is_comment(key: str) -> bool:
+    """Whether a key, such as "$schema" or "_comment", is not meant to have an effect."""
+    return not key[:1].isalpha()
+
+
 def _fault(text: bytes) -> str:
     """What keeps a text from being JSON, with the line and column that an editor shows."""
     fault = syntax_fault(text)

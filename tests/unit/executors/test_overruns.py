@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -29,6 +30,17 @@ async def overrun(world: World, *neighbours: str) -> None:
     await turns()
 
 
+async def overrun_beside_a_request(world: World) -> Awaitable[Any]:
+    """Have a model hang while a request to its neighbour runs, and return that request."""
+    await world.load("hangs")
+    await world.load("neighbour")
+    world.answers |= {"hangs": "hangs", "neighbour": "hangs"}
+    running = world.begin("neighbour", 1000)
+    with pytest.raises(DeadlineExceeded):
+        await world.begin("hangs", 5)
+    return running
+
+
 def loaded(world: World, worker: int, place: int) -> None:
     """Let the load of a later worker end well that was asked for at this place."""
     world.workers[worker].send(place, LOAD)
@@ -46,12 +58,7 @@ def test_neighbours_of_an_overrun_are_answered_where_they_are_loaded(world_of: A
 
 def test_a_neighbours_request_that_runs_at_an_overrun_is_not_run_again(world_of: Any) -> None:
     async def test(world: World) -> None:
-        await world.load("hangs")
-        await world.load("neighbour")
-        world.answers |= {"hangs": "hangs", "neighbour": "hangs"}
-        running = world.begin("neighbour", 1000)
-        with pytest.raises(DeadlineExceeded):
-            await world.begin("hangs", 5)
+        running = await overrun_beside_a_request(world)
         await asyncio.sleep(100)
         world.workers[0].send(3, ANSWER)
 
@@ -64,12 +71,7 @@ def test_a_neighbours_request_that_runs_at_an_overrun_is_not_run_again(world_of:
 
 def test_a_worker_goes_when_another_has_loaded_all_and_it_has_answered_all(world_of: Any) -> None:
     async def test(world: World) -> None:
-        await world.load("hangs")
-        await world.load("neighbour")
-        world.answers |= {"hangs": "hangs", "neighbour": "hangs"}
-        running = world.begin("neighbour", 1000)
-        with pytest.raises(DeadlineExceeded):
-            await world.begin("hangs", 5)
+        running = await overrun_beside_a_request(world)
         del world.answers["neighbour"]
         await asyncio.sleep(10)
 

@@ -33,10 +33,13 @@ class RestCounters(Observer):
 
     def _count(self, call: Call) -> None:
         status = call.status
-        # gRPC's statuses are names, a runner's call is part of another, and all others are pages.
-        if not isinstance(status, int) or call.is_inner or call.protocol == "admin":
-            return
-        if not call.route:
+        # gRPC's statuses are names, a runner's call is part of another, and pages are the admin's.
+        if (
+            not isinstance(status, int)
+            or call.is_inner
+            or call.protocol == "admin"
+            or not call.route
+        ):
             return
         key = (call.route, status)
         found = self.durations.get(key)

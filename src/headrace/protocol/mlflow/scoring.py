@@ -101,10 +101,14 @@ class _Stream(msgspec.Struct):
 
 
 _STREAM = msgspec.json.Decoder(_Stream)
+# Most bodies do not have it anywhere, and are not looked at further.
+_STREAM_KEY = b'"stream"'
 
 
 def wants_stream(body: bytes) -> bool:
     """Whether a body asks for its answer in pieces, by `"stream": true` at its top level."""
+    if _STREAM_KEY not in body:
+        return False
     try:
         return bytes(_STREAM.decode(body).stream) == b"true"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -113,6 +117,8 @@ def wants_stream(body: bytes) -> bool:
 
 def without_stream(body: bytes) -> bytes:
     """The body without a boolean `stream` at its top level, which is only for the server."""
+    if _STREAM_KEY not in body:
+        return body
     try:
         fields = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from headrace.errors import InvalidInput, nearest, shorten
 
-# Longer words are no typos, and so many different ones are no accident. Both cost time.
+# A longer word is not a typo, and this many different ones are not an accident. Comparing them
+# takes time.
 LONGEST = 32
 MOST = 100
 

@@ -114,9 +114,6 @@ def error_for_caller(error: Exception) -> HeadraceError | None:
 
 def refusal(error: Exception) -> InvalidInput | None:
     """The error for the caller if MLflow refused the input, without the data that it quotes."""
-    refused = _refused_element(error)
-    if refused is not None:
-        return refused
     text = str(getattr(error, "message", error))
     found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
     if found:
@@ -125,6 +122,11 @@ def refusal(error: Exception) -> InvalidInput | None:
         return None
     if text.startswith("Invalid parameters"):
         return InvalidInput("the params do not match the model's signature")
+    return mismatch()
+
+
+def mismatch() -> InvalidInput:
+    """The error for input that MLflow refused without a reason that could be passed on."""
     return InvalidInput("the input does not match the types of the model's signature")
 
 

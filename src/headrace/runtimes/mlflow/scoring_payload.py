@@ -184,9 +184,7 @@ class Payload:
             parse = getattr(proto_json_utils, function)
             return parse(*arguments, schema=self._mlflow_schema, **options)
         except Exception as error:
-            raise model_errors.refusal(error) or InvalidInput(
-                "the input does not match the types of the model's signature"
-            ) from error
+            raise model_errors.refusal(error) or model_errors.mismatch() from error
 
     def _csv(self, body: bytes) -> Any:
         import pandas as pd

@@ -46,7 +46,7 @@ def _made_class() -> Any:
             """The metric of that name.
 
             Raises:
-                MetricNotFound: there is none.
+                MetricNotFound: no metric has that name.
             """
             found = self._found(metric_name)
             if found is None:
