@@ -14,15 +14,11 @@ from pathlib import Path
 import pytest
 
 from support.asking import ask
+from support.browser import QUIET, chromium
 from support.custom import write_model
 from support.serving import Server, serving
 
 pytestmark = pytest.mark.e2e
-
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +43,7 @@ def test_the_page_allows_its_own_script_and_nothing_from_elsewhere(server: Serve
 
 
 def test_a_browser_shows_every_operation_of_the_document(server: Server, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    browser = chromium()
     if browser is None:
         pytest.skip("no chromium")
     shown = subprocess.run(
@@ -67,7 +63,7 @@ def test_a_browser_shows_every_operation_of_the_document(server: Server, tmp_pat
     assert headings == ["echo", "Server"]
     model = shown.partition("<h2>echo</h2>")[2].partition("<h2>")[0]
     assert model.index("/v2/models/echo/infer") < model.index("/v2/models/echo/ready")
-    assert shown.count("Copy as curl") == operations
+    assert shown.count(">Copy as curl<") == operations
 
 
 CURL = """
@@ -95,7 +91,7 @@ def test_a_request_is_copied_as_a_command_that_sends_it(server: Server) -> None:
 
     assert words == [
         *("curl", "-sS", "-X", "POST", url, "-H", "Content-Type: application/json"),
-        *("--data-binary", body),
+        *("--data-raw", body),
     ]
 
 

@@ -38,6 +38,7 @@ class ChatCompletions(OpenAIRoutes):
     tasks = ("agent/v1/chat", "agent/v2/chat", "llm/v1/chat")
     summary = "Chat with"
     request_schema = "ChatCompletionRequest"
+    example = {"messages": [{"role": "user", "content": "Hello!"}]}
 
     def scoring_body(self, fields: Fields) -> Fields:
         if "messages" not in fields:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
-
-import orjson
 
 from headrace.adapters.adapter import (
     JSON_HEADERS,
@@ -19,7 +16,8 @@ from headrace.adapters.adapter import (
     refuse_plugin,
 )
 from headrace.adapters.error_bodies import mlflow_error
-from headrace.adapters.openapi_parts import PARAMETERS, STRING, post
+from headrace.adapters.examples import scoring_body, scoring_csv
+from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post, text_body
 from headrace.errors import HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
@@ -73,12 +71,9 @@ class MLflowScoring(Adapter):
         return mlflow_error(error)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
-        request: Schema = {"schema": {"$ref": "#/components/schemas/ScoringRequest"}}
-        with suppress(orjson.JSONDecodeError):
-            request["example"] = orjson.loads(model.model_metadata.example)
         body = {
-            "application/json": request,
-            "text/csv": {"schema": STRING},
+            **json_body({"$ref": "#/components/schemas/ScoringRequest"}, scoring_body(model)),
+            **text_body("text/csv", scoring_csv(model)),
             "application/vnd.apache.parquet": {"schema": {}},
         }
         operation = post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")

@@ -15,10 +15,11 @@ from headrace.adapters.adapter import (
     Schema,
     of_models,
 )
-from headrace.adapters.openapi_parts import PARAMETERS, STRING, post
+from headrace.adapters.examples import infer_body
+from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post
 from headrace.errors import InvalidInput, UnsupportedMedia
 from headrace.protocol.datatypes import DATATYPES
-from headrace.protocol.messages import InferenceRequest, InferenceResponse, TensorMetadata
+from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import rest_binary, rest_json
 from headrace.protocol.open_inference.classification import classify
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
@@ -97,11 +98,10 @@ class OpenInference(Adapter):
         return super().event(model, piece, id, wanted)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
-        request: Schema = {"schema": {"$ref": "#/components/schemas/InferenceRequest"}}
-        inputs = model.model_metadata.inputs
-        if inputs:
-            request["example"] = {"inputs": [_example(tensor) for tensor in inputs]}
-        body = {"application/json": request, "application/octet-stream": {"schema": {}}}
+        body = {
+            **json_body({"$ref": "#/components/schemas/InferenceRequest"}, infer_body(model)),
+            "application/octet-stream": {"schema": {}},
+        }
         verb = "Stream answers of" if route.streams else "Infer with"
         return post(f"{verb} {model.name}", body, "InferenceResponse", streams=route.streams)
 
@@ -149,19 +149,4 @@ class OpenInference(Adapter):
                 "data": {"type": "array", "items": {}},
             },
         },
-    }
-
-
-def _example(tensor: TensorMetadata) -> Schema:
-    shape = [1 if dim < 0 else dim for dim in tensor.shape]
-    count = 1
-    for dim in shape:
-        count *= dim
-    value: object = "text" if tensor.datatype == "BYTES" else 0
-    value = False if tensor.datatype == "BOOL" else value
-    return {
-        "name": tensor.name,
-        "shape": shape,
-        "datatype": tensor.datatype,
-        "data": [value] * min(count, 64),
     }

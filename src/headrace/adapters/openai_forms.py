@@ -57,6 +57,8 @@ class OpenAIRoutes(Adapter):
     # Of the OpenAPI document: what a request does, and the name of its body's schema.
     summary = ""
     request_schema = ""
+    # A request of this protocol that any model for it can answer, but for the model's name.
+    example: Schema
 
     schemas = {
         "OpenAIError": {
@@ -130,7 +132,8 @@ class OpenAIRoutes(Adapter):
         return b"data: %b\n\n" % orjson.dumps(value)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
-        body = json_body({"$ref": f"#/components/schemas/{self.request_schema}"})
+        example = {"model": model.name, **self.example}
+        body = json_body({"$ref": f"#/components/schemas/{self.request_schema}"}, example)
         operation = post(f"{self.summary} {model.name}", body, None, "OpenAIError")
         if model.model_metadata.streams:
             operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}

@@ -38,6 +38,14 @@ def post(
     }
 
 
-def json_body(schema: Schema) -> Schema:
-    """A body in JSON."""
-    return {"application/json": {"schema": schema}}
+def json_body(schema: Schema, example: Schema | None = None) -> Schema:
+    """A body in JSON, with an example of it if there is one."""
+    media: Schema = {"schema": schema}
+    if example is not None:
+        media["example"] = example
+    return {"application/json": media}
+
+
+def text_body(media_type: str, example: str | None) -> Schema:
+    """A body of text, with an example of it if there is one."""
+    return {media_type: {"schema": STRING} | ({} if example is None else {"example": example})}

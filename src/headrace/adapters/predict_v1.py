@@ -23,6 +23,7 @@ from headrace.adapters.adapter import (
     Schema,
     refuse_plugin,
 )
+from headrace.adapters.examples import predict_body
 from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post
 from headrace.errors import InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -140,7 +141,7 @@ class PredictV1(Adapter):
     )
 
     def operation(self, route: Route, model: ModelView) -> Schema:
-        body = json_body({"$ref": "#/components/schemas/PredictRequest"})
+        body = json_body({"$ref": "#/components/schemas/PredictRequest"}, predict_body(model))
         return post(f"Predict with {model.name}", body, "PredictResponse")
 
     schemas = {

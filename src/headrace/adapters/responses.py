@@ -29,6 +29,7 @@ class Responses(OpenAIRoutes):
     tasks = (RESPONSES_AGENT,)
     summary = "Respond with"
     request_schema = "ResponsesRequest"
+    example = {"input": [{"role": "user", "content": "Hello!"}]}
 
     def scoring_body(self, fields: Fields) -> Fields:
         if "input" not in fields:
