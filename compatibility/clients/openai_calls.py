@@ -160,6 +160,21 @@ def responses_stream_helper(client: openai.OpenAI) -> None:
 
 
 @call("responses")
+def responses_stream_helper_with_the_final_response(client: openai.OpenAI) -> None:
+    with client.responses.stream(model="responses", input=WHOLE) as stream:
+        final = stream.get_final_response()
+    same((final.output_text, final.status), (WHOLE, "completed"))
+
+
+@call("responses")
+def responses_stream_left_in_the_middle(client: openai.OpenAI) -> None:
+    for _ in range(3):
+        with client.responses.stream(model="responses", input=WHOLE) as stream:
+            same(next(iter(stream)).type, "response.created")
+    same(client.responses.create(model="responses", input=WHOLE).output_text, WHOLE)
+
+
+@call("responses")
 def responses_create_after_another(client: openai.OpenAI) -> None:
     client.responses.create(model="responses", input="hi", previous_response_id="resp_1")
 
@@ -185,6 +200,53 @@ def async_responses_create_streamed(client: openai.OpenAI) -> None:
         return deltas([event async for event in events])
 
     same(in_loop(client, ask), WORDS)
+
+
+@call("asynchronous client")
+def async_responses_create(client: openai.OpenAI) -> None:
+    async def ask(own: openai.AsyncOpenAI) -> Any:
+        return (await own.responses.create(model="responses", input=WHOLE)).output_text
+
+    same(in_loop(client, ask), WHOLE)
+
+
+@call("asynchronous client")
+def async_responses_stream_helper(client: openai.OpenAI) -> None:
+    async def ask(own: openai.AsyncOpenAI) -> Any:
+        async with own.responses.stream(model="responses", input=WHOLE) as stream:
+            said = deltas([event async for event in stream])
+            return said, (await stream.get_final_response()).output_text
+
+    same(in_loop(client, ask), (WORDS, WHOLE))
+
+
+@call("asynchronous client")
+def async_responses_stream_cancelled_in_the_middle(client: openai.OpenAI) -> None:
+    async def ask(own: openai.AsyncOpenAI) -> Any:
+        begun = asyncio.Event()
+
+        async def read() -> None:
+            events = await own.responses.create(model="responses", input=WHOLE, stream=True)
+            async for _ in events:
+                begun.set()
+                await asyncio.Event().wait()
+
+        reading = asyncio.create_task(read())
+        await begun.wait()
+        reading.cancel()
+        await asyncio.wait([reading])
+        return (await own.responses.create(model="responses", input=WHOLE)).output_text
+
+    same(in_loop(client, ask), WHOLE)
+
+
+@call("asynchronous client")
+def async_chat_stream_helper(client: openai.OpenAI) -> None:
+    async def ask(own: openai.AsyncOpenAI) -> Any:
+        async with own.chat.completions.stream(model="chat", messages=MESSAGES) as stream:
+            return (await stream.get_final_completion()).choices[0].message.content
+
+    same(in_loop(client, ask), "".join(WORDS))
 
 
 @call("errors")
@@ -225,6 +287,24 @@ def failure_in_the_middle_of_a_stream(client: openai.OpenAI) -> None:
         openai.APIError,
         "failed on this request",
     )
+
+
+@call("errors")
+def failure_in_the_middle_of_the_stream_helper(client: openai.OpenAI) -> None:
+    def read() -> None:
+        with client.responses.stream(model="responses", input="fail") as stream:
+            stream.until_done()
+
+    refused(read, openai.APIError, "failed on this request")
+
+
+@call("errors")
+def failure_before_the_first_event_of_a_stream(client: openai.OpenAI) -> None:
+    def read() -> None:
+        with client.responses.stream(model="responses", input=[]) as stream:
+            stream.until_done()
+
+    refused(read, openai.InternalServerError, "failed on this request")
 
 
 def in_loop(client: openai.OpenAI, ask: Callable[[openai.AsyncOpenAI], Any]) -> Any:

@@ -15,6 +15,20 @@ pytestmark = [
     pytest.mark.timeout(TEST_TIMEOUT),
 ]
 
+# The agent yields the two deltas and the item that is done.
+FRAMED = [
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    "response.content_part.added",
+    "response.output_text.delta",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+    "response.completed",
+]
+
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
@@ -42,13 +56,14 @@ def test_a_chat_is_answered_whole_and_streamed(answers, name):
     assert answer["streamed"] == "hellobigworld"
 
 
-def test_a_responses_agent_answers_a_text_whole_and_streamed(answers):
+def test_a_responses_agent_answers_a_text_whole_streamed_and_through_the_helper(answers):
     assert answers["text"] == {
         "whole": "hello world",
         "status": "completed",
-        "types": ["response.output_text.delta"] * 2 + ["response.output_item.done"],
+        "types": FRAMED,
         "deltas": ["hello", "world"],
     }
+    assert answers["helped"] == {"types": FRAMED, "text": "hello world", "status": "completed"}
 
 
 def test_the_route_of_mlflows_agent_server_takes_items_and_no_model(answers):

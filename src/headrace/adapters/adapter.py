@@ -192,6 +192,10 @@ class Adapter:
         """
         return b"data: %b\n\n" % self.encode(model, piece, id, context).body
 
+    def last_events(self, model: ModelView, id: str, context: Any) -> bytes:
+        """What ends a streamed answer that did not fail."""
+        return self.last_event
+
     def error(self, error: HeadraceError) -> tuple[int, bytes]:
         """Status and JSON body of a refusal."""
         return open_inference_error(error)

@@ -124,11 +124,13 @@ class OpenAIRoutes(Adapter):
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         return Reply(
-            200, JSON_HEADERS, orjson.dumps(self.answer(_object(response, model), model, id))
+            200,
+            JSON_HEADERS,
+            orjson.dumps(self.answer(answered_object(response, model), model, id)),
         )
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
-        value = self.piece(_object(piece, model), model, id)
+        value = self.piece(answered_object(piece, model), model, id)
         return b"data: %b\n\n" % orjson.dumps(value)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
@@ -149,7 +151,7 @@ class OpenAIRoutes(Adapter):
         return b"data: %b\n\n" % body
 
 
-def _object(response: InferenceResponse, model: ModelView) -> Fields:
+def answered_object(response: InferenceResponse, model: ModelView) -> Fields:
     """The model's answer, which must be one JSON object."""
     value = orjson.loads(scoring.encode(response, wrapped=False))
     if isinstance(value, list) and len(value) == 1:

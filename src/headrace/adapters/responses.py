@@ -6,21 +6,25 @@ Sources: OpenAI's API reference, "Create a model response"; MLflow's agent serve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import time
+from typing import Any
 
 import msgspec
+import orjson
 
-from headrace.adapters.adapter import ModelView, Route
-from headrace.adapters.openai_forms import Fields, OpenAIRoutes
+from headrace.adapters.adapter import HttpRequest, ModelView, Route
+from headrace.adapters.openai_forms import Fields, OpenAIRoutes, answered_object
+from headrace.adapters.response_events import ResponseEvents
 from headrace.errors import InvalidInput
-from headrace.protocol.messages import RESPONSES_AGENT
+from headrace.protocol.messages import RESPONSES_AGENT, InferenceRequest, InferenceResponse
 
 # A list as raw JSON, of which only the brackets matter.
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Responses(OpenAIRoutes):
-    """Input items, answered by output items; a stream has the events that the agent yields."""
+    """Input items, answered by output items; a stream has the agent's events in OpenAI's frame."""
 
     name = "responses"
     kind = "a responses agent"
@@ -42,19 +46,21 @@ class Responses(OpenAIRoutes):
         fields["input"] = _with_instructions(fields["input"], fields.pop("instructions", b"null"))
         return fields
 
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        return super().decode(request, model)[0], ResponseEvents()
+
     def answer(self, value: Fields, model: ModelView, id: str) -> Fields:
-        # The fields that OpenAI's answers always have, for those that the agent leaves out.
-        always = {
-            "id": f"resp_{id}",
-            "object": "response",
-            "created_at": int(time()),
-            "model": model.name,
-            "status": "completed",
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-        }
-        return {**always, **value}
+        return {**_always(model, id), "status": "completed", **value}
+
+    def event(
+        self, model: ModelView, piece: InferenceResponse, id: str, context: ResponseEvents
+    ) -> bytes:
+        size = sum(tensor.nbytes for tensor in piece.outputs)
+        value = answered_object(piece, model)
+        return _written(context.around(value, _always(model, id), size))
+
+    def last_events(self, model: ModelView, id: str, context: ResponseEvents) -> bytes:
+        return _written(context.end(_always(model, id))) + self.last_event
 
     schemas = {
         **OpenAIRoutes.schemas,
@@ -69,6 +75,23 @@ class Responses(OpenAIRoutes):
             },
         },
     }
+
+
+def _always(model: ModelView, id: str) -> Fields:
+    """The fields that OpenAI's answers always have, for those that the agent leaves out."""
+    return {
+        "id": f"resp_{id}",
+        "object": "response",
+        "created_at": int(time()),
+        "model": model.name,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+    }
+
+
+def _written(events: Iterable[Fields]) -> bytes:
+    return b"".join([b"data: %b\n\n" % orjson.dumps(event) for event in events])
 
 
 def _with_instructions(given: bytes, instructions: bytes) -> list[object]:

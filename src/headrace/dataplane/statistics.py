@@ -19,8 +19,8 @@ def model_statistics(model: ServedModel) -> dict[str, Any]:
 
     `compute_input` is the time that requests took to become one batch, `compute_output` that of
     its answer to become theirs, and `compute_infer` is all between: the way to the worker and
-    back, what the runtime converts, and the model. Streamed answers are in `success` and `fail`
-    only. `last_inference` is in milliseconds since 1970.
+    back, what the runtime converts, and the model. A stream is an execution of one row, and its
+    `compute_infer` ends with its last piece. `last_inference` is in milliseconds since 1970.
     """
     metrics = model.metrics
     batching = metrics.batching

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -14,22 +15,26 @@ from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import InvalidInput, ShuttingDown
 from headrace.grpc.status_codes import details, error_metadata, row
 from headrace.grpc.stream_forms import StreamForm
+from headrace.grpc.stream_order import StreamOrder, Turn, Write
 
 PROTOCOL = "open_inference_grpc"
+STOPPING = "the server is stopping"
 
 
 class Rpc:
     """One message of one RPC as a call, and the time its caller allows for it.
 
-    `form` is how a stream is answered, once its first message has told.
+    `form` is how a stream is answered, once its first message has told. `turn` is the place of the
+    message, if others of its stream are answered at the same time.
     """
 
-    __slots__ = ("call", "context", "form")
+    __slots__ = ("call", "context", "form", "turn")
 
     def __init__(self, context: Any, call: Call, form: StreamForm | None = None) -> None:
         self.context = context
         self.call = call
         self.form = form
+        self.turn: Turn | None = None
 
     @property
     def request_id(self) -> str:
@@ -40,6 +45,11 @@ class Rpc:
         call = self.call
         again = Call(call.protocol, call.route, call.request_id, call.peer, call.headers)
         return Rpc(self.context, again, self.form)
+
+    def answer_as_they_come(self) -> None:
+        """Send the answers to this message without waiting for those to earlier ones."""
+        if self.turn is not None:
+            self.turn.leave_order()
 
     def timeout(self) -> float | None:
         """Seconds left until the caller's deadline; None when it set none."""
@@ -103,25 +113,21 @@ class CallRunner:
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
             rpc = self._begin(name, context)
+            order = StreamOrder(context.write)
             try:
                 with self.streaming():
-                    async for body in bodies:
-                        rpc = rpc.next_message()
-                        message = None
-                        try:
-                            message = self._take(kind, body, rpc)
-                            if rpc.form is None and form_of is not None:
-                                rpc.form = form_of(rpc.call.headers, message)
-                            await self._answer(method(message, rpc), rpc)
-                        except Exception as exc:
-                            if rpc.form is None or not rpc.form.survives_errors:
-                                raise
-                            await self._tell(rpc, rpc.form, exc, message)
+                    try:
+                        async for body in bodies:
+                            rpc = rpc.next_message()
+                            await self._take_turn(kind, body, method, form_of, rpc, order)
+                        await order.finish()
+                    finally:
+                        await order.cancel()
             except asyncio.CancelledError:
                 if not self._cut:
                     self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
                     raise
-                await self._refuse(rpc, ShuttingDown("the server is stopping"))
+                await self._refuse(rpc, ShuttingDown(STOPPING))
             except Exception as exc:
                 await self._refuse(rpc, exc)
 
@@ -144,14 +150,55 @@ class CallRunner:
         for running in self._streams | self.in_flight:
             running.cancel()
 
-    async def _tell(self, rpc: Rpc, form: StreamForm, exc: Exception, message: Any) -> None:
-        """Send an error as a message of a stream, which goes on."""
-        error = as_error(exc, rpc.request_id)
-        encoded = form.error(error, message).SerializeToString()
-        self._calls.refused(rpc.call, error, row(error).code.name, len(encoded))
-        await rpc.context.write(encoded)
+    async def _take_turn(
+        self,
+        kind: Any,
+        body: bytes,
+        method: StreamMethod,
+        form_of: FormOf | None,
+        rpc: Rpc,
+        order: StreamOrder,
+    ) -> None:
+        """Answer a message, or begin to: a stream that goes on after errors does not wait."""
+        message: Any = None
+        failure: Exception | None = None
+        try:
+            message = self._take(kind, body, rpc)
+            if rpc.form is None and form_of is not None:
+                rpc.form = form_of(rpc.call.headers, message)
+        except Exception as exc:
+            failure = exc
+        if rpc.form is not None and rpc.form.survives_errors:
+            await order.begin(partial(self._turn, method, message, failure, rpc))
+        elif failure is not None:
+            raise failure
+        else:
+            await self._answer(method(message, rpc), rpc, rpc.context.write)
 
-    async def _answer(self, answers: AsyncGenerator[Any, None], rpc: Rpc) -> None:
+    async def _turn(
+        self, method: StreamMethod, message: Any, failure: Exception | None, rpc: Rpc, turn: Turn
+    ) -> None:
+        """Answer one of the requests of a stream that goes on after errors."""
+        rpc.turn = turn
+        try:
+            if failure is not None:
+                raise failure
+            await self._answer(method(message, rpc), rpc, turn.write)
+        except asyncio.CancelledError:
+            if self._cut:
+                stopping = ShuttingDown(STOPPING)
+                self._calls.refused(rpc.call, stopping, row(stopping).code.name, 0)
+            else:
+                self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
+            raise
+        except Exception as exc:
+            error = as_error(exc, rpc.request_id)
+            assert rpc.form is not None, "it says that the stream goes on"
+            encoded = rpc.form.error(error, message).SerializeToString()
+            self._calls.refused(rpc.call, error, row(error).code.name, len(encoded))
+            await turn.write(encoded)
+
+    async def _answer(self, answers: AsyncGenerator[Any, None], rpc: Rpc, write: Write) -> None:
         """Send the answers to one request of a stream."""
         sent = 0
         answered = asyncio.get_running_loop().create_future()
@@ -161,7 +208,7 @@ class CallRunner:
                 async for answer in answers:
                     encoded = answer.SerializeToString()
                     sent += len(encoded)
-                    await rpc.context.write(encoded)
+                    await write(encoded)
             self._calls.answered(rpc.call, grpc.StatusCode.OK.name, sent)
         finally:
             answered.cancel()

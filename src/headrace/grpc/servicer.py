@@ -127,6 +127,7 @@ class InferenceService:
             answer = await _encode(decoded, rpc, await self._infer(decoded, rpc))
             yield form.answer(answer, is_last=True)
             return
+        rpc.answer_as_they_come()
         async with aclosing(
             self._calls.stream(rpc.call, model, request, decoded.timeout)
         ) as pieces:

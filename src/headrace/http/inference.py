@@ -233,8 +233,9 @@ class InferenceRoutes:
                 await events.end()
                 self._calls.refused(call, error, status, events.sent)
             else:
-                if adapter.last_event:
-                    await events.send(adapter.last_event)
+                end = partial(adapter.last_events, model, call.shown, call.context)
+                if last := await in_thread_if(events.sent >= LARGE, end):
+                    await events.send(last)
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
 

@@ -51,7 +51,7 @@ class SizeCounts:
 
 
 class BatchCounts:
-    """Batches that were executed, and their rows; more of those that succeeded.
+    """Batches that were executed, and their rows; more of those that succeeded, streams included.
 
     `queued` is the time that their requests waited; `merged`, `computed` and `divided` are those
     of each batch, once for each of its requests. `last` is when a batch was last begun, on the
@@ -100,6 +100,11 @@ class BatchCounts:
             self.divided += divided * requests
             size.merged += merged
             size.divided += divided
+
+    def streamed(self, began: float, ended: float) -> None:
+        """Count a stream that has ended well, as an execution of one row that did not wait."""
+        self.last = max(self.last, began)
+        self.succeed(1, 1, 0.0, ended - began)
 
     def _of_size(self, rows: int) -> SizeCounts:
         size = rows if rows <= EXACT_SIZES else 1 << (rows - 1).bit_length()

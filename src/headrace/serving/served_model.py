@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from time import monotonic
+from time import monotonic, perf_counter
 
 from headrace.batching.batcher import Batcher
 from headrace.errors import HeadraceError, ModelNotReady, ModelUnavailable, Unimplemented
@@ -157,10 +157,12 @@ class ServedModel:
             request = self.signature.conform(request)
         deadline = asyncio.get_running_loop().time() + limit
         self.streams += 1
+        began = perf_counter()
         try:
             async with aclosing(self.streamer(request, deadline)) as pieces:
                 async for piece in pieces:
                     yield piece
+            self.metrics.batching.streamed(began, perf_counter())
         finally:
             self.streams -= 1
             if not self.streams and self._streams_ended is not None:

@@ -41,6 +41,13 @@ def respond(client: openai.OpenAI, **arguments: Any) -> dict[str, Any]:
     }
 
 
+def helped(client: openai.OpenAI, **arguments: Any) -> dict[str, Any]:
+    with client.responses.stream(**arguments) as stream:
+        types = [event.type for event in stream]
+        final = stream.get_final_response()
+    return {"types": types, "text": final.output_text, "status": final.status}
+
+
 def refused(call: Any) -> dict[str, Any]:
     try:
         call()
@@ -61,6 +68,7 @@ def main(url: str) -> None:
         "chat": chat(client, "chat"),
         "chat_agent": chat(client, "chat_agent"),
         "text": respond(client, model="responses", input="hello world"),
+        "helped": helped(client, model="responses", input="hello world"),
         "items": respond(at_root, input=MESSAGES),
         "instructed": respond(client, model="responses", input="hi", instructions="be short"),
         "unknown": refused(lambda: create(model="gone", messages=MESSAGES)),

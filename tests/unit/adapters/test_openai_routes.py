@@ -234,10 +234,18 @@ def test_a_responses_agents_answer_gets_the_fields_that_clients_need() -> None:
     assert {"created_at", "tools", "tool_choice", "parallel_tool_calls"} <= set(answer)
 
 
-def test_events_of_a_responses_agent_are_sent_as_they_are() -> None:
-    event = {"type": "response.output_text.delta", "delta": "a"}
+def test_a_stream_of_a_responses_agent_ends_with_the_whole_response() -> None:
+    _, context = RESPONSES.decode(asked({"input": "hi"}), RESPONSES_AGENT)
+    item = {"type": "message", "id": "1", "content": [{"type": "output_text", "text": "a"}]}
+    done = said({"type": "response.output_item.done", "item": item})
 
-    assert piece(RESPONSES, event) == event
+    sent = RESPONSES.event(RESPONSES_AGENT, done, "7", context)
+    sent += RESPONSES.last_events(RESPONSES_AGENT, "7", context)
+
+    first, *_, completed, last = sent.decode().strip().split("\n\n")
+    assert json.loads(first[6:])["type"] == "response.created"
+    assert json.loads(completed[6:])["response"]["output"] == [item]
+    assert last == "data: [DONE]"
 
 
 @pytest.mark.parametrize(

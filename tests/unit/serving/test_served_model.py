@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.dataplane.statistics import model_statistics
 from headrace.errors import (
     InvalidInput,
     ModelNotReady,
@@ -220,6 +221,20 @@ async def test_a_body_that_travels_whole_is_left_to_the_worker_to_check() -> Non
 
     assert (await anext(stream)).parameters == {"from": "m", "number": 0}
     await stream.aclose()
+
+
+@timed
+async def test_a_stream_that_ended_well_is_an_execution_of_one_row_in_the_statistics() -> None:
+    behind = Answers("m")
+    await pieces(behind.model)
+    left = behind.model.stream(request(), None)
+    await anext(left)
+    await left.aclose()
+
+    found = model_statistics(behind.model)
+    assert (found["inference_count"], found["execution_count"]) == (1, 1)
+    assert found["inference_stats"]["compute_infer"]["count"] == 1
+    assert found["last_inference"] > 0
 
 
 @timed
