@@ -11,17 +11,26 @@ from support.tutorial import TUTORIALS, tutorial
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
-HOW_TO_PLUGINS = TUTORIALS.parent / "how-to/plugins.md"
+HOW_TO = TUTORIALS.parent / "how-to"
 # The walk to a container has a test of its own, which knows notebooks and bundles.
 WALKS = sorted(path.stem for path in TUTORIALS.glob("*.md") if path.stem != "notebook-to-container")
 
 
 @pytest.mark.parametrize("name", WALKS)
 def test_every_block_of_a_walk_shows_what_the_page_shows(name: str, tmp_path: Path) -> None:
-    with tutorial(name, tmp_path) as page:
+    with tutorial(TUTORIALS / f"{name}.md", tmp_path) as page:
         shown = page.follow_all()
 
     assert len(shown) >= 5
+
+
+def test_every_block_of_the_page_for_operators_shows_what_the_page_shows(tmp_path: Path) -> None:
+    with tutorial(HOW_TO / "operate.md", tmp_path) as page:
+        shown = page.follow_all()
+
+    assert len(shown) == 7
+    for line in ("listening on", "loading, with the imports of its framework", "model is ready"):
+        assert line in page.log()
 
 
 @pytest.mark.parametrize("name", WALKS)
@@ -33,4 +42,4 @@ def test_the_index_and_the_readme_lead_to_each_walk(name: str) -> None:
 
 
 def test_the_plugin_of_the_how_to_page_is_the_one_that_the_walk_serves() -> None:
-    assert files(TUTORIALS / "image-plugin.md")["plugin.py"] in HOW_TO_PLUGINS.read_text()
+    assert files(TUTORIALS / "image-plugin.md")["plugin.py"] in (HOW_TO / "plugins.md").read_text()

@@ -10,7 +10,7 @@ import pytest
 from headrace.codecs.array import array_of
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.mlflow.signature import PAYLOAD, SCORING
+from headrace.protocol.mlflow.signature import PASSED_OVER, PAYLOAD, READS, SCORING
 from headrace.protocol.tensor import Tensor, pack_bytes
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
@@ -170,3 +170,27 @@ def test_an_error_of_the_model_is_left_as_it_is(tmp_path):
     runtime = serve(tmp_path, python_model=Broken())
     with pytest.raises(KeyError, match="mine"):
         post(runtime, {"inputs": [1]})
+
+
+def test_a_csv_header_that_repeats_thousands_of_names_is_refused_before_pandas_numbers_them(
+    tmp_path,
+):
+    runtime = serve(tmp_path, TYPED)
+    body = (",".join(["d"] * 100_000) + "\n" + ",".join(["1"] * 100_000)).encode()
+
+    with pytest.raises(InvalidInput, match="repeats 99,999 names, at most 1,000"):
+        post(runtime, body, "text/csv")
+
+
+def test_a_surplus_column_is_dropped_whatever_it_holds(tmp_path):
+    runtime = serve(tmp_path, TYPED)
+    sent = io.BytesIO()
+    TYPED.assign(more=[{"deep": {"er": b"\xff"}}]).to_parquet(sent)
+    payload = {"content_type": "application/vnd.apache.parquet"}
+    tensor = Tensor(PAYLOAD, "BYTES", [1], pack_bytes([sent.getvalue()]), payload)
+    parameters = {"content_type": SCORING, READS: "mlflow"}
+
+    response = runtime.infer(InferenceRequest([tensor], parameters))
+
+    assert response.parameters[PASSED_OVER] == {"column": ["more"]}
+    assert "more" not in array_of(response.outputs[0]).tolist()[0]

@@ -98,9 +98,8 @@ def matches(found: str, shown: str) -> bool:
 
 
 @contextmanager
-def tutorial(name: str, root: Path) -> Iterator[Tutorial]:
-    """A tutorial in an empty folder below `root`, with the files that it shows."""
-    page = TUTORIALS / f"{name}.md"
+def tutorial(page: Path, root: Path) -> Iterator[Tutorial]:
+    """A page in an empty folder below `root`, with the files that it shows."""
     written = files(page)
     folder = root / "work"
     for path, text in written.items():

@@ -6,8 +6,10 @@ nested types, and the LLM forms. Plain typed columns are decoded before they get
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from contextlib import suppress
 from typing import Any, Callable
 
 import numpy as np
@@ -20,6 +22,8 @@ from headrace.protocol.tensor import Tensor, unpack_bytes
 from headrace.runtimes.mlflow import model_errors, nested_values
 
 LLM_KEYS = ("messages", "prompt", "input")
+# pandas takes quadratic time to tell them apart.
+_MOST_REPEATED = 1000
 _TEXT_COLUMNS = ("string", "binary", "datetime")
 
 
@@ -38,6 +42,7 @@ class Payload:
         typed: Callable[[InferenceRequest], Any],
     ) -> None:
         self._signature = signature
+        self._known = frozenset(signature.names if signature is not None else ())
         self._schemas = schemas
         self._mlflow_schema = mlflow_schema
         self._typed = typed
@@ -191,6 +196,7 @@ class Payload:
 
         specs = self._signature.inputs if self._signature else []
         texts: Any = {spec.name: object for spec in specs if spec.type in _TEXT_COLUMNS}
+        _check_header(body)
         try:
             return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
@@ -204,6 +210,11 @@ class Payload:
         signature = self._signature
         if signature is None or not signature.is_simple:
             return table
+        if signature.is_columns and signature.is_named:
+            # Those that the model does not take are not converted first: there may be many.
+            names = [str(name) for name in table.columns]
+            signature.check_names(names)
+            table = table.loc[:, [name in self._known for name in names]]
         sent = table
         for spec in signature.inputs:
             if spec.type in _TEXT_COLUMNS and spec.name in table and table[spec.name].isna().all():
@@ -247,6 +258,19 @@ class Payload:
             }
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
+
+
+def _check_header(body: bytes) -> None:
+    """Refuse a header row that repeats its names too often, before pandas numbers them."""
+    lines = io.TextIOWrapper(io.BytesIO(body), "utf-8", "replace", newline="")
+    with suppress(csv.Error):
+        header = next(filter(None, csv.reader(lines)), [])
+        repeated = len(header) - len(set(header))
+        if repeated > _MOST_REPEATED:
+            raise MalformedBody(
+                f"the header row of the CSV table repeats {repeated:,} names, "
+                f"at most {_MOST_REPEATED:,} are allowed"
+            )
 
 
 def _named(key: str, name: str) -> str:
