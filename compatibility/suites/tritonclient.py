@@ -34,6 +34,23 @@ NOT_RUN = {
     "grpc_client.py": "needs an image model of Triton's examples",
 }
 TIMEOUT = 120
+# What is measured with perf_analyzer, which is a program of its own.
+MEASURED: dict[str, list[str]] = {
+    "http": [],
+    "http_at_a_rate": ["--request-rate-range", "50"],
+    "grpc": ["-i", "grpc"],
+    "grpc_several_at_once": ["-i", "grpc", "--async", "--concurrency-range", "4"],
+    "grpc_stream": ["-i", "grpc", "--async", "--streaming", "--concurrency-range", "4"],
+}
+# Any measurement is stable enough: this shows that it comes about.
+BRIEFLY = [
+    "--measurement-mode",
+    "count_windows",
+    "--measurement-request-count",
+    "50",
+    "--stability-percentage",
+    "999",
+]
 
 
 def run(setting: Setting) -> Iterator[Case]:
@@ -48,6 +65,8 @@ def run(setting: Setting) -> Iterator[Case]:
         yield from run_calls(setting, "tritonclient_calls.py", http, grpc)
         for path in sorted((setting.source / EXAMPLES).glob("*.py")):
             yield _example(setting, path, http if "http" in path.name else grpc, http)
+        for name, options in MEASURED.items():
+            yield _measured(setting, name, options, http, grpc)
 
 
 def _write(folder: Path, name: str, kind: str, datatype: str) -> None:
@@ -67,16 +86,30 @@ def _example(setting: Setting, path: Path, address: str, http: str) -> Case:
     if path.name in NOT_RUN:
         return Case("examples", path.name, "skipped", NOT_RUN[path.name])
     command = [setting.python, str(path), "-u", http if path.name.startswith("reuse") else address]
+    return _ended(command, setting, "examples", path.name)
+
+
+def _ended(command: list[str], setting: Setting, area: str, name: str) -> Case:
     try:
         done = subprocess.run(
             command, cwd=setting.folder, capture_output=True, text=True, timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return Case("examples", path.name, "failed", f"did not end within {TIMEOUT} s")
+        return Case(area, name, "failed", f"did not end within {TIMEOUT} s")
     if not done.returncode:
-        return Case("examples", path.name, "passed")
+        return Case(area, name, "passed")
     lines = (done.stdout + done.stderr).strip().splitlines()
-    return Case("examples", path.name, "failed", lines[-1] if lines else "no output")
+    return Case(area, name, "failed", lines[-1] if lines else "no output")
+
+
+def _measured(setting: Setting, name: str, options: list[str], http: str, grpc: str) -> Case:
+    program = shutil.which("perf_analyzer")
+    if program is None:
+        return Case("perf_analyzer", name, "skipped", "perf_analyzer is not on the PATH")
+    address = grpc if "grpc" in options else http
+    shapes = ["--shape", "INPUT0:16", "--shape", "INPUT1:16"]
+    command = [program, "-m", "simple", "-u", address, *shapes, *BRIEFLY, *options]
+    return _ended(command, setting, "perf_analyzer", name)
 
 
 SUITE = Suite(
@@ -86,7 +119,12 @@ SUITE = Suite(
     get=(
         "git clone https://github.com/triton-inference-server/client triton-client\n"
         "python3.11 -m venv .venv-tritonclient\n"
-        ".venv-tritonclient/bin/pip install 'tritonclient[all]==2.73.0'"
+        ".venv-tritonclient/bin/pip install 'tritonclient[all]==2.73.0'\n"
+        "apt-get install libb64-0d  # for perf_analyzer, which is in packages up to this one\n"
+        "python3.11 -m venv .venv-perf\n"
+        ".venv-perf/bin/pip install tritonclient==2.43.0 'nvidia-cuda-runtime-cu12==12.*'\n"
+        "export PATH=$PATH:$PWD/.venv-perf/bin\n"
+        "export LD_LIBRARY_PATH=$(echo $PWD/.venv-perf/lib/*/site-packages/nvidia/cuda_runtime/lib)"
     ),
     arguments="--source triton-client --python .venv-tritonclient/bin/python",
     run=run,

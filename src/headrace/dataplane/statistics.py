@@ -12,6 +12,8 @@ from headrace.observability.counters import BatchCounts
 from headrace.serving.served_model import ServedModel
 
 Duration = dict[str, int]
+# Of a model that has no version: perf_analyzer reads versions as numbers, and ends on an empty one.
+UNVERSIONED = "1"
 
 
 def model_statistics(model: ServedModel) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def model_statistics(model: ServedModel) -> dict[str, Any]:
     failures = sum(metrics.failures.values())
     return {
         "name": model.name,
-        "version": model.version or "",
+        "version": model.version or UNVERSIONED,
         "last_inference": _last(batching),
         "inference_count": sum(size.rows for size in sizes.values()),
         "execution_count": sum(size.batches for size in sizes.values()),

@@ -33,6 +33,10 @@ def test_a_model_that_was_never_asked_has_zeros_only() -> None:
     }
 
 
+def test_a_model_without_a_version_has_a_number_as_perf_analyzer_expects() -> None:
+    assert int(model_statistics(served())["version"]) == 1
+
+
 def test_a_step_of_a_batch_counts_once_for_each_of_its_requests() -> None:
     model = served()
     model.metrics.batching.succeed(3, 5, queued=0.6, computed=2.0, merged=0.5, divided=0.25)
