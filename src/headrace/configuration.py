@@ -32,24 +32,32 @@ IN_CONTAINER = "HEADRACE_CONTAINER"
 # Levels of Python's logging that have another name here.
 LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 
+# MLflow's names of what builds environments, and what uv does in their place.
+MANAGERS = {
+    "virtualenv": "it installs the same requirements",
+    "conda": "it installs the model's pip requirements, and nothing of conda",
+}
+
 
 @dataclass(frozen=True)
 class Resolved:
     """The settings, where each came from, and the given keys that have no effect.
 
-    `ignored` are keys of MLServer's, and `unknown` sentences about words that nobody knows.
+    `ignored` are keys of MLServer's, `unknown` sentences about words that nobody knows, and `notes`
+    sentences about values that are taken for others.
     """
 
     settings: ServerSettings
     origins: dict[str, str]
     ignored: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
         """A sentence for each word that was given and has no effect."""
         ignored = (f"{origin} is accepted and has no effect" for origin in self.ignored)
-        return [*ignored, *self.unknown]
+        return [*ignored, *self.unknown, *self.notes]
 
 
 def resolve(
@@ -85,6 +93,12 @@ def resolve(
         if origin is not None:
             values[name], origins[name] = _convert(given, hints[name], origin), origin
             unknown += tuple(_unknown_members(given, values[name], origin))
+    notes = []
+    manager = str(values.get("env_manager", ""))
+    if manager.lower() in MANAGERS:
+        notes += [
+            f"{origins['env_manager']}: {manager} is taken for uv; {MANAGERS[manager.lower()]}"
+        ]
     for switch, (name, value) in SWITCHES.items():
         given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
@@ -92,17 +106,19 @@ def resolve(
     for field in fields(ServerSettings):
         if values.get(field.name) is not None:
             values[field.name] = _checked(field, values[field.name], origins[field.name])
+    _check_variables(environ)
     if values.get("http_port") == 0:
         # Where a free port is asked for, the other listeners must not collide either.
         for name in origins:
             if name.endswith("_port") and name not in values:
                 values[name], origins[name] = 0, "http_port 0"
+    _check_ports(ServerSettings(**values), origins)
     ignored = tuple(
         origin
         for name in IGNORED
         if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
-    return Resolved(ServerSettings(**values), origins, ignored, unknown)
+    return Resolved(ServerSettings(**values), origins, ignored, unknown, tuple(notes))
 
 
 def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
@@ -164,6 +180,8 @@ def _json(text: str, origin: str) -> Any:
 def _checked(field: Field[Any], value: Any, origin: str) -> Any:
     """The value, if it is in range; a choice in the case that it has here."""
     choices = field.metadata.get("choices")
+    if field.name == "host":
+        return _host(value, origin)
     if isinstance(value, CorsSettings):
         _check_origins(value.allow_origin_regex or "", origin)
     if choices and not (field.name == "log_format" and logs.is_pattern(value)):
@@ -189,9 +207,67 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
     return value
 
 
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """Refuse a variable with a wrong value even where something else comes first.
+
+    It would otherwise be found on the day when that is taken away.
+    """
+    hints = get_type_hints(ServerSettings)
+    for prefix in PREFIXES:
+        for field in fields(ServerSettings):
+            variable = prefix + field.name.upper()
+            if variable in environ:
+                _checked(field, _convert(environ[variable], hints[field.name], variable), variable)
+        for switch in SWITCHES:
+            variable = prefix + switch.upper()
+            if variable in environ:
+                _convert(environ[variable], bool, variable)
+
+
+def _host(value: str, origin: str) -> str:
+    """The address; brackets around IPv6, as in a URL, are taken off."""
+    if not value:
+        raise ConfigurationError(f"{origin}: expected an address; 0.0.0.0 stands for all of them")
+    if "/" in value:
+        raise ConfigurationError(
+            f"{origin}: expected an address or a host name, such as 0.0.0.0, got "
+            f"'{shorten(value)}'; URLs and paths of Unix sockets are neither"
+        )
+    if re.fullmatch(r"[^:]*:\d+|\[.*\]:\d+", value):
+        raise ConfigurationError(
+            f"{origin}: expected an address without a port, got '{shorten(value)}'; --http-port "
+            "and --grpc-port set the ports"
+        )
+    return value[1:-1] if value[:1] == "[" and value[-1:] == "]" else value
+
+
+def _check_ports(settings: ServerSettings, origins: Mapping[str, str]) -> None:
+    """Refuse one port for two listeners, which would fail as if another program had it."""
+    names = ["http_port", "grpc_port", *["metrics_port"] * bool(settings.metrics_endpoint)]
+    seen: dict[int, str] = {}
+    for name in names:
+        port = getattr(settings, name)
+        other = seen.setdefault(port, name) if port else name
+        if other is not name:
+            # The one that was not given is the one that its owner does not know of.
+            first, second = sorted((other, name), key=lambda each: origins[each] == DEFAULT)
+            flag = "--" + second.replace("_", "-")
+            by_default = " by default" if origins[second] == DEFAULT else ""
+            raise ConfigurationError(
+                f"{_named(first, origins)}: {port} is also the port of {flag}{by_default}; give "
+                f"{flag} another one, or 0 for a free one"
+            )
+
+
+def _named(name: str, origins: Mapping[str, str]) -> str:
+    return origins[name] if origins[name] != DEFAULT else name
+
+
 def _choice(choices: tuple[str, ...], value: str, origin: str) -> str:
     lower = value.lower()
     found = LEVELS.get(lower, lower) if "debug" in choices else lower
+    if "uv" in choices and lower in MANAGERS:
+        found = "uv"
     if found not in choices:
         hint = did_you_mean(value, choices)
         raise ConfigurationError(

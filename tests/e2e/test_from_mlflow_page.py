@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from headrace.cli import serve
+from headrace.cli.parser import Parser
 from headrace.testing import TestClient
 from support.pages import ADDRESS, blocks, curl_examples, helped
 from support.serving import serving
@@ -113,15 +115,37 @@ def test_the_pages_requests_are_answered_as_it_shows(example, server):
     assert json.loads(done.stdout) == json.loads(example.answer)
 
 
-def test_every_flag_of_the_page_is_one_of_serve():
-    known = set(re.findall(r"(?<!\w)-{1,2}[a-z][\w-]*", helped("serve")))
-    given = {
-        flag
-        for row in rows("flag of `mlflow models serve`")
-        for flag in re.findall(r"`(-{1,2}[\w-]+)", row[1])
-    }
-    assert len(given) >= 8
-    assert given <= known
+def as_given():
+    """Each flag of MLflow's and of ours on the page, with a value that it takes."""
+    for row in rows("flag of `mlflow models serve`"):
+        for flag in re.findall(r"`(-{1,2}[\w-]+)", row[0] + row[1]):
+            if flag in ("-m", "--model-uri"):
+                yield [flag, "people"]
+            elif flag == "--env-manager":
+                yield from ([flag, word] for word in ("local", "virtualenv", "uv", "conda"))
+            elif flag in ("--no-conda", "--install-mlflow", "--enable-mlserver"):
+                yield [flag]
+            else:
+                yield [flag, "::1" if flag in ("-h", "--host") else "5001"]
+
+
+@pytest.mark.parametrize("flags", list(as_given()), ids=" ".join)
+def test_every_flag_of_mlflow_models_serve_is_accepted_as_it_is(flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people").mkdir()
+    parser = Parser(prog="headrace")
+    serve.add_command(parser.add_subparsers(dest="command"))
+    options = parser.parse_args(["serve", *flags])
+    assert serve.settled(options, serve.conf_of(options))
+
+
+def test_every_flag_of_mlflows_own_help_is_on_the_page():
+    from mlflow.models.cli import serve as theirs
+
+    shown = " ".join(row[0] for row in rows("flag of `mlflow models serve`"))
+    for option in theirs.params:
+        for flag in option.opts:
+            assert f"`{flag}`" in shown or f"`{flag} " in shown
 
 
 def test_every_command_of_the_page_exists():

@@ -396,7 +396,10 @@ def test_a_taken_port_names_the_flag(models, core):
         with starting(models, core, "--grpc-port", port) as server:
             assert server.wait(30) != 0
 
-            assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in server.log()
+            assert server.log() == (
+                f"headrace: cannot listen on 127.0.0.1 port {port}: address already in use "
+                "(--grpc-port)\n"
+            )
             assert "--grpc-port" in server.log()
 
 

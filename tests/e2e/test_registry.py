@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -114,14 +115,17 @@ def test_a_model_of_the_registry_is_served_while_its_download_lasts(
         pytest.param("models:/wine@nobody", id="alias"),
         pytest.param("models:/wine/99", id="version"),
         pytest.param("runs:/00000000000000000000000000000000/model", id="run"),
+        pytest.param("models:/nobody/1", id="model"),
+        pytest.param("ss3://bucket/model", id="scheme"),
     ],
 )
-def test_what_the_registry_does_not_have_ends_the_server_with_its_reason(uri, registry):
+def test_what_the_registry_does_not_have_ends_the_server_at_once_with_its_reason(uri, registry):
     env, _ = registry
     with starting(uri, env=env) as server:
         assert server.wait(STARTED) == 1
         log = server.log()
     assert f"MLflow cannot fetch '{uri}': " in log
+    assert log.count(f"fetching {uri}") == 1
     assert "Traceback" not in log
 
 
@@ -133,8 +137,25 @@ def test_a_registry_that_does_not_answer_ends_the_server_with_its_reason():
     }
     with starting("models:/wine/1", env=env) as server:
         assert server.wait(STARTED) == 1
-        assert "MLflow cannot fetch 'models:/wine/1'" in server.log()
-        assert "Traceback" not in server.log()
+        log = server.log()
+    assert "MLflow cannot fetch 'models:/wine/1'" in log
+    assert log.count("fetching models:/wine/1 from http://127.0.0.1:9") == 1
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["it never answers", "it is down"])
+def test_a_registry_that_is_dead_takes_the_fetch_timeout_once(listens):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = {**ENVIRONMENT, "MLFLOW_TRACKING_URI": address}
+        with starting("models:/wine/1", "--fetch-timeout", "0.5", env=env) as server:
+            assert server.wait(STARTED) == 1
+            log = server.log()
+    assert log.count(f"fetching models:/wine/1 from {address}, for at most 0.5 s") == 1
+    assert log.count("'models:/wine/1' was not fetched within 0.5 s (--fetch-timeout)") == 1
 
 
 def test_a_file_uri_is_served(tmp_path):

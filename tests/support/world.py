@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from headrace.errors import InvalidModel, LoadFailed
+from headrace.executors.executor import Exhausted
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.tensor import Tensor
 from headrace.repository.loading import Loader
@@ -38,6 +39,8 @@ class FakeExecutor:
         self.tried[settings.name] = self.tried.get(settings.name, 0) + 1
         if settings.extra.get("broken"):
             raise LoadFailed("it is broken")
+        if settings.extra.get("exhausted"):
+            raise Exhausted("it had its time")
         if settings.extra.get("invalid"):
             raise InvalidModel("it never loads")
         if self.tried[settings.name] <= settings.extra.get("fails", 0):

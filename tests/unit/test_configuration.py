@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import get_type_hints
 
 import pytest
 
@@ -212,3 +213,61 @@ def test_the_port_of_a_platform_counts_in_a_container_and_after_our_own_variable
 
     environ["MLSERVER_HTTP_PORT"] = "9001"
     assert resolve({}, environ, None).settings.http_port == 9001
+
+
+VARIABLES = [
+    prefix + name.upper()
+    for prefix in ("HEADRACE_", "MLSERVER_")
+    for name, hint in (get_type_hints(ServerSettings) | {"debug": bool}).items()
+    if hint not in (str, str | None, tuple[str, ...])
+    or ServerSettings.__dataclass_fields__[name].metadata.get("choices")
+]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("flag", [False, True], ids=["alone", "beside a flag"])
+def test_a_variable_with_a_value_of_another_type_is_refused_by_name(
+    variable: str, flag: bool
+) -> None:
+    name = variable.partition("_")[2].lower()
+    default = getattr(ServerSettings(), name, None)
+    flags = {name: default} if flag and default is not None else {}
+
+    with pytest.raises(ConfigurationError, match=f"^{variable}: expected "):
+        resolve(flags, {variable: "xyz"}, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("", "expected an address; 0.0.0.0 stands for all of them"),
+        ("/tmp/x.sock", "got '/tmp/x.sock'; URLs and paths of Unix sockets are neither"),
+        ("http://localhost", "got 'http://localhost'; URLs and paths"),
+        ("localhost:80", "expected an address without a port, got 'localhost:80'; --http-port and"),
+        ("[::1]:80", "expected an address without a port"),
+    ],
+)
+def test_a_host_that_is_something_else_is_refused_with_what_it_is(host: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve({"host": host}, {}, None)
+
+    assert caught.value.message.startswith("--host: ")
+    assert words in caught.value.message
+
+
+def test_an_address_may_have_the_brackets_that_it_has_in_a_url() -> None:
+    assert resolve({"host": "[::1]"}, {}, None).settings.host == "::1"
+
+
+def test_one_port_for_two_listeners_names_the_one_that_nobody_gave() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve({"http_port": 8081}, {}, None)
+    assert caught.value.message == (
+        "--http-port: 8081 is also the port of --grpc-port by default; give --grpc-port another "
+        "one, or 0 for a free one"
+    )
+
+    with pytest.raises(ConfigurationError, match="^HEADRACE_HTTP_PORT: 9000 is also the"):
+        resolve({}, {"HEADRACE_HTTP_PORT": "9000", "HEADRACE_METRICS_PORT": "9000"}, None)
+    assert resolve({"http_port": 8082, "metrics_endpoint": ""}, {}, None)
+    assert resolve({"http_port": 0}, {}, None)

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         resolved, source = serve.settled(options, serve.conf_of(options))
         findings += [Finding("", PROBLEM, text) for text in resolved.unknown]
         findings += _notes("", resolved.ignored)
+        findings += [Finding("", NOTE, text) for text in resolved.notes]
         models = source.each()
         if not models and not resolved.settings.allow_empty:
             findings.append(Finding("", PROBLEM, source.nothing()))

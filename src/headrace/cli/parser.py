@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headrace.errors import did_you_mean, shorten
+
+# Commands of MLflow, MLServer, BentoML and others, and what does the same here.
+INSTEAD = {
+    "init": "`headrace check FOLDER` on a folder with a model-settings.json, which you write",
+    "run": "`headrace serve`",
+    "predict": "`headrace infer` against a server that runs",
+    "score": "`headrace infer` against a server that runs",
+    "generate-dockerfile": "`headrace dockerfile`",
+    "build-docker": "`headrace build`",
+    "prepare-env": "`headrace env build`",
+    "deploy": "`headrace build`, for an image that any platform runs",
+    "version": "`headrace --version`",
+    "help": "`headrace --help`",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,8 +59,20 @@ class Parser(argparse.ArgumentParser):
                 f"{name}: expected one of {', '.join(choices)}, got '{shorten(value)}'{hint}"
             )
         what = "command" if action.dest == "command" else "word"
+        instead = _instead(str(value)) if what == "command" else ""
+        if self.prog == "headrace models" and value == "serve":
+            instead = "`headrace serve`"
+        if instead:
+            self.error(f"there is no {what} '{shorten(value)}'; use {instead}")
         hint = hint or f"; expected one of {', '.join(choices)}"
         self.error(f"there is no {what} '{shorten(value)}'{hint}")
+
+
+def _instead(word: str) -> str:
+    """What someone wants who gives a command of another program, or forgets the command."""
+    if os.path.exists(word) or ":" in word:
+        return f"`headrace serve {shorten(word)}`"
+    return INSTEAD.get(word, "")
 
 
 class HostOrHelp(argparse.Action):

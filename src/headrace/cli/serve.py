@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headrace.cli import conf, dotenv
@@ -32,6 +32,11 @@ FLAGS_OF_MLFLOW = {
     "http_port": ("-p", "--port"),
     "parallel_workers": ("-w", "--workers"),
     "infer_timeout": ("-t", "--timeout"),
+}
+# Flags of others that are accepted and need no setting here, and why.
+NOT_NEEDED = {
+    "--install-mlflow": "an environment gets what the model states",
+    "--enable-mlserver": "MLServer's protocol is served in any case, below /v2",
 }
 # Seconds that the threads of models may take to end once the server has ended.
 LAST_THREADS = 1.0
@@ -76,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conf", metavar="FILE", help="YAML file of these arguments and of server settings"
     )
+    _add_flags_without_settings(parser)
     hints = get_type_hints(ServerSettings)
     for field in fields(ServerSettings):
         flag = "--" + field.name.replace("_", "-")
@@ -88,6 +94,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar = f"{{{','.join(choices)}}}" if choices else None
         more = FLAGS_OF_MLFLOW.get(field.name, ())
         parser.add_argument(*more, flag, dest=field.name, help=_help(field), metavar=metavar)
+
+
+def _add_flags_without_settings(parser: argparse.ArgumentParser) -> None:
+    """Add flags of `mlflow models serve` that --help need not show."""
+    parser.add_argument(
+        "--no-conda",
+        action="store_const",
+        const="local",
+        dest="env_manager",
+        help=argparse.SUPPRESS,
+    )
+    for flag, why in NOT_NEEDED.items():
+        note = f"{flag} is accepted and has no effect: {why}"
+        parser.add_argument(
+            flag, action="append_const", const=note, dest="notes", help=argparse.SUPPRESS
+        )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -135,6 +157,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     model = configuration.model_argument(arguments.get("model"), environ)
     folder = settings_folder(model)
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
+    resolved = replace(resolved, notes=(*resolved.notes, *(options.notes or ())))
     return resolved, open_source(model, arguments.get("name"), environ, plugin, packages)
 
 

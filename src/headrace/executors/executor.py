@@ -94,7 +94,11 @@ class Executor(Protocol):
         """Stop everything; no process is left."""
 
 
-class LoadOverdue(LoadFailed):
+class Exhausted(LoadFailed):
+    """A load that had all its time, or several tries: the next one may succeed, and can wait."""
+
+
+class LoadOverdue(Exhausted):
     """A load that took too long. It may still be running: only the worker's end stops it."""
 
 

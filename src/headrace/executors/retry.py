@@ -26,7 +26,7 @@ class Retry:
     """A load that failed, why, and when it is tried again. Times are event loop times.
 
     `ended_worker` is true when its worker ended during the load, and `killed` when the model's
-    code is not the likely cause of that.
+    code is not the likely cause of that. `exhausted` is true when the load had all its time.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,19 @@ class Retry:
         self.began = asyncio.get_running_loop().time()
         self.due = self.began
         self.reason = ""
-        self.ended_worker = self.killed = False
+        self.ended_worker = self.killed = self.exhausted = False
 
-    def failed(self, reason: str, cause: BaseException | None = None) -> None:
-        """Count a failure; after the first, the load is tried again at once."""
+    def failed(
+        self, reason: str, cause: BaseException | None = None, exhausted: bool = False
+    ) -> None:
+        """Count a failure; after the first, the load is tried again at once if it was short."""
         self.failures += 1
+        self.exhausted = exhausted
         self.reason = reason
         self.ended_worker = isinstance(cause, WorkerLost)
         self.killed = isinstance(cause, WorkerLost) and cause.killed
-        pause = pause_after(self.failures - 1, FIRST_PAUSE) if self.failures > 1 else 0.0
+        repeated = self.failures - (not exhausted)
+        pause = pause_after(repeated, FIRST_PAUSE) if repeated else 0.0
         self.due = asyncio.get_running_loop().time() + pause
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from headrace.errors import InvalidInput, LoadFailed, shorten
-from headrace.runtimes import artefact
+from headrace.runtimes import artefact, fetch_failure
 from headrace.settings import home_folder
 from headrace.store.staging import failures
 from headrace.store.transfer import copy_content
@@ -117,7 +117,5 @@ def _downloaded(uri: str, folder: str) -> str:
         path = artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
     except Exception as error:
         # What MLflow raises depends on where the model is stored; its message is the reason.
-        raise LoadFailed(
-            f"MLflow cannot fetch '{shorten(uri, 200)}': {artefact.fetch_reason(error)}"
-        ) from error
+        raise fetch_failure.failure(error, uri) from error
     return str(path)

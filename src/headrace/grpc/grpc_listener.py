@@ -53,15 +53,18 @@ class GrpcListener:
         """
         self = cls(dataplane, calls, settings)
         host, port = settings.host, settings.grpc_port
+        # grpcio would say the same in words of its own, on lines of its own.
+        if reason := _why_not(host, port):
+            await self._server.stop(None)
+            raise _unusable(host, port, reason)
         try:
             self.port = self._server.add_insecure_port(
                 f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             )
         except RuntimeError:
             await self._server.stop(None)
-            raise ConfigurationError(
-                f"cannot listen on {host} port {port}: {_reason(host, port)} (--grpc-port)"
-            ) from None
+            reason = _why_not(host, port) or "the address is taken or not allowed"
+            raise _unusable(host, port, reason) from None
         try:
             await self._server.start()
         except (OSError, RuntimeError):
@@ -119,15 +122,19 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _reason(host: str, port: int) -> str:
-    """Why an address cannot be listened on; gRPC itself does not say."""
+def _unusable(host: str, port: int, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason} (--grpc-port)")
+
+
+def _why_not(host: str, port: int) -> str:
+    """Why an address cannot be listened on; "" if it can."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         with socket.socket(*found[0][:3]) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(found[0][4])
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return "no such address"
     except OSError as error:
         return os.strerror(error.errno or 0).lower()
-    return "the address is taken or not allowed"
+    return ""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
-from headrace.executors.executor import LoadOverdue
+from headrace.executors.executor import Exhausted
 from headrace.executors.retry import Retry
 from headrace.repository.loading import Loader
 from headrace.serving.served_model import ServedModel, State
@@ -60,13 +60,15 @@ class ModelRepository:
         """Whether a model is ready; waits for as long as that may change.
 
         Failed loads are tried again and again. They are waited for until `patience` seconds after
-        the first failure, and for as long as the workers that load them are killed.
+        the first failure, and for as long as the workers that load them are killed; those that
+        had all their time are not.
         """
         while not any(model.state is State.READY for model in self.models()):
             wanted = [model for model in self.models() if model.wanted]
-            retries = [model.retry for model in wanted if model.retry is not None]
             if not wanted:
                 return True
+            wanted = [model for model in wanted if model.retry is None or not model.retry.exhausted]
+            retries = [model.retry for model in wanted if model.retry is not None]
             ends = None
             # A try that is under way is not given up either.
             is_loading = any(model.state is State.LOADING for model in wanted)
@@ -206,7 +208,7 @@ class ModelRepository:
     async def _load_twice(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> None:
         try:
             await self._attempt(model, predecessors)
-        except (InvalidModel, LoadOverdue):
+        except (InvalidModel, Exhausted):
             raise
         except HeadraceError:
             self._loader.begin_again(model)
@@ -221,7 +223,7 @@ class ModelRepository:
             raise
         except HeadraceError as exc:
             model.retry = model.retry or Retry()
-            model.retry.failed(exc.message, exc.__cause__)
+            model.retry.failed(exc.message, exc.__cause__, isinstance(exc, Exhausted))
             raise
         else:
             model.retry = None

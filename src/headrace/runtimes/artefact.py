@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDependency, shorten
 from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
-
-_IN_DATABASE = re.compile(r"unsupported URI '(?:sqlite|mysql|postgresql|mssql)")
 
 
 def require(module: str, runtime: str) -> Any:
@@ -30,19 +27,6 @@ def require(module: str, runtime: str) -> Any:
         raise MissingDependency(
             f"{module.partition('.')[0]} is not installed: {catalog.named(runtime).install}"
         ) from error
-
-
-def fetch_reason(error: Exception) -> str:
-    """Why MLflow's client cannot fetch something: its own words, and what to install if it is that.
-
-    The client alone knows no tracking store in a database, which is where MLflow 3 logs by default.
-    """
-    words = shorten(error, 300)
-    if type(error).__name__ == "UnsupportedModelRegistryStoreURIException" and _IN_DATABASE.search(
-        str(error)
-    ):
-        return f"a tracking store in a database needs all of MLflow: pip install mlflow; {words}"
-    return words
 
 
 def locate(settings: ModelSettings, names: Sequence[str]) -> str:
@@ -88,7 +72,11 @@ def path_of_file_uri(uri: str) -> str:
 
 
 def read(what: str, load: Callable[[], Any]) -> Any:
-    """Run `load`; anything it raises becomes a `LoadFailed` that says what could not be read."""
+    """Run `load`; anything it raises becomes a `LoadFailed` that says what could not be read.
+
+    Raises:
+        InvalidModel: a file or a module is missing, or may not be read.
+    """
     try:
         return load()
     except HeadraceError:
@@ -96,6 +84,11 @@ def read(what: str, load: Callable[[], Any]) -> Any:
     except ModuleNotFoundError as error:
         raise InvalidModel(
             f"{what} needs the module '{error.name}', which is not installed"
+        ) from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        name = shorten(os.path.basename(str(error.filename or "")))
+        raise InvalidModel(
+            f"{what} could not be read: '{name}': {os.strerror(error.errno or 0).lower()}"
         ) from error
     except Exception as error:
         raise LoadFailed(f"{what} could not be read: {type(error).__name__} was raised") from error

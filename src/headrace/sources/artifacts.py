@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from headrace.errors import LoadFailed, MissingDependency, StoreFailed
+from headrace.errors import HeadraceError, InvalidModel, LoadFailed, StoreFailed, from_kind
+from headrace.executors.executor import Exhausted
 from headrace.runtimes.artefact import path_of_file_uri
 from headrace.settings import home_folder
 from headrace.store.store import item_at
@@ -22,6 +23,11 @@ logger = logging.getLogger("headrace.sources")
 
 Progress = Callable[[str], None]
 
+# Seconds after which a fetch says that it still waits; then after twice as many, and so on.
+FIRST_WORD = 10.0
+
+# A logged model has an identifier, which needs no version.
+_UNVERSIONED = re.compile(r"models:/+(?!m-[0-9a-f]{32}$)([^/@]+)")
 _USER = re.compile(r"(?<=//)[^/@]*@")
 
 
@@ -37,9 +43,10 @@ async def fetch(uri: str, timeout: float, progress: Progress) -> tuple[str, Path
     `progress` gets a sentence about what is tried, and for how many seconds at most.
 
     Raises:
-        LoadFailed: the URI cannot be resolved or downloaded within `timeout` seconds; the message
-            is MLflow's reason.
-        InvalidModel: it is in the store, and its files are not as they were stored.
+        Exhausted: it was not downloaded within `timeout` seconds, or MLflow's client has given up
+            on a server that does not answer; the message has the last reason.
+        LoadFailed: its files cannot be read now.
+        InvalidModel: there is no such model, or the URI or the credentials are wrong.
         MissingDependency: the MLflow client is not installed.
     """
     if not is_uri(uri):
@@ -48,28 +55,44 @@ async def fetch(uri: str, timeout: float, progress: Progress) -> tuple[str, Path
     if uri.startswith("file:"):
         return path_of_file_uri(uri), None
     shown = _USER.sub("", uri)
-    progress(f"fetching {shown}{_from_server(uri)}, for at most {timeout:g} s (--fetch-timeout)")
+    server = _server(uri)
+    source = f" from {server}" if server else ""
+    progress(f"fetching {shown}{source}, for at most {timeout:g} s (--fetch-timeout)")
     folder = _download_folder()
     command = [sys.executable, "-m", "headrace.worker.fetch", uri, str(folder)]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
     troubles: list[str] = []
+    waiting = asyncio.create_task(_waits(f"fetching {shown}{source}", timeout, progress))
     try:
         output = await asyncio.wait_for(_answer(child, shown, timeout, troubles), timeout)
-        answer = _parse(output)
+        answer = _parse(output, _hint(uri))
     except BaseException as exc:
+        is_empty = not any(folder.iterdir())
         if child.returncode is None:
             child.kill()
             await child.wait()
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(exc, asyncio.TimeoutError):
-            reason = f"; {troubles[-1]}" if troubles else ""
-            raise LoadFailed(
+            nothing = [f"nothing of it has arrived{source}"] if is_empty else []
+            reason = "; ".join(["", *(troubles or nothing)[-1:]])
+            raise Exhausted(
                 f"'{shown}' was not fetched within {timeout:g} s (--fetch-timeout){reason}"
             ) from None
         raise
+    finally:
+        waiting.cancel()
     return answer, folder
+
+
+async def _waits(what: str, timeout: float, progress: Progress) -> None:
+    """Say again and again that a fetch still waits, with growing pauses."""
+    pause = waited = FIRST_WORD
+    while True:
+        await asyncio.sleep(pause)
+        progress(f"{what}, for {waited:g} s so far and at most {timeout:g} s (--fetch-timeout)")
+        pause, waited = waited, waited * 2
 
 
 async def _answer(
@@ -101,13 +124,28 @@ def _trouble(line: bytes) -> str:
     return str(answer.get("trouble", ""))
 
 
-def _from_server(uri: str) -> str:
-    """Where MLflow's client looks an URI up, if that is a server."""
+def _server(uri: str) -> str:
+    """The server that MLflow's client looks a URI up at; empty if it is none, or not known."""
+    place = next((os.environ[name] for name in _variables(uri) if os.environ.get(name)), "")
+    return _USER.sub("", place) if "://" in place else ""
+
+
+def _hint(uri: str) -> str:
+    """What people forget who find nothing under a URI."""
+    if name := _UNVERSIONED.fullmatch(uri):
+        return f"; a model of the registry needs its version or alias: models:/{name[1]}/1"
+    names = _variables(uri)
+    if not names or any(os.environ.get(name) for name in names):
+        return ""
+    return "; MLFLOW_TRACKING_URI is not set, so it was looked for in the current folder"
+
+
+def _variables(uri: str) -> tuple[str, ...]:
+    """The variables that say where MLflow's client looks a URI up."""
     scheme = uri.partition(":")[0]
-    variables = {"models": ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")}
-    names = variables.get(scheme, ("MLFLOW_TRACKING_URI",) if scheme == "runs" else ())
-    place = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return f" from {_USER.sub('', place)}" if "://" in place else ""
+    if scheme == "models":
+        return ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
+    return ("MLFLOW_TRACKING_URI",) if scheme == "runs" else ()
 
 
 async def _verify(path: str) -> None:
@@ -130,16 +168,20 @@ def sweep() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parse(output: bytes) -> str:
+def _parse(output: bytes, hint: str) -> str:
     try:
         answer = json.loads(output)
     except ValueError:
         raise LoadFailed("the process that fetches models ended without an answer") from None
     if "path" in answer:
         return str(answer["path"])
-    if answer.get("kind") == MissingDependency.kind:
-        raise MissingDependency(answer["message"])
-    raise LoadFailed(answer["message"])
+    error: HeadraceError = from_kind(answer["kind"], answer["message"])
+    if type(error) is InvalidModel:
+        raise InvalidModel(error.message + hint)
+    if isinstance(error, InvalidModel):
+        raise error
+    # The client has tried for as long as it does.
+    raise Exhausted(error.message)
 
 
 def _downloads() -> Path:

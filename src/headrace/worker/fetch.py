@@ -14,8 +14,8 @@ import re
 import sys
 from typing import Callable
 
-from headrace.errors import LoadFailed, MissingDependency, shorten
-from headrace.runtimes.artefact import fetch_reason
+from headrace.errors import MissingDependency, shorten
+from headrace.runtimes import fetch_failure
 from headrace.runtimes.catalog import MLFLOW
 
 
@@ -56,7 +56,8 @@ def fetch(uri: str, folder: str) -> dict[str, str]:
     try:
         path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
     except Exception as exc:
-        return _failure(LoadFailed.kind, f"MLflow cannot fetch '{uri}': {fetch_reason(exc)}")
+        failed = fetch_failure.failure(exc, uri)
+        return _failure(failed.kind, failed.message)
     return {"path": path}
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import re
+import sysconfig
 import threading
+import traceback
 from collections.abc import Awaitable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -46,6 +49,12 @@ logger = logging.getLogger("headrace.worker")
 
 # Reasons are shown to clients, who need not know where files are.
 FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
+# Where code is that belongs to no model; what is made up at run time has a name in brackets.
+INSTALLED = (
+    "<",
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
 
 
 # Only the server can know these of a worker; a model that raises one has simply failed.
@@ -140,6 +149,8 @@ class ModelHost:
 
     def __init__(self) -> None:
         self._models: dict[str, HostedModel] = {}
+        # The last failure of each model by name, whose stack trace is not shown again.
+        self._shown: dict[str, str] = {}
 
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Create and load a model.
@@ -157,23 +168,32 @@ class ModelHost:
         except HeadraceError as exc:
             if exc.__cause__ is not None:
                 # The message states the kind of failure only; the cause is for the log.
-                logger.exception("model %s failed to load", settings.name)
+                self._show(settings.name, exc)
             raise
         except ModuleNotFoundError as exc:
-            logger.exception("model %s failed to load", settings.name)
+            self._show(settings.name, exc)
             raise InvalidModel(
                 f"model '{settings.name}' needs the module '{shorten(exc.name)}', which is not "
                 "installed"
             ) from exc
         except BaseException as exc:
-            logger.exception("model %s failed to load", settings.name)
+            self._show(settings.name, exc)
             raise load_failure(
                 f"model '{settings.name}' raised {type(exc).__name__} while loading: "
                 f"{shorten(FOLDERS.sub('', str(exc)), 200)}",
                 exc,
             ) from exc
         self._models[key] = hosted
+        self._shown.pop(settings.name, None)
         return metadata
+
+    def _show(self, name: str, error: BaseException) -> None:
+        """Log the stack trace of a failed load: once, and only if it tells more than the error."""
+        shown = "".join(traceback.format_exception_only(type(error), error))
+        is_told = isinstance(error, InvalidModel) and not _is_of_model(error.__cause__)
+        level = logging.DEBUG if is_told or self._shown.get(name) == shown else logging.ERROR
+        self._shown[name] = shown
+        logger.log(level, "model %s failed to load", name, exc_info=error)
 
     def infer(self, key: str, request: InferenceRequest) -> InferenceResponse:
         """Answer one request or merged batch.
@@ -287,6 +307,14 @@ class ModelHost:
             raise ModelFailed(
                 f"model '{name}' raised {type(exc).__name__} while unloading"
             ) from exc
+
+
+def _is_of_model(error: BaseException | None) -> bool:
+    """Whether the model's own code was running: neither ours nor that of an installed package."""
+    if error is None:
+        return False
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(not file.startswith(INSTALLED) for file in files)
 
 
 def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:

@@ -10,6 +10,7 @@ import pytest
 from headrace.cli import serve
 from headrace.cli.main import main
 from headrace.cli.parser import Parser
+from headrace.sources import server_keys, variables
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -137,3 +138,61 @@ def test_a_broken_settings_file_is_named_with_line_and_column(
     assert main(["config", "show", str(tmp_path)]) == 2
 
     assert capsys.readouterr().err.endswith(f"{place}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["init"], "use `headrace check FOLDER`"),
+        (["predict", "-m", "x"], "use `headrace infer`"),
+        (["build-docker"], "use `headrace build`"),
+        (["models", "serve", "-m", "x"], "use `headrace serve`"),
+        (["models:/wine/1"], "use `headrace serve models:/wine/1`"),
+        (["."], "use `headrace serve .`"),
+    ],
+)
+def test_a_command_of_another_program_or_none_at_all_is_told_what_to_use(
+    arguments: list[str], instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert instead in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "manager", "note"),
+    [
+        (["--no-conda"], "local", ""),
+        (["--env-manager", "virtualenv"], "uv", "--env-manager: virtualenv is taken for uv"),
+        (["--env-manager", "conda"], "uv", "--env-manager: conda is taken for uv; it installs"),
+        (["--install-mlflow"], "auto", "--install-mlflow is accepted and has no effect: "),
+        (["--enable-mlserver"], "auto", "--enable-mlserver is accepted and has no effect: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_mlflow_builds_environments_with_is_understood(
+    arguments: list[str],
+    manager: str,
+    note: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = parsed("serve", *arguments)
+    resolved, _ = serve.settled(options, serve.conf_of(options))
+
+    assert resolved.settings.env_manager == manager
+    assert [warning[: len(note)] for warning in resolved.warnings] == ([note] if note else [])
+
+
+def test_every_flag_of_serve_that_is_shown_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = Parser(add_help=False)
+    serve.add_arguments(parser)
+    shown = [
+        each for each in parser._actions if each.help != argparse.SUPPRESS and each.dest != "help"
+    ]
+    known = {*server_keys.KNOWN, *variables.ARGUMENTS}
+
+    # The model itself is named by the root of the repository, as MLServer names it.
+    assert {each.dest for each in shown} - known == {"model", "model_uri"}
+    for each in shown:
+        if each.dest in known:
+            assert variables.unknown({f"HEADRACE_{each.dest.upper()}": "1"}) == ()

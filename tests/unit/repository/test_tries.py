@@ -113,6 +113,24 @@ async def test_a_server_does_not_wait_for_what_cannot_be_loaded(world: World) ->
 
 
 @in_world
+async def test_a_load_that_had_all_its_time_is_not_repeated_before_a_server_gives_up(
+    world: World,
+) -> None:
+    retry.LONGEST_PAUSE = 30.0  # undone by the fixture
+    await world.repository.load_all([model(exhausted=True)])
+
+    assert not await world.repository.any_ready(patience=60)
+    assert world.executor.tried["m"] == 1
+
+
+@in_world
+async def test_a_load_that_had_all_its_time_is_tried_again_later(world: World) -> None:
+    await world.repository.load_all([model(exhausted=True)])
+    while world.executor.tried["m"] < 5:
+        await asyncio.sleep(0)
+
+
+@in_world
 async def test_a_server_gives_up_when_its_patience_ends(world: World) -> None:
     await world.repository.load_all([model(broken=True)])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from headrace.model import Model
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.tensor import Tensor
+from headrace.runtimes import artefact
 from headrace.settings import ModelSettings
 from headrace.worker.host import ModelHost
 
@@ -351,3 +354,51 @@ def test_a_stream_and_a_request_may_run_beside_each_other(host_of: Host) -> None
 
     assert host.infer("m", request(parameters={"p": 1})).parameters == {"p": 1}
     assert numbers(pieces) == [2]
+
+
+def of_load(
+    fails: Callable[[], Any], times: int, level: int, monkeypatch: Any, caplog: Any
+) -> list[str | None]:
+    """The stack traces that are logged while a model is loaded several times."""
+
+    class Fails(Model):
+        def load(self) -> None:
+            fails()
+
+    monkeypatch.setattr(runtimes, "create", Fails)
+    caplog.set_level(level, logger="headrace.worker")
+    host = ModelHost()
+    for _ in range(times):
+        with pytest.raises(LoadFailed):
+            host.load("m", settings())
+    return [line.exc_text for line in caplog.records if line.exc_info]
+
+
+def test_what_the_model_raises_while_loading_is_logged_with_its_trace_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    traces = of_load(lambda: [][1], 3, logging.INFO, monkeypatch, caplog)
+
+    assert len(traces) == 1
+    assert "IndexError" in str(traces[0])
+
+
+def test_a_model_whose_file_is_missing_is_no_stack_trace_except_with_debug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = ModelSettings("wine", "mlflow", str(tmp_path / "gone"))
+    host = ModelHost()
+    caplog.set_level(logging.INFO, logger="headrace.worker")
+    with pytest.raises(InvalidModel, match="its folder does not exist"):
+        host.load("m", missing)
+    assert not [line for line in caplog.records if line.exc_info]
+
+    caplog.set_level(logging.DEBUG, logger="headrace.worker")
+    with pytest.raises(InvalidModel):
+        host.load("m", missing)
+    assert len([line for line in caplog.records if line.exc_info]) == 1
+
+
+def test_a_file_that_a_framework_does_not_find_is_named_and_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="it could not be read: 'model.pkl': no such file"):
+        artefact.read("it", (tmp_path / "model.pkl").read_bytes)

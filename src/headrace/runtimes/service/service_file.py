@@ -12,7 +12,7 @@ from headrace.compat import alias
 from headrace.errors import HeadraceError, InvalidModel, listing, load_failure, shorten
 from headrace.runtimes import import_path
 from headrace.runtimes.import_lock import IMPORTS
-from headrace.runtimes.service import own_metrics
+from headrace.runtimes.service import found_instead, own_metrics
 from headrace.services.service import Service
 
 
@@ -89,7 +89,7 @@ def _only(module: ModuleType, name: str) -> Service:
     if len({id(each) for each in found.values()}) == 1:
         return next(iter(found.values()))
     if not found:
-        raise InvalidModel(f"module '{shorten(name)}' defines no Service")
+        raise InvalidModel(f"module '{shorten(name)}': {found_instead.describe(module)}")
     raise InvalidModel(
         f"module '{shorten(name)}' defines several services ({listing(list(found))}); name one: "
         f"{shorten(name)}.py:{next(iter(found))}"
