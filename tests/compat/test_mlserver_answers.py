@@ -48,7 +48,7 @@ def over_grpc(server, method, message, answer):
 def test_over_rest_it_has_parameters_columns_and_content_types(server):
     answer = server[1].ask("POST", "/v2/models/theirs/infer", BODY).json
 
-    assert "parameters" in answer
+    assert answer["parameters"] == {}
     (output,) = answer["outputs"]
     assert (output["shape"], output["parameters"]) == ([3, 1], {"content_type": "np"})
     np.testing.assert_allclose(output["data"], [1, 2, 3])
@@ -112,8 +112,18 @@ def test_metadata_of_an_unloaded_model_is_an_error_over_every_transport(server):
     assert client.ask("GET", "/v2/models/own").status == 200
 
 
+@pytest.mark.parametrize(("content_typed", "kept"), [(True, {"content_type": "np"}), (False, {})])
+def test_only_runtimes_that_name_it_in_mlserver_have_a_content_type_of_the_whole(
+    content_typed, kept
+):
+    response = InferenceResponse([], {"content_type": "np", "headers": {"a": "b"}})
+
+    found = as_of_mlserver(response, content_typed).parameters
+    assert found == {"headers": {"a": "b"}, **kept}
+
+
 def answered(kind, *tensors):
-    found = as_of_mlserver(InferenceResponse(list(tensors), {"content_type": kind}))
+    found = as_of_mlserver(InferenceResponse(list(tensors), {"content_type": kind}), True)
     return [(list(output.shape), output.parameters) for output in found.outputs]
 
 

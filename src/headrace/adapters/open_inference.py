@@ -76,7 +76,7 @@ class OpenInference(Adapter):
         if context.classes:
             response = classify(response, context.classes, model.model_metadata)
         if model.model_metadata.of_mlserver:
-            response = as_of_mlserver(response)
+            response = as_of_mlserver(response, model.model_metadata.content_typed)
         body, json_length = rest_json.encode_response(
             response,
             model_name=model.name,

@@ -201,7 +201,7 @@ async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb
         # Not on the event loop, because sorting a large output takes its time.
         response = await asyncio.to_thread(classify, response, decoded.message.classes, metadata)
     if decoded.model.model_metadata.of_mlserver:
-        response = as_of_mlserver(response)
+        response = as_of_mlserver(response, decoded.model.model_metadata.content_typed)
     return encode_response(
         response,
         model_name=decoded.model.name,

@@ -132,10 +132,10 @@ class ModelMetadata:
     those in `parameters["headers"]` of an answer to be sent. `streams` means that answers can be
     streamed, and `decodes_scoring` that the model decodes MLflow's bodies itself; the code that
     loads the model fills in both. `concurrency` is how many requests each instance works on at
-    once. `of_mlserver` asks for answers as MLServer's runtime gives them; the loader fills it in. A
-    service `is_service`: it has endpoints, and no inference protocol is meant for it
-    unless a request names it. `example` is a body of MLflow's scoring protocol that was logged with
-    the model, for its documentation.
+    once. `of_mlserver` asks for answers as MLServer's runtime gives them, and `content_typed` says
+    that those have a content type of their own; the loader fills in both. A service `is_service`:
+    it has endpoints, and no inference protocol is meant for it unless a request names it. `example`
+    is a body of MLflow's scoring protocol that was logged with the model, for its documentation.
     """
 
     platform: str = ""
@@ -151,6 +151,7 @@ class ModelMetadata:
     concurrency: int = 1
     is_service: bool = False
     of_mlserver: bool = False
+    content_typed: bool = False
     example: str = ""
 
     @property

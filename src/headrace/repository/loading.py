@@ -195,11 +195,17 @@ class Loader:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:
-        if catalog.is_mlservers_name(model.settings.implementation):
+        entry = catalog.find_by_alias(model.settings.implementation)
+        if entry is not None:
             columns = [
                 replace(output, shape=as_column(output.shape)) for output in metadata.outputs
             ]
-            metadata = replace(metadata, of_mlserver=True, outputs=columns)
+            metadata = replace(
+                metadata,
+                of_mlserver=True,
+                content_typed=entry.mlserver_content_typed,
+                outputs=columns,
+            )
         model.model_metadata = metadata
         raw = metadata.signature
         model.signature = model.scoring_signature = (

@@ -30,9 +30,10 @@ class RuntimeEntry:
     """What is known about a runtime before it is imported.
 
     `name` is its `implementation` in a settings file, and `mlserver_aliases` are the names that
-    users of MLServer write there instead. `class_path` is `module:Class`. `extra` is the extra of
-    this package that installs its `frameworks`, the top-level modules that it imports to load a
-    model.
+    users of MLServer write there instead. There, `mlserver_content_typed` answers have a content
+    type of their own besides those of their outputs. `class_path` is `module:Class`. `extra` is the
+    extra of this package that installs its `frameworks`, the top-level modules that it imports to
+    load a model.
 
     `mlflow_readers` has an entry for each of MLflow's loader modules whose models are loaded
     without MLflow: the function that does it, as `module:function`. It takes the folder and its
@@ -48,6 +49,7 @@ class RuntimeEntry:
     extra: str
     frameworks: tuple[str, ...]
     mlserver_aliases: tuple[str, ...] = ()
+    mlserver_content_typed: bool = False
     mlflow_readers: dict[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     module_folders: Callable[[ModelSettings], list[str]] = _no_folders
@@ -123,6 +125,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         extra="mlflow",
         frameworks=("mlflow",),
         mlserver_aliases=("mlserver_mlflow.MLflowRuntime", "mlserver_mlflow.runtime.MLflowRuntime"),
+        mlserver_content_typed=True,
         # Reads the `MLmodel` file, even where MLflow itself is not needed.
         requirements=("pyyaml",),
         module_folders=_logged_code,
@@ -156,6 +159,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
             "mlserver_huggingface.HuggingFaceRuntime",
             "mlserver_huggingface.runtime.HuggingFaceRuntime",
         ),
+        mlserver_content_typed=True,
     ),
     RuntimeEntry(
         name="pickle",
@@ -199,10 +203,10 @@ def instead_of(implementation: str) -> str:
     return ""
 
 
-def is_mlservers_name(implementation: str) -> bool:
-    """Whether it is how users of MLServer name a runtime."""
+def find_by_alias(implementation: str) -> RuntimeEntry | None:
+    """The runtime that users of MLServer name so; None for any other name, its own included."""
     entry = find(implementation)
-    return entry is not None and implementation != entry.name
+    return entry if entry is not None and implementation != entry.name else None
 
 
 def named(name: str) -> RuntimeEntry:

@@ -11,10 +11,15 @@ ARRAY = "np"
 TEXT = "str"
 
 
-def as_of_mlserver(response: InferenceResponse) -> InferenceResponse:
-    """The answer with `parameters`, `[N, 1]` for vectors, and a content type for each output."""
+def as_of_mlserver(response: InferenceResponse, content_typed: bool) -> InferenceResponse:
+    """The answer with `parameters`, `[N, 1]` for vectors, and a content type for each output.
+
+    The answer keeps a content type of its own only if it is `content_typed`.
+    """
     parameters = dict(response.parameters or {})
     is_table = parameters.get("content_type") == TABLE
+    if not content_typed:
+        parameters.pop("content_type", None)
     outputs = [_output(tensor, is_table) for tensor in response.outputs]
     return InferenceResponse(outputs, parameters)
 
