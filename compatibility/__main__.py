@@ -32,6 +32,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--python", default=sys.executable, help="the interpreter of the suite's environment"
     )
+    parser.add_argument(
+        "--original", default="", help="the interpreter of the other program's environment"
+    )
     parser.add_argument("options", nargs="*", help="for the suite itself, after `--`")
     # Not `parse_args`, which takes no options between the suite's name and these.
     options = parser.parse_intermixed_args(words)
@@ -42,7 +45,13 @@ def main(words: list[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT / "tests"))
     suite: Suite = importlib.import_module(f"compatibility.suites.{options.suite}").SUITE
     with tempfile.TemporaryDirectory(prefix="headrace-compatibility-") as folder:
-        setting = Setting(options.source.resolve(), Path(folder), options.python, options.options)
+        setting = Setting(
+            options.source.resolve(),
+            Path(folder),
+            options.python,
+            options.options,
+            options.original,
+        )
         try:
             result = described(suite, suite.run(setting))
             result = json.loads(without_paths(json.dumps(result, ensure_ascii=False), setting))
@@ -92,8 +101,8 @@ def described(suite: Suite, cases: Iterable[Case]) -> dict[str, Any]:
 
 def without_paths(text: str, setting: Setting) -> str:
     """Reasons quote paths of the machine that ran the suite, which mean nothing elsewhere."""
-    prefix = Path(setting.python).parent.parent
-    for path in (setting.source, setting.folder, ROOT, prefix, Path.home()):
+    prefixes = [Path(python).parent.parent for python in (setting.python, setting.original)]
+    for path in (setting.source, setting.folder, ROOT, *prefixes, Path.home()):
         if path.is_absolute() and path != Path(path.root):
             text = text.replace(str(path), "…")
     return text

@@ -31,12 +31,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a suite runs: its source, the interpreter of its environment, scratch space."""
+    """Where a suite runs: its source, the interpreter of its environment, scratch space.
+
+    `original` is the interpreter of the other program's environment, for suites that compare.
+    """
 
     source: Path
     folder: Path
     python: str = sys.executable
     options: list[str] = field(default_factory=list)
+    original: str = ""
 
 
 @dataclass(frozen=True)
