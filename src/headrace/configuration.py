@@ -25,6 +25,8 @@ from headrace.sources.variables import PREFIXES
 Given = Mapping[str, tuple[Any, str]]
 NONE: Given = {}
 
+# What the number of each setting counts.
+UNITS = {field.name: field.metadata["unit"] for field in fields(ServerSettings)}
 SETTINGS_FILE = "settings.json"
 DEFAULT = "default"
 # Set in the images that we build: platforms that run containers name the port in PORT.
@@ -91,7 +93,8 @@ def resolve(
         if name in keywords:
             given, origin = keywords[name], name
         if origin is not None:
-            values[name], origins[name] = _convert(given, hints[name], origin), origin
+            unit = UNITS[name]
+            values[name], origins[name] = _convert(given, hints[name], origin, unit), origin
             unknown += tuple(_unknown_members(given, values[name], origin))
     notes = []
     manager = str(values.get("env_manager", ""))
@@ -154,12 +157,12 @@ def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     return {name: (value, f"{file}: {name}") for name, value in read_object(file).items()}
 
 
-def _convert(value: Any, hint: Any, origin: str) -> Any:
+def _convert(value: Any, hint: Any, origin: str, unit: str = "") -> Any:
     if hint == tuple[str, ...] and isinstance(value, str):
         value = _listed(value, origin)
     if hint == CorsSettings | None and isinstance(value, str):
         value = _json(value, origin)
-    return converted(value, hint, origin)
+    return converted(value, hint, origin, unit)
 
 
 def _listed(text: str, origin: str) -> Any:
@@ -217,7 +220,8 @@ def _check_variables(environ: Mapping[str, str]) -> None:
         for field in fields(ServerSettings):
             variable = prefix + field.name.upper()
             if variable in environ:
-                _checked(field, _convert(environ[variable], hints[field.name], variable), variable)
+                value = _convert(environ[variable], hints[field.name], variable, UNITS[field.name])
+                _checked(field, value, variable)
         for switch in SWITCHES:
             variable = prefix + switch.upper()
             if variable in environ:

@@ -72,7 +72,8 @@ LAST_ANSWERS = 1.0
 
 def observers(settings: ServerSettings, *more: Observer) -> tuple[Observer, ...]:
     """The observers that are enabled, in the order in which they see each call."""
-    return (MetricsObserver(), *more, AccessLog() if settings.access_log else RefusalLog())
+    wanted = sys.stderr.isatty() if settings.access_log is None else settings.access_log
+    return (MetricsObserver(), *more, AccessLog() if wanted else RefusalLog())
 
 
 class Application:

@@ -196,8 +196,10 @@ class ServerSettings:
     drain_timeout: float = setting(
         30.0, "after SIGTERM, how long requests in flight may take to finish", unit="seconds"
     )
-    access_log: bool = setting(
-        False, "log a line for each request: what was requested, its outcome, and how long it took"
+    access_log: bool | None = setting(
+        None,
+        "log a line for each request: what was requested, its outcome, and how long it took",
+        unset="where standard error is a terminal",
     )
     log_level: str = setting(
         "info",

@@ -26,7 +26,7 @@ SAMPLES = {
     "string": "/text",
 }  # fmt: skip
 # Of keys that do not take every value of their type.
-OWN_SAMPLES = {"metrics_rest_server_prefix": "text"}
+OWN_SAMPLES = {"host": "text", "metrics_rest_server_prefix": "text"}
 # The setting of a model that a key becomes, where they differ.
 BECOMES = {"parallel_workers": "inline", "format": "extra"}
 NO_QUANTITIES = ("_port", "_fd")

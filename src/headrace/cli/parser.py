@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headrace.errors import did_you_mean, shorten
 
+# What people write behind a flag that takes no value.
+SWITCHED = ("true", "false", "yes", "no", "on", "off", "1", "0")
 # Commands of MLflow, MLServer, BentoML and others, and what does the same here.
 INSTEAD = {
     "init": "`headrace check FOLDER` on a folder with a model-settings.json, which you write",
@@ -36,15 +39,25 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but nothing is left over."""
+        for word in sys.argv[1:] if args is None else args:
+            self._refuse_single_dash(word)
         options, rest = super().parse_known_args(args, namespace)
         if rest:
             self._refuse(rest)
         return options, rest
 
+    def _refuse_single_dash(self, word: str) -> None:
+        """Refuse `-port`, which would otherwise be `-p` with the value `ort`."""
+        flag = word.partition("=")[0]
+        if len(flag) > 2 and flag[1] != "-" and f"-{flag}" in self._option_string_actions:
+            self.error(f"there is no flag '{shorten(flag)}'; did you mean '-{flag}'?")
+
     def _refuse(self, rest: Sequence[str]) -> NoReturn:
         word = rest[0].partition("=")[0]
         if not word.startswith("-"):
-            self.error(f"unexpected argument '{shorten(word)}'")
+            is_value = word.lower() in SWITCHED
+            hint = "; a switch takes no value, and --no-... turns it off" if is_value else ""
+            self.error(f"unexpected argument '{shorten(word)}'{hint}")
         hint = did_you_mean(word, self._option_string_actions)
         self.error(f"there is no flag '{shorten(word)}'{hint}")
 

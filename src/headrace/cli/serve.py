@@ -145,6 +145,8 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
                 f"MODEL is '{shorten(flags['model'])}', and -m names another; give one of them"
             )
         arguments["model"] = arguments["model_uri"]
+    if arguments.get("model") == "":
+        raise ConfigurationError("MODEL is empty; was a variable of the shell not set?")
     plugin = None
     if "plugin" in arguments:
         if "model" not in arguments:

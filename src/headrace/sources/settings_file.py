@@ -36,7 +36,7 @@ def read_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def converted(value: Any, hint: Any, origin: str) -> Any:
+def converted(value: Any, hint: Any, origin: str, unit: str = "") -> Any:
     """A value converted to the type `hint`, even from numbers and lists written as text.
 
     Raises:
@@ -51,7 +51,8 @@ def converted(value: Any, hint: Any, origin: str) -> Any:
         if isinstance(value, (list, dict)) and kind in wanted:
             # It is one, but its content does not fit.
             wanted = f"an {kind} of another form"
-        raise ConfigurationError(f"{origin}: expected {wanted}, got {got}") from error
+        counted = f" of {unit}" if unit else ""
+        raise ConfigurationError(f"{origin}: expected {wanted}{counted}, got {got}") from error
 
 
 def is_comment(key: str) -> bool:

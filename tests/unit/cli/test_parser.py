@@ -196,3 +196,30 @@ def test_every_flag_of_serve_that_is_shown_is_a_variable(monkeypatch: pytest.Mon
     for each in shown:
         if each.dest in known:
             assert variables.unknown({f"HEADRACE_{each.dest.upper()}": "1"}) == ()
+
+
+def test_a_long_flag_with_one_dash_names_the_one_with_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "no flag '-port'; did you mean '--port'?" in refused(capsys, "serve", "-port", "80")
+    assert parsed("serve", "-p80").http_port == "80"
+
+
+def test_a_switch_with_a_value_says_that_it_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "serve", "m", "--access-log", "true")
+    assert "unexpected argument 'true'; a switch takes no value" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--timeout", "5s"], "--infer-timeout: expected number of seconds, got '5s'"),
+        (["--max-body-size", "1MB"], "--max-body-size: expected integer of bytes, got '1MB'"),
+        ([""], "MODEL is empty; was a variable of the shell not set?"),
+    ],
+)
+def test_a_value_with_a_unit_or_without_content_is_told_what_is_expected(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *arguments]) == 2
+    assert capsys.readouterr().err == f"headrace: {message}\n"
