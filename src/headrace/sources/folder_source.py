@@ -6,6 +6,7 @@ a folder without models.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -151,7 +152,7 @@ class FolderSource(Source):
         if self.name is not None or path.is_file():
             raise ConfigurationError(
                 f"MODEL '{self.place}' is neither an MLflow model (a folder with an MLmodel file) "
-                f"nor a folder with {SETTINGS_FILE} in or below it"
+                f"nor a folder with {SETTINGS_FILE} in or below it{_of_file(path)}"
             )
         return []
 
@@ -200,3 +201,18 @@ def _mlflow_folders(path: Path) -> Iterator[Path]:
         if "MLmodel" in files:
             inner.clear()
             yield Path(folder)
+
+
+def _of_file(path: Path) -> str:
+    """How a single file is served, if it is one."""
+    if not path.is_file():
+        return ""
+    settings = {
+        "name": name_of_folder(Path(path.stem)),
+        "implementation": "...",
+        "parameters": {"uri": f"./{path.name}"},
+    }
+    return (
+        f"; a file is served by a {SETTINGS_FILE} in its folder that names its runtime, such as "
+        f"sklearn, xgboost or onnx: {json.dumps(settings)}"
+    )

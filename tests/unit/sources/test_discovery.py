@@ -349,3 +349,14 @@ def test_an_empty_folder_says_what_was_looked_for_and_what_is_there(tmp_path):
 
     assert "there is no model-settings.json in it or below it, and no MLmodel in it" in nothing
     assert nothing.endswith("it holds 'model.pkl'")
+
+
+def test_a_file_of_a_model_is_told_the_settings_that_serve_it(tmp_path: Path) -> None:
+    (tmp_path / "wine.joblib").write_bytes(b"x")
+
+    with pytest.raises(ConfigurationError) as caught:
+        open_source(str(tmp_path / "wine.joblib")).found()
+
+    assert '"name": "wine", "implementation": "...", "parameters": {"uri": "./wine.joblib"}' in (
+        caught.value.message
+    )
