@@ -146,6 +146,26 @@ def test_an_unknown_category_is_what_the_framework_makes_of_it(way, tmp_path):
     assert len(answer(runtime, unknown)) == 3
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_column_of_categories_without_any_value_is_missing_in_every_row(way, tmp_path):
+    runtime = way(tmp_path)
+    empty = SENT.assign(color=pd.Series([None] * 3, dtype=object))
+    beside = SENT.assign(color=["red", None, None])
+
+    np.testing.assert_array_equal(answer(runtime, empty)[1:], answer(runtime, beside)[1:])
+
+
+@pytest.mark.parametrize("way", WAYS[:-2])
+def test_a_missing_number_among_categories_does_not_change_the_others(way, tmp_path):
+    runtime = way(tmp_path)
+    missing = SENT.assign(size=[5, None, 5])
+    nothing = SENT.assign(size=pd.Series([None] * 3, dtype=object))
+
+    found, whole = answer(runtime, missing), answer(runtime, SENT)
+    np.testing.assert_array_equal(found[[0, 2]], whole[[0, 2]])
+    np.testing.assert_array_equal(answer(runtime, nothing)[1], found[1])
+
+
 @pytest.mark.parametrize("way", [xgboost_file, xgboost_booster_file, xgboost_in_mlflow])
 def test_an_unknown_category_that_xgboost_refuses_is_the_callers_mistake(way, tmp_path):
     with pytest.raises(InvalidInput, match="holds a category that the model does not know"):

@@ -16,13 +16,15 @@ _NUMBERS = "biuf"
 class Features:
     """How many columns, their names if they had any in training, and which hold categories.
 
-    `spell` changes a column's name as the framework did in training.
+    `spell` changes a column's name as the framework did in training, and `integers` finds those of
+    the categories that are whole numbers, where it matters.
     """
 
     count: int
     names: Sequence[str] = ()
     categories: frozenset[int] = frozenset()
     spell: Callable[[str], str] = str
+    integers: Callable[[], frozenset[int]] = frozenset
 
     def check(self, value: Any) -> None:
         """Check that this is a matrix of numbers, or a table of the columns used in training.

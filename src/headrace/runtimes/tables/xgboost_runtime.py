@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,18 @@ def features_of(model: Any) -> Features:
         int(booster.num_features()),
         tuple(booster.feature_names or ()),
         frozenset(position for position, kind in enumerate(kinds) if kind == "c"),
+        integers=cache(lambda: _integers(booster)),
     )
+
+
+def _integers(booster: Any) -> frozenset[int]:
+    """The positions of the columns whose categories are whole numbers.
+
+    The Booster says so only in its own file, which takes as long to write as to save it.
+    """
+    saved = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]
+    kinds = saved.get("gbtree", saved)["model"].get("cats", {}).get("enc", ())
+    return frozenset(at for at, kind in enumerate(kinds) if "offsets" not in kind)
 
 
 def with_known_categories(model: Any, features: Features, value: Any) -> Any:
@@ -105,7 +117,31 @@ def with_known_categories(model: Any, features: Features, value: Any) -> Any:
                     "save the model with XGBoost 3.1 or later"
                 )
         return value
-    return with_categories(value, features.categories)
+    return _with_types(with_categories(value, features.categories), features)
+
+
+def _with_types(table: Any, features: Features) -> Any:
+    """The table with categories of the type of training, where the values do not show it.
+
+    XGBoost takes neither a column of no categories nor, for whole numbers, the floats that they are
+    beside a missing one.
+    """
+    import pandas as pd
+
+    for position in features.categories:
+        column = table.iloc[:, position]
+        known = column.cat.categories
+        if not len(column) or (len(known) and known.dtype.kind != "f"):
+            continue
+        if position not in features.integers():
+            typed = known if len(known) else pd.Index([""])
+        elif all(number.is_integer() for number in known.tolist()):
+            # Without any value it may be any number: none of the rows is of this category.
+            typed = known.astype("int64") if len(known) else pd.Index([0])
+        else:
+            continue
+        table.isetitem(position, pd.Categorical(column.astype(object), typed))
+    return table
 
 
 def predict(model: Any, features: Features, value: Any, method: str = "predict") -> Any:
