@@ -6,7 +6,7 @@ import re
 from itertools import count
 from secrets import token_hex
 
-from headrace.errors import InvalidInput
+from headrace.errors import InvalidInput, shorten
 
 SECONDS = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
@@ -34,5 +34,8 @@ def seconds_given(text: str) -> float:
     """
     seconds = float(text) if SECONDS.fullmatch(text.strip()) else 0.0
     if not 0 < seconds < 1e9:
-        raise InvalidInput("X-Request-Timeout: expected a number of seconds above 0")
+        raise InvalidInput(
+            "X-Request-Timeout: expected a number of seconds above 0 and below 1e9, "
+            f"got '{shorten(text, 24)}'"
+        )
     return seconds

@@ -96,3 +96,22 @@ def test_without_a_params_schema_parameters_stay():
     assert signature.conform_params({"p": 5, "headers": {}, "content_type": "pd"}) == {"p": 5}
     request = InferenceRequest([], {"p": 5})
     assert signature.conform(request) is request
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "got"),
+    [
+        ("long", True, "true or false"),
+        ("double", "x", "text"),
+        ("string", 5, "a number"),
+        ("double", [1], "a list"),
+        ("boolean", {}, "an object"),
+        ("long", 1.5, "a number that does not convert without loss"),
+        ("float", float("nan"), "a number that is not finite"),
+    ],
+)
+def test_a_refused_param_is_described_in_the_words_of_json(kind, given, got):
+    with pytest.raises(InvalidInput) as refused:
+        with_param(kind).conform_params({"p": given})
+
+    assert refused.value.message == f"param 'p': expected a value of type {kind}, got {got}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.errors import InvalidInput, listing, nearest, shorten
 from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.json_words import misfit, word_of
 from headrace.protocol.mlflow.schema import ParamSpec
 from headrace.protocol.reserved_parameters import BATCH_DIM, RESERVED, TRANSPORT
 
@@ -68,8 +69,7 @@ def _scalar(value: Any, spec: ParamSpec, where: str) -> Any:
         return value
     converted = convert(value)
     if converted is None:
-        finite = not isinstance(value, float) or isfinite(value)
-        got = type(value).__name__ if finite else "a number that is not finite"
+        got = misfit(value, spec.type)
         raise InvalidInput(f"{where}: expected a value of type {spec.type}, got {got}")
     return converted
 
@@ -112,5 +112,6 @@ def conform_params(given: Mapping[str, Any] | None, specs: list[ParamSpec]) -> d
         elif isinstance(value, (list, tuple)):
             result[spec.name] = [_scalar(item, spec, where) for item in value]
         else:
-            raise InvalidInput(f"{where}: expected a list of {spec.type}")
+            got = word_of(type(value))
+            raise InvalidInput(f"{where}: expected a list of {spec.type}, got {got}")
     return result

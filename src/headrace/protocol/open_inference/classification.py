@@ -14,6 +14,7 @@ import numpy as np
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.bfloat16 import from_bfloat16
 from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.json_words import written
 from headrace.protocol.messages import InferenceResponse, ModelMetadata
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes
 
@@ -38,7 +39,7 @@ def read_counts(outputs: Iterable[tuple[str, Parameters | None]]) -> dict[str, i
         if type(value) is not int or value < 0:
             raise InvalidInput(
                 f"output '{shorten(name)}': parameter {PARAMETER}: expected the number of classes, "
-                f"got {shorten(repr(value), 24)}"
+                f"got {written(value)}"
             )
         if value:
             counts[name] = value

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from headrace.errors import InvalidInput, shorten
+from headrace.errors import InvalidInput
+from headrace.protocol.json_words import written
 from headrace.protocol.messages import InferenceRequest
 
 EMPTY_FINAL = "triton_enable_empty_final_response"
@@ -63,9 +64,10 @@ def take_options(request: InferenceRequest, declared: Container[str] = ()) -> No
 def _seconds(value: Any) -> float | None:
     """A timeout as clients of Triton give it: in microseconds, with 0 for none."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value != int(value) or not 0 <= value < 2**63:
+    # The range first: infinity and NaN have no integer.
+    if not is_number or not 0 <= value < 2**63 or value != int(value):
         raise InvalidInput(
-            "request: parameter timeout: expected a whole number of microseconds of at least 0, "
-            f"got {shorten(repr(value), 24)}"
+            "request: parameter timeout: expected a whole number of microseconds of at least 0 "
+            f"and below 2**63, got {written(value)}"
         )
     return value / 1e6 if value else None

@@ -8,7 +8,8 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, Callable
 
 from headrace.errors import (
     Conflict,
@@ -24,7 +25,7 @@ from headrace.errors import (
     Unimplemented,
     shorten,
 )
-from headrace.protocol.json_words import word_of
+from headrace.protocol.json_words import wanted, word_of
 
 logger = logging.getLogger("headrace.worker")
 
@@ -73,6 +74,10 @@ _CHECKS_ELEMENTS = "_validate_list_elements"
 _WRONG_TYPE = re.compile(
     r"Expected (?:type )?(?P<expected>[\w.]{1,80}), but got (?P<got>[\w.]{1,40})"
 )
+# Names of types in MLflow's reasons.
+_GOT = re.compile(r"\b((?:got|received type) )([\w.]+)")
+_EXPECTED = re.compile(r"\b(Expected (?:type |data to be )?)([\w.]+)(?=,|$)")
+_NAMES = {"NoneType": type(None), "datetime": datetime}
 _LONGEST = 500
 
 
@@ -117,7 +122,8 @@ def refusal(error: Exception) -> InvalidInput | None:
     text = str(getattr(error, "message", error))
     found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
     if found:
-        return InvalidInput(f"the model's signature refuses it: {shorten(found.group(), 200)}")
+        reason = _in_json_words(found.group())
+        return InvalidInput(f"the model's signature refuses it: {shorten(reason, 200)}")
     if not text.startswith(_REFUSALS):
         return None
     if text.startswith("Invalid parameters"):
@@ -165,13 +171,24 @@ def _mismatch(element: Any, hint: Any, error: Exception) -> str:
             return _reason(invalid)
     found = _WRONG_TYPE.search(str(getattr(error, "message", "")))
     if found:
-        kind = getattr(builtins, found["got"], None)
-        got = word_of(kind) if isinstance(kind, type) else found["got"]
-        return f"expected {found['expected']}, got {got}"
-    expected = hint.__name__ if type(hint) is type or validate is not None else str(hint)
+        return f"expected {_word(found['expected'], wanted)}, got {_word(found['got'], word_of)}"
+    expected = wanted(hint) if isinstance(hint, type) else str(hint)
     # Text that cannot be read as a time or as base64.
     got = "other text" if isinstance(error, ValueError) else word_of(type(element))
     return f"expected {shorten(expected, 80)}, got {got}"
+
+
+def _word(name: str, word: Callable[[type], str]) -> str:
+    """The word of JSON for the name of one of Python's types; other names as they are."""
+    name = name.rpartition(".")[2]
+    kind = _NAMES.get(name) or getattr(builtins, name, None)
+    return word(kind) if isinstance(kind, type) else name
+
+
+def _in_json_words(reason: str) -> str:
+    """One of MLflow's reasons, with the words of JSON for the names of Python's types."""
+    reason = _GOT.sub(lambda hit: hit[1] + _word(hit[2], word_of), reason)
+    return _EXPECTED.sub(lambda hit: hit[1] + _word(hit[2], wanted), reason)
 
 
 def _is_mlflows(module: str) -> bool:
