@@ -35,7 +35,7 @@ Errors cross the process boundary as `(kind, message)`, never as objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class HeadraceError(Exception):
@@ -255,7 +255,8 @@ def shorten(text: object, limit: int = 64) -> str:
 
     A backslash is doubled, so that what was escaped can be told from what was not.
     """
-    shown = str(text).replace("\\", "\\\\")
+    # One character more than is shown; what a caller sent may be megabytes.
+    shown = str(text)[: limit + 1].replace("\\", "\\\\")
     if not shown.isprintable():
         shown = "".join(
             each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
@@ -270,14 +271,41 @@ def listing(names: list[str] | tuple[str, ...], most: int = 10) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+# A longer word is not a typo. Of many known words, only so many are compared letter by letter,
+# which takes up to 0.1 ms each.
+_LONGEST_WORD = 256
+MOST_COMPARED = 50
+
+
 def nearest(word: object, known: Iterable[str]) -> str:
-    """The one of `known` that a mistyped word resembles most, in any case; "" if none does."""
+    """The one of `known` that a mistyped word resembles most, in any case; "" if none does.
+
+    Takes a few milliseconds: where callers choose how many words are looked up, their number has to
+    be bounded.
+    """
+    if isinstance(word, str) and len(word) > _LONGEST_WORD:
+        return ""
     # Imported here: workers start without it, and only messages need it.
     from difflib import get_close_matches
 
     by_lower = {each.lower(): each for each in known}
-    near = get_close_matches(str(word).lower(), by_lower, 1)
+    lower = str(word).lower()
+    near = get_close_matches(lower, _alike(lower, by_lower), 1)
     return by_lower[near[0]] if near else ""
+
+
+def _alike(word: str, known: Collection[str]) -> Collection[str]:
+    """Of many known words, those that have the most pairs of letters in common with this one."""
+    if len(known) <= MOST_COMPARED:
+        return known
+    from heapq import nlargest
+
+    pairs = set(zip(word, word[1:]))
+
+    def in_common(each: str) -> float:
+        return len(pairs.intersection(zip(each, each[1:]))) / (len(word) + len(each))
+
+    return nlargest(MOST_COMPARED, known, in_common)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, nearest, shorten
+from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, shorten
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.loose_json import load, loads
 from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.scoring_answer import encode
 from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
+from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 __all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
@@ -186,14 +187,10 @@ def _pass_over(fields: dict[str, Any], signature: Signature | None) -> None:
     Raises:
         InvalidInput: one of them resembles a known field, and they are not passed over.
     """
-    unknown = [key for key in fields if key not in _KEYS]
     if signature is not None and signature.pass_over is not None:
-        signature.pass_over(KEY, unknown)
-        return
-    for key in unknown:
-        similar = nearest(key, KEYS)
-        if similar is not None:
-            raise InvalidInput(f"unknown field '{shorten(key)}': did you mean '{similar}'?")
+        signature.pass_over(KEY, [key for key in fields if key not in _KEYS])
+    else:
+        Typos().refuse(fields, KEYS, "the request body")
 
 
 def _object(body: bytes) -> dict[str, Any]:
