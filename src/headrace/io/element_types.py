@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ _ROWS = {
     np.dtype(row.numpy): row for row in DATATYPES.values() if row.name not in ("BF16", "BYTES")
 }
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
+_EXACT_IN_FLOAT = 2**53
 
 
 def converted(array: Any, dtype: Any) -> Any:
@@ -65,11 +68,75 @@ def array_of_json(value: Any, dtype: Any, where: str) -> Any:
         array = np.array(value)
     except (ValueError, TypeError, OverflowError):
         raise InvalidInput(f"{where}: {_unlike(value) or f'not an array of {dtype}'}") from None
-    return _of_numbers(array, value, dtype, where) if array.dtype.kind == "O" else array
+    if array.dtype.kind == "O":
+        _check_numbers(array, value, dtype, where)
+    elements = _flat(value, array.ndim)
+    _check_one_kind(elements, array.shape, where)
+    if array.dtype.kind == "O":
+        array = _of_numbers(array, where)
+    if array.dtype.kind == "f" and (dtype is None or dtype.kind != "f"):
+        at = first_inexact(array.reshape(-1), elements)
+        if at is not None:
+            raise InvalidInput(
+                f"{where}{_path(at, array.shape)}: {INEXACT}; send no fractions, negative numbers "
+                "or nulls beside it, or give the descriptor a dtype of floats"
+            )
+    return array
 
 
-def _of_numbers(array: Any, value: Any, dtype: Any, where: str) -> Any:
-    """What numpy keeps as Python objects: numbers among nulls, and integers of many digits."""
+INEXACT = "an integer that a float does not hold exactly"
+
+
+def first_inexact(floats: Any, elements: Iterable[Any]) -> int | None:
+    """Where an integer became a float of another value; None if none did.
+
+    `floats` is a flat array, and `elements` what it was made of.
+    """
+    with np.errstate(invalid="ignore"):
+        large = np.abs(floats) >= _EXACT_IN_FLOAT
+    if not large.any():
+        return None
+    pairs = enumerate(zip(floats.tolist(), elements))
+    return next((at for at, (got, was) in pairs if type(was) is int and got != was), None)
+
+
+def _flat(value: Any, depth: int) -> list[Any]:
+    """The elements of lists that are nested so deeply."""
+    flat = [value]
+    for _ in range(depth):
+        flat = list(chain.from_iterable(flat))
+    return flat
+
+
+def _check_one_kind(elements: list[Any], shape: tuple[int, ...], where: str) -> None:
+    """Refuse what numpy would change: numbers beside text, and booleans beside numbers.
+
+    Raises:
+        InvalidInput: the message has the place of the first element of another kind.
+    """
+    kinds = set(map(type, elements)) - {type(None)}
+    if len(kinds) < 2 or kinds == {int, float}:
+        return
+    word = {int: "number", float: "number", bool: "boolean", str: "string"}
+    wanted = None
+    for at, element in enumerate(elements):
+        kind = word.get(type(element))
+        wanted = wanted or kind
+        if kind != wanted and element is not None:
+            raise InvalidInput(
+                f"{where}{_path(at, shape)}: expected a {wanted}, as the first element is one, got "
+                f"a {kind}"
+            )
+
+
+def _path(at: int, shape: tuple[int, ...]) -> str:
+    """Where in nested lists an element is, as in ` at [0][1]`."""
+    return " at " + "".join(f"[{position}]" for position in np.unravel_index(at, shape))
+
+
+def _check_numbers(array: Any, value: Any, dtype: Any, where: str) -> None:
+    """Check what numpy keeps as Python objects: numbers among nulls, integers of many digits."""
+    keeps_integers = dtype is None or dtype.kind != "f"
     for index, element in enumerate(array.reshape(-1)):
         if not isinstance(element, (int, float, type(None))):
             what = "object" if isinstance(element, dict) else "array"
@@ -77,9 +144,13 @@ def _of_numbers(array: Any, value: Any, dtype: Any, where: str) -> Any:
                 raise InvalidInput(f"{where}: element {index} is text among nulls")
             detail = _unlike(value) or f"element {index} is an {what}, expected a number"
             raise InvalidInput(f"{where}: {detail}")
-        keeps_integers = dtype is None or dtype.kind != "f"
+        if isinstance(element, bool):
+            raise InvalidInput(f"{where}: element {index} is a boolean among nulls")
         if keeps_integers and isinstance(element, int) and not _LOWEST <= element <= _HIGHEST:
             raise InvalidInput(f"{where}: element {index} is out of range of 64-bit integers")
+
+
+def _of_numbers(array: Any, where: str) -> Any:
     try:
         return array.astype(np.float64)
     except OverflowError:
