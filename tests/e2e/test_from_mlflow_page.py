@@ -101,6 +101,18 @@ def test_a_body_is_answered_as_the_page_says(row, ours, theirs):
     assert found == [said(cell) for cell in expected]
 
 
+def test_a_csv_row_with_a_value_too_many_is_refused_as_the_page_says(ours, strict, theirs):
+    body = "age,score,city,member\n7,36,5.5,Ulm,True\n"
+    headers = {"Content-Type": "text/csv"}
+    found = [
+        client.post("/invocations", content=body, headers=headers) for client in (ours, strict)
+    ]
+
+    assert [answer.status_code for answer in found] == [400, 400]
+    assert "row 0 (line 2): expected 4 values" in found[0].json()["message"]
+    assert theirs.post("/invocations", content=body, headers=headers).status_code == 200
+
+
 def test_the_page_shows_differences_of_every_kind():
     assert len(CHANGES) >= 15
     assert len(BODIES) >= 5

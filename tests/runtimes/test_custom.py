@@ -136,9 +136,34 @@ def test_request_parameters_fill_parameters_with_defaults():
     assert array_of(model(scaled).infer(request).outputs[0]).tolist() == [3.0]
 
 
+def counted(self, n: int, weight: float, times: int = 1):
+    return np.array([n * weight * times])
+
+
+def test_a_whole_number_is_the_same_value_as_an_integer_and_as_a_float():
+    tensors = [tensor_of("n", np.array([5.0])), tensor_of("weight", np.array([2]))]
+    request = InferenceRequest(tensors, {"times": 3.0})
+
+    assert array_of(model(counted).infer(request).outputs[0]).tolist() == [30.0]
+
+
+@pytest.mark.parametrize(
+    ("n", "weight", "message"),
+    [
+        (1.5, 2.0, "input 'n': expected datatype INT64, got FP64 that does not convert without"),
+        (float("nan"), 2.0, "input 'n': expected datatype INT64, got FP64 that does not"),
+        (1, 2**53 + 1, "input 'weight': expected datatype FP64, got INT64 that does not convert"),
+    ],
+)
+def test_a_number_that_would_change_is_refused_for_a_scalar(n, weight, message):
+    tensors = [tensor_of("n", np.array([n])), tensor_of("weight", np.array([weight]))]
+    with pytest.raises(InvalidInput, match=message):
+        model(counted).infer(InferenceRequest(tensors))
+
+
 def test_a_request_parameter_of_another_type_is_refused():
     request = InferenceRequest([tensor_of("x", np.ones(1))], {"factor": "big"})
-    with pytest.raises(InvalidInput, match="parameter 'factor': expected float, got str"):
+    with pytest.raises(InvalidInput, match="parameter 'factor': expected a number, got text"):
         model(scaled).infer(request)
 
 

@@ -39,16 +39,17 @@ STRICT_HINTS = {
     "times": list[datetime],
     "people": list[Person],
     "numbers by name": list[dict[str, list[float]]],
+    "numbers": list[float],
 }
 REFUSED = [
     ("people", [{"age": 3}, {"age": "old", "name": 5}], "element 1: age: Input should be a valid"),
     ("people", [{"age": 3}, {}], "element 1: age: Field required"),
     ("people", ["Ada"], "element 0: expected Person, got text"),
     ("people", 5, "expected a list, got a number"),
-    ("times", ["2024-05-07T01:02:03", "then"], "element 1: expected datetime, got other text"),
-    ("times", [5], "element 0: expected datetime, got a number"),
-    ("numbers by name", [{"a": [1]}, {"a": [1, "b"]}], "element 1: expected float, got text"),
-    ("numbers by name", [{"a": [1]}, 7], "element 1: expected dict"),
+    ("times", ["2024-05-07T01:02:03", "x"], "element 1: expected a time in ISO 8601, got other"),
+    ("times", [5], "element 0: expected a time in ISO 8601, got a number"),
+    ("numbers by name", [{"a": [1]}, {"a": [1, "b"]}], "element 1: expected a number, got text"),
+    ("numbers by name", [{"a": [1]}, 7], "element 1: expected an object, got a number"),
 ]
 
 
@@ -138,3 +139,24 @@ def test_a_refusal_says_which_element_and_field_does_not_match_the_hint(
     assert reason in str(refused.value)
     assert "old" not in str(refused.value)
     assert "then" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [10**20, -(2**60), 2**53 + 1, 5, 10**300])
+def test_an_integer_in_json_is_the_nearest_float_for_a_hint_of_floats(models, value):
+    runtime, _ = models["numbers"]
+    signature = Signature.parse(runtime.metadata().signature)
+    body = json.dumps({"inputs": [value]}).encode()
+    answer = runtime.infer(scoring.decode(body, "application/json", signature).request)
+    element = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [str(value)]}
+
+    assert json.loads(scoring.encode(answer))["predictions"] == repr([float(value)])
+    assert seen(runtime, [element]) == repr([float(value)])
+
+
+def test_an_integer_with_a_type_is_exact_or_refused_for_a_hint_of_floats(models):
+    runtime, _ = models["numbers"]
+    tensor = {"name": "x", "datatype": "INT64", "shape": [2], "data": [2**60, 3]}
+    assert seen(runtime, [tensor]) == repr([float(2**60), 3.0])
+
+    with pytest.raises(InvalidInput, match="element 1: expected a number, got a number"):
+        seen(runtime, [{**tensor, "data": [3, 2**53 + 1]}])

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
+PARQUET = "application/vnd.apache.parquet"
 TIME = "2024-05-07T01:02:03"
 
 
@@ -90,10 +91,10 @@ def parquet(table):
         ({"dataframe_records": [{**ROW, "age": "30", "score": "5.1"}]}, JSON),
         (TABLE.to_csv(), CSV),
         (TABLE.assign(id=7).to_csv(index=False), CSV),
-        (parquet(TABLE.assign(id=7)), {"Content-Type": "application/vnd.apache.parquet"}),
+        (parquet(TABLE.assign(id=7)), {"Content-Type": PARQUET}),
         (
             parquet(TABLE.astype({"age": str, "score": str})),
-            {"Content-Type": "application/vnd.apache.parquet"},
+            {"Content-Type": PARQUET},
         ),
     ],
     ids=["id", "text", "CSV with its index", "CSV with id", "Parquet with id", "Parquet of text"],
@@ -138,6 +139,117 @@ def test_the_predict_api_refuses_surplus_columns_whatever_the_setting(server):
     answer = server.post("/v1/models/people:predict", json=body)
     assert answer.status_code == 400
     assert "surplus column 'id'" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("model", ["people", "picky", "free"])
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ("age,score,city\n5,30,5.1,Ulm\n", "row 0 (line 2): expected 3 values"),
+        ("age,score,city\n0,30,5.1,Ulm\n1,30,5.1,Ulm\n", "row 0 (line 2): expected 3 values"),
+        ("age,score,city\n30,5.1,Ulm\n30,5.1,Ulm,\n", "row 1 (line 3): expected 3 values"),
+    ],
+    ids=["a label", "labels that count up", "a comma at the end"],
+)
+def test_a_csv_row_with_a_value_too_many_is_refused_not_shifted(body, place, model, server):
+    answer = score(server, body, model, CSV)
+
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith(f"the CSV table: {place}, one for each column")
+    assert answer.json()["message"].endswith("got 4")
+
+
+def test_values_that_a_csv_row_lacks_are_missing_in_its_last_columns(server):
+    short = score(server, "age,score,city\n30\n31,5.1,Ulm\n", headers=CSV)
+    assert short.json()["predictions"] == [
+        {"age": 30, "score": None, "city": None, "scale": 1.0},
+        {**ROW, "age": 31, "scale": 1.0},
+    ]
+
+    without = score(server, "city,score,age\nUlm,5.1\n", headers=CSV)
+    assert without.status_code == 400
+    assert "column 'age'" in without.json()["message"]
+
+
+LARGE = 2**53 + 1
+
+
+@pytest.mark.parametrize("model", ["people", "picky"])
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ({"dataframe_records": [{**ROW, "score": LARGE}]}, JSON),
+        ({"dataframe_split": {"columns": list(ROW), "data": [[30, LARGE, "Ulm"]]}}, JSON),
+        ({"dataframe_split": {"columns": list(ROW), "data": [[30, LARGE, "Ulm"]], "index": [7]}},
+         JSON),
+        ({"inputs": {"age": [30], "score": [LARGE], "city": ["Ulm"]}}, JSON),
+        (f"age,score,city\n30,{LARGE},Ulm\n", CSV),
+        (f"age,score,city\n30,{LARGE}.0,Ulm\n", CSV),
+    ],
+    ids=["records", "split", "split with labels", "inputs", "CSV", "CSV with a point"],
+)  # fmt: skip
+def test_digits_for_a_double_column_are_the_nearest_double(body, headers, model, server):
+    answer = score(server, body, model, headers)
+
+    assert answer.json() == {"predictions": [{**ROW, "score": float(2**53), "scale": 1.0}]}
+
+
+def test_digits_beside_missing_text_are_the_nearest_double_as_well(server):
+    rows = [{**ROW, "score": LARGE}, {**ROW, "score": 10**20, "city": None}]
+    for body in (
+        {"dataframe_records": rows},
+        {"inputs": {name: [row[name] for row in rows] for name in ROW}},
+    ):
+        answers = score(server, body, "picky").json()["predictions"]
+        assert [row["score"] for row in answers] == [2.0**53, 1e20]
+
+
+@pytest.mark.parametrize("column", ["score", "age"])
+def test_an_integer_with_a_type_is_exact_or_refused(column, server):
+    changed = TABLE.assign(**{column: pd.Series([LARGE], dtype="int64")})
+    answer = score(server, parquet(changed), headers={"Content-Type": PARQUET})
+    inputs = [
+        {"name": "age", "datatype": "INT64", "shape": [1], "data": [int(changed["age"][0])]},
+        {"name": "score", "datatype": "FP64", "shape": [1], "data": [5.1]},
+        {"name": "city", "datatype": "BYTES", "shape": [1], "data": ["Ulm"]},
+    ]
+    if column == "score":
+        inputs[1] |= {"datatype": "INT64", "data": [LARGE]}
+    over_v2 = server.post("/v2/models/people/infer", json={"inputs": inputs})
+
+    if column == "age":
+        assert answer.json()["predictions"][0]["age"] == LARGE
+        assert over_v2.status_code == 200
+    else:
+        assert "more digits than FP64 holds exactly" in answer.json()["message"]
+        assert "more digits than FP64 holds exactly" in over_v2.json()["error"]
+
+
+def test_digits_for_fp64_over_v2_are_the_nearest_double(server):
+    inputs = [
+        {"name": "age", "datatype": "INT64", "shape": [1], "data": [LARGE]},
+        {"name": "score", "datatype": "FP64", "shape": [1], "data": [LARGE]},
+        {"name": "city", "datatype": "BYTES", "shape": [1], "data": ["Ulm"]},
+    ]
+    answer = server.post("/v2/models/people/infer", json={"inputs": inputs})
+    outputs = json.dumps(answer.json()["outputs"])
+
+    assert answer.status_code == 200
+    assert f"{2**53}" in outputs
+    assert str(LARGE) in outputs
+
+
+@pytest.mark.parametrize("model", ["people", "picky", "free"])
+def test_rows_with_keys_of_their_own_do_not_make_a_table_of_all_of_them(model, server):
+    rows = [{**ROW, "score": None, "city": None, f"key {i}": 1} for i in range(5000)]
+    answer = score(server, {"dataframe_records": rows}, model)
+
+    if model == "people":
+        assert len(answer.json()["predictions"]) == 5000
+    else:
+        words = {"picky": "surplus columns 'key 0'", "free": "5,000 objects with 5,003 different"}
+        assert answer.status_code == 400
+        assert words[model] in answer.json()["message"]
 
 
 def warnings_of(caplog):

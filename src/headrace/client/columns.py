@@ -65,10 +65,12 @@ def labelled(tensors: Iterable[Tensor], inputs: Metadata) -> list[Tensor]:
     ]
 
 
-def fitted(frame: Any, inputs: Metadata, *, from_text: bool) -> Fitted:
+def fitted(frame: Any, inputs: Metadata, *, from_text: bool, are_digits: bool = False) -> Fitted:
     """The columns of a DataFrame; those of objects become the numbers that the model takes.
 
-    With `from_text`, as in a CSV file, text that is a number or a truth value becomes one. A cell
+    With `from_text`, as in a CSV file, text that is a number or a truth value becomes one. With
+    `are_digits`, as there and in JSON, integers have no type of their own, and become the nearest
+    floats where the model takes floats; without, they have to be exact. A cell
     that does not fit is a fault of its row, and means nothing in its column. A column without any
     value is left out if the model does not require it.
     """
@@ -80,7 +82,9 @@ def fitted(frame: Any, inputs: Metadata, *, from_text: bool) -> Fitted:
         item = known.get(name)
         row = DATATYPES.get(str(item.get("datatype"))) if item is not None else None
         if item is None or row is None or not _is_of_objects(series):
-            columns[name] = series
+            is_rounded = are_digits and row is not None and row.is_float
+            is_rounded = is_rounded and series.dtype.kind in "iu"
+            columns[name] = series.astype(np.float64) if is_rounded else series
             continue
         missing = series.isna().to_numpy()
         if missing.all() and _is_optional(item):
@@ -89,7 +93,7 @@ def fitted(frame: Any, inputs: Metadata, *, from_text: bool) -> Fitted:
         if row.itemsize:
             found = _integers_at_once(row, series) if from_text else None
             if found is None:
-                convert = _converter(row, from_text)
+                convert = _converter(row, from_text, are_digits)
                 found = _numbers(name, row, cells, missing, convert, faults)
             columns[name] = found
         else:
@@ -192,11 +196,11 @@ def _nested(cell: Any, convert: Callable[[Any], Any]) -> Any:
     return convert(cell)
 
 
-def _converter(row: Datatype, from_text: bool) -> Callable[[Any], Any]:
+def _converter(row: Datatype, from_text: bool, are_digits: bool) -> Callable[[Any], Any]:
     """What makes a value of the datatype out of a cell, or raises an error."""
     if row.is_float:
         largest = float(np.finfo(row.numpy if row.name != "BF16" else "<f4").max)
-        return lambda cell: _float(_untyped(cell, from_text), largest)
+        return lambda cell: _float(_untyped(cell, from_text), largest, are_digits)
     if row.is_integer:
         assert row.low is not None
         assert row.high is not None
@@ -214,11 +218,11 @@ def _untyped(cell: Any, from_text: bool) -> Any:
     return cell
 
 
-def _float(cell: Any, largest: float) -> float:
+def _float(cell: Any, largest: float, are_digits: bool) -> float:
     if cell is None:
         return math.nan
     number = float(cell)
-    if isinstance(cell, int) and int(number) != cell:
+    if not are_digits and isinstance(cell, int) and int(number) != cell:
         raise ValueError
     written_out = math.isfinite(number) or isinstance(cell, str) and "inf" not in cell.lower()
     if abs(number) > largest and written_out:

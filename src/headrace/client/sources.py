@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from headrace.client import columns
 from headrace.client.batch import Batch, key, merge
 from headrace.client.client_errors import InvalidRequest
 from headrace.client.inputs import tensors_of
+from headrace.codecs import csv_rows
 from headrace.errors import ConfigurationError, HeadraceError, listing
 from headrace.protocol.datatypes import FLOATS
 from headrace.protocol.messages import InferenceRequest
@@ -86,8 +88,7 @@ def batches(
     kind = content_of(path)
     if kind == "lines":
         return _merged(_requests(path, start), size)
-    from_text = kind == "csv"
-    return _rows(_skip(frames(path, size, inputs), start), start, inputs, selection, from_text)
+    return _rows(_skip(frames(path, size, inputs), start), start, inputs, selection, kind)
 
 
 def frames(path: Path, size: int = PIECE, inputs: columns.Metadata = ()) -> Iterator[Any]:
@@ -178,12 +179,13 @@ def _rows(
     start: int,
     inputs: columns.Metadata,
     selection: Selection,
-    from_text: bool,
+    kind: str,
 ) -> Iterator[Batch]:
+    from_text, are_digits = kind == "csv", kind in ("csv", "rows")
     for frame in pieces:
         wanted = set(selection.sent(map(str, frame.columns), inputs))
         chosen = frame.loc[:, [str(name) in wanted for name in frame.columns]]
-        found = columns.fitted(chosen, inputs, from_text=from_text)
+        found = columns.fitted(chosen, inputs, from_text=from_text, are_digits=are_digits)
         faults = {**found.faults, **_not_objects(frame)}
         for first, last in _between(faults, len(frame)):
             if first in faults:
@@ -235,14 +237,17 @@ def _csv_pieces(path: Path, size: int, inputs: columns.Metadata) -> Iterator[Any
         names = list(pd.read_csv(path, nrows=0).columns)
         written = [name for name in names if known.get(name, "FP64") not in FLOATS]
         missing = {name: [""] if known.get(name) == "BYTES" else MISSING for name in names}
-        with pd.read_csv(
-            path,
-            chunksize=size,
-            dtype=dict.fromkeys(written, str),
-            na_values=missing,
-            keep_default_na=False,
-            **exactly,
-        ) as pieces:
+        with (
+            csv_rows.whole_rows(partial(path.open, "rb")),
+            pd.read_csv(
+                path,
+                chunksize=size,
+                dtype=dict.fromkeys(written, str),
+                na_values=missing,
+                keep_default_na=False,
+                **exactly,
+            ) as pieces,
+        ):
             yield from pieces
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error

@@ -14,6 +14,8 @@ from headrace.codecs import array, bytes_elements, frame
 from headrace.codecs.hints import expanded
 from headrace.codecs.registry import OUTPUT, decode_input
 from headrace.errors import InvalidInput, InvalidModel, listing, shorten
+from headrace.protocol.json_words import wanted as expected_word
+from headrace.protocol.json_words import word_of
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
@@ -257,8 +259,14 @@ def _scalar(argument: Argument, tensor: Tensor) -> Any:
             f"{list(tensor.shape)}"
         )
     value = values[0]
-    if wanted is float and type(value) is int:
-        return float(value)
+    if {wanted, type(value)} == {int, float}:
+        converted = _whole(value, wanted)
+        if converted != value:
+            raise InvalidInput(
+                f"input '{argument.name}': expected datatype {argument.datatype}, got "
+                f"{shorten(tensor.datatype)} that does not convert without loss"
+            )
+        return converted
     if type(value) is not wanted:
         raise InvalidInput(
             f"input '{argument.name}': expected datatype {argument.datatype}, "
@@ -267,12 +275,23 @@ def _scalar(argument: Argument, tensor: Tensor) -> Any:
     return value
 
 
+def _whole(value: Any, wanted: Any) -> Any:
+    """An integer as a float, or the other way around; None if there is none."""
+    try:
+        return wanted(value)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _parameter(argument: Argument, value: Any) -> Any:
     wanted = argument.scalar
     if wanted is float and type(value) is int:
         return float(value)
+    if wanted is int and type(value) is float and value.is_integer():
+        return int(value)
     if wanted in _SCALARS and type(value) is not wanted:
         raise InvalidInput(
-            f"parameter '{argument.name}': expected {wanted.__name__}, got {type(value).__name__}"
+            f"parameter '{argument.name}': expected {expected_word(wanted)}, "
+            f"got {word_of(type(value))}"
         )
     return value

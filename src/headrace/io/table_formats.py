@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from typing import Any, Callable
 
-from headrace.errors import InvalidInput, MissingDependency, TooLarge, UnsupportedMedia
+from headrace.codecs import csv_rows
+from headrace.errors import InvalidInput, MissingDependency, TooLarge, UnsupportedMedia, shorten
 from headrace.io.descriptor import kind_of, text_of
+from headrace.io.element_types import INEXACT, first_inexact
+from headrace.protocol import records
 
 FRAME_ORIENTS = ("records", "split", "index", "columns", "values", "table")
 SERIES_ORIENTS = ("records", "split", "index", "values", "table")
 # Parquet keeps a column of equal values in a few bytes.
 MAX_CELLS = 50_000_000
+_EXACT_IN_FLOAT = 2**53
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -53,21 +57,42 @@ def frame_of_json(value: Any, orient: str, where: str) -> Any:
     """
     pd = pandas()
     try:
-        if orient == "table":
-            frame = _of_table(pd, value, where)
-        elif orient == "split":
-            frame = _of_split(pd, value, where)
-        elif orient == "index":
-            frame = pd.DataFrame.from_dict(_object(value, where, orient), orient="index")
-            frame.index = _labels(frame.index)
-        elif orient == "columns" and not isinstance(value, list):
-            frame = _of_columns(pd, _object(value, where, orient))
-        else:
-            frame = _of_rows(pd, value, where)
-        frame = _without_objects(frame)
+        frame = _without_objects(_frame(pd, value, orient, where))
+        _check_exact(frame, lambda: _frame(pd, value, orient, where, object), where)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         raise InvalidInput(f"{where}: not a table in the orient '{orient}'") from None
     return _with_own_names(frame, where)
+
+
+def _frame(pd: Any, value: Any, orient: str, where: str, dtype: Any = None) -> Any:
+    if orient == "table":
+        return _of_table(pd, value, where)
+    if orient == "split":
+        return _of_split(pd, value, where, dtype)
+    if orient == "index":
+        rows = list(_object(value, where, orient).values())
+        if all(isinstance(row, dict) for row in rows):
+            records.check_size(rows, records.names_of(rows), where)
+        frame = pd.DataFrame.from_dict(value, orient="index", dtype=dtype)
+        frame.index = _labels(frame.index)
+        return frame
+    if orient == "columns" and not isinstance(value, list):
+        return _of_columns(pd, _object(value, where, orient), where, dtype)
+    return _of_rows(pd, value, where, dtype)
+
+
+def _check_exact(frame: Any, as_objects: Callable[[], Any], where: str) -> None:
+    """Refuse integers that pandas has changed, because fractions or nulls are beside them."""
+    at = [index for index, dtype in enumerate(frame.dtypes) if dtype.kind == "f"]
+    large = [index for index in at if (frame.iloc[:, index].abs() >= _EXACT_IN_FLOAT).any()]
+    objects = as_objects() if large else frame
+    for index in large:
+        column = objects.iloc[:, index]
+        row = first_inexact(frame.iloc[:, index].to_numpy(), column.tolist())
+        if row is not None:
+            raise InvalidInput(
+                f"{where}: column '{shorten(frame.columns[index])}', row {row:,}: {INEXACT}"
+            )
 
 
 def _with_own_names(frame: Any, where: str) -> Any:
@@ -100,6 +125,13 @@ def series_of_json(value: Any, orient: str, where: str) -> Any:
             raise InvalidInput(f"{where}: expected an array, got {kind_of(value)}")
         if _is_missing(series):
             series = series.astype("float64")
+        if orient != "table" and series.dtype.kind == "f":
+            elements = list(value.values()) if isinstance(value, dict) else value
+            if orient == "split":
+                elements = value["data"]
+            row = first_inexact(series.to_numpy(), elements)
+            if row is not None:
+                raise InvalidInput(f"{where}: row {row:,}: {INEXACT}")
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError):
         raise InvalidInput(f"{where}: not a series in the orient '{orient}'") from None
     check_integers(series, where)
@@ -133,20 +165,22 @@ def _is_missing(column: Any) -> bool:
     return bool(column.dtype == object and len(column) and all(each is None for each in column))
 
 
-def _of_columns(pd: Any, value: Any) -> Any:
-    frame = pd.DataFrame(value)
+def _of_columns(pd: Any, value: Any, where: str, dtype: Any) -> Any:
+    columns = [column for column in value.values() if isinstance(column, dict)]
+    records.check_size(columns, records.names_of(columns), where)
+    frame = pd.DataFrame(value, dtype=dtype)
     frame.index = _labels(frame.index)
     return frame
 
 
-def _of_rows(pd: Any, value: Any, where: str) -> Any:
+def _of_rows(pd: Any, value: Any, where: str, dtype: Any) -> Any:
     if isinstance(value, dict):
         if value and not any(isinstance(each, (list, dict)) for each in value.values()):
             raise InvalidInput(
                 f"{where}: expected an array of rows or an object of columns, got one row; put it "
                 "into an array, as in [{...}]"
             )
-        return _of_columns(pd, value)
+        return _of_columns(pd, value, where, dtype)
     if not isinstance(value, list):
         raise InvalidInput(f"{where}: expected an array of rows, got {kind_of(value)}")
     first = kind_of(value[0]) if value else ""
@@ -161,10 +195,12 @@ def _of_rows(pd: Any, value: Any, where: str) -> Any:
                 raise InvalidInput(
                     f"{where}: row {index} has {len(row)} values, row 0 has {len(value[0])}"
                 )
-    return pd.DataFrame(value)
+    else:
+        records.check_size(value, records.names_of(value), where)
+    return pd.DataFrame(value, dtype=dtype)
 
 
-def _of_split(pd: Any, value: Any, where: str) -> Any:
+def _of_split(pd: Any, value: Any, where: str, dtype: Any) -> Any:
     members = _object(value, where, "split")
     missing = [name for name in ("columns", "data") if name not in members]
     if missing:
@@ -175,7 +211,7 @@ def _of_split(pd: Any, value: Any, where: str) -> Any:
             raise InvalidInput(
                 f"{where}: row {index} has {len(row)} values for {len(columns)} columns"
             )
-    return pd.DataFrame(members["data"], members.get("index"), columns)
+    return pd.DataFrame(members["data"], members.get("index"), columns, dtype)
 
 
 def _of_table(pd: Any, value: Any, where: str) -> Any:
@@ -209,18 +245,14 @@ def frame_of_csv(body: bytes, where: str) -> Any:
     if not text.strip():
         raise InvalidInput(f"{where} is empty, expected CSV with a line of column names")
     try:
-        frame = pd.read_csv(io.StringIO(text), **_exact(pd))
+        with csv_rows.whole_rows(lambda: io.BytesIO(body)):
+            return pd.read_csv(io.StringIO(text), **_exact(pd))
+    except csv_rows.SurplusValues as error:
+        raise InvalidInput(f"{where} is not valid CSV: {error}") from None
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
-    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
-        # pandas would take columns without a name, at the front, as labels of the rows.
-        raise InvalidInput(
-            f"{where} is not valid CSV: rows have more values than the {frame.shape[1]} columns "
-            "that its first line names"
-        )
-    return frame
 
 
 def _exact(pd: Any) -> dict[str, str]:

@@ -9,7 +9,8 @@ import pytest
 
 from headrace.client.columns import fitted
 from headrace.client.reasons import Reasons
-from headrace.client.sources import Selection
+from headrace.client.sources import Selection, batches
+from headrace.errors import ConfigurationError
 
 
 def column(cells: list[Any], datatype: str, *, from_text: bool = True, **parameters: Any) -> Any:
@@ -104,3 +105,27 @@ def test_reasons_that_differ_in_their_numbers_are_counted_together():
     ]
     assert lines[-1] == "4 entries for 4 other reasons"
     assert reasons.total == 114
+
+
+@pytest.mark.parametrize("dtype", ["int64", "object"])
+def test_digits_of_a_file_are_the_nearest_float_and_integers_with_a_type_are_exact(dtype):
+    frame = pd.DataFrame({"c": pd.Series([2**53 + 1, 5], dtype=dtype)})
+    item = {"name": "c", "datatype": "FP64", "shape": [-1]}
+
+    digits = fitted(frame, [item], from_text=False, are_digits=True)
+    assert digits.faults == {}
+    assert digits.columns["c"].tolist() == [2.0**53, 5.0]
+    typed = fitted(frame, [item], from_text=False)
+    if dtype == "object":
+        assert typed.faults == {0: "column 'c': expected FP64, got 9007199254740993"}
+    else:
+        # The server refuses what it would have to round.
+        assert typed.columns["c"].tolist() == [2**53 + 1, 5]
+
+
+def test_a_csv_row_with_a_value_too_many_ends_the_reading_of_a_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n0,1,2\n1,3,4\n")
+
+    with pytest.raises(ConfigurationError, match=r"rows.csv: row 0 \(line 2\): expected 2 values"):
+        list(batches(path, 0, 10, (), Selection()))

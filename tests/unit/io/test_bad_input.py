@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from typing import Any
@@ -94,6 +95,10 @@ HTML, OCTETS, JSON_TYPE = "text/html", "application/octet-stream", "application/
 NOTE, PICTURE_PART = 'name="note"', 'name="picture"; filename="p.png"'
 BOMB = "9000 x 9000 is over 50000000 pixels"
 
+OWN_KEYS = json.dumps([{f"key {number}": 1} for number in range(5000)]).encode()
+OWN_KEYS_BY_LABEL = json.dumps(
+    {f"row {number}": {f"key {number}": 1} for number in range(5000)}
+).encode()
 CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     # Media types.
     ("array, media type", ARRAY, HTML, b"[[1,2]]", 415, "expected Content-Type application/json or"),
@@ -156,6 +161,21 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("frame, digits", LOOSE, "", b'[{"a": ' + b"9" * 30 + b"}]", 400, "column 'a': an integer is out"),
     ("array, float32", ARRAY, "", b"[[1, 1e39]]", 400, "element 1 is too large for FP32"),
     ("array, int8", WHOLE, "", b"[1, 300]", 400, "element 1 is out of range for INT8, -128 to 127"),
+    ("array, integer beside a fraction", PLAIN, "", b"[[1, 2], [0.5, 9007199254740993]]", 400, "the body at [1][1]: an integer that a float does not hold exactly"),
+    ("array, integer beside a negative one", PLAIN, "", b"[-1, 9223372036854775809]", 400, "at [1]: an integer that a float"),
+    ("array, integer beside null", PLAIN, "", b"[null, 9007199254740993]", 400, "at [1]: an integer that a float does not"),
+    ("array, whole numbers by a float", NumpyNdarray("int64"), "", b"[1.0, 9007199254740993]", 400, "at [1]: an integer that a float"),
+    ("frame, integer beside null", LOOSE, "", b'[{"a": null}, {"a": 9007199254740993}]', 400, "column 'a', row 1: an integer that a float does not hold exactly"),
+    ("split, integer beside a fraction", SPLIT, "", b'{"columns": ["a"], "data": [[9007199254740993], [0.5]]}', 400, "column 'a', row 0: an integer"),
+    ("series, integer beside null", PandasSeries(), "", b"[null, 9007199254740993]", 400, "row 1: an integer that a float does not"),
+    ("array, text beside a number", PLAIN, "", b'[[1, "b"]]', 400, "the body at [0][1]: expected a number, as the first element is one, got a string"),
+    ("array, number beside text", PLAIN, "", b'["b", 2]', 400, "at [1]: expected a string, as the first element is one, got a number"),
+    ("array, number beside a boolean", PLAIN, "", b"[[true, 2]]", 400, "at [0][1]: expected a boolean, as the first element is one, got a number"),
+    ("array, boolean beside a number", ARRAY, "", b"[[0.5, true]]", 400, "at [0][1]: expected a number, as the first element is one, got a boolean"),
+    ("array, boolean beside null", PLAIN, "", b"[null, true]", 400, "element 1 is a boolean among nulls"),
+    ("frame, a row's own keys", LOOSE, "", OWN_KEYS, 400, "5,000 objects with 5,000 different keys are a table with 24,995,000 absent"),
+    ("index, a row's own keys", PandasDataFrame(orient="index"), "", OWN_KEYS_BY_LABEL, 400, "24,995,000 absent cells"),
+    ("columns, own labels", PandasDataFrame(orient="columns"), "", OWN_KEYS_BY_LABEL, 400, "24,995,000 absent cells"),
     # Shapes.
     ("array, shape", ARRAY, "", b"[[1,2,3]]", 400, "shape (*, 2), got (1, 3); the endpoint has enforce_s"),
     ("array, dimensions", ARRAY, "", b"[1,2]", 400, "expected an array of shape (*, 2), got (2)"),
@@ -174,8 +194,9 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("frame, one row", LOOSE, "", b'{"a": 1, "b": "x"}', 400, "or an object of columns, got one row; put"),
     ("frame, null", LOOSE, "", b"null", 400, "expected an array of rows, got null"),
     ("frame, not rows", LOOSE, "", b'"a"', 400, "expected an array of rows, got string"),
-    ("frame, CSV fields", LOOSE, "text/csv", b"a,b\n1,2\n1,2,3\n", 400, "not valid CSV, at line 3"),
-    ("frame, CSV columns without names", LOOSE, "text/csv", b"a,b\n1,2,3\n", 400, "more values than the 2"),
+    ("frame, CSV fields", LOOSE, "text/csv", b"a,b\n1,2\n1,2,3\n", 400, "CSV: row 1 (line 3): expected 2 values"),
+    ("frame, CSV columns without names", LOOSE, "text/csv", b"a,b\n1,2,3\n", 400, "row 0 (line 2): expected 2 values"),
+    ("frame, CSV columns that count up", LOOSE, "text/csv", b"a,b\n0,2,3\n1,2,3\n", 400, "row 0 (line 2): expected 2 values"),
     ("split, not an object", SPLIT, "", b"[]", 400, "the orient 'split' is an object, got array"),
     ("split, member", SPLIT, "", b'{"columns": []}', 400, "needs 'data', which is missing"),
     ("split, rows", SPLIT, "", b'{"columns": ["a"], "data": [[1,2]]}', 400, "2 values for 1 columns"),

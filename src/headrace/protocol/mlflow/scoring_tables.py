@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,10 +17,13 @@ from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.schema import Spec, check_shape
 from headrace.protocol.mlflow.signature import Signature, check_rows
 from headrace.protocol.open_inference.rest_data import pack_json
+from headrace.protocol.records import absent_cells, check_size, names_of
 from headrace.protocol.tensor import Tensor
 
 # From this many bytes of JSON, a parser that creates no Python objects pays off.
 _LARGE = 16 * 1024
+# Absent cells take time that the size of a body does not show; that of a worker, if they are many.
+_MANY = 100_000
 _NAN = float("nan")
 _SPLIT_KEYS = ("columns", "data", "index")
 
@@ -182,7 +184,7 @@ def _records(records: Any, signature: Signature, form: str) -> list[Tensor]:
         raise MalformedBody(f"{form} must be a list of records, each an object")
     if not records:
         raise MalformedBody(f"{form} has no records")
-    names = list(dict.fromkeys(chain.from_iterable(records)))
+    names = names_of(records)
     if all(len(row) == len(names) for row in records):
         return _table(names, [[row[name] for name in names] for row in records], signature)
     # A key that is absent is null, where the column can hold that.
@@ -191,6 +193,12 @@ def _records(records: Any, signature: Signature, form: str) -> list[Tensor]:
         absent = [name for name in needed if name in names and name not in row]
         if absent:
             raise InvalidInput(f"{form}: record {number} has no {listing(absent)}")
+    if signature.is_named:
+        # Before the table is made: each row may have surplus keys of its own.
+        names = [names[index] for _, index in signature.order(names)]
+    check_size(records, names, form)
+    if absent_cells(records, names) > _MANY:
+        raise NeedsDataFrame
     return _table(names, [[row.get(name) for name in names] for row in records], signature)
 
 

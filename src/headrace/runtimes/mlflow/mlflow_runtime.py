@@ -241,7 +241,8 @@ class MLflowRuntime(Model):
         assert signature is not None
         if len(tensors) == 1:
             values = hinted_values(tensors[0], signature.inputs[0])
-            return self._payload.whole(values, signature.names[0])
+            from_json = tensors[0].datatype == "BYTES"
+            return self._payload.whole(values, signature.names[0], from_json)
         return {tensor.name: array_of(tensor).tolist() for tensor in tensors}
 
     def _typed(self, request: InferenceRequest) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 from headrace.errors import InvalidInput, shorten
-from headrace.protocol.json_words import word_of
+from headrace.protocol.json_words import misfit, word_of
 
 _INTEGERS = {"integer": 2**31, "long": 2**63}
 
@@ -39,33 +39,43 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
             for item in leaf.values():
                 check(item, schema.get("values") or {}, where)
         elif kind in ("object", "map"):
-            raise InvalidInput(f"{where}: expected an object, got {_word(leaf)}")
+            raise InvalidInput(f"{where}: expected an object, got {word_of(type(leaf))}")
         elif kind in _CHECKS and not _CHECKS[kind](leaf):
-            raise InvalidInput(f"{where}: expected {kind}, got {_word(leaf)}")
+            raise InvalidInput(f"{where}: expected {kind}, got {misfit(leaf, kind)}")
 
 
-def whole(value: Any, schema: dict[str, Any]) -> Any:
+def whole(value: Any, schema: dict[str, Any], from_json: bool = True) -> Any:
     """The value with whole numbers as integers or floats, whichever the schema says.
 
-    Only numbers that stay the same are converted; anything else is left as it is. Lists are
-    searched at any depth.
+    An integer in JSON becomes the nearest float, as a fraction does; one that had a type of its own
+    only if it stays the same. Anything else is left as it is. Lists are searched at any depth.
     """
     if isinstance(value, list):
-        return [whole(item, schema) for item in value]
+        return [whole(item, schema, from_json) for item in value]
     kind = schema.get("type")
     if kind == "array":
-        return whole(value, schema.get("items") or {})
+        return whole(value, schema.get("items") or {}, from_json)
     if isinstance(value, dict):
         if kind == "map":
             values = schema.get("values") or {}
-            return {name: whole(item, values) for name, item in value.items()}
+            return {name: whole(item, values, from_json) for name, item in value.items()}
         properties = schema.get("properties") or {}
-        return {name: whole(item, properties.get(name) or {}) for name, item in value.items()}
+        return {
+            name: whole(item, properties.get(name) or {}, from_json) for name, item in value.items()
+        }
     if kind in ("double", "float") and type(value) is int:
-        return float(value) if -(2**53) <= value <= 2**53 else value
+        return _float(value, from_json)
     if kind in _INTEGERS and type(value) is float and value.is_integer():
         return int(value)
     return value
+
+
+def _float(value: int, is_rounded: bool) -> float | int:
+    try:
+        number = float(value)
+    except OverflowError:
+        return value
+    return number if is_rounded or number == value else value
 
 
 def columns(value: Any) -> Iterator[tuple[str, Any, int | None]]:
@@ -94,13 +104,6 @@ def _is_whole(value: Any, limit: int) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return -limit <= value < limit and value == int(value)
-
-
-def _word(value: Any) -> str:
-    """What a value is, for a message that must not repeat it."""
-    if _is_number(value):
-        return "a number that does not convert without loss"
-    return word_of(type(value))
 
 
 def _is_number(value: Any) -> bool:

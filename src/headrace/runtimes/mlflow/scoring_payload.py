@@ -14,8 +14,10 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.codecs import frame
+from headrace.codecs import csv_rows, frame
 from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, shorten
+from headrace.protocol import records
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.signature import PAYLOAD, Signature
 from headrace.protocol.tensor import Tensor, unpack_bytes
@@ -24,6 +26,7 @@ from headrace.runtimes.mlflow import model_errors, nested_values
 LLM_KEYS = ("messages", "prompt", "input")
 # pandas takes quadratic time to tell them apart.
 _MOST_REPEATED = 1000
+_DOUBLE = {"type": "double"}
 _TEXT_COLUMNS = ("string", "binary", "datetime")
 
 
@@ -60,7 +63,7 @@ class Payload:
         body = unpack_bytes(tensor.data, 1)[0]
         media = tensor.content_type or "application/json"
         if media == "text/csv":
-            return self._conformed(self._csv(body)), None
+            return self._conformed(self._with_floats(self._csv(body))), None
         if media == "application/vnd.apache.parquet":
             return self._conformed(_parquet(body)), None
         if media != "application/json":
@@ -117,6 +120,8 @@ class Payload:
             raise MalformedBody(f"{key} must be a JSON {word}")
         if orient == "split" and ("data" not in value or set(value) - {"data", "columns", "index"}):
             raise MalformedBody(f"{key} must have 'data' and may have 'columns' and 'index'")
+        if orient == "records":
+            value = self._known(value, key)
         try:
             table = pd.DataFrame(**value) if orient == "split" else pd.DataFrame(value)
         except (ValueError, TypeError, AssertionError) as error:
@@ -130,10 +135,30 @@ class Payload:
                     self._check(str(name), cell, row)
             self.make_whole(table)
             return self._by_mlflow("cast_df_types_according_to_schema", table)
-        return self._conformed(table)
+        return self._conformed(self._with_floats(table))
+
+    def _known(self, value: list[Any], key: str) -> list[Any]:
+        """The rows of a table without what the model does not take.
+
+        Raises:
+            InvalidInput: a column is missing, or surplus where that is refused; or the table
+                would be far larger than the body.
+        """
+        if not value or not all(isinstance(row, dict) for row in value):
+            return value
+        names = records.names_of(value)
+        if self._signature is not None and self._signature.is_named:
+            taken = [names[index] for _, index in self._signature.order(names)]
+            if len(taken) < len(names):
+                value = [{name: row[name] for name in taken if name in row} for row in value]
+                names = taken
+        records.check_size(value, names, key)
+        return value
 
     def _tensors(self, key: str, value: Any) -> Any:
         if self._is_nested():
+            if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+                records.check_size(value, records.names_of(value), key)
             for name, cell, row in nested_values.columns(value):
                 self._check(name, cell, row)
             return self._by_mlflow("parse_tf_serving_input", {key: self._whole_rows(value)})
@@ -160,10 +185,10 @@ class Payload:
             place = "" if row is None else f", row {row:,}"
             nested_values.check(value, schema, f"column '{shorten(name)}'{place}")
 
-    def whole(self, value: Any, name: str) -> Any:
+    def whole(self, value: Any, name: str, from_json: bool = True) -> Any:
         """The value of one input, with whole numbers as its type has them."""
         schema = self._schemas.get(name)
-        return value if schema is None else nested_values.whole(value, schema)
+        return value if schema is None else nested_values.whole(value, schema, from_json)
 
     def make_whole(self, table: Any) -> None:
         """Convert the whole numbers in the nested values of a table, in place."""
@@ -198,9 +223,35 @@ class Payload:
         texts: Any = {spec.name: object for spec in specs if spec.type in _TEXT_COLUMNS}
         _check_header(body)
         try:
-            return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
+            with csv_rows.whole_rows(lambda: io.BytesIO(body)):
+                return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
+        except csv_rows.SurplusValues as error:
+            raise MalformedBody(f"the CSV table: {error}") from error
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
             raise MalformedBody("the body is not a CSV table in UTF-8 with a header row") from error
+
+    def _with_floats(self, table: Any) -> Any:
+        """A table of JSON or CSV in which integers for columns of floats are the nearest ones.
+
+        That is what their digits mean there. The integers of Parquet have a type of their own.
+        """
+        import pandas as pd
+
+        signature = self._signature
+        if signature is None or not signature.is_simple:
+            return table
+        are_floats = {spec.name: DATATYPES[spec.datatype].is_float for spec in signature.inputs}
+        by_position = not signature.is_named and all(are_floats.values())
+        for position, name in enumerate(table.columns):
+            column = table.iloc[:, position]
+            if not (by_position or are_floats.get(str(name))) or column.dtype.kind not in "iuO":
+                continue
+            if column.dtype.kind == "O":
+                cells = nested_values.whole(column.tolist(), _DOUBLE)
+                table.isetitem(position, pd.Series(cells, table.index, object))
+            else:
+                table.isetitem(position, column.astype(np.float64))
+        return table
 
     def _conformed(self, table: Any) -> Any:
         """The table with the signature's columns and types, by the same rule as every protocol.
@@ -256,6 +307,9 @@ class Payload:
                 name: _without_nan(cells) if name in texts else _with_nan(cells)
                 for name, cells in lists.items()
             }
+        for spec in self._signature.inputs:
+            if spec.name in lists and DATATYPES[spec.datatype].is_float:
+                lists[spec.name] = nested_values.whole(lists[spec.name], _DOUBLE)
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -215,7 +216,7 @@ def test_a_key_beside_the_inputs_that_is_misspelt_is_reported():
 
 def test_a_key_beside_the_inputs_that_is_misspelt_is_refused_where_scoring_is_strict():
     body = b'{"inputs": {"a": [1]}, "parms": {"x": 1}}'
-    with pytest.raises(InvalidInput, match="unknown field 'parms': did you mean 'params'"):
+    with pytest.raises(InvalidInput, match="no key 'parms'; did you mean 'params'"):
         decode(body, "application/json", strict(column("a", "double")))
 
 
@@ -241,3 +242,58 @@ def test_a_flat_cell_of_another_length_is_refused():
     signature = Signature.parse({"inputs": [CUBE]})
     with pytest.raises(InvalidInput, match=r"expected shape \[-1, 2, 3\]"):
         decode(b'{"dataframe_records": [{"a": [1, 2]}]}', "application/json", signature)
+
+
+def test_a_key_that_resembles_nothing_is_passed_over_where_scoring_is_strict():
+    strict = Signature.parse({"inputs": [{"name": "a", "type": "double"}]})
+    body = b'{"inputs": {"a": [1]}, "trace_id": 5}'
+
+    assert decode(body, "application/json", strict).request.inputs[0].name == "a"
+
+
+@pytest.fixture
+def peak():
+    """Asks for the most memory that was in use at once, in bytes."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+
+OWN_KEYS = json.dumps(
+    {"dataframe_records": [{"a": 1.5, f"key {number}": 1} for number in range(4000)]}
+).encode()
+
+
+def test_rows_with_keys_of_their_own_take_no_more_memory_than_the_body(peak):
+    model = Tolerant({"name": "a", "type": "double"})
+    (tensor,) = decode(OWN_KEYS, "application/json", model.signature).request.inputs
+
+    assert tensor.shape == [4000]
+    assert len(model.passed_over[0][1]) == 4000
+    assert peak() < 20 * len(OWN_KEYS)
+
+
+def test_rows_with_keys_of_their_own_are_refused_before_a_table_is_made_of_them(peak):
+    strict = Signature.parse({"inputs": [{"name": "a", "type": "double"}]})
+    with pytest.raises(InvalidInput, match="surplus columns 'key 0', 'key 1'"):
+        decode(OWN_KEYS, "application/json", strict)
+
+    assert peak() < 20 * len(OWN_KEYS)
+
+
+def test_rows_without_values_for_a_table_of_millions_of_cells_are_refused():
+    columns = [{"name": f"x{number}", "type": "double"} for number in range(1000)]
+    records = [{column["name"]: 1.5 for column in columns}, *[{}] * 30_000]
+    body = json.dumps({"dataframe_records": records}).encode()
+
+    with pytest.raises(InvalidInput, match="30,001 objects with 1,000 different keys are a table"):
+        decode(body, "application/json", Signature.parse({"inputs": columns}))
+
+
+def test_a_table_with_many_absent_cells_is_left_to_the_worker():
+    columns = [{"name": f"x{number}", "type": "double"} for number in range(200)]
+    records = [{column["name"]: 1.5 for column in columns}, *[{"x0": 1.5}] * 1000]
+    body = json.dumps({"dataframe_records": records}).encode()
+
+    request = decode(body, "application/json", Signature.parse({"inputs": columns})).request
+    assert request.content_type == SCORING
