@@ -141,13 +141,13 @@ def test_a_refusal_says_which_element_and_field_does_not_match_the_hint(
     assert "then" not in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [10**20, -(2**60), 2**53 + 1, 5, 10**300])
+@pytest.mark.parametrize("value", [10**20, -(2**60), 2**53 + 1, 5, 10**100])
 def test_an_integer_in_json_is_the_nearest_float_for_a_hint_of_floats(models, value):
     runtime, _ = models["numbers"]
     signature = Signature.parse(runtime.metadata().signature)
     body = json.dumps({"inputs": [value]}).encode()
     answer = runtime.infer(scoring.decode(body, "application/json", signature).request)
-    element = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [str(value)]}
+    element = {"name": "x", "datatype": "FP64", "shape": [1], "data": [value]}
 
     assert json.loads(scoring.encode(answer))["predictions"] == repr([float(value)])
     assert seen(runtime, [element]) == repr([float(value)])
