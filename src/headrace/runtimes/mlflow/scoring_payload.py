@@ -121,7 +121,7 @@ class Payload:
         if orient == "split" and ("data" not in value or set(value) - {"data", "columns", "index"}):
             raise MalformedBody(f"{key} must have 'data' and may have 'columns' and 'index'")
         if orient == "records":
-            value = self._known(value, key)
+            value = self._known_cells(value, key)
         try:
             table = pd.DataFrame(**value) if orient == "split" else pd.DataFrame(value)
         except (ValueError, TypeError, AssertionError) as error:
@@ -137,7 +137,7 @@ class Payload:
             return self._by_mlflow("cast_df_types_according_to_schema", table)
         return self._conformed(self._with_floats(table))
 
-    def _known(self, value: list[Any], key: str) -> list[Any]:
+    def _known_cells(self, value: list[Any], key: str) -> list[Any]:
         """The rows of a table without what the model does not take.
 
         Raises:
