@@ -16,6 +16,8 @@ from headrace.errors import BadModelOutput, InvalidInput
 
 # In a message whose content has parts of text.
 TEXT = b'"text"'
+# Bytes of a list that may be empty; white space in it is no reason to read a longer one.
+SHORT = 64
 
 
 class _Part(msgspec.Struct):
@@ -43,6 +45,8 @@ class ChatCompletions(OpenAIRoutes):
     def scoring_body(self, fields: Fields) -> Fields:
         if "messages" not in fields:
             raise InvalidInput("the request body: expected 'messages', a list of objects")
+        if _is_empty(fields["messages"]):
+            raise InvalidInput("messages: expected at least one")
         if "max_completion_tokens" in fields:
             # The newer name of the same limit, which MLflow does not know.
             fields.setdefault("max_tokens", fields.pop("max_completion_tokens"))
@@ -79,6 +83,10 @@ class ChatCompletions(OpenAIRoutes):
             },
         },
     }
+
+
+def _is_empty(messages: bytes) -> bool:
+    return len(messages) <= SHORT and bytes(messages).split() in ([b"[]"], [b"[", b"]"])
 
 
 def _with_joined_texts(messages: bytes) -> Any:

@@ -31,6 +31,7 @@ from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
 from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
 from headrace.worker.frames import Kind
+from headrace.worker.streams import Taken
 
 logger = logging.getLogger("headrace.executors")
 
@@ -279,6 +280,7 @@ class Channel(asyncio.Protocol):
         pieces: asyncio.Queue[InferenceResponse | HeadraceError | None] = asyncio.Queue()
         self._pieces[call] = pieces
         self._streams[key] += 1
+        taken = Taken()
 
         def on_end(ended: asyncio.Future[Any]) -> None:
             pieces.put_nowait(None)
@@ -303,8 +305,8 @@ class Channel(asyncio.Protocol):
                 if isinstance(piece, HeadraceError):
                     raise piece
                 yield piece
-                if not ended.done():
-                    self._write(frames.encode(Kind.GRANT, call, b"{}"))
+                if (granted := taken.add(piece.nbytes)) and not ended.done():
+                    self._write(frames.encode(Kind.GRANT, call, b'{"pieces":%d}' % granted))
             ended.result()
         finally:
             expiry.cancel()

@@ -89,6 +89,13 @@ class InferenceResponse:
         rest = {key: value for key, value in parameters.items() if key != "headers"}
         return InferenceResponse(self.outputs, rest, self.form), found
 
+    @property
+    def nbytes(self) -> int:
+        size = 0
+        for tensor in self.outputs:
+            size += tensor.nbytes
+        return size
+
 
 @dataclass(frozen=True)
 class TensorMetadata:

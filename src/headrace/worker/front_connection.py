@@ -145,7 +145,7 @@ class Connection(FramePeer):
             self._release(frame.meta)
         elif frame.kind == Kind.GRANT:
             if (stream := self._streams.get(frame.call)) is not None:
-                stream.grant()
+                stream.grant(frame.meta["pieces"])
         elif frame.kind == Kind.WITHDRAW:
             self._waiting.discard(frame.call)
             if (stream := self._streams.get(frame.call)) is not None:

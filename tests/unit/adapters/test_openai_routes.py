@@ -234,6 +234,12 @@ def test_a_responses_agents_answer_gets_the_fields_that_clients_need() -> None:
     assert {"created_at", "tools", "tool_choice", "parallel_tool_calls"} <= set(answer)
 
 
+@pytest.mark.parametrize("messages", [b"[]", b"[ ]", b"[\n\t]"])
+def test_a_chat_without_messages_is_refused(messages: bytes) -> None:
+    with pytest.raises(InvalidInput, match="messages: expected at least one"):
+        CHAT.decode(asked(b'{"messages": %b}' % messages), CHAT_AGENT)
+
+
 def test_a_stream_of_a_responses_agent_ends_with_the_whole_response() -> None:
     _, context = RESPONSES.decode(asked({"input": "hi"}), RESPONSES_AGENT)
     item = {"type": "message", "id": "1", "content": [{"type": "output_text", "text": "a"}]}

@@ -26,6 +26,7 @@ from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
 from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
 from headrace.worker.frames import Frame, FrameError, Kind
+from headrace.worker.streams import GRANTED_TOGETHER
 from support import virtual_time
 
 FAR = 1e9
@@ -259,18 +260,20 @@ async def test_a_parameter_that_cannot_be_sent_is_refused_and_nothing_waits(
 
 
 @with_worker
-async def test_each_piece_that_is_taken_grants_one_more(worker: Worker) -> None:
+async def test_pieces_are_granted_together_once_they_are_taken(worker: Worker) -> None:
     pieces = worker.channel.stream("m", request(), FAR)
     first = asyncio.create_task(take(pieces))
     await asyncio.sleep(0)
-    for number in (1, 2):
+    for number in range(GRANTED_TOGETHER + 1):
         worker.send(Kind.PIECE, 1, number)
 
-    assert await first == 1
+    assert await first == 0
+    for number in range(1, GRANTED_TOGETHER):
+        assert await take(pieces) == number
     assert worker.kinds == [Kind.STREAM]
-    assert await take(pieces) == 2
+    assert await take(pieces) == GRANTED_TOGETHER
     assert worker.kinds == [Kind.STREAM, Kind.GRANT]
-    assert worker.received[1].call == 1
+    assert (worker.received[1].call, worker.received[1].meta) == (1, {"pieces": GRANTED_TOGETHER})
 
 
 @with_worker

@@ -424,7 +424,7 @@ def test_a_stream_goes_on_for_as_long_as_its_pieces_are_taken(front: Front, host
     received = []
     while (piece := front.receive()).kind == Kind.PIECE:
         received.append(piece.meta["parameters"]["number"])
-        front.send(Kind.GRANT, {}, call=call)
+        front.send(Kind.GRANT, {"pieces": 1}, call=call)
 
     assert received == list(range(3 * WINDOW))
 

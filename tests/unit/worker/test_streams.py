@@ -10,7 +10,7 @@ import pytest
 
 from headrace.runners.current_call import EndpointCall
 from headrace.worker import streams
-from headrace.worker.streams import WINDOW, Stream
+from headrace.worker.streams import WINDOW, WINDOW_BYTES, Stream, Taken, Window
 
 
 def call() -> EndpointCall:
@@ -22,30 +22,39 @@ class WouldWaitError(Exception):
     """A stream asked for leave to send a piece and did not have it."""
 
 
-class Grants:
-    """A semaphore that says so where a thread would wait."""
+class Changed:
+    """A condition that says so where a thread would wait."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __enter__(self) -> None: ...
 
-    def acquire(self) -> None:
-        if not self.left:
-            raise WouldWaitError
-        self.left -= 1
+    def __exit__(self, *error: object) -> None: ...
 
-    def release(self) -> None:
-        self.left += 1
+    def notify(self) -> None: ...
+
+    def wait(self) -> None:
+        raise WouldWaitError
 
 
 @pytest.fixture
 def never_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams.threading, "Semaphore", Grants)
+    monkeypatch.setattr(streams.threading, "Condition", Changed)
+
+
+class Piece(int):
+    """A piece that is only a number."""
+
+    nbytes = 0
+
+
+class Large(Piece):
+    nbytes = WINDOW_BYTES // 2
 
 
 class Pieces:
     """Numbers without end; what was made of them and whether they were closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Piece] = Piece) -> None:
+        self._kind = kind
         self.made = 0
         self.are_closed = False
 
@@ -53,7 +62,7 @@ class Pieces:
         try:
             while True:
                 self.made += 1
-                yield self.made
+                yield self._kind(self.made)
         finally:
             self.are_closed = True
 
@@ -67,6 +76,34 @@ def test_no_more_pieces_are_sent_than_the_window_holds(never_waiting: None) -> N
     assert sent == list(range(1, WINDOW + 1))
     # One more was made, and waits for its leave.
     assert pieces.made == WINDOW + 1
+
+
+def test_no_more_pieces_are_sent_once_their_bytes_fill_the_window(never_waiting: None) -> None:
+    sent: list[int] = []
+    with pytest.raises(WouldWaitError):
+        Stream(sent.append, call()).run(iter(Pieces(Large)))
+
+    assert sent == [1, 2]
+
+
+def test_small_pieces_are_granted_together_and_large_ones_at_once() -> None:
+    small, large = Taken(), Taken()
+
+    assert [small.add(1) for _ in range(9)] == [0] * 7 + [8, 0]
+    assert [large.add(WINDOW_BYTES) for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**16, 2**20 - 1, 2**20, 2**23 - 1, 2**23, 2**26])
+def test_there_is_room_again_once_all_that_was_sent_is_taken(size: int) -> None:
+    window, taken = Window(), Taken()
+    for _ in range(100):
+        sent = 0
+        while window.has_room:
+            window.send(size)
+            sent += 1
+        assert sent
+        for _ in range(sent):
+            window.take(taken.add(size))
 
 
 def test_each_piece_that_is_taken_lets_one_more_go(never_waiting: None) -> None:
@@ -121,7 +158,7 @@ def test_a_stream_that_waits_for_leave_ends_when_it_is_withdrawn() -> None:
 
 def test_what_a_model_raises_comes_after_the_pieces_before_it() -> None:
     def pieces() -> Iterator[int]:
-        yield 1
+        yield Piece(1)
         raise ValueError("no")
 
     sent: list[int] = []
