@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NamedTuple
 
 import grpc
@@ -31,6 +32,10 @@ SHARED_MEMORY_METHODS = [
     for kind in ("System", "Cuda")
     for verb in ("Status", "Register", "Unregister")
 ]
+# Messages from this many bytes on, and answers of this many outputs, are not decoded and encoded on
+# the event loop.
+LARGE = 256 * 1024
+MANY = 1000
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 
@@ -115,13 +120,13 @@ class InferenceService:
 
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
-        decoded = self._decode(message, rpc)
+        decoded = await self._decode(message, rpc)
         return await _encode(decoded, rpc, await self._infer(decoded, rpc))
 
     async def model_stream_infer(self, message: Any, rpc: Rpc) -> AsyncGenerator[Any, None]:
         """The answers to one request of a stream; just one if its model does not stream."""
         form = rpc.form or BARE
-        decoded = self._decode(message, rpc)
+        decoded = await self._decode(message, rpc)
         model, request = decoded.model, decoded.message.request
         if not model.model_metadata.streams:
             answer = await _encode(decoded, rpc, await self._infer(decoded, rpc))
@@ -165,10 +170,13 @@ class InferenceService:
     async def shared_memory(self, message: Any, rpc: Rpc) -> Any:
         raise Unimplemented(NO_SHARED_MEMORY)
 
-    def _decode(self, message: Any, rpc: Rpc) -> Decoded:
+    async def _decode(self, message: Any, rpc: Rpc) -> Decoded:
         model = self._dataplane.get(message.model_name, message.model_version or None)
         rpc.call.model = model
-        decoded = decode_request(message)
+        if rpc.call.received >= LARGE:
+            decoded = await asyncio.to_thread(decode_request, message)
+        else:
+            decoded = decode_request(message)
         if decoded.request.parameters:
             take_options(decoded.request, model.signature.param_names if model.signature else ())
         id = decoded.request.id or rpc.request_id
@@ -202,13 +210,22 @@ async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb
         response = await asyncio.to_thread(classify, response, decoded.message.classes, metadata)
     if decoded.model.model_metadata.of_mlserver:
         response = as_of_mlserver(response, decoded.model.model_metadata.content_typed)
-    return encode_response(
+    encode = partial(
+        encode_response,
         response,
         model_name=decoded.model.name,
         model_version=decoded.model.version,
         id=decoded.id,
         raw=decoded.message.raw,
     )
+    return await asyncio.to_thread(encode) if _is_large(response) else encode()
+
+
+def _is_large(response: InferenceResponse) -> bool:
+    size = 0
+    for tensor in response.outputs:
+        size += tensor.nbytes
+    return size >= LARGE or len(response.outputs) >= MANY
 
 
 def _model_name(message: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +25,8 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST:
             raise ConfigurationError(f"{file}: larger than {LARGEST} bytes")
-        text = file.read_bytes()
+        # Some editors begin a file in UTF-8 with its byte order mark.
+        text = file.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     try:

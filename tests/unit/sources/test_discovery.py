@@ -360,3 +360,12 @@ def test_a_file_of_a_model_is_told_the_settings_that_serve_it(tmp_path: Path) ->
     assert '"name": "wine", "implementation": "...", "parameters": {"uri": "./wine.joblib"}' in (
         caught.value.message
     )
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path):
+    write(tmp_path / "m", instances=2)
+    file = tmp_path / "m/model-settings.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (model,) = open_source(str(tmp_path)).found()
+
+    assert model.settings.instances == 2
