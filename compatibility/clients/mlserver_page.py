@@ -72,7 +72,11 @@ class Server:
         variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in self._ports.items()}
         with open("server.log", "ab") as log:
             self._process = subprocess.Popen(
-                self._command, env={**os.environ, **variables}, stdout=log, stderr=log
+                self._command,
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START
         while not self._is_ready():
@@ -84,11 +88,12 @@ class Server:
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            # Its workers outlive an MLServer that is killed, or that never found its broker.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         self._process, self._files = None, {}
 
     def _is_ready(self) -> bool:
