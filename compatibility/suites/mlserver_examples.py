@@ -30,6 +30,8 @@ NOT_RUN = (
 # Of a data set whose address answers no more, or only where there is a network.
 DATA = {"winequality-red.csv": "wine/wine-quality-red.csv"}
 TIMEOUT = 900
+# MLServer does not start without a broker, so that there is nothing to compare with.
+ALONE = ("kafka",)
 ANSWERED = ("200", "OK")
 
 
@@ -95,9 +97,8 @@ def _cases(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) 
             if at >= len(asked):
                 reason = found["error"] or "sends nothing"
             elif at >= len(answered):
-                # MLServer does not start without a broker, for one.
-                ok = asked[at]["status"] in ANSWERED
-                reason = "" if ok else f"{asked[at]['status']}: {asked[at]['answer']}"
+                alone = name in ALONE and asked[at]["status"] in ANSWERED
+                reason = "" if alone else f"MLServer: {expected['error'] or 'sends nothing'}"
             else:
                 reason = difference(asked[at], answered[at])
                 # What the cell does with the answer.
