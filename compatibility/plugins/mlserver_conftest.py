@@ -42,7 +42,7 @@ def _lend(name: str) -> None:
 
 # Their modules for clients, which run on our types.
 _lend("grpc")
-for _name in ("raw", "middleware", "cloudevents"):
+for _name in ("raw",):
     _spec = importlib.util.spec_from_file_location(
         f"mlserver.{_name}", SOURCE / "mlserver" / f"{_name}.py"
     )
@@ -161,6 +161,15 @@ def _load_again(http):
 
 def _post(url):
     return urllib.request.Request(url, b"{}", {"content-type": "application/json"})
+
+
+@pytest.fixture(name="mlserver")
+def server(served, settings):
+    """What tests ask for that connect to the ports in their settings themselves."""
+    settings.host = "127.0.0.1"
+    settings.http_port = int(served.addresses["http"].rpartition(":")[2])
+    settings.grpc_port = int(served.addresses["grpc"].rpartition(":")[2])
+    return served
 
 
 @pytest.fixture

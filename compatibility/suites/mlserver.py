@@ -20,7 +20,8 @@ RUN = {
     "codecs": ["tests/codecs", "tests/rest/test_codecs.py", "tests/grpc/test_codecs.py"],
     "types, settings and helpers": [
         "tests/test_types.py", "tests/test_settings.py", "tests/test_context.py",
-        "tests/test_utils.py", "tests/test_raw.py", "tests/grpc/test_converters.py",
+        "tests/test_utils.py", "tests/test_raw.py", "tests/test_cloudevents.py",
+        "tests/grpc/test_converters.py",
     ],
     "models and handlers": [
         "tests/test_model.py", "tests/handlers/test_custom.py", "tests/metrics/test_context.py",
@@ -28,7 +29,10 @@ RUN = {
     ],
     "REST": ["tests/rest/test_endpoints.py", "tests/rest/test_custom.py"],
     "gRPC": ["tests/grpc/test_servicers.py"],
-    "metrics": ["tests/metrics/test_rest.py", "tests/metrics/test_endpoint.py"],
+    "metrics": [
+        "tests/metrics/test_rest.py", "tests/metrics/test_grpc.py", "tests/metrics/test_queue.py",
+        "tests/metrics/test_endpoint.py",
+    ],
 }  # fmt: skip
 AREAS = {file: area for area, files in RUN.items() for file in files}
 INSIDE = "parts of MLServer's server"

@@ -200,7 +200,7 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
             f"{origin}: expected a path that begins with /, got '{shorten(value)}'"
         )
     if field.name == "metrics_rest_server_prefix" and not re.fullmatch(
-        r"([a-zA-Z_]\w*)?", value, re.A
+        r"([a-zA-Z_]\w*)?", value or "", re.A
     ):
         raise ConfigurationError(
             f"{origin}: expected a name of letters, digits and _, got '{shorten(value)}'"

@@ -25,15 +25,15 @@ from headrace.adapters.open_inference import OpenInference
 from headrace.adapters.predict_v1 import PredictV1
 from headrace.adapters.raw import Raw
 from headrace.adapters.responses import Responses
-from headrace.admin.control import admin_app
+from headrace.admin.control import HEALTH_PATHS, admin_app
 from headrace.admin.metrics import MetricsApp
+from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
 from headrace.admin.observed import Observed
-from headrace.admin.rest_metrics import RestCollector
 from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
+from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
-from headrace.dataplane.observers.rest_counters import RestCounters
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors.placement import Placement
@@ -51,6 +51,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
 from headrace.repository.repository import Find, ModelRepository
+from headrace.serving.served_model import ServedModel
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
 from headrace.sources.service_source import ServiceSource
@@ -70,10 +71,10 @@ INCOMPLETE_DRAIN = 3
 LAST_ANSWERS = 1.0
 
 
-def observers(settings: ServerSettings, *more: Observer) -> tuple[Observer, ...]:
+def observers(settings: ServerSettings) -> tuple[Observer, ...]:
     """The observers that are enabled, in the order in which they see each call."""
     wanted = sys.stderr.isatty() if settings.access_log is None else settings.access_log
-    return (MetricsObserver(), *more, AccessLog() if wanted else RefusalLog())
+    return (MetricsObserver(), AccessLog() if wanted else RefusalLog())
 
 
 class Application:
@@ -89,16 +90,18 @@ class Application:
         self._placement = Placement(settings, Environments(settings), log_format, self._ask)
         self.repository = ModelRepository(Loader(settings, self._placement), find)
         self.dataplane = DataPlane(self.repository, settings)
-        counters = (RestCounters(),) if settings.metrics_rest_server_prefix else ()
-        self.calls = Calls(observers(settings, *counters))
+        self.calls = Calls(observers(settings))
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
         )
         router = Router(PROTOCOLS)
         path = settings.metrics_endpoint
-        prefix = settings.metrics_rest_server_prefix
-        more = [RestCollector(each, prefix) for each in counters]
-        self.metrics = MetricsApp(self.dataplane, self._placement, path, *more) if path else None
+        self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
+        self._counts_as_mlserver = False
+        if settings.metrics_rest_server_prefix:
+            self._count_as_mlserver()
+        elif settings.metrics_rest_server_prefix is None:
+            self.dataplane.watch(self._on_ready)
         self.refusals = Refusals(self.calls, router)
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
@@ -112,6 +115,22 @@ class Application:
     ) -> asyncio.Future[InferenceResponse]:
         # Workers are placed before there is anything to ask.
         return self._runner_calls.ask(name, request, timeout, answered)
+
+    def _on_ready(self, model: ServedModel) -> None:
+        if model.model_metadata.from_mlserver:
+            self._count_as_mlserver()
+
+    def _count_as_mlserver(self) -> None:
+        """Count what MLServer counts, from now on; until then, nobody pays for it."""
+        if self._counts_as_mlserver or self.metrics is None:
+            return
+        self._counts_as_mlserver = True
+        settings = self._settings
+        counters = MLServerCounters(frozenset((self.metrics.path, *HEALTH_PATHS)))
+        self.calls.observe(counters)
+        prefix = settings.metrics_rest_server_prefix or DEFAULT_PREFIX
+        has_workers = settings.parallel_workers > 0
+        self.metrics.add(MLServerCollector(counters, prefix, has_workers))
 
     async def load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""

@@ -175,10 +175,11 @@ class ServerSettings:
     metrics_endpoint: str | None = setting(
         "/metrics", "path of the metrics; empty turns them and their port off"
     )
-    metrics_rest_server_prefix: str = setting(
-        "",
-        "first part of the names of MLServer's metrics of HTTP, such as rest_server",
-        unset="none of them",
+    metrics_rest_server_prefix: str | None = setting(
+        None,
+        "first part of the names of MLServer's metrics of HTTP; if set, there are MLServer's "
+        "metrics whatever is served, and none of them if empty",
+        unset="rest_server, if a model comes from MLServer",
     )
     max_queue_size: int = setting(
         4096, "requests that may wait for one model; further ones get a 503", unit="requests"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from headrace.adapters.error_bodies import open_inference_error
 from headrace.errors import HeadraceError, InvalidInput
+from headrace.protocol.cloud_events import CloudEvents
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import Signature
 
@@ -88,6 +89,8 @@ class ModelView(Protocol):
     def scoring_signature(self) -> Signature | None: ...
     @property
     def is_ready(self) -> bool: ...
+    @property
+    def cloud_events(self) -> CloudEvents | None: ...
     def pass_over(self, kind: str, words: Sequence[str]) -> None: ...
 
 

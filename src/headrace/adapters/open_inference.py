@@ -84,11 +84,14 @@ class OpenInference(Adapter):
             id=id,
             binary_outputs=context.binary_outputs,
         )
+        events = model.cloud_events
+        added = events.fields(id) if events is not None else []
         if json_length is None:
-            return Reply(200, JSON_HEADERS, body)
+            return Reply(200, [*JSON_HEADERS, *added] if added else JSON_HEADERS, body)
         fields = [
             (b"content-type", b"application/octet-stream"),
             (b"inference-header-content-length", b"%d" % json_length),
+            *added,
         ]
         return Reply(200, fields, body)
 

@@ -30,6 +30,11 @@ from headrace.http.refusals import Refusals
 from headrace.http.router import Router, route_path
 from headrace.protocol.error_table import row
 
+# What probes ask, which is counted and logged apart from what users ask.
+HEALTH_PATHS = (
+    *("/v2/health/live", "/v2/health/ready", "/ping", "/health", "/livez", "/healthz", "/readyz"),
+)
+
 
 def admin_app(
     dataplane: DataPlane,
@@ -43,8 +48,6 @@ def admin_app(
     control = Control(dataplane, router, refusals)
     routes = [
         Route("/v2", control.server_metadata),
-        Route("/v2/health/live", control.live),
-        Route("/v2/health/ready", control.ready),
         Route("/v2/models", control.models),
         # Before those of models, because one may be named `stats`.
         *triton_routes(dataplane),
@@ -53,11 +56,7 @@ def admin_app(
         *mlserver_docs_routes(dataplane, router),
         *control.protocol_routes(),
         *status_routes(dataplane, router),
-        Route("/ping", control.ping),
-        Route("/health", control.ping),
-        Route("/livez", control.alive),
-        Route("/healthz", control.alive),
-        Route("/readyz", control.able),
+        *control.health_routes(),
         Route("/version", control.version),
         Route("/openapi.json", control.openapi),
         docs_route(),
@@ -104,6 +103,11 @@ class Control:
         self._dataplane = dataplane
         self._router = router
         self._refusals = refusals
+
+    def health_routes(self) -> list[Route]:
+        """The routes of probes, of `HEALTH_PATHS`."""
+        handlers = self.live, self.ready, self.ping, self.ping, self.alive, self.alive, self.able
+        return [Route(path, handler) for path, handler in zip(HEALTH_PATHS, handlers, strict=True)]
 
     def protocol_routes(self) -> list[Route]:
         """Routes for the adapters' pages, and those that make other verbs a 405, not a 404."""

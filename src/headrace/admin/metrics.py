@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -37,25 +37,31 @@ class Workers(Protocol):
     async def measured(self, timeout: float) -> list[list[Any]]: ...
 
 
+class DescribedCollector(Collector, Protocol):
+    """A collector that can tell which metrics it may have."""
+
+    def describe(self) -> Iterable[Metric]: ...
+
+
 class MetricsApp:
     """The ASGI application of the metrics listener: one path, `/metrics`, and nothing else.
-
-    `more` is collected besides what `ServerCollector` does.
 
     Raises:
         NotFound, MethodNotAllowed: another path, or another method.
     """
 
-    def __init__(
-        self, dataplane: DataPlane, workers: Workers, path: str = "/metrics", *more: Collector
-    ) -> None:
+    def __init__(self, dataplane: DataPlane, workers: Workers, path: str = "/metrics") -> None:
         self.path = path
         self._registry = CollectorRegistry()
-        for collector in (ServerCollector(dataplane, workers), *more):
-            self._registry.register(collector)
+        self._registry.register(ServerCollector(dataplane, workers))
         ProcessCollector(registry=self._registry)
         self._workers = workers
-        self._users = UserMetrics(self._registry)
+        self._users = UserMetrics(self._registry.collect())
+
+    def add(self, collector: DescribedCollector) -> None:
+        """Show the metrics of one more collector, in the place of users' of the same names."""
+        self._registry.register(collector)
+        self._users.reserve(collector.describe())
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -32,6 +32,7 @@ class Observed:
         headers = collect(scope["headers"])
         id = self._calls.request_id(given_id(headers))
         call = scope[CALL] = Call(PROTOCOL, self._route, id, scope.get("client"), headers)
+        call.method = scope["method"]
         answer = Answer(send, call)
         try:
             self._calls.admit(call)

@@ -29,9 +29,14 @@ class UserMetrics:
     Prometheus recognizes as the reset of a counter.
     """
 
-    def __init__(self, server: CollectorRegistry) -> None:
-        self._taken = {metric.name + suffix for metric in server.collect() for suffix in SUFFIXES}
+    def __init__(self, server: Iterable[Metric]) -> None:
+        self._taken: set[str] = set()
         self._warned: set[str] = set()
+        self.reserve(server)
+
+    def reserve(self, server: Iterable[Metric]) -> None:
+        """Leave out what has the name of one of these."""
+        self._taken |= {metric.name + suffix for metric in server for suffix in SUFFIXES}
 
     def render(self, workers: Iterable[list[Any]]) -> bytes:
         """The text for one list of families from each worker; see `headrace.worker.measured`."""

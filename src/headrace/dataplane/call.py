@@ -29,7 +29,9 @@ class Call:
     `peer` is the caller's address as the transport knows it, and `headers` are HTTP's, or gRPC's
     metadata. `received` and `sent` are the bytes of the bodies. `status` is that of the answer in
     the transport's terms. An observer that wants to know where the time went sets `timing` for
-    the batcher to fill in. `is_inner` marks the call of a runner, which another call waits for.
+    the batcher to fill in. `method` is that of HTTP, and empty otherwise. `is_inner` marks the call
+    of a runner, which another call waits for, and `is_message` that of one message of a stream of
+    gRPC, which was answered with `messages`.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.
@@ -39,7 +41,10 @@ class Call:
     received = 0
     sent = 0
     ended = False
+    method = ""
     is_inner = False
+    is_message = False
+    messages = 0
 
     def __init__(
         self,
@@ -70,9 +75,15 @@ class Calls:
     """
 
     def __init__(self, observers: tuple[Observer, ...] = ()) -> None:
+        self._active = observers
         self._observers = Observers(observers)
         # The id for a request, given the one that its caller chose, if any.
         self.request_id = RequestIds().of
+
+    def observe(self, observer: Observer) -> None:
+        """Let one more observer see the calls from now on."""
+        self._active += (observer,)
+        self._observers = Observers(self._active)
 
     def admit(self, call: Call) -> None:
         """Let observers look at a call before its body is read.

@@ -44,6 +44,7 @@ class Rpc:
         """The next message of the same stream, as a call of its own."""
         call = self.call
         again = Call(call.protocol, call.route, call.request_id, call.peer, call.headers)
+        again.is_message = True
         return Rpc(self.context, again, self.form)
 
     def answer_as_they_come(self) -> None:
@@ -195,6 +196,7 @@ class CallRunner:
             error = as_error(exc, rpc.request_id)
             assert rpc.form is not None, "it says that the stream goes on"
             encoded = rpc.form.error(error, message).SerializeToString()
+            rpc.call.messages += 1
             self._calls.refused(rpc.call, error, row(error).code.name, len(encoded))
             await turn.write(encoded)
 
@@ -208,6 +210,7 @@ class CallRunner:
                 async for answer in answers:
                     encoded = answer.SerializeToString()
                     sent += len(encoded)
+                    rpc.call.messages += 1
                     await write(encoded)
             self._calls.answered(rpc.call, grpc.StatusCode.OK.name, sent)
         finally:

@@ -184,6 +184,8 @@ class InferenceService:
         decoded.request.id = rpc.request_id
         if model.model_metadata.takes_headers:
             decoded.request.context = call_metadata.request_context(rpc.context)
+            if model.cloud_events is not None:
+                decoded.request.context["headers"].update(model.cloud_events.of_request(id))
         return Decoded(model, decoded, id, rpc.timeout())
 
     async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
@@ -193,10 +195,15 @@ class InferenceService:
 
 
 def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:
-    """Send the headers that a model puts into its answer as trailing metadata."""
-    if not decoded.model.model_metadata.takes_headers:
-        return response
-    response, fields = call_metadata.taken(response, decoded.model.name)
+    """Send the headers of an answer as trailing metadata: the model's, and CloudEvents'."""
+    model = decoded.model
+    fields: list[tuple[str, str]] = []
+    if model.model_metadata.takes_headers:
+        response, fields = call_metadata.taken(response, model.name)
+    if model.cloud_events is not None:
+        added = model.cloud_events.metadata(decoded.id)
+        own = {name for name, _ in added}
+        fields = [*added, *(each for each in fields if each[0] not in own)]
     if fields:
         rpc.context.set_trailing_metadata((("x-request-id", rpc.request_id), *fields))
     return response

@@ -61,6 +61,12 @@ class HttpCall(Call):
         self.scope = scope
         super().__init__(adapter.name, match.route.path, id, scope.get("client"), headers)
 
+    @property
+    def method(self) -> str:  # type: ignore[override]
+        # Read by few observers, so that the others pay nothing for it.
+        method: str = self.scope["method"]
+        return method
+
     def selected(self) -> tuple[str | None, str | None]:
         """The name and the version of the model that the request is for; see `Adapter.select`."""
         return self.adapter.select(self.match.name, self.match.version, self)
@@ -293,6 +299,8 @@ class InferenceRoutes:
         decoded.id = call.request_id
         if model.model_metadata.takes_headers and decoded.context is None:
             decoded.context = header_fields.request_context(headers)
+            if model.cloud_events is not None:
+                decoded.context["headers"].update(model.cloud_events.of_request(call.shown))
         given = headers.get(b"x-request-timeout")
         call.timeout = seconds_given(given.decode("latin-1")) if given else None
 
@@ -312,7 +320,9 @@ class InferenceRoutes:
             return call.adapter.encode(model, response, call.shown, call.context)
         response, added = header_fields.taken(response, model.name)
         status, fields, body = call.adapter.encode(model, response, call.shown, call.context)
-        return Reply(status, [*fields, *added], body)
+        # What the protocol itself says comes first.
+        own = {name for name, _ in fields}
+        return Reply(status, [*fields, *(each for each in added if each[0] not in own)], body)
 
     def _refusal(self, call: HttpCall, exc: Exception) -> Reply:
         """The answer to a call that is refused, or that failed."""

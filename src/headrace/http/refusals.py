@@ -55,6 +55,7 @@ class Refusals:
             route = "" if match is None else match.route.path
             id = self._calls.request_id(given_id(headers))
             call = Call("http", route, id, scope.get("client"), headers)
+            call.method = scope.get("method", "unknown")
             try:
                 self._calls.admit(call)
             except Exception as refused:

@@ -6,6 +6,7 @@ Standard library only. Durations are seconds.
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import ClassVar
 
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -17,14 +18,25 @@ class Histogram:
     """Counts per bucket, and the sum; the last bucket is unbounded."""
 
     __slots__ = ("counts", "total")
+    bounds: ClassVar[tuple[float, ...]] = BUCKETS
 
     def __init__(self) -> None:
-        self.counts: list[int] = [0] * (len(BUCKETS) + 1)
+        self.counts: list[int] = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class DefaultHistogram(Histogram):
+    """A histogram with the buckets that Prometheus' client library has if none are given."""
+
+    __slots__ = ()
+    bounds = (
+        *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5),
+        *(0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    )
 
 
 # Batches of up to as many rows are counted by their size; larger ones by the next power of two,

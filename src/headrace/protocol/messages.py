@@ -140,7 +140,8 @@ class ModelMetadata:
     streamed, and `decodes_scoring` that the model decodes MLflow's bodies itself; the code that
     loads the model fills in both. `concurrency` is how many requests each instance works on at
     once. `of_mlserver` asks for answers as MLServer's runtime gives them, and `content_typed` says
-    that those have a content type of their own; the loader fills in both. A service `is_service`:
+    that those have a content type of their own; the loader fills in both. `from_mlserver` is true
+    of these models, and of those written against MLServer's API. A service `is_service`:
     it has endpoints, and no inference protocol is meant for it unless a request names it. `example`
     is a body of MLflow's scoring protocol that was logged with the model, for its documentation.
     """
@@ -159,6 +160,7 @@ class ModelMetadata:
     is_service: bool = False
     of_mlserver: bool = False
     content_typed: bool = False
+    from_mlserver: bool = False
     example: str = ""
 
     @property

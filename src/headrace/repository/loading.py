@@ -17,6 +17,8 @@ from headrace.batching.batcher import Batcher, BatchLimits
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed
 from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
+from headrace.protocol import cloud_events
+from headrace.protocol.cloud_events import CloudEvents
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import as_column
@@ -203,10 +205,14 @@ class Loader:
             metadata = replace(
                 metadata,
                 of_mlserver=True,
+                from_mlserver=True,
                 content_typed=entry.mlserver_content_typed,
                 outputs=columns,
             )
         model.model_metadata = metadata
+        if metadata.from_mlserver:
+            server = self._settings.server_name
+            model.cloud_events = CloudEvents(model.name, server, cloud_events.namespace())
         raw = metadata.signature
         model.signature = model.scoring_signature = (
             Signature.parse(raw) if raw is not None else None

@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError, ModelNotReady, ModelUnavailable, Unim
 from headrace.executors.retry import Retry
 from headrace.observability.counters import ModelMetrics
 from headrace.observability.timing import Timing
+from headrace.protocol.cloud_events import CloudEvents
 from headrace.protocol.messages import (
     InferenceRequest,
     InferenceResponse,
@@ -51,6 +52,7 @@ class ServedModel:
     `wanted` is false for a model that need not answer: readiness does not wait for it.
     `alone` keeps it apart from others, because it ended a worker while loading or took too long.
     `scoring_signature` is the one for `/invocations`, which may be more tolerant.
+    `cloud_events` makes the headers that callers of MLServer expect, if they do.
     `successor` is the load that replaced this one. `retry` says when a failed load is tried
     again.
     """
@@ -63,6 +65,7 @@ class ServedModel:
     signature: Signature | None = None
     scoring_signature: Signature | None = None
     batcher: Batcher | None = None
+    cloud_events: CloudEvents | None = None
     infer_timeout: float = 60.0
     wanted: bool = True
     successor: ServedModel | None = None

@@ -26,7 +26,9 @@ ANSWER = InferenceResponse([Tensor("y", "FP64", [2], TWO)])
 
 
 def view(**metadata: Any) -> Any:
-    return SimpleNamespace(name="m", version="3", model_metadata=ModelMetadata(**metadata))
+    return SimpleNamespace(
+        name="m", version="3", model_metadata=ModelMetadata(**metadata), cloud_events=None
+    )
 
 
 def asked(body: bytes, **headers: str) -> Any:

@@ -29,7 +29,7 @@ def samples(text):
 
 
 def rendered(*workers, server=None):
-    return samples(UserMetrics(server or CollectorRegistry()).render(workers))
+    return samples(UserMetrics((server or CollectorRegistry()).collect()).render(workers))
 
 
 def test_equal_samples_of_all_workers_are_added():
@@ -69,7 +69,7 @@ def test_infinite_values_arrive():
 def test_a_name_that_cannot_be_used_is_left_out_with_one_warning(name, caplog):
     server = CollectorRegistry()
     Counter("taken", "", registry=server)
-    metrics = UserMetrics(server)
+    metrics = UserMetrics(server.collect())
     family = {"name": name, "type": "gauge", "help": "", "samples": [[name, {}, "1"]]}
 
     with caplog.at_level(logging.WARNING):

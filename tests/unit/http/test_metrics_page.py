@@ -8,10 +8,13 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace import Model
+from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
+from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.testing import TestClient
 
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
 ROW = re.compile(r"^\| `((?:model|headrace)_\w+)` \| (\w+) \|", re.MULTILINE)
+OF_MLSERVER = re.compile(r"^\| (`(?:rest|grpc|batch|parallel)_.*?) \| (\w+) \|", re.MULTILINE)
 
 
 class Echo(Model):
@@ -33,6 +36,17 @@ def scraped() -> dict[str, str]:
 
 def test_the_page_lists_every_metric_with_its_type() -> None:
     assert dict(ROW.findall(PAGE.read_text())) == scraped()
+
+
+def test_the_page_lists_every_metric_of_mlserver_with_its_type() -> None:
+    collector = MLServerCollector(MLServerCounters(frozenset()), DEFAULT_PREFIX, True)
+    listed = {
+        name: kind
+        for names, kind in OF_MLSERVER.findall(PAGE.read_text())
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+    assert listed == {metric.name: metric.type for metric in collector.describe()}
 
 
 def test_a_failure_has_its_kind_as_a_label() -> None:

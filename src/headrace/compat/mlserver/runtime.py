@@ -57,6 +57,7 @@ class MLServerRuntime(Model):
             outputs=declared([tensor.model_dump() for tensor in self.inner.outputs or []]),
             parameters={"content_type": settings.content_type} if settings.content_type else {},
             takes_headers=True,
+            from_mlserver=True,
             routes=self._routes.declared,
         )
 
