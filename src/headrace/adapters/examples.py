@@ -133,9 +133,13 @@ def _first_row(logged: Schema | None) -> Any:
     if logged is None:
         return None
     split = logged.get("dataframe_split")
-    if isinstance(split, dict) and split.get("data"):
-        cells = split["data"][0]
-        return dict(zip(map(str, split.get("columns", range(len(cells)))), cells, strict=False))
+    if isinstance(split, dict):
+        names, rows = split.get("columns"), split.get("data")
+        cells = rows[0] if isinstance(rows, list) and rows else None
+        if not isinstance(cells, list):
+            return None
+        names = names if isinstance(names, list) else range(len(cells))
+        return dict(zip(map(str, names), cells, strict=False))
     for form in _FORMS:
         if form in logged:
             value = logged[form]

@@ -1,52 +1,85 @@
-"""CSV whose rows have more values than its first line names columns.
+"""CSV that pandas would misread, or would take minutes for.
 
-pandas takes the first values of such rows for their labels. If the one too many is another, such as
-an empty one after a comma at the end, every value is in the column of its neighbour.
+If rows have more values than the first line names columns, pandas takes their first values for
+labels. If the one too many is another, such as an empty one after a comma at the end, every value
+is in the column of its neighbour. Names that occur more than once get numbers from pandas, which
+takes quadratic time.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
+# Names of columns that are there already; more of them are no accident.
+MOST_REPEATED = 1000
 _BOM = b"\xef\xbb\xbf"
+# pandas passes over lines that hold nothing else.
+_BLANKS = " \t\r\n"
 
 Open = Callable[[], Any]
 
 
-class SurplusValues(ValueError):
-    """The first row that has too many, as a sentence."""
+class BadTable(ValueError):
+    """What is wrong with a table, and where, as a sentence."""
 
 
 @contextmanager
 def whole_rows(opened: Open) -> Iterator[None]:
     """Have pandas read a table of CSV inside, of which no row may have more values than columns.
 
-    `opened` opens the same bytes each time that it is called. pandas checks every row by that of
-    the one before, so that only the first one is looked at here.
+    `opened` opens the same bytes each time that it is called. pandas compares each row with the
+    one before, so only the first one is looked at here.
 
     Raises:
-        SurplusValues: a row has more; the message has its number, counted from 0.
+        BadTable: a row has more; the message has its number, counted from 0. Or the first line
+            repeats more than `MOST_REPEATED` names.
     """
     import pandas as pd
 
+    _check_names(opened)
     if not _first_row_fits(opened):
-        raise SurplusValues(_surplus(opened))
+        raise BadTable(_surplus(opened))
     try:
         yield
     except pd.errors.ParserError as error:
         found = _first_surplus(opened)
         if found is None:
             raise
-        raise SurplusValues(found) from error
+        raise BadTable(found) from error
+
+
+def _check_names(opened: Open) -> None:
+    with opened() as file:
+        try:
+            names = next(_rows(file)[1], [])
+        except csv.Error:
+            # Only a name of more than 128 KiB can be the reason, or, before Python 3.11, a NUL.
+            raise BadTable("the names in its first line cannot be read") from None
+    counts = Counter(names)
+    repeated = {name for name, count in counts.items() if count > 1}
+    # A second `x` becomes `x.1`, unless there is one: then each number is tried in turn.
+    numbered = sum(_without_number(name) in repeated for name in counts) if repeated else 0
+    again = len(names) - len(counts) + numbered
+    if again > MOST_REPEATED:
+        raise BadTable(
+            f"its first line repeats {again:,} names, at most {MOST_REPEATED:,} are allowed"
+        )
+
+
+def _without_number(name: str) -> str | None:
+    base, _, number = name.rpartition(".")
+    return base if number.isdigit() else None
 
 
 def _first_row_fits(opened: Open) -> bool:
     with opened() as file:
-        lines = (line.rstrip(b"\r\n") for line in file if line.strip())
+        blanks = _BLANKS.encode()
+        lines = (line.rstrip(b"\r\n") for line in file if line.strip(blanks))
         head, first = next(lines, b""), next(lines, b"")
     if b'"' not in head + first and b"\r" not in head + first:
         return bool(first.count(b",") <= head.count(b","))
@@ -75,11 +108,7 @@ def _surplus(opened: Open) -> str:
 def _first_surplus(opened: Open) -> str | None:
     """Where the first row with more values than the first line is; None if none is found."""
     with opened() as file:
-        if file.read(len(_BOM)) != _BOM:
-            file.seek(0)
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
-        reader = csv.reader(text)
-        rows = (row for row in reader if len(row) > 1 or "".join(row).strip())
+        reader, rows = _rows(file)
         try:
             expected = len(next(rows, []))
             for number, row in enumerate(rows):
@@ -92,3 +121,12 @@ def _first_surplus(opened: Open) -> str | None:
         except csv.Error:
             pass
     return None
+
+
+def _rows(file: Any) -> tuple[Any, Iterator[list[str]]]:
+    """A reader of CSV, and the rows that it reads, without those that pandas passes over."""
+    if file.read(len(_BOM)) != _BOM:
+        file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+    reader = csv.reader(text)
+    return reader, (row for row in reader if len(row) > 1 or "".join(row).strip(_BLANKS))

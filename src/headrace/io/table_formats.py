@@ -247,7 +247,7 @@ def frame_of_csv(body: bytes, where: str) -> Any:
     try:
         with csv_rows.whole_rows(lambda: io.BytesIO(body)):
             return pd.read_csv(io.StringIO(text), **_exact(pd))
-    except csv_rows.SurplusValues as error:
+    except csv_rows.BadTable as error:
         raise InvalidInput(f"{where} is not valid CSV: {error}") from None
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))

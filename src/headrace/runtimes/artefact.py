@@ -86,10 +86,7 @@ def read(what: str, load: Callable[[], Any]) -> Any:
             f"{what} needs the module '{error.name}', which is not installed"
         ) from error
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        name = shorten(os.path.basename(str(error.filename or "")))
-        raise InvalidModel(
-            f"{what} could not be read: '{name}': {os.strerror(error.errno or 0).lower()}"
-        ) from error
+        raise InvalidModel(f"{what} could not be read: {_of_file(error)}") from error
     except Exception as error:
         raise LoadFailed(f"{what} could not be read: {type(error).__name__} was raised") from error
 
@@ -121,3 +118,11 @@ def load_skops(path: str, trusted: Sequence[str]) -> Any:
             "list them in 'skops_trusted_types' if you trust its origin"
         )
     return skops_io.load(path, trusted=list(trusted))
+
+
+def _of_file(error: OSError) -> str:
+    """What is wrong with which file; libraries raise such errors with nothing but words, too."""
+    if error.errno is None or not error.filename:
+        return f"{type(error).__name__} was raised"
+    name = shorten(os.path.basename(str(error.filename)))
+    return f"'{name}': {os.strerror(error.errno).lower()}"

@@ -74,7 +74,15 @@ def test_a_tensor_has_all_of_its_elements_or_no_example() -> None:
     ] == [None, None, None]
 
 
-@pytest.mark.parametrize("example", [[], 1, {}, {"inputs": []}, {"dataframe_split": {}}, {"x": {}}])
+@pytest.mark.parametrize(
+    "example",
+    [
+        *([], 1, {}, {"inputs": []}, {"dataframe_split": {}}, {"x": {}}),
+        {"dataframe_split": {"columns": ["a"], "data": [1]}},
+        {"dataframe_split": {"columns": None, "data": [[1]]}},
+        {"dataframe_split": {"columns": ["a"], "data": {"a": 1}}},
+    ],
+)
 def test_a_strange_logged_example_does_no_harm(example: Any) -> None:
     for model in (served(COLUMNS, example), served(None, example)):
         examples.infer_body(model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.codecs.csv_rows import SurplusValues, whole_rows
+from headrace.codecs.csv_rows import BadTable, whole_rows
 
 pd = pytest.importorskip("pandas")
 
@@ -31,11 +31,12 @@ def read(body: bytes) -> Any:
         (b"\xef\xbb\xbfa,b\r\n1,2,3\r\n", "row 0 (line 2): expected 2 values"),
         (b"a,b\r1,2,3\r", "row 0 (line 2): expected 2 values"),
         (b"\n  \na,b\n\n1,2,3\n", "row 0 (line 5): expected 2 values"),
+        (b"\x0c\na,b\n1,2\n", "row 0 (line 2): expected 1 value, one for"),
         (b"a,b\n" + b"1,2\n" * 50_000 + b"3,4,5\n", "row 50,000 (line 50,002): expected 2 values"),
     ],
 )  # fmt: skip
 def test_a_row_with_a_value_too_many_is_refused_with_its_place(body: bytes, message: str) -> None:
-    with pytest.raises(SurplusValues) as refused:
+    with pytest.raises(BadTable) as refused:
         read(body)
 
     assert str(refused.value).startswith(message)
@@ -55,6 +56,23 @@ def test_a_table_with_a_value_for_each_column_is_read_as_it_is(
     body: bytes, expected: dict[str, Any]
 ) -> None:
     assert read(body).to_dict("records") == [expected]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ["x"] * 5000,
+        [" \t\nx", *["x"] * 5000],
+        ['"' + "a" * 200_000 + '"', *["x"] * 5000],
+        ["x", *[f"x.{number}" for number in range(1, 5000)], "x"],
+    ],
+    ids=["at once", "after a blank line", "after a long name", "with numbers"],
+)
+def test_a_header_that_repeats_thousands_of_names_never_reaches_pandas(header: list[str]) -> None:
+    body = ",".join(header).encode()
+
+    with pytest.raises(BadTable), whole_rows(lambda: io.BytesIO(body)):
+        pytest.fail("pandas would read it")
 
 
 def test_a_comma_at_the_end_of_every_line_is_a_column_without_values() -> None:
