@@ -48,6 +48,7 @@ from headrace.http.router import Router
 from headrace.observability import logs
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
 from headrace.repository.repository import Find, ModelRepository
@@ -85,10 +86,14 @@ class Application:
 
     def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
         self._settings = settings
-        self._models = models
+        self._models = [model for model in models if model.follow is None]
         log_format = logs.settled(settings.log_format)
         self._placement = Placement(settings, Environments(settings), log_format, self._ask)
-        self.repository = ModelRepository(Loader(settings, self._placement), find)
+        self.repository = ModelRepository(
+            Loader(settings, self._placement), lambda name: self._follower.find(find, name)
+        )
+        followed = [model for model in models if model.follow is not None]
+        self._follower = Follower(self.repository, settings, followed)
         self.dataplane = DataPlane(self.repository, settings)
         self.calls = Calls(observers(settings))
         self._runner_calls = RunnerCalls(
@@ -136,7 +141,7 @@ class Application:
         """Load all models; False if there are some and none could be loaded."""
         artifacts.sweep()
         if self._settings.load_models_at_startup:
-            await self.repository.load_all(self._models)
+            await asyncio.gather(self.repository.load_all(self._models), self._follower.start())
         else:
             self.repository.add_unloaded(self._models)
         self.dataplane.loaded = True
@@ -146,6 +151,7 @@ class Application:
 
     async def close(self) -> None:
         """Stop the workers and everything else."""
+        await self._follower.close()
         await self.repository.close()
 
 

@@ -114,6 +114,15 @@ class ServerSettings:
         unit="seconds",
         above=0,
     )
+    follow: bool = setting(
+        False, "follow the registry: load the version that an alias moves to, and then serve it"
+    )
+    follow_interval: float = setting(
+        15.0, "how often the registry is asked about each model", unit="seconds", above=0
+    )
+    follow_incompatible: bool = setting(
+        False, "move to a version even if its inputs or outputs differ from the one before"
+    )
     load_timeout: float = setting(
         300.0, "how long a model may take to load", unit="seconds", above=0
     )
@@ -231,6 +240,7 @@ class ModelSettings:
     is `mlflow` or `strict`, and None where the server's applies. `fault` is what is wrong with a
     model's description, which keeps it from loading. Each worker that holds the model works on
     `max_concurrency` requests at once, and without it on as many as the model says itself.
+    `follow` says how a registered model is followed; None if it is not.
     """
 
     name: str
@@ -257,6 +267,7 @@ class ModelSettings:
     scoring: str | None = None
     fault: str = ""
     max_concurrency: int | None = None
+    follow: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -75,8 +75,9 @@ def build(
     builder: str = "buildah",
 ) -> str:
     """Build an image as `headrace build` does, and return the output."""
-    # buildah reads it from its environment.
-    options = [*_options(), *(["--isolation=chroot"] if builder == "podman" else [])]
+    # buildah reads it from its environment, and podman keeps a copy of the whole image per line.
+    podman = ["--isolation=chroot", "--layers=false"]
+    options = [*_options(), *(podman if builder == "podman" else [])]
     # A bundle has its base image already.
     base = ["--base-image", BASE] if command == "build" else []
     done = subprocess.run(

@@ -45,6 +45,8 @@ class ModelRepository:
         # cancelled when something else is requested for the model.
         self._trying: dict[str, asyncio.Task[None]] = {}
         self._attempted = asyncio.Event()
+        # By name: the version for requests that name none, where it is not simply the highest.
+        self._preferred: dict[str, ServedModel] = {}
         # Called with each model that has become ready; nothing depends on what they do.
         self.watchers: list[Callable[[ServedModel], None]] = []
 
@@ -113,6 +115,71 @@ class ModelRepository:
             raise NotFound(f"model '{shorten(name)}' not found")
         await asyncio.shield(self._begin(name, self._unload(name)))
 
+    def expect(self, settings: ModelSettings) -> ServedModel:
+        """List a model whose version is not known yet as one that is loading."""
+        return self._add(settings)
+
+    def expect_again(self, model: ServedModel) -> None:
+        """Return a model that was given up to those that are loading."""
+        if model.state is State.UNAVAILABLE:
+            model.become(State.LOADING)
+
+    def give_up(self, model: ServedModel, error: HeadraceError) -> None:
+        """Show why a model that was expected is not there; it may still come."""
+        if model.state is State.LOADING:
+            model.become(State.UNAVAILABLE)
+        model.reason = error.message
+        if isinstance(error, (InvalidModel, NotFound)):
+            model.retry = None
+        else:
+            model.retry = model.retry or Retry()
+            model.retry.failed(error.message, error.__cause__)
+        self._attempted.set()
+
+    def known(self, name: str, version: str | None) -> ServedModel | None:
+        """Exactly that version of a model, in whatever state it is."""
+        return self._models.get(name, {}).get(version)
+
+    async def add(self, settings: ModelSettings) -> ServedModel:
+        """Load one more version of a model. Only requests that name it reach it.
+
+        One that does not load stays listed with its reason, and is not tried again.
+
+        Raises:
+            Conflict: the model is already being loaded or unloaded.
+            LoadFailed: with the reason.
+        """
+        model = self._loader.admit(settings)
+        model.wanted = False
+        await self._begin(settings.name, self._add_version(model))
+        return model
+
+    def prefer(self, model: ServedModel) -> None:
+        """From now on, requests that name no version reach this one."""
+        for each in self._models[model.name].values():
+            each.wanted = each is model
+        self._preferred[model.name] = model
+
+    async def retire(self, model: ServedModel, reason: str) -> None:
+        """Finish the requests of one version and free it; it stays listed with the reason."""
+        model.wanted, model.retry = False, None
+        if (preferred := self._preferred.get(model.name)) is not model:
+            model.successor = preferred
+        await self._begin(model.name, self._end([model], reason))
+
+    async def drop(self, name: str, version: str) -> None:
+        """As `retire`, but the version is not listed any more."""
+        model = self.known(name, version)
+        if model is not None:
+            await self.retire(model, "replaced")
+            self.forget(model)
+
+    def forget(self, model: ServedModel) -> None:
+        """Take a model that is not loaded off the list."""
+        versions = self._models.get(model.name, {})
+        self._put(model.name, {key: each for key, each in versions.items() if each is not model})
+        self._attempted.set()
+
     def models(self) -> list[ServedModel]:
         """All models, sorted by name, oldest version first. Hot."""
         if not self._sorted:
@@ -145,7 +212,10 @@ class ModelRepository:
         return found
 
     def _default(self, name: str) -> ServedModel:
-        """The unversioned or highest version that is ready, else the highest of all."""
+        """The preferred version if it is ready, else the unversioned or the highest ready one."""
+        preferred = self._preferred.get(name)
+        if preferred is not None and preferred.state is State.READY:
+            return preferred
         ordered = self._ordered[name]
         for model in ordered:
             if model.state is State.READY:
@@ -260,7 +330,12 @@ class ModelRepository:
         finally:
             self._attempted.set()
             models = self._models.get(name, {}).values()
-            if failed := [model for model in models if model.wanted and model.retry is not None]:
+            # The follower tries those that are followed.
+            if failed := [
+                model
+                for model in models
+                if model.wanted and model.retry is not None and model.settings.follow is None
+            ]:
                 self._trying[name] = asyncio.create_task(self._keep_trying(failed))
 
     async def _replace(self, name: str) -> None:
@@ -295,6 +370,14 @@ class ModelRepository:
             if (before := old.get(version)) is not None:
                 before.successor = model
         await self._end(list(old.values()), "replaced")
+
+    async def _add_version(self, model: ServedModel) -> None:
+        versions = self._models.get(model.name, {})
+        self._put(model.name, {**versions, model.version: model})
+        try:
+            await self._load_twice(model, ())
+        finally:
+            model.retry = None
 
     async def _unload(self, name: str) -> None:
         models = list(self._models[name].values())

@@ -16,6 +16,7 @@ from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 from headrace.sources.artifacts import is_uri
+from headrace.sources.follow import Followed
 from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, Environment
 from headrace.sources.names import checked_name, checked_version
 from headrace.sources.plugin_argument import PluginArgument
@@ -254,7 +255,11 @@ def _found(
     except ValueError as exc:
         raise ConfigurationError(f"{folder}: a path of the model: {exc}") from exc
     values["folder"] = str(folder) if folder is not None else ""
+    if values.get("follow") is not None:
+        values["follow"] = msgspec.to_builtins(values["follow"])
     settings = ModelSettings(**values)
+    if settings.follow is not None:
+        Followed(settings)
     every = {key.name: origins.get(key.name, DEFAULT) for key in fields(settings)}
     return FoundModel(settings, every, ignored)
 

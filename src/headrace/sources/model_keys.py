@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, Scoring, setting
+from headrace.sources.follow import Follow
 
 
 class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -96,6 +97,9 @@ class Keys:
         "how /invocations reads what does not fit the signature exactly: mlflow or strict",
         unset="scoring of the server",
         choices=get_args(Scoring),
+    )
+    follow: Follow | None = setting(
+        None, "how the server follows a registered model", unset="not at all"
     )
     uri: str | None = setting(
         None,

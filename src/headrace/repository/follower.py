@@ -1,0 +1,197 @@
+"""Follows the model registry: a version that an alias moves to is loaded beside the old one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from headrace.errors import HeadraceError, InvalidModel, NotFound
+from headrace.repository.compatibility import differences
+from headrace.repository.repository import ModelRepository
+from headrace.serving.served_model import ServedModel, State
+from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources.follow import Followed
+from headrace.sources.registry import Registered, Registry
+
+logger = logging.getLogger("headrace.repository")
+
+# Models that ask in step would ask all at once.
+JITTER = 0.2
+
+
+class Follower:
+    """Keeps each followed model at the version that the registry names.
+
+    The version before stays loaded for `keep` seconds. A version that does not load, or that
+    callers would notice, gets no request and is not tried again until the registry names another
+    one. While the registry does not answer, everything stays as it is.
+    """
+
+    def __init__(
+        self, repository: ModelRepository, settings: ServerSettings, models: Iterable[ModelSettings]
+    ) -> None:
+        self._repository = repository
+        self._settings = settings
+        self._registry = Registry()
+        self._followed = {model.name: _Model(Followed(model)) for model in models}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Ask for every model once and load what is named; then keep asking until `close`."""
+        for model in self._followed.values():
+            model.awaited = self._repository.expect(model.followed.settings)
+        await asyncio.gather(*(self._turn(model) for model in self._followed.values()))
+        for model in self._followed.values():
+            self._spawn(self._keep_asking(model))
+
+    def ask_now(self, registered: str | None = None) -> None:
+        """Ask at once for the models of a registered model, or for all; a webhook wants that."""
+        for model in self._followed.values():
+            if registered in (None, model.followed.registered):
+                model.wake.set()
+
+    def find(self, find: Callable[[str], list[ModelSettings]], name: str) -> list[ModelSettings]:
+        """What `find` says of a model, at the version that is served."""
+        model = self._followed.get(name)
+        if model is None or model.version is None:
+            return find(name)
+        return [Followed(each).pinned(model.version) for each in find(name)]
+
+    async def close(self) -> None:
+        """Stop asking."""
+        for task in self._tasks:
+            task.cancel()
+        await self._registry.close()
+
+    async def _keep_asking(self, model: _Model) -> None:
+        interval = self._settings.follow_interval
+        while True:
+            pause = interval * random.uniform(1 - JITTER, 1 + JITTER)
+            try:
+                async with asyncio.timeout(pause):
+                    await model.wake.wait()
+            except TimeoutError:
+                pass
+            model.wake.clear()
+            await self._turn(model)
+
+    async def _turn(self, model: _Model) -> None:
+        """Ask the registry, and move to what it names."""
+        followed = model.followed
+        try:
+            registered = await self._registry.look(followed.registered)
+            version = _named(registered, followed)
+        except HeadraceError as exc:
+            self._stay(model, exc)
+            return
+        if model.trouble:
+            logger.info("the registry answers again", extra={"model": followed.settings.name})
+            model.trouble = ""
+            self._note(model)
+        if version in (model.version, model.held):
+            return
+        model.held = None
+        try:
+            await self._move(model, version)
+        except HeadraceError as exc:
+            model.held = version
+            logger.error(
+                "version %s does not get requests: %s", version, exc.message,
+                extra={"model": followed.settings.name},
+            )  # fmt: skip
+            if model.awaited is not None:
+                self._repository.give_up(model.awaited, exc)
+        except Exception:
+            logger.exception("following failed; this is a bug", extra={"model": model.name})
+
+    async def _move(self, model: _Model, version: str) -> None:
+        """Load a version beside the one that answers, and send it the requests from then on.
+
+        Raises:
+            HeadraceError: it does not load, or callers would notice.
+        """
+        repository, name = self._repository, model.name
+        if model.awaited is not None:
+            repository.expect_again(model.awaited)
+        new = repository.known(name, version)
+        if new is None or new.state is not State.READY:
+            if new is not None:
+                await repository.drop(name, version)
+            new = await repository.add(model.followed.pinned(version))
+        old = repository.known(name, model.version) if model.version else None
+        if old is not None and not self._settings.follow_incompatible:
+            found = differences(old.model_metadata, new.model_metadata)
+            if found:
+                reason = f"not compatible with version {model.version}: {'; '.join(found)}"
+                await repository.retire(new, reason)
+                raise InvalidModel(f"{reason} (--follow-incompatible moves all the same)")
+        repository.prefer(new)
+        logger.info(
+            "moved to version %s%s", version,
+            f" from {model.version}" if model.version else f", which {model.followed.stable} names",
+            extra={"model": name},
+        )  # fmt: skip
+        before, model.version = model.version, version
+        if model.awaited is not None:
+            repository.forget(model.awaited)
+            model.awaited = None
+        if before is not None:
+            self._spawn(self._end_later(model, before))
+
+    async def _end_later(self, model: _Model, version: str) -> None:
+        await asyncio.sleep(model.followed.follow.keep)
+        if model.version != version:
+            await self._repository.drop(model.name, version)
+
+    def _stay(self, model: _Model, error: HeadraceError) -> None:
+        """Leave everything as it is, since the registry does not say what to serve."""
+        if error.message != model.trouble:
+            logger.warning("%s", error.message, extra={"model": model.name})
+        model.trouble = error.message
+        self._note(model)
+        if model.awaited is not None:
+            self._repository.give_up(model.awaited, error)
+
+    def _note(self, model: _Model) -> None:
+        """Show in the index that what is served may be stale."""
+        served = self._repository.known(model.name, model.version) if model.version else None
+        if served is not None and served.state is State.READY:
+            served.reason = f"may be stale: {model.trouble}" if model.trouble else ""
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Model:
+    """A followed model: the version that answers, and the one that is held back.
+
+    `awaited` stands for it in the index until a version answers.
+    """
+
+    def __init__(self, followed: Followed) -> None:
+        self.followed = followed
+        self.wake = asyncio.Event()
+        self.version: str | None = None
+        self.held: str | None = None
+        self.trouble = ""
+        self.awaited: ServedModel | None = None
+
+    @property
+    def name(self) -> str:
+        return self.followed.settings.name
+
+
+def _named(registered: Registered, followed: Followed) -> str:
+    version = registered.version(followed.stable)
+    if version is None:
+        known = ", ".join(f"@{alias}" for alias in sorted(registered.aliases)) or "none"
+        raise NotFound(
+            f"registered model '{followed.registered}' has no {followed.stable}; its aliases: "
+            f"{known}"
+        )
+    return version

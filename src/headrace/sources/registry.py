@@ -1,0 +1,126 @@
+"""What MLflow's model registry says about registered models; its client runs in a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.errors import LoadFailed, NotFound
+
+logger = logging.getLogger("headrace.sources")
+
+# Seconds for one answer; MLflow's client has ten of them for each of its two tries.
+PATIENCE = 30.0
+# Seconds for the child process to import that client, which is slow on a machine that is busy.
+START_PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model: which version each alias and each stage means, and the newest one."""
+
+    aliases: dict[str, str]
+    stages: dict[str, str]
+    latest: str
+
+    def version(self, selector: str) -> str | None:
+        """The version that `@alias`, a stage, `latest` or a number means now; None if none."""
+        if selector.startswith("@"):
+            return self.aliases.get(selector[1:])
+        if selector.lower() == "latest":
+            return self.latest or None
+        if selector.isdecimal():
+            return selector
+        stages = {stage.lower(): version for stage, version in self.stages.items()}
+        return stages.get(selector.lower())
+
+
+class Registry:
+    """Looks up registered models. One child process serves all; it is started when first needed."""
+
+    def __init__(self) -> None:
+        self._child: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._starting = asyncio.Lock()
+        self._started = asyncio.Event()
+
+    async def look(self, name: str) -> Registered:
+        """What the registry says about a registered model now.
+
+        Raises:
+            NotFound: it answers that there is no such model.
+            LoadFailed: it does not answer, or refuses; the message is MLflow's reason.
+        """
+        answer = await self._ask(name)
+        if "trouble" in answer:
+            kind = NotFound if answer.get("missing") else LoadFailed
+            raise kind(f"registered model '{name}': {answer['trouble']}")
+        return Registered(answer["aliases"], answer["stages"], answer["latest"])
+
+    async def close(self) -> None:
+        """End the child process."""
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._child is not None and self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()
+
+    async def _ask(self, name: str) -> dict[str, Any]:
+        async with self._starting:
+            child = await self._running()
+        answer = self._waiting.get(name)
+        if answer is None:
+            answer = self._waiting[name] = asyncio.get_running_loop().create_future()
+            assert child.stdin is not None, "it was started with a pipe"
+            child.stdin.write(json.dumps(name).encode() + b"\n")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            self._waiting.pop(name, None)
+            raise LoadFailed(
+                f"registered model '{name}': the registry did not answer within {PATIENCE:g} s"
+            ) from None
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._child is None or self._child.returncode is not None:
+            self._started.clear()
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headrace.worker.registry",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            self._reading = asyncio.create_task(self._read(self._child))
+        child = self._child
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                await self._started.wait()
+        except TimeoutError:
+            child.kill()
+            raise LoadFailed(
+                f"MLflow's client was not imported within {START_PATIENCE:g} s"
+            ) from None
+        return child
+
+    async def _read(self, child: asyncio.subprocess.Process) -> None:
+        """Hand each answer to those who wait for it, until the child ends."""
+        assert child.stdout is not None, "it was started with a pipe"
+        async for line in child.stdout:
+            # The first line is empty, and says that it has started.
+            self._started.set()
+            if not line.strip():
+                continue
+            answer = json.loads(line)
+            future = self._waiting.pop(answer["name"], None)
+            if future is not None:
+                future.set_result(answer)
+        await child.wait()
+        self._started.set()
+        waiting, self._waiting = self._waiting, {}
+        for name, future in waiting.items():
+            trouble = "the process that asks the registry has ended"
+            future.set_result({"name": name, "trouble": trouble})

@@ -1,0 +1,83 @@
+"""Look up registered models through MLflow's client, for as long as the server follows them.
+
+Runs as `python -m headrace.worker.registry`, so that MLflow never enters the server. Each line on
+standard input is a registered model's name as JSON. The first line of the answer is empty and says
+that the client is imported. Each of the others, in any order, is
+`{"name", "aliases", "stages", "latest"}`, or `{"name", "trouble"}` with `"missing": true` if the
+registry answers that there is no such model. Ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from headrace.runtimes.artefact import fetch_reason
+from headrace.runtimes.catalog import MLFLOW
+
+# A registry that hangs must not hold up the models of another one for long.
+LOOKUPS_AT_ONCE = 4
+# A follower asks again anyway; MLflow's own defaults are two minutes and seven tries.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+
+
+def look(client: Any, name: str) -> dict[str, Any]:
+    """What the registry says about one registered model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(name)
+    except Exception as exc:
+        is_missing = isinstance(exc, MlflowException) and (
+            exc.error_code == "RESOURCE_DOES_NOT_EXIST"
+        )
+        return {"name": name, "trouble": fetch_reason(exc), "missing": is_missing}
+    newest = model.latest_versions or ()
+    return {
+        "name": name,
+        "aliases": {alias: str(version) for alias, version in (model.aliases or {}).items()},
+        "stages": {each.current_stage: str(each.version) for each in newest},
+        "latest": str(max((int(each.version) for each in newest), default="")),
+    }
+
+
+def main() -> int:
+    """Answer on the real standard output; whatever libraries print goes to standard error."""
+    answer_to = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for variable, value in PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    lock = threading.Lock()
+
+    def tell(answer: dict[str, Any]) -> None:
+        with lock:
+            answer_to.write(json.dumps(answer).encode() + b"\n")
+            answer_to.flush()
+
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError:
+        client = None
+    else:
+        client = MlflowClient()
+
+    def answer(name: str) -> None:
+        if client is None:
+            tell({"name": name, "trouble": f"it needs the MLflow client: {MLFLOW.install}"})
+        else:
+            tell(look(client, name))
+
+    answer_to.write(b"\n")
+    answer_to.flush()
+    with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as lookups:
+        for line in sys.stdin:
+            lookups.submit(answer, json.loads(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
