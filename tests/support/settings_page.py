@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from headrace.protocol.open_inference.json_faults import described
 from headrace.settings import MIB, CorsSettings, ModelSettings, ServerSettings
 from headrace.sources import model_file
+from headrace.sources.follow import Follow
 from headrace.sources.model_keys import HINTS, NESTED, Environment, Keys
 from headrace.sources.variables import PREFIXES
 
@@ -82,12 +83,12 @@ def _model_rows() -> Rows:
         )
 
 
-def _environment() -> str:
+def _members(key: str, struct: type) -> str:
     return _table(
         ("key", "type", "meaning"),
         (
-            (f"`environment.{name}`", described(hint.__origin__), hint.__metadata__[0].description)
-            for name, hint in get_type_hints(Environment, include_extras=True).items()
+            (f"`{key}.{name}`", described(hint.__origin__), hint.__metadata__[0].description)
+            for name, hint in get_type_hints(struct, include_extras=True).items()
         ),
     )
 
@@ -121,7 +122,13 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines).replace("| --- ", "|---")
 
 
-TABLES = {"server": _server, "cors": _cors, "model": _model, "environment": _environment}
+TABLES = {
+    "server": _server,
+    "cors": _cors,
+    "model": _model,
+    "environment": lambda: _members("environment", Environment),
+    "follow": lambda: _members("follow", Follow),
+}
 
 if __name__ == "__main__":
     PAGE.write_text(rendered(PAGE.read_text()))

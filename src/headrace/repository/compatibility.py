@@ -18,14 +18,14 @@ def differences(old: ModelMetadata, new: ModelMetadata) -> list[str]:
 
 def _inputs(old: Sequence[TensorMetadata], new: Sequence[TensorMetadata]) -> Iterator[str]:
     before = {tensor.name: tensor for tensor in old}
-    after = {tensor.name: tensor for tensor in new}
-    for name in before.keys() - after.keys():
+    for name in before.keys() - {tensor.name for tensor in new}:
         yield f"input '{name}' is gone"
-    for name in after.keys() - before.keys():
-        if not (after[name].parameters or {}).get("optional"):
-            yield f"input '{name}' is new and required"
-    for name in before.keys() & after.keys():
-        yield from _changed("input", before[name], after[name])
+    for tensor in new:
+        known = before.get(tensor.name)
+        if _is_required(tensor) and (known is None or not _is_required(known)):
+            yield f"input '{tensor.name}' is {'new and ' if known is None else ''}required"
+        if known is not None:
+            yield from _changed("input", known, tensor, may_grow=True)
 
 
 def _outputs(old: Sequence[TensorMetadata], new: Sequence[TensorMetadata]) -> Iterator[str]:
@@ -37,8 +37,19 @@ def _outputs(old: Sequence[TensorMetadata], new: Sequence[TensorMetadata]) -> It
             yield from _changed("output", tensor, after[tensor.name])
 
 
-def _changed(kind: str, old: TensorMetadata, new: TensorMetadata) -> Iterator[str]:
+def _is_required(tensor: TensorMetadata) -> bool:
+    return bool(tensor.parameters.get("required", True))
+
+
+def _changed(
+    kind: str, old: TensorMetadata, new: TensorMetadata, may_grow: bool = False
+) -> Iterator[str]:
+    """How a tensor differs; with `may_grow`, a dimension may have become free."""
     if old.datatype != new.datatype:
         yield f"{kind} '{old.name}' was {old.datatype} and is {new.datatype}"
-    elif list(old.shape) != list(new.shape):
-        yield f"{kind} '{old.name}' had the shape {list(old.shape)} and has {list(new.shape)}"
+    fits = len(old.shape) == len(new.shape) and all(
+        now == before or (may_grow and now == -1)
+        for before, now in zip(old.shape, new.shape, strict=True)
+    )
+    if not fits:
+        yield f"{kind} '{old.name}' had the shape {old.shape} and has {new.shape}"

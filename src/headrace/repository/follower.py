@@ -8,13 +8,14 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from headrace.errors import HeadraceError, InvalidModel, NotFound
+from headrace.errors import Conflict, HeadraceError, InvalidModel
+from headrace.executors.executor import Exhausted, LoadOverdue
 from headrace.repository.compatibility import differences
 from headrace.repository.repository import ModelRepository
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources.follow import Followed
-from headrace.sources.registry import Registered, Registry
+from headrace.sources.model_registry import Registered, Registry
 
 logger = logging.getLogger("headrace.repository")
 
@@ -88,7 +89,7 @@ class Follower:
             self._stay(model, exc)
             return
         if model.trouble:
-            logger.info("the registry answers again", extra={"model": followed.settings.name})
+            logger.info("the registry answers again", extra={"model": model.name})
             model.trouble = ""
             self._note(model)
         if version in (model.version, model.held):
@@ -97,11 +98,11 @@ class Follower:
         try:
             await self._move(model, version)
         except HeadraceError as exc:
-            model.held = version
+            if not _may_pass(exc):
+                model.held = version
             logger.error(
-                "version %s does not get requests: %s", version, exc.message,
-                extra={"model": followed.settings.name},
-            )  # fmt: skip
+                "version %s gets no requests: %s", version, exc.message, extra={"model": model.name}
+            )
             if model.awaited is not None:
                 self._repository.give_up(model.awaited, exc)
         except Exception:
@@ -190,8 +191,13 @@ def _named(registered: Registered, followed: Followed) -> str:
     version = registered.version(followed.stable)
     if version is None:
         known = ", ".join(f"@{alias}" for alias in sorted(registered.aliases)) or "none"
-        raise NotFound(
+        raise InvalidModel(
             f"registered model '{followed.registered}' has no {followed.stable}; its aliases: "
             f"{known}"
         )
     return version
+
+
+def _may_pass(error: HeadraceError) -> bool:
+    """Whether a move failed for a reason outside of the version, which is then tried again."""
+    return isinstance(error, (Exhausted, Conflict)) and not isinstance(error, LoadOverdue)

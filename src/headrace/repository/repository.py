@@ -129,7 +129,7 @@ class ModelRepository:
         if model.state is State.LOADING:
             model.become(State.UNAVAILABLE)
         model.reason = error.message
-        if isinstance(error, (InvalidModel, NotFound)):
+        if isinstance(error, InvalidModel):
             model.retry = None
         else:
             model.retry = model.retry or Retry()

@@ -211,7 +211,7 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[
         if variable is None:
             continue
         raw[key], origins[key] = environ[variable], variable
-        if key in ("inputs", "outputs", "extra", "environment"):
+        if key in ("inputs", "outputs", "extra", "environment", "follow"):
             try:
                 text = environ[variable].encode("utf-8", "surrogateescape")
                 raw[key] = msgspec.json.decode(text)
@@ -259,7 +259,11 @@ def _found(
         values["follow"] = msgspec.to_builtins(values["follow"])
     settings = ModelSettings(**values)
     if settings.follow is not None:
-        Followed(settings)
+        try:
+            Followed(settings)
+        except ConfigurationError as exc:
+            # The model fails alone, like any other whose description is wrong.
+            settings = replace(settings, follow=None, fault=exc.message)
     every = {key.name: origins.get(key.name, DEFAULT) for key in fields(settings)}
     return FoundModel(settings, every, ignored)
 

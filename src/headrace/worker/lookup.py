@@ -1,10 +1,9 @@
 """Look up registered models through MLflow's client, for as long as the server follows them.
 
-Runs as `python -m headrace.worker.registry`, so that MLflow never enters the server. Each line on
+Runs as `python -m headrace.worker.lookup`, so that MLflow never enters the server. Each line on
 standard input is a registered model's name as JSON. The first line of the answer is empty and says
-that the client is imported. Each of the others, in any order, is
-`{"name", "aliases", "stages", "latest"}`, or `{"name", "trouble"}` with `"missing": true` if the
-registry answers that there is no such model. Ends when its input does.
+that the client is imported. Each of the others, in any order, is an object with `name`, and either
+`aliases`, `stages` and `latest` or `trouble` and `permanent`. Ends when its input does.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from headrace.runtimes.artefact import fetch_reason
+from headrace.runtimes import fetch_failure
 from headrace.runtimes.catalog import MLFLOW
 
 # A registry that hangs must not hold up the models of another one for long.
@@ -27,15 +26,11 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 
 def look(client: Any, name: str) -> dict[str, Any]:
     """What the registry says about one registered model."""
-    from mlflow.exceptions import MlflowException
-
     try:
         model = client.get_registered_model(name)
     except Exception as exc:
-        is_missing = isinstance(exc, MlflowException) and (
-            exc.error_code == "RESOURCE_DOES_NOT_EXIST"
-        )
-        return {"name": name, "trouble": fetch_reason(exc), "missing": is_missing}
+        permanent = fetch_failure.is_permanent(exc)
+        return {"name": name, "trouble": fetch_failure.reason(exc), "permanent": permanent}
     newest = model.latest_versions or ()
     return {
         "name": name,
@@ -67,7 +62,8 @@ def main() -> int:
 
     def answer(name: str) -> None:
         if client is None:
-            tell({"name": name, "trouble": f"it needs the MLflow client: {MLFLOW.install}"})
+            trouble = f"it needs the MLflow client: {MLFLOW.install}"
+            tell({"name": name, "trouble": trouble, "permanent": True})
         else:
             tell(look(client, name))
 

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.errors import LoadFailed, NotFound
+from headrace.errors import InvalidModel, LoadFailed
 
 logger = logging.getLogger("headrace.sources")
 
@@ -53,12 +53,12 @@ class Registry:
         """What the registry says about a registered model now.
 
         Raises:
-            NotFound: it answers that there is no such model.
-            LoadFailed: it does not answer, or refuses; the message is MLflow's reason.
+            LoadFailed: it does not answer; the message is MLflow's reason. An InvalidModel if it
+                has no such model, or refuses to answer.
         """
         answer = await self._ask(name)
         if "trouble" in answer:
-            kind = NotFound if answer.get("missing") else LoadFailed
+            kind = InvalidModel if answer.get("permanent") else LoadFailed
             raise kind(f"registered model '{name}': {answer['trouble']}")
         return Registered(answer["aliases"], answer["stages"], answer["latest"])
 
@@ -91,7 +91,7 @@ class Registry:
         if self._child is None or self._child.returncode is not None:
             self._started.clear()
             self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headrace.worker.registry",
+                sys.executable, "-m", "headrace.worker.lookup",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             self._reading = asyncio.create_task(self._read(self._child))
