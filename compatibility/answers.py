@@ -8,16 +8,21 @@ from typing import Any
 
 # An id that the server made, unless the request had one.
 OWN = {"id"}
+# Lists models in any order: MLServer's is that of its file system.
+INDEX = "/v2/repository/index"
 
 
 def difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
     """Where `found` first differs from `expected`, in words; empty if it does not.
 
-    Both have the `status` and the `answer` of a request. Numbers may differ in their last digits.
+    Both have the `request`, its `status` and its `answer`. Numbers may differ in their last digits.
     """
     if found["status"] != expected["status"]:
         return f"{found['status']} in place of {expected['status']}: {found['answer']}"
-    return next(_differences(found["answer"], expected["answer"], "answer"), "")
+    answers = [found["answer"], expected["answer"]]
+    if expected["request"].endswith(INDEX):
+        answers = [sorted(models, key=lambda model: model["name"]) for models in answers]
+    return next(_differences(*answers, "answer"), "")
 
 
 def _differences(found: Any, expected: Any, where: str) -> Iterator[str]:

@@ -47,6 +47,16 @@ def test_a_difference_is_told_by_its_place(ours, where):
     assert difference(answered(ours), theirs).startswith(where)
 
 
+def test_models_of_an_index_are_compared_by_name_and_not_by_place():
+    models = [{"name": name, "state": "READY"} for name in ("iris", "wine")]
+    ours, theirs = (
+        {"request": "POST /v2/repository/index", "status": "200", "answer": each}
+        for each in (models, [models[1], models[0] | {"state": "UNAVAILABLE"}])
+    )
+
+    assert difference(ours, theirs) == "answer[0].state: 'READY' in place of 'UNAVAILABLE'"
+
+
 def test_a_refusal_differs_from_an_answer_whatever_it_says():
     assert difference(answered({}, "400"), answered({})) == "400 in place of 200: {}"
 
