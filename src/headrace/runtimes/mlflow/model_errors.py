@@ -11,20 +11,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Callable
 
-from headrace.errors import (
-    Conflict,
-    DeadlineExceeded,
-    Forbidden,
-    HeadraceError,
-    InvalidInput,
-    ModelFailed,
-    NotFound,
-    Overloaded,
-    RateLimited,
-    Unauthenticated,
-    Unimplemented,
-    shorten,
-)
+from headrace.errors import HeadraceError, InvalidInput, ModelFailed, shorten
+from headrace.protocol.error_table import MODELS_OWN
 from headrace.protocol.json_words import wanted, word_of
 
 logger = logging.getLogger("headrace.worker")
@@ -55,18 +43,6 @@ _SAFE = (
     re.compile(r"Shape of input \([^)]*\) does not match expected shape \([^)]*\)"),
 )
 
-# The errors with the status that an exception of MLflow asks for, or the nearest one.
-_BY_STATUS: dict[int, type[HeadraceError]] = {
-    400: InvalidInput,
-    401: Unauthenticated,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    429: RateLimited,
-    501: Unimplemented,
-    503: Overloaded,
-    504: DeadlineExceeded,
-}
 # Where the wrappers of MLflow's chat models and agents read a request.
 _READS_INPUT = "_convert_input"
 # Where MLflow checks a list against a model's type hint. Its message has no positions.
@@ -198,7 +174,7 @@ def _is_mlflows(module: str) -> bool:
 def _answer(error: Any) -> HeadraceError:
     """The error that the model's own code answers with."""
     text = str(getattr(error, "message", error))[:_LONGEST]
-    cls = _BY_STATUS.get(error.get_http_status_code())
+    cls = MODELS_OWN.get(error.get_http_status_code())
     if cls is not None:
         return cls(text)
     logger.error("the model failed", exc_info=error)
