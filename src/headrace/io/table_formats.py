@@ -246,19 +246,13 @@ def frame_of_csv(body: bytes, where: str) -> Any:
         raise InvalidInput(f"{where} is empty, expected CSV with a line of column names")
     try:
         with csv_rows.whole_rows(lambda: io.BytesIO(body)):
-            return pd.read_csv(io.StringIO(text), **_exact(pd))
+            return pd.read_csv(io.StringIO(text), **csv_rows.exactly(pd))
     except csv_rows.BadTable as error:
         raise InvalidInput(f"{where} is not valid CSV: {error}") from None
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
-
-
-def _exact(pd: Any) -> dict[str, str]:
-    """Every digit counts, which pandas before 3.1 has to be asked for, and later deprecates."""
-    version = tuple(map(int, re.findall(r"\d+", pd.__version__)[:2]))
-    return {"float_precision": "round_trip"} if version < (3, 1) else {}
 
 
 def frame_of_parquet(body: bytes, where: str) -> Any:

@@ -50,7 +50,7 @@ def test_a_cell_that_would_change_is_a_fault_of_its_row(datatype, cell):
     found = column(["1", cell, "0"], datatype)
 
     assert list(found.faults) == [1]
-    assert found.faults[1].startswith(f"column 'c': expected {datatype}, got ")
+    assert found.faults[1].startswith(f"column 'c': expected {datatype}")
 
 
 def test_text_is_a_number_in_text_files_only():
@@ -100,8 +100,8 @@ def test_reasons_that_differ_in_their_numbers_are_counted_together():
 
     lines = list(reasons.lines())
     assert lines[:2] == [
-        "100 entries, the first is 8: no such column",
-        "7 entries, the first is 1: row 0: too large",
+        "100 entries, the first is entry 8: no such column",
+        "7 entries, the first is entry 1: row 0: too large",
     ]
     assert lines[-1] == "4 entries for 4 other reasons"
     assert reasons.total == 114

@@ -219,7 +219,7 @@ class Payload:
         texts: Any = {spec.name: object for spec in specs if spec.type in _TEXT_COLUMNS}
         try:
             with csv_rows.whole_rows(lambda: io.BytesIO(body)):
-                return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
+                return pd.read_csv(io.BytesIO(body), dtype=texts, **csv_rows.exactly(pd))
         except csv_rows.BadTable as error:
             raise MalformedBody(f"the CSV table: {error}") from error
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
