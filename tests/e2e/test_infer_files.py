@@ -220,7 +220,7 @@ def test_encodings_delimiters_and_compression_are_read(server, tmp_path, name):
         ("in.jsonl", '{"city": "Zürich"}\n'.encode("cp1252"), "not valid JSON"),
         ("in.csv", "", "the file is empty"),
         ("in.jsonl", "", "the file is empty"),
-        ("in.csv.gz", gzip.compress(TEXT.encode())[:-9], "not a whole gzip file"),
+        ("in.csv.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9], "not a whole gzip file"),
         ("in.csv", "age,city,age\n1,Bern,2\n", "several columns are named 'age'"),
         ("in.json", '{"age": {"0": 1}, "city": {"0": "Bern"}}', "orient='records', lines=True"),
         ("in.json", '{"dataframe_split": {"columns": [], "data": []}}', "MLflow's /invocations"),
@@ -228,6 +228,20 @@ def test_encodings_delimiters_and_compression_are_read(server, tmp_path, name):
         ("folder.csv", None, "is a folder"),
         ("missing.csv", None, "there is no such file"),
     ],
+    ids=[
+        "delimiter",
+        "encoding",
+        "json encoding",
+        "empty csv",
+        "empty json",
+        "torn gzip",
+        "names",
+        "columns",
+        "mlflow",
+        "ending",
+        "folder",
+        "missing",
+    ],  # fmt: skip
 )
 def test_a_file_that_cannot_be_scored_says_why(server, tmp_path, capsys, name, content, message):
     (tmp_path / "folder.csv").mkdir()
@@ -289,7 +303,7 @@ def test_a_server_that_goes_away_ends_the_run_where_the_next_one_resumes(tmp_pat
         flags = ("-s", "1", "-w", "1", "-r", "0")
         run = pool.submit(infer, first, input, output, "slow", *flags)
         until(lambda: part.exists() and part.stat().st_size > 0, 60, "some are answered")
-        first.process.kill()
+        first.signal()
         assert run.result(60) == 1
     said = capsys.readouterr().err
     assert "run the same command to resume" in said
