@@ -65,12 +65,13 @@ class InputFile:
             return "gzip" if file.read(len(GZIP_START)) == GZIP_START else None
 
     def known_encoding(self) -> str:
-        """The encoding of the text."""
-        if self.encoding:
+        """The encoding of the text; of UTF-8, whether it begins with a byte order mark."""
+        if self.encoding and codecs.lookup(self.encoding).name not in UTF_8:
             return self.encoding
         with self.open() as file:
             start = file.read(LONGEST_MARK)
-        return next((name for mark, name in MARKS if start.startswith(mark)), "utf-8")
+        marks = MARKS[:1] if self.encoding else MARKS
+        return next((name for mark, name in marks if start.startswith(mark)), "utf-8")
 
     def open(self) -> BinaryIO:
         """The uncompressed bytes."""

@@ -64,9 +64,9 @@ def whole_rows(opened: Open, separator: str = ",") -> Iterator[None]:
 
 
 def _check_names(opened: Open, separator: str) -> None:
-    with opened() as file:
+    with _rows(opened, separator) as (_, rows):
         try:
-            names = next(_rows(file, separator)[1], [])
+            names = next(rows, [])
         except csv.Error:
             # Only a name of more than 128 KiB can be the reason, or, before Python 3.11, a NUL.
             raise BadTable("the names in its first line cannot be read") from None
@@ -119,8 +119,7 @@ def _surplus(opened: Open, separator: str) -> str:
 
 def _first_surplus(opened: Open, separator: str) -> str | None:
     """Where the first row with more values than the first line is; None if none is found."""
-    with opened() as file:
-        reader, rows = _rows(file, separator)
+    with _rows(opened, separator) as (reader, rows):
         try:
             expected = len(next(rows, []))
             for number, row in enumerate(rows):
@@ -135,8 +134,10 @@ def _first_surplus(opened: Open, separator: str) -> str | None:
     return None
 
 
-def _rows(file: Any, separator: str) -> tuple[Any, Iterator[list[str]]]:
+@contextmanager
+def _rows(opened: Open, separator: str) -> Iterator[tuple[Any, Iterator[list[str]]]]:
     """A reader of CSV, and the rows that it reads, without those that pandas passes over."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(text, delimiter=separator)
-    return reader, (row for row in reader if len(row) > 1 or "".join(row).strip(_BLANKS))
+    options: Any = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    with io.TextIOWrapper(opened(), **options) as text:
+        reader = csv.reader(text, delimiter=separator)
+        yield reader, (row for row in reader if len(row) > 1 or "".join(row).strip(_BLANKS))

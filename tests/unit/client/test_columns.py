@@ -9,8 +9,7 @@ import pytest
 
 from headrace.client.columns import fitted
 from headrace.client.reasons import Reasons
-from headrace.client.sources import Selection, batches
-from headrace.errors import ConfigurationError
+from headrace.client.sources import Selection
 
 
 def column(cells: list[Any], datatype: str, *, from_text: bool = True, **parameters: Any) -> Any:
@@ -121,11 +120,3 @@ def test_digits_of_a_file_are_the_nearest_float_and_integers_with_a_type_are_exa
     else:
         # The server refuses what it would have to round.
         assert typed.columns["c"].tolist() == [2**53 + 1, 5]
-
-
-def test_a_csv_row_with_a_value_too_many_ends_the_reading_of_a_file(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text("a,b\n0,1,2\n1,3,4\n")
-
-    with pytest.raises(ConfigurationError, match=r"rows.csv: row 0 \(line 2\): expected 2 values"):
-        list(batches(path, 0, 10, (), Selection()))
