@@ -96,12 +96,7 @@ def resolve(
             unit = UNITS[name]
             values[name], origins[name] = _convert(given, hints[name], origin, unit), origin
             unknown += tuple(_unknown_members(given, values[name], origin))
-    notes = []
-    manager = str(values.get("env_manager", ""))
-    if manager.lower() in MANAGERS:
-        notes += [
-            f"{origins['env_manager']}: {manager} is taken for uv; {MANAGERS[manager.lower()]}"
-        ]
+    notes = _notes(str(values.get("env_manager", "")), origins["env_manager"])
     for switch, (name, value) in SWITCHES.items():
         given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
@@ -121,7 +116,13 @@ def resolve(
         for name in IGNORED
         if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
-    return Resolved(ServerSettings(**values), origins, ignored, unknown, tuple(notes))
+    return Resolved(ServerSettings(**values), origins, ignored, unknown, notes)
+
+
+def _notes(manager: str, origin: str) -> tuple[str, ...]:
+    """What to say of a value that is taken for another one, before it becomes that."""
+    instead = MANAGERS.get(manager.lower())
+    return () if instead is None else (f"{origin}: {manager} is taken for uv; {instead}",)
 
 
 def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
@@ -247,12 +248,14 @@ def _host(value: str, origin: str) -> str:
 
 def _check_ports(settings: ServerSettings, origins: Mapping[str, str]) -> None:
     """Refuse one port for two listeners, which would fail as if another program had it."""
-    names = ["http_port", "grpc_port", *["metrics_port"] * bool(settings.metrics_endpoint)]
+    names = ["http_port", "grpc_port"]
+    if settings.metrics_endpoint:
+        names.append("metrics_port")
     seen: dict[int, str] = {}
     for name in names:
         port = getattr(settings, name)
         other = seen.setdefault(port, name) if port else name
-        if other is not name:
+        if other != name:
             # The one that was not given is the one that its owner does not know of.
             first, second = sorted((other, name), key=lambda each: origins[each] == DEFAULT)
             flag = "--" + second.replace("_", "-")
