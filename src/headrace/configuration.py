@@ -18,7 +18,7 @@ from headrace.settings import CorsSettings, ServerSettings
 from headrace.sources import server_keys, variables
 from headrace.sources.model_keys import HINTS
 from headrace.sources.server_keys import IGNORED, ROOT, SWITCHES
-from headrace.sources.settings_file import converted, is_comment, read_object
+from headrace.sources.settings_file import SettingsObject, converted, is_comment, named, read_object
 from headrace.sources.variables import PREFIXES
 
 # Values from a file, each with a description of where it comes from.
@@ -81,8 +81,8 @@ def resolve(
     """
     unknown = variables.unknown(environ)
     environ = variables.without_links(environ)
-    read = _read_file(folder)
-    unknown += tuple(_unknown_keys(read))
+    read, repeated = _read_file(folder)
+    unknown += (*repeated, *_unknown_keys(read))
     from_file = {**read, **conf}
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
     """The MODEL to serve: the argument, else `model_repository_root`, else the current folder."""
     if given is not None:
         return given
-    root, origin = _given(ROOT, {}, environ, _read_file(Path()))
+    root, origin = _given(ROOT, {}, environ, _read_file(Path()).values)
     return str(_convert(root, str, origin)) if origin is not None else "."
 
 
@@ -151,11 +151,14 @@ def _given(
     return from_file.get(name, (None, None))
 
 
-def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
+def _read_file(folder: Path | None) -> SettingsObject:
+    """The keys of the folder's `settings.json`, each with its value and where it comes from."""
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not os.path.isfile(file):
-        return {}
-    return {name: (value, f"{file}: {name}") for name, value in read_object(file).items()}
+        return SettingsObject({}, ())
+    read = read_object(file)
+    given = {name: (each, f"{file}: {shorten(name)}") for name, each in read.values.items()}
+    return read._replace(values=given)
 
 
 def _convert(value: Any, hint: Any, origin: str, unit: str = "") -> Any:
@@ -284,14 +287,16 @@ def _choice(choices: tuple[str, ...], value: str, origin: str) -> str:
 
 
 def _unknown_keys(read: Given) -> Iterator[str]:
-    """A sentence for each key of `settings.json` that no server has."""
-    for name, (_, origin) in read.items():
-        if name in server_keys.KNOWN or is_comment(name):
-            continue
+    """Sentences about the keys of `settings.json` that no server has."""
+
+    def sentence(name: str) -> str:
+        origin = read[name][1]
         if name in HINTS or name == "parameters":
-            yield f"{origin} has no effect here; it is a key of model-settings.json"
-        else:
-            yield f"{origin} is unknown and has no effect" + did_you_mean(name, server_keys.KNOWN)
+            return f"{origin} has no effect here; it is a key of model-settings.json"
+        return f"{origin} is unknown and has no effect" + did_you_mean(name, server_keys.KNOWN)
+
+    unknown = [name for name in read if name not in server_keys.KNOWN and not is_comment(name)]
+    return named(unknown, sentence, SETTINGS_FILE)
 
 
 def _unknown_members(given: Any, value: Any, origin: str) -> Iterator[str]:

@@ -54,6 +54,8 @@ _WRONG_TYPE = re.compile(
 _GOT = re.compile(r"\b((?:got|received type) )([\w.]+)")
 _EXPECTED = re.compile(r"\b(Expected (?:type |data to be )?)([\w.]+)(?=,|$)")
 _NAMES = {"NoneType": type(None), "datetime": datetime}
+# What MLflow says before the reason why an object of a chat is refused, with all of the object.
+_QUOTED = re.compile(r"\bcoercing .* to (?=\w+:)", re.DOTALL)
 _LONGEST = 500
 
 
@@ -139,12 +141,10 @@ def _refused_element(error: Exception) -> InvalidInput | None:
 
 def _mismatch(element: Any, hint: Any, error: Exception) -> str:
     """Why an element does not match its type hint, without its values."""
-    validate = getattr(hint, "model_validate", None)
-    if validate is not None and isinstance(element, dict):
-        try:
-            validate(element)
-        except ValueError as invalid:
-            return _reason(invalid)
+    cause = error.__cause__
+    if isinstance(cause, Exception) and callable(getattr(cause, "errors", None)):
+        # Pydantic's, which MLflow lets convert nothing.
+        return _reason(cause)
     found = _WRONG_TYPE.search(str(getattr(error, "message", "")))
     if found:
         return f"expected {_word(found['expected'], wanted)}, got {_word(found['got'], word_of)}"
@@ -185,7 +185,8 @@ def _reason(error: Exception) -> str:
     """What is wrong with a request, without its values: pydantic's errors quote them."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
-        return shorten(getattr(error, "message", error), 200)
+        text = _QUOTED.sub("making ", str(getattr(error, "message", error)))
+        return shorten(text, 200)
     return "; ".join(_fault(fault) for fault in errors()[:3])
 
 
