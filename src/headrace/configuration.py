@@ -18,7 +18,7 @@ from headrace.settings import CorsSettings, ServerSettings
 from headrace.sources import server_keys, variables
 from headrace.sources.model_keys import HINTS
 from headrace.sources.server_keys import IGNORED, ROOT, SWITCHES
-from headrace.sources.settings_file import converted, is_comment, read_object
+from headrace.sources.settings_file import SettingsObject, converted, is_comment, named, read_object
 from headrace.sources.variables import PREFIXES
 
 # Values from a file, each with a description of where it comes from.
@@ -81,8 +81,8 @@ def resolve(
     """
     unknown = variables.unknown(environ)
     environ = variables.without_links(environ)
-    read = _read_file(folder)
-    unknown += tuple(_unknown_keys(read))
+    read, repeated = _read_file(folder)
+    unknown += (*repeated, *_unknown_keys(read))
     from_file = {**read, **conf}
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
@@ -96,12 +96,7 @@ def resolve(
             unit = UNITS[name]
             values[name], origins[name] = _convert(given, hints[name], origin, unit), origin
             unknown += tuple(_unknown_members(given, values[name], origin))
-    notes = []
-    manager = str(values.get("env_manager", ""))
-    if manager.lower() in MANAGERS:
-        notes += [
-            f"{origins['env_manager']}: {manager} is taken for uv; {MANAGERS[manager.lower()]}"
-        ]
+    notes = _notes(str(values.get("env_manager", "")), origins["env_manager"])
     for switch, (name, value) in SWITCHES.items():
         given, origin = _given(switch, {}, environ, from_file)
         if origin is not None and _convert(given, bool, origin) and name not in values:
@@ -121,14 +116,20 @@ def resolve(
         for name in IGNORED
         if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
-    return Resolved(ServerSettings(**values), origins, ignored, unknown, tuple(notes))
+    return Resolved(ServerSettings(**values), origins, ignored, unknown, notes)
+
+
+def _notes(manager: str, origin: str) -> tuple[str, ...]:
+    """What to say of a value that is taken for another one, before it becomes that."""
+    instead = MANAGERS.get(manager.lower())
+    return () if instead is None else (f"{origin}: {manager} is taken for uv; {instead}",)
 
 
 def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
     """The MODEL to serve: the argument, else `model_repository_root`, else the current folder."""
     if given is not None:
         return given
-    root, origin = _given(ROOT, {}, environ, _read_file(Path()))
+    root, origin = _given(ROOT, {}, environ, _read_file(Path()).values)
     return str(_convert(root, str, origin)) if origin is not None else "."
 
 
@@ -150,11 +151,14 @@ def _given(
     return from_file.get(name, (None, None))
 
 
-def _read_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
+def _read_file(folder: Path | None) -> SettingsObject:
+    """The keys of the folder's `settings.json`, each with its value and where it comes from."""
     file = folder / SETTINGS_FILE if folder is not None else None
     if file is None or not os.path.isfile(file):
-        return {}
-    return {name: (value, f"{file}: {name}") for name, value in read_object(file).items()}
+        return SettingsObject({}, ())
+    read = read_object(file)
+    given = {name: (each, f"{file}: {shorten(name)}") for name, each in read.values.items()}
+    return read._replace(values=given)
 
 
 def _convert(value: Any, hint: Any, origin: str, unit: str = "") -> Any:
@@ -247,12 +251,14 @@ def _host(value: str, origin: str) -> str:
 
 def _check_ports(settings: ServerSettings, origins: Mapping[str, str]) -> None:
     """Refuse one port for two listeners, which would fail as if another program had it."""
-    names = ["http_port", "grpc_port", *["metrics_port"] * bool(settings.metrics_endpoint)]
+    names = ["http_port", "grpc_port"]
+    if settings.metrics_endpoint:
+        names.append("metrics_port")
     seen: dict[int, str] = {}
     for name in names:
         port = getattr(settings, name)
         other = seen.setdefault(port, name) if port else name
-        if other is not name:
+        if other != name:
             # The one that was not given is the one that its owner does not know of.
             first, second = sorted((other, name), key=lambda each: origins[each] == DEFAULT)
             flag = "--" + second.replace("_", "-")
@@ -281,14 +287,16 @@ def _choice(choices: tuple[str, ...], value: str, origin: str) -> str:
 
 
 def _unknown_keys(read: Given) -> Iterator[str]:
-    """A sentence for each key of `settings.json` that no server has."""
-    for name, (_, origin) in read.items():
-        if name in server_keys.KNOWN or is_comment(name):
-            continue
+    """Sentences about the keys of `settings.json` that no server has."""
+
+    def sentence(name: str) -> str:
+        origin = read[name][1]
         if name in HINTS or name == "parameters":
-            yield f"{origin} has no effect here; it is a key of model-settings.json"
-        else:
-            yield f"{origin} is unknown and has no effect" + did_you_mean(name, server_keys.KNOWN)
+            return f"{origin} has no effect here; it is a key of model-settings.json"
+        return f"{origin} is unknown and has no effect" + did_you_mean(name, server_keys.KNOWN)
+
+    unknown = [name for name in read if name not in server_keys.KNOWN and not is_comment(name)]
+    return named(unknown, sentence, SETTINGS_FILE)
 
 
 def _unknown_members(given: Any, value: Any, origin: str) -> Iterator[str]:

@@ -55,6 +55,7 @@ from headrace.repository.repository import Find, ModelRepository
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
+from headrace.sources.model_registry import Registry
 from headrace.sources.service_source import ServiceSource
 
 logger = logging.getLogger("headrace")
@@ -93,7 +94,7 @@ class Application:
             Loader(settings, self._placement), lambda name: self._follower.find(find, name)
         )
         followed = [model for model in models if model.follow is not None]
-        self._follower = Follower(self.repository, settings, followed)
+        self._follower = Follower(self.repository, settings, followed, Registry())
         self.dataplane = DataPlane(self.repository, settings)
         self.calls = Calls(observers(settings))
         self._runner_calls = RunnerCalls(

@@ -11,7 +11,14 @@ import pytest
 
 from headrace.codecs.array import array_of, tensor_of
 from headrace.compat.mlserver.codecs import PandasCodec
-from headrace.errors import BadModelOutput, InvalidInput, ModelFailed, NotFound
+from headrace.errors import (
+    BadModelOutput,
+    InvalidInput,
+    ModelFailed,
+    NotFound,
+    Overloaded,
+    RateLimited,
+)
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
 from headrace.runtimes import create
@@ -231,7 +238,10 @@ def test_a_codec_of_the_user_is_found_by_its_content_type(load):
     [
         pytest.param("InferenceError('no')", InvalidInput, "no", id="InferenceError"),
         pytest.param("MLServerError('gone', 404)", NotFound, "gone", id="404"),
-        pytest.param("MLServerError('secret', 503)", ModelFailed, "failed on this", id="503"),
+        pytest.param("MLServerError('slower', 429)", RateLimited, "slower", id="429"),
+        pytest.param("MLServerError('later', 503)", Overloaded, "later", id="503"),
+        pytest.param("MLServerError('tea', 418)", InvalidInput, "tea", id="418"),
+        pytest.param("MLServerError('secret', 500)", ModelFailed, "failed on this", id="500"),
         pytest.param("ValueError('secret')", ModelFailed, "failed on this", id="ValueError"),
         pytest.param("CodecError('bad')", InvalidInput, "payload: bad", id="CodecError"),
     ],

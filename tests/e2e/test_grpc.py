@@ -309,6 +309,15 @@ def test_the_repository_can_be_listed_and_changed(tmp_path, core):
         assert states() == {"a": "READY", "b": "READY"}
         refused = refusal(load, pb.RepositoryModelLoadRequest(model_name="nobody"))
         assert refused.code() is grpc.StatusCode.NOT_FOUND
+        # MLServer's clients ask a service of its own, with messages of the same fields.
+        theirs = channel.unary_unary(
+            "/inference.model_repository.ModelRepositoryService/RepositoryIndex",
+            request_serializer=pb.RepositoryIndexRequest.SerializeToString,
+            response_deserializer=pb.RepositoryIndexResponse.FromString,
+        )
+        assert theirs(pb.RepositoryIndexRequest(), timeout=30) == index(
+            pb.RepositoryIndexRequest(), timeout=30
+        )
 
 
 def test_a_deadline_that_passes_takes_the_request_out_of_the_queue(tmp_path, core):

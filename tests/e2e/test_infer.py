@@ -308,7 +308,7 @@ def test_a_server_that_is_gone_ends_the_run_and_fails_no_line(tmp_path):
         (["-i", "none.jsonl", "-o", "out.jsonl"], "there is no such file"),
         (["-i", "in.jsonl", "-o", "out.csv"], "needs a table as input"),
         (["-i", "in.jsonl", "-o", "in.jsonl"], "would replace the input"),
-        (["-i", "in.jsonl", "-o", "no/out.jsonl"], "out.jsonl.part: No such file or directory"),
+        (["-i", "in.jsonl", "-o", "no/out.jsonl"], "there is no folder no to write the answers in"),
         (["-i", "in.jsonl", "-o", "folder.jsonl"], "folder.jsonl: is a folder"),
         (["-i", "in.jsonl", "-o", "out.jsonl", "-w", "0"], "--workers must be above 0"),
         (["-i", "in.jsonl", "-o", "out.jsonl", "--timeout", "nan"], "--timeout must be above 0"),

@@ -138,8 +138,8 @@ def test_one_bad_cell_of_a_csv_fails_its_row_only(server, tmp_path, capsys, colu
     assert answer["said"].drop(7).tolist() == [SAID] * 19
     assert f"'{column}'" in answer["error"][7]
     log = capsys.readouterr().err
-    assert "20 entries, 1 failed" in log
-    assert "entry 8: " in log
+    assert "20 rows, 1 failed" in log
+    assert "row 8 (line 9): " in log
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_few_rows_that_all_fail_are_written_with_their_reasons(server, tmp_pat
 
     assert read(output)["error"].notna().all()
     log = capsys.readouterr().err
-    assert "20 entries, the first is 1: column 'x': expected FP64, got 'bad0'" in log
+    assert "20 rows, the first is row 1 (line 2): column 'x': expected FP64, got 'bad0'" in log
 
 
 def test_bad_rows_at_the_start_can_be_passed(server, tmp_path, capsys):

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 class Person(pydantic.BaseModel):
     age: int
     name: str = ""
+    born: datetime | None = None
 
 
 CASES = [
@@ -44,6 +45,9 @@ STRICT_HINTS = {
 REFUSED = [
     ("people", [{"age": 3}, {"age": "old", "name": 5}], "element 1: age: Input should be a valid"),
     ("people", [{"age": 3}, {}], "element 1: age: Field required"),
+    # MLflow lets pydantic convert nothing.
+    ("people", [{"age": "3"}], "element 0: age: Input should be a valid"),
+    ("people", [{"age": 3, "born": "2024-05-07T00:00:00"}], "element 0: born: Input should be"),
     ("people", ["Ada"], "element 0: expected Person, got text"),
     ("people", 5, "expected a list, got a number"),
     ("times", ["2024-05-07T01:02:03", "x"], "element 1: expected a time in ISO 8601, got other"),

@@ -112,6 +112,8 @@ def test_any_other_exception_of_the_model_is_its_failure(server):
 
 
 USER = {"role": "user", "content": "hey"}
+# Not too deep for a reader of JSON, but for what looks through it afterwards.
+NESTED = json.loads("[" * 500 + "]" * 500)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,8 @@ USER = {"role": "user", "content": "hey"}
         ("agent", {"messages": [{"content": "hey"}]}, "role"),
         ("responses", {"input": [{"role": "user"}]}, "input.0"),
         ("responses", {"input": None}, "input: Input should be a valid list"),
+        ("chat", {"messages": NESTED}, "nests too deeply"),
+        ("responses", {"input": NESTED}, "nests too deeply"),
     ],
 )
 def test_a_broken_request_to_a_chat_model_or_agent_is_the_callers_mistake(
@@ -146,3 +150,20 @@ def test_a_whole_number_is_a_double_for_a_chat_model(given, server):
     status, answer = score(server, "chat", {"messages": [USER], "temperature": given})
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == f"hey {float(given)}"
+
+
+def test_a_refusal_of_an_object_of_a_chat_does_not_quote_it(server):
+    tools = [{"type": "confidential"}]
+    status, error = score(server, "chat", {"messages": [USER], "tools": tools})
+    assert status == 400
+    assert "ToolDefinition" in error["message"]
+    assert "confidential" not in error["message"]
+
+
+def test_a_number_too_large_for_a_double_is_refused_rather_than_infinite(server):
+    body = b'{"messages": [{"role": "user", "content": "hey"}], "temperature": 1e400}'
+    answer = server.post(
+        "/v2/models/chat/invocations", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+    assert "too large for a double" in answer.json()["message"]

@@ -159,3 +159,42 @@ def test_a_word_is_near_in_any_case_and_far_words_are_not() -> None:
     assert nearest("Inputs", known) == "inputs"
     assert nearest("parms", known) == "parameters"
     assert nearest("model_name", known) == ""
+
+
+@pytest.mark.parametrize("part", ["server", "model", "parameters"])
+def test_of_many_unknown_keys_the_first_are_named_and_the_rest_counted(
+    part: str, tmp_path: Path
+) -> None:
+    keys = {f"nonsense{number}": 1 for number in range(30_000)}
+    file = tmp_path / ("settings.json" if part == "server" else "model-settings.json")
+    settings = {"parameters": keys} if part == "parameters" else keys
+    file.write_text(
+        json.dumps({**settings, **({} if part == "server" else {"implementation": "a:B"})})
+    )
+
+    said = resolve({}, {}, tmp_path).warnings if part == "server" else warnings(tmp_path)
+
+    assert "nonsense0" in said[0]
+    assert "29,980 more" in said[-1]
+    assert len(said) == 21
+
+
+def test_a_long_key_is_shortened(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps({"n" * 100_000: 1}))
+
+    [said] = resolve({}, {}, tmp_path).warnings
+
+    assert len(said) < 1000
+
+
+def test_a_key_that_is_given_twice_is_told(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"http_port": 1, "http_port": 2}')
+    (tmp_path / "model-settings.json").write_text(
+        '{"implementation": "a:B", "parameters": {"uri": "x", "uri": "y"}}'
+    )
+
+    [of_server] = resolve({}, {}, tmp_path).warnings
+    [of_model] = warnings(tmp_path)
+
+    assert "'http_port' is given more than once" in of_server
+    assert "'uri' is given more than once" in of_model

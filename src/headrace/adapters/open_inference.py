@@ -37,7 +37,10 @@ MEDIA_TYPES = (
 
 @lru_cache(maxsize=128)
 def _is_accepted(content_type: bytes) -> bool:
-    return content_type.partition(b";")[0].strip().lower() in MEDIA_TYPES
+    media_type = content_type.partition(b";")[0].strip().lower()
+    # Types of JSON are named like this: RFC 6839.
+    is_json = media_type.startswith(b"application/") and media_type.endswith(b"+json")
+    return is_json or media_type in MEDIA_TYPES
 
 
 class OpenInference(Adapter):

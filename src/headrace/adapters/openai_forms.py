@@ -101,8 +101,9 @@ class OpenAIRoutes(Adapter):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise InvalidInput(f"the request body: {syntax_fault(request.body)}") from None
         # Which model, and how to send the answer, is for the server.
-        for name in ("model", "stream"):
-            fields.pop(name, None)
+        fields.pop("model", None)
+        if bytes(fields.pop("stream", b"null")) not in (b"true", b"false", b"null"):
+            raise InvalidInput("stream: expected true or false")
         body = msgspec.json.encode(self.scoring_body(fields))
         return scoring.decode(body, "application/json", model.signature).request, None
 

@@ -98,7 +98,7 @@ def _with_instructions(given: bytes, instructions: bytes) -> list[object]:
     """Input items, after the instructions as a system message; MLflow takes no other form.
 
     Raises:
-        InvalidInput: the input is neither a text nor a list.
+        InvalidInput: the input is neither a text nor a list, or the instructions are no text.
     """
     items: list[object]
     if bytes(given)[:1] == b'"':
@@ -110,6 +110,8 @@ def _with_instructions(given: bytes, instructions: bytes) -> list[object]:
             raise InvalidInput("input: expected a text or a list of items") from None
     if bytes(instructions)[:1] == b'"':
         items.insert(0, _message("system", instructions))
+    elif bytes(instructions) != b"null":
+        raise InvalidInput("instructions: expected a text")
     return items
 
 

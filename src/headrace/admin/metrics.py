@@ -38,7 +38,7 @@ class Workers(Protocol):
 
 
 class DescribedCollector(Collector, Protocol):
-    """A collector that can tell which metrics it may have."""
+    """A collector that knows which metrics it may have."""
 
     def describe(self) -> Iterable[Metric]: ...
 

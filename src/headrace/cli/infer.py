@@ -38,8 +38,8 @@ FLAGS: tuple[Flag, ...] = (
         ("--input-data-path", "-i"),
         "INPUT_DATA_PATH",
         {
-            "help": "file to score: .csv, .parquet, or .jsonl with a row or a v2 inference "
-            "request per line"
+            "help": "file to score: .csv, .tsv, .parquet, or .jsonl with a row or a v2 inference "
+            "request per line; text may be compressed (.csv.gz)"
         },
     ),
     (
@@ -67,6 +67,16 @@ FLAGS: tuple[Flag, ...] = (
         ("--keep",),
         "KEEP",
         {"metavar": "NAME,...", "help": "columns of the file to carry into the output"},
+    ),
+    (
+        ("--delimiter",),
+        "DELIMITER",
+        {"help": "what separates the columns of a CSV file; by default a comma, in .tsv a tab"},
+    ),
+    (
+        ("--encoding",),
+        "ENCODING",
+        {"help": "encoding of a CSV or JSON file; by default UTF-8, or what its first bytes say"},
     ),
     (
         ("--keep-going",),
@@ -143,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
     """Score the file; returns 1 if an entry failed or the run ended early."""
     try:
         from headrace.client.client_errors import ClientError
-        from headrace.client.file_scoring import score
+        from headrace.client.file_scoring import NothingSucceeds, score
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
     import asyncio
@@ -156,15 +166,26 @@ def run(options: argparse.Namespace) -> int:
     try:
         done = asyncio.run(score(job, progress.show))
     except KeyboardInterrupt:
-        progress.end("interrupted", f"run the same command to resume from {job.output}.part")
+        progress.end("interrupted", _resume(job) or "nothing was answered yet")
         return 130
-    except ClientError as error:
+    except NothingSucceeds as error:
         progress.end("stopped", error.message)
+        return 1
+    except ClientError as error:
+        progress.end("stopped", "; ".join(filter(None, [error.message, _resume(job)])))
         return 1
     progress.end("done", f"the answers are in {job.output}")
     if done.advice and done.failed == done.entries:
         print(f"  {done.advice}", file=sys.stderr)
     return 1 if done.failed else 0
+
+
+def _resume(job: Job) -> str:
+    """How to continue, where there is something to continue from."""
+    part = Path(f"{job.output}.part")
+    if not part.exists() or not part.stat().st_size:
+        return ""
+    return f"run the same command to resume after what is answered, in {part}"
 
 
 def _values(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -201,6 +222,7 @@ def _converted(text: str, variable: str, options: Mapping[str, Any], source: str
 def _job(values: Mapping[str, Any]) -> Job:
     from headrace.client.file_scoring import Job
     from headrace.client.flows import Policy
+    from headrace.client.input_files import InputFile
     from headrace.client.sources import Selection
     from headrace.client.transports import Options
 
@@ -216,7 +238,11 @@ def _job(values: Mapping[str, Any]) -> Job:
     return Job(
         url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),
         model=values["MODEL_NAME"],
-        input=Path(values["INPUT_DATA_PATH"]),
+        input=InputFile(
+            Path(values["INPUT_DATA_PATH"]),
+            values["ENCODING"] or "",
+            _delimiter(values["DELIMITER"] or ""),
+        ),
         output=Path(values["OUTPUT_DATA_PATH"]),
         version=values["MODEL_VERSION"],
         workers=values["WORKERS"],
@@ -244,7 +270,7 @@ def _log_requests(job: Job, contents: bool) -> None:
         "model '%s' at %s: %s to %s by %d workers",
         job.model,
         job.url,
-        job.input,
+        job.input.path,
         job.output,
         job.workers,
     )
@@ -255,6 +281,14 @@ def _url(given: str, transport: str, secure: bool) -> str:
         return given
     scheme = {"rest": "http", "grpc": "grpc"}[transport]
     return f"{scheme}{'s' if secure else ''}://{given}"
+
+
+def _delimiter(given: str) -> str:
+    """One character; a tab may be written out, as shells make it hard to type."""
+    found = {"tab": "\t", r"\t": "\t"}.get(given, given)
+    if len(found) > 1 or found in ('"', "\n", "\r"):
+        raise ConfigurationError("--delimiter: expected one character, or the word tab")
+    return found
 
 
 def _names(given: str | None) -> tuple[str, ...]:
@@ -289,8 +323,8 @@ class _Progress:
         """Record the progress, and redraw the line now and then."""
         if self._first is None:
             self._first = done.entries
-            if self._first:
-                print(f"resuming after {self._first} entries", file=sys.stderr)
+            if self._first and done.reasons is not None:
+                print(f"resuming after {done.reasons.counted(self._first)}", file=sys.stderr)
         self._entries, self._failed, self._reasons = done.entries, done.failed, done.reasons
         now = time.monotonic()
         if self._live and now - self._shown >= REDRAW:
@@ -307,4 +341,5 @@ class _Progress:
     def _counts(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-6)
         rate = (self._entries - (self._first or 0)) / seconds
-        return f"{self._entries} entries, {self._failed} failed, {rate:.0f}/s"
+        entries = self._reasons.counted(self._entries) if self._reasons else "nothing"
+        return f"{entries}, {self._failed} failed, {rate:.0f}/s"

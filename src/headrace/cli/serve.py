@@ -16,7 +16,7 @@ from headrace.cli import conf, dotenv
 from headrace.cli.parser import HostOrHelp
 from headrace.errors import ConfigurationError, shorten
 from headrace.executors.daemon_thread import DaemonThread
-from headrace.settings import ModelSettings, ServerSettings
+from headrace.settings import ServerSettings
 from headrace.sources.variables import ARGUMENTS
 
 if TYPE_CHECKING:
@@ -175,15 +175,15 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     import asyncio
 
     from headrace.observability import json_lines, logs
-    from headrace.sources.follow import followed
+    from headrace.sources.follow import followed, marked
 
     resolved, source = settled(options, given)
     settings = resolved.settings
     logs.configure(settings.log_level, settings.log_format, json_lines.dumps)
     for warning in resolved.warnings:
         logger.warning("%s", warning)
-    mark = followed if settings.follow else list[ModelSettings]
-    models = mark(source.settings())
+    models = followed(source.settings()) if settings.follow else source.settings()
+    find = (lambda name: marked(source.find(name))) if settings.follow else source.find
     if not models:
         logger.warning("%s; a folder added later is served once it is loaded", source.nothing())
 
@@ -192,7 +192,7 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     async def serve() -> int:
         from headrace.server import Server
 
-        return await Server(settings, models, lambda name: mark(source.find(name)), watched).run()
+        return await Server(settings, models, find, watched).run()
 
     before = threading.enumerate()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

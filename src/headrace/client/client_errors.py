@@ -18,7 +18,8 @@ class ClientError(Exception):
 
     `status` is the HTTP status, None when there was none; `code` is the server's stable code for
     the kind of error, or the client's own; `message` is for people. `retry_after` is how many
-    seconds the server asked to wait before a retry, None if it did not ask for one.
+    seconds the server asked to wait before a retry, None if it did not ask for one. `model` is the
+    name of the model that was called, None if the call was not of a model.
     """
 
     code = "internal"
@@ -36,6 +37,7 @@ class ClientError(Exception):
         self.status = status
         self.code = code or type(self).code
         self.retry_after = retry_after
+        self.model: str | None = None
 
 
 class ConnectionFailed(ClientError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.codecs.bytes_elements import parse_time
 from headrace.errors import shorten
 from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.mlflow.number_text import whole_number_of
@@ -24,16 +26,21 @@ CELLS: dict[str, tuple[str, tuple[type, ...]]] = {
     "datetime": ("a time", (str, dt.date)),
     "base64": ("bytes or base64", BYTES),
 }
+# What a truth value may be where it is text.
 WORDS = {"true": True, "false": False, "1": True, "0": False}
 
 Metadata = Sequence[Mapping[str, Any]]
 
 
 class Fitted(NamedTuple):
-    """Columns as the model takes them, and why the rows at some positions do not fit."""
+    """Columns as the model takes them, and why the rows at some positions do not fit.
+
+    `left_out` marks the rows that are to be sent without an input that need not be there.
+    """
 
     columns: dict[str, Any]
     faults: dict[int, str]
+    left_out: dict[str, np.ndarray[Any, Any]]
 
 
 def content_type_of(item: Mapping[str, Any]) -> str | None:
@@ -41,6 +48,46 @@ def content_type_of(item: Mapping[str, Any]) -> str | None:
     parameters = item.get("parameters")
     found = parameters.get("content_type") if isinstance(parameters, Mapping) else None
     return found if isinstance(found, str) else None
+
+
+def element_of(inputs: Metadata) -> str | None:
+    """The name of the only input, if each of its elements is a JSON value that is a whole row."""
+    if len(inputs) != 1 or content_type_of(inputs[0]) != "pd_json":
+        return None
+    return str(inputs[0]["name"])
+
+
+def as_elements(frame: Any, inputs: Metadata, *, from_text: bool = False) -> Any:
+    """The rows of a DataFrame as objects, if the model takes such; a row has no empty cells.
+
+    With `from_text`, a cell that is a number or a truth value of JSON is one.
+    """
+    name = element_of(inputs)
+    if name is None or list(frame.columns) == [name]:
+        return frame
+    import pandas as pd
+
+    names = list(map(str, frame.columns))
+    gaps = frame.isna().to_numpy()
+    rows = [
+        {
+            names[at]: json_cell(cell) if from_text and isinstance(cell, str) else cell
+            for at, cell in enumerate(row.values())
+            if not gap[at]
+        }
+        for row, gap in zip(frame.to_dict("records"), gaps, strict=True)
+    ]
+    return pd.DataFrame({name: pd.Series(rows, dtype=object, index=frame.index)})
+
+
+def json_cell(text: str) -> Any:
+    """A cell of a CSV file as the number or truth value that it is in JSON, else as it is."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    is_value = isinstance(found, (bool, int, float)) and math.isfinite(found)
+    return found if is_value else text
 
 
 def is_plain_text(tensor: Tensor) -> bool:
@@ -70,18 +117,20 @@ def fitted(frame: Any, inputs: Metadata, *, from_text: bool, are_digits: bool = 
 
     With `from_text`, as in a CSV file, text that is a number or a truth value becomes one. With
     `are_digits`, as there and in JSON, integers have no type of their own, and become the nearest
-    floats where the model takes floats; without, they have to be exact. A cell
-    that does not fit is a fault of its row, and means nothing in its column. A column without any
-    value is left out if the model does not require it.
+    floats where the model takes floats; without, they have to be exact. A cell that does not fit is
+    a fault of its row, and means nothing in its column. Where the model does not require an input,
+    a column without any value is left out, and a missing integer or truth value is: nothing in a
+    tensor of these stands for it.
     """
     known = {item["name"]: item for item in inputs}
     columns: dict[str, Any] = {}
     faults: dict[int, str] = {}
+    left_out: dict[str, np.ndarray[Any, Any]] = {}
     for position, label in enumerate(frame.columns):
         name, series = str(label), frame.iloc[:, position]
         item = known.get(name)
         row = DATATYPES.get(str(item.get("datatype"))) if item is not None else None
-        if item is None or row is None or not _is_of_objects(series):
+        if item is None or row is None or not is_of_objects(series):
             is_rounded = are_digits and row is not None and row.is_float
             is_rounded = is_rounded and series.dtype.kind in "iu"
             columns[name] = series.astype(np.float64) if is_rounded else series
@@ -91,6 +140,12 @@ def fitted(frame: Any, inputs: Metadata, *, from_text: bool, are_digits: bool = 
             continue
         cells = series.astype(object).to_numpy()
         if row.itemsize:
+            if missing.any() and _is_optional(item) and not row.is_float:
+                left_out[name] = missing
+                cells = np.where(
+                    missing, np.array(False if row.name == "BOOL" else 0, object), cells
+                )
+                missing = np.zeros_like(missing)
             found = _integers_at_once(row, series) if from_text else None
             if found is None:
                 convert = _converter(row, from_text, are_digits)
@@ -98,12 +153,14 @@ def fitted(frame: Any, inputs: Metadata, *, from_text: bool, are_digits: bool = 
             columns[name] = found
         else:
             columns[name] = cells
-            places = np.flatnonzero(missing).tolist() if from_text else range(len(cells))
+            # Text of a file fits everywhere but for times.
+            text = from_text and content_type_of(item) != "datetime"
+            places = np.flatnonzero(missing).tolist() if text else range(len(cells))
             faults = {**_unlike_text(name, item, cells, missing, places), **faults}
-    return Fitted(columns, faults)
+    return Fitted(columns, faults, left_out)
 
 
-def _is_of_objects(series: Any) -> bool:
+def is_of_objects(series: Any) -> bool:
     """Whether a column holds text or objects, or integers some of which are missing."""
     dtype = series.dtype
     return dtype.kind == "O" or dtype.kind in "iub" and not isinstance(dtype, np.dtype)
@@ -125,14 +182,26 @@ def _unlike_text(
     what, kinds = CELLS.get(content_type_of(item) or "", ("", (object,)))
     # Text and times may be missing.
     needed = kinds is BYTES and not _is_optional(item)
+    is_time = content_type_of(item) == "datetime"
     faults = {}
     for at in places:
         cell = cells[at]
         absent = bool(missing[at])
-        if needed if absent else not isinstance(cell, kinds):
+        fits = not needed if absent else isinstance(cell, kinds)
+        if is_time and fits and isinstance(cell, str) and not _is_iso_time(cell):
+            what, fits = "a time as in ISO 8601 (2024-05-07 or 2024-05-07T12:30:00)", False
+        if not fits:
             got = "nothing" if absent else shorten(repr(cell))
             faults[at] = f"column '{shorten(name)}': expected {what}, got {got}"
     return faults
+
+
+def _is_iso_time(text: str) -> bool:
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _integers_at_once(row: Datatype, series: Any) -> np.ndarray[Any, Any] | None:
@@ -179,7 +248,10 @@ def _numbers(
                 )
         except (ValueError, TypeError, OverflowError):
             got = "nothing" if bool(missing[at]) else shorten(repr(cell))
-            faults.setdefault(at, f"column '{shorten(name)}': expected {row.name}, got {got}")
+            words = " (true, false, 1 or 0)" if row.name == "BOOL" and isinstance(cell, str) else ""
+            faults.setdefault(
+                at, f"column '{shorten(name)}': expected {row.name}{words}, got {got}"
+            )
     dtype = np.dtype(np.float32 if row.name == "BF16" else row.numpy)
     if not shape:
         return np.array(values, dtype)

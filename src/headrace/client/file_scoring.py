@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from headrace.client import operations as ops
-from headrace.client import sources, tables
+from headrace.client import pieces, sources, tables
+from headrace.client.advice import advice_on
 from headrace.client.batch import Batch, Outcome
 from headrace.client.client_errors import (
     BadAnswer,
@@ -22,14 +25,15 @@ from headrace.client.client_errors import (
     ServerError,
     TimedOut,
 )
-from headrace.client.flows import Policy
+from headrace.client.flows import Policy, known_model
+from headrace.client.input_files import InputFile, kind_of
 from headrace.client.part import Done, PartFile
-from headrace.client.reasons import Reasons
+from headrace.client.reasons import Reasons, without_place
 from headrace.client.result import InferResult
 from headrace.client.schemes import open_async_transport
 from headrace.client.sources import Selection
 from headrace.client.transports import AsyncTransport, Options, drive_async
-from headrace.errors import ConfigurationError, listing
+from headrace.errors import ConfigurationError
 
 logger = logging.getLogger("headrace.client")
 
@@ -56,7 +60,7 @@ class Job:
 
     url: str
     model: str
-    input: Path
+    input: InputFile
     output: Path
     version: str | None = None
     workers: int = 10
@@ -90,7 +94,8 @@ async def score(job: Job, report: Report) -> Done:
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     try:
-        with PartFile(job.output, _identity(job), kind != "lines") as part:
+        reasons = _reasons(job, kind)
+        with PartFile(job.output, _identity(job), kind != "lines", reasons) as part:
             try:
                 advice = await _score_rest(job, kind, part, transport, report)
             except NothingSucceeds:
@@ -109,22 +114,32 @@ async def score(job: Job, report: Report) -> Done:
         await transport.close()
 
 
+def _reasons(job: Job, kind: str) -> Reasons:
+    """Where the reasons of failures are counted, in the words of the file."""
+    if kind == "lines":
+        return Reasons()
+    return Reasons("row", partial(pieces.line_numbers, job.input) if kind == "csv" else None)
+
+
 def _checked_kind(job: Job) -> str:
     """What the input holds; refuses files that cannot be read, or written, so."""
-    sources.kind_of(job.input)
-    ending = sources.kind_of(job.output)
-    if not job.input.is_file():
-        raise ConfigurationError(f"{job.input}: there is no such file")
-    if job.output.exists() and job.output.samefile(job.input):
+    ending = kind_of(job.output)
+    assert job.input.kind
+    job.input.check()
+    if not job.output.parent.is_dir():
+        raise ConfigurationError(
+            f"{job.output}: there is no folder {job.output.parent} to write the answers in"
+        )
+    if job.output.exists() and job.output.samefile(job.input.path):
         raise ConfigurationError(f"{job.output}: the output would replace the input")
-    kind = sources.content_of(job.input)
+    kind = pieces.content_of(job.input)
     if kind == "lines" and ending != "lines":
         raise ConfigurationError(
             "a table of answers needs a table as input; name an output that ends in .jsonl"
         )
     if kind == "lines" and job.selection != Selection():
         raise ConfigurationError(
-            f"{job.input} holds v2 requests; --keep and --ignore-extra are for files of rows"
+            f"{job.input.path} holds v2 requests; --keep and --ignore-extra are for files of rows"
         )
     if job.selection.keep and not tables.is_table(job.output, kind):
         raise ConfigurationError(
@@ -138,12 +153,12 @@ async def _score_rest(
 ) -> str:
     """Score what is not answered yet; returns the advice for a file that fails altogether."""
     hopeful = job.keep_going or part.done.entries > part.done.failed
-    scorer = _Scorer(job, transport, hopeful)
+    scorer = _Scorer(job, transport, hopeful, _reasons(job, kind))
     inputs = await scorer.model_inputs()
     if kind != "lines":
-        names = sources.names_of(job.input)
-        sources.check(names, inputs, job.selection)
-        scorer.advice = _advice(names, inputs, job.selection)
+        names = pieces.names_of(job.input)
+        sources.check(job.input, names, inputs, job.selection)
+        scorer.advice = advice_on(names, inputs, job.selection)
     size = job.batch_size or (1 if kind == "lines" else TABLE_ROWS)
     report(part.done)
     batches = sources.batches(job.input, part.done.entries, size, inputs, job.selection)
@@ -190,21 +205,51 @@ async def _in_order(
         await asyncio.gather(*pending, return_exceptions=True)
 
 
+class Shares:
+    """How many of the entries of failed batches are to blame, lately.
+
+    Halving finds few bad entries among many with few requests; where a quarter is bad, asking
+    one by one takes fewer.
+    """
+
+    # Entries that are remembered; fewer failures than the least say nothing.
+    MEMORY, LEAST = 4000, 8
+
+    def __init__(self) -> None:
+        self._entries = self._failed = 0
+
+    def add(self, entries: int, *, failed: int) -> None:
+        """Record the fate of entries."""
+        self._entries += entries
+        self._failed += failed
+        if self._entries > self.MEMORY:
+            self._entries //= 2
+            self._failed //= 2
+
+    @property
+    def halving_pays(self) -> bool:
+        """Whether to halve a batch that failed, rather than to take it apart."""
+        return self._failed < self.LEAST or self._failed * 4 < self._entries
+
+
 class _Scorer:
     """Sends batches to one model, and finds out which entries of a failed batch are to blame."""
 
-    def __init__(self, job: Job, transport: AsyncTransport, hopeful: bool) -> None:
+    def __init__(
+        self, job: Job, transport: AsyncTransport, hopeful: bool, reasons: Reasons
+    ) -> None:
         self._job = job
         self._transport = transport
         # Once anything is answered, failures do not end the run.
         self._hopeful = hopeful
-        self._reasons = Reasons()
+        self._reasons = reasons
+        self._shares = Shares()
         self.advice = ""
 
     async def model_inputs(self) -> list[dict[str, Any]]:
         """Metadata of the model's inputs; fails early if there is no such model."""
         operation = ops.ModelMetadata(self._job.model, self._job.version)
-        flow = self._job.policy.calling(operation)
+        flow = known_model(self._job.policy, operation)
         metadata: dict[str, Any] = await drive_async(flow, self._transport)
         inputs = metadata.get("inputs")
         return [item for item in inputs if "name" in item] if isinstance(inputs, list) else []
@@ -215,21 +260,42 @@ class _Scorer:
         Raises:
             NothingSucceeds: many entries failed by now, and none was answered.
         """
+        failed = await self._tried(batch)
+        if not isinstance(failed, ClientError):
+            return [failed]
+        count = len(batch.rows)
+        divisible = count > 1 and isinstance(failed, DIVISIBLE) and batch.fault is None
+        if not divisible or await self._is_of_no_row(batch, failed):
+            self._failed(batch, failed, count if divisible else 1)
+            return [Outcome(batch, error=failed)]
+        return await self._divided(batch)
+
+    async def _tried(self, batch: Batch) -> Outcome | ClientError:
         try:
             outcome = await self._outcome(batch)
-            self._hopeful = True
-            return [outcome]
         except OF_AN_ENTRY as error:
-            count = len(batch.rows)
-            divisible = count > 1 and isinstance(error, DIVISIBLE) and batch.fault is None
-            if not divisible or await self._is_of_no_row(batch, error):
-                self._failed(batch, error, count if divisible else 1)
-                return [Outcome(batch, error=error)]
-        half = count // 2
-        return [
-            *await self.outcomes(batch.part(0, half)),
-            *await self.outcomes(batch.part(half, count)),
-        ]
+            return error
+        self._hopeful = True
+        return outcome
+
+    async def _divided(self, batch: Batch) -> list[Outcome]:
+        """The outcomes of a batch that failed, in halves or entry by entry."""
+        count = len(batch.rows)
+        edges = [0, count // 2, count] if self._shares.halving_pays else range(count + 1)
+        outcomes: list[Outcome] = []
+        for part in [batch.part(first, last) for first, last in pairwise(edges)]:
+            found = await self._tried(part)
+            rows = len(part.rows)
+            if isinstance(found, Outcome):
+                self._shares.add(rows, failed=0)
+                outcomes.append(found)
+            elif rows > 1 and isinstance(found, DIVISIBLE):
+                outcomes += await self._divided(part)
+            else:
+                self._shares.add(rows, failed=rows)
+                self._failed(part, found, rows)
+                outcomes.append(Outcome(part, error=found))
+        return outcomes
 
     def _failed(self, batch: Batch, error: ClientError, count: int) -> None:
         self._reasons.add(error.message, batch.start, count)
@@ -252,6 +318,8 @@ class _Scorer:
             result: InferResult = await drive_async(flow, self._transport)
         except ClientError as error:
             logger.debug("%s: %s", which, error.message)
+            if batch.rows == [1]:
+                error.message = without_place(error.message)
             raise
         logger.debug("%s: answered", which)
         batch.divide(result)
@@ -266,26 +334,17 @@ class _Scorer:
         return False
 
 
-def _advice(names: list[str], inputs: Any, selection: Selection) -> str:
-    """What to do about columns that the model does not know, where there are some."""
-    known = [item["name"] for item in inputs]
-    surplus = [name for name in selection.sent(names, inputs) if name not in known]
-    if not surplus or len(surplus) == len(names):
-        return ""
-    return (
-        f"the model's inputs do not include {listing(surplus)}: --ignore-extra leaves out such "
-        "columns, --keep NAME,... also carries them into the output"
-    )
-
-
 def _identity(job: Job) -> dict[str, Any]:
     """What two runs must have in common for the second to resume the first."""
-    stat = job.input.stat()
+    path = job.input.path
+    stat = path.stat()
+    form = {"encoding": job.input.encoding, "delimiter": job.input.delimiter}
     return {
-        "input": str(job.input.resolve()),
+        "input": str(path.resolve()),
         "size": stat.st_size,
         "modified": stat.st_mtime_ns,
         "model": job.model,
         "version": job.version,
+        **{name: value for name, value in form.items() if value},
         **({"selection": asdict(job.selection)} if job.selection != Selection() else {}),
     }

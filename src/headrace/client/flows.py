@@ -18,13 +18,15 @@ from headrace.client.client_errors import (
     ClientError,
     ConnectionFailed,
     InvalidRequest,
+    NotServed,
     TimedOut,
     Unavailable,
 )
 from headrace.client.columns import is_plain_text, labelled
+from headrace.client.fitting import as_taken, depends_on_model
 from headrace.client.inputs import UNNAMED, is_frame, is_unnamed, tensors_of
 from headrace.client.result import InferResult
-from headrace.errors import shorten
+from headrace.errors import did_you_mean, listing, shorten
 from headrace.protocol.messages import InferenceRequest
 
 T = TypeVar("T")
@@ -77,6 +79,7 @@ class Policy:
             try:
                 return (yield Call(operation, left))
             except ClientError as error:
+                error.model = getattr(operation, "name", None)
                 pause = self._pause(error, attempt)
                 if pause is None:
                     raise
@@ -90,11 +93,31 @@ class Policy:
         """Seconds before the next attempt, or None if there is none."""
         if attempt >= self.retries:
             return None
-        if isinstance(error, ConnectionFailed):
-            return min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
         if isinstance(error, Unavailable) and error.retry_after is not None:
             return min(error.retry_after, LONGEST_PAUSE)
+        # A server that names the kind of its error would have asked for a retry; a proxy does not.
+        by_proxy = isinstance(error, Unavailable) and error.code == Unavailable.code
+        if by_proxy or isinstance(error, ConnectionFailed):
+            return min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
         return None
+
+
+def known_model(policy: Policy, operation: ops.ModelMetadata | ops.Infer) -> Flow[Any]:
+    """Perform an operation on a model; if there is none of this name, say which there are."""
+    try:
+        return (yield from policy.calling(operation))
+    except NotServed as error:
+        try:
+            index = yield Call(ops.Index(), policy.timeout)
+        except ClientError:
+            # Not every server has an index, or shows it.
+            raise error from None
+        names = sorted({str(item.get("name")) for item in index if isinstance(item, dict)})
+        if operation.name not in names and names:
+            hint = did_you_mean(operation.name, names) or f"; the server has {listing(names)}"
+            error.message += hint
+            error.args = (error.message,)
+        raise
 
 
 class Flows:
@@ -124,14 +147,17 @@ class Flows:
     ) -> Flow[InferResult]:
         """Encode the inputs and call the model."""
         input_name = UNNAMED
-        if is_unnamed(inputs):
-            input_name = _only_input((yield from self._inputs(name, version)), name)
+        if is_unnamed(inputs) or depends_on_model(inputs):
+            known = yield from self._inputs(name, version)
+            input_name = _only_input(known, name) if is_unnamed(inputs) else UNNAMED
+            inputs = as_taken(inputs, known)
         tensors = tensors_of(inputs, input_name)
         if any(map(is_plain_text, tensors)):
             tensors = labelled(tensors, (yield from self._inputs(name, version)))
         request = InferenceRequest(tensors, dict(parameters or {}) or None, outputs, id or "")
         try:
-            result = yield from self.policy.calling(ops.Infer(name, request, version, binary))
+            operation = ops.Infer(name, request, version, binary)
+            result = yield from known_model(self.policy, operation)
         except InvalidRequest:
             # The model may have changed since its metadata was read.
             self._known.pop((name, version), None)
@@ -155,7 +181,7 @@ class Flows:
         """The metadata of the model's inputs, looked up once for each model."""
         key = name, version
         if key not in self._known:
-            metadata = yield from self.policy.calling(ops.ModelMetadata(name, version))
+            metadata = yield from known_model(self.policy, ops.ModelMetadata(name, version))
             self._known[key] = inputs_in(metadata)
         return self._known[key]
 
@@ -177,7 +203,7 @@ def inputs_in(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _only_input(inputs: list[dict[str, Any]], model: str) -> str:
     if len(inputs) > 1:
         raise InvalidRequest(
-            f"model '{shorten(model)}' has {len(inputs)} inputs; pass a dict or a DataFrame that "
-            "names them"
+            f"model '{shorten(model)}' has {len(inputs)} inputs; pass a dict of columns or a "
+            "DataFrame that names them, such as pandas.DataFrame(rows)"
         )
     return str(inputs[0]["name"]) if inputs else UNNAMED

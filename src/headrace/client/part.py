@@ -44,9 +44,9 @@ class PartFile:
             written.
     """
 
-    def __init__(self, output: Path, run: Mapping[str, Any], whole: bool) -> None:
+    def __init__(self, output: Path, run: Mapping[str, Any], whole: bool, reasons: Reasons) -> None:
         self.path = output.with_name(output.name + ".part")
-        self._reasons = Reasons()
+        self._reasons = reasons
         self.done = Done(0, 0, self._reasons)
         self._run = dict(run)
         self._mark = output.with_name(output.name + ".part.run")
@@ -74,6 +74,10 @@ class PartFile:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        # A file that cannot be scored has nothing to continue.
+        if isinstance(error, ConfigurationError) and not self.done.entries:
+            self.path.unlink(missing_ok=True)
+            self._mark.unlink(missing_ok=True)
 
     def add(self, outcome: Outcome) -> None:
         """Write the outcome of the next entries; for JSON lines, one line for each."""

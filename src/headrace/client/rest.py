@@ -197,7 +197,7 @@ def _json_data(tensor: Tensor) -> Any:
     if DATATYPES[tensor.datatype].is_float and np.isinf(values).any():
         raise client_errors.InvalidRequest(
             f"input '{shorten(tensor.name)}' holds an infinity, which JSON cannot carry; "
-            "send it with binary=True"
+            "send tensors as raw bytes (binary=True, --binary-data)"
         )
     return values
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from headrace.client import sources
+from headrace.client.input_files import CSV, PARQUET, InputFile, kind_of
 from headrace.client.operations import Infer
+from headrace.client.pieces import frames
 from headrace.client.rest import value_of
 from headrace.errors import ConfigurationError, listing
 from headrace.protocol.messages import InferenceRequest
@@ -27,10 +28,10 @@ Pieces = Callable[[], Iterator[Any]]
 
 def is_table(output: Path, kind: str) -> bool:
     """Whether the answers to an input of this kind are written row by row into such a file."""
-    return sources.kind_of(output) != "lines" or kind == "rows"
+    return kind_of(output) != "lines" or kind == "rows"
 
 
-def write_table(lines: Path, output: Path, input: Path, keep: Sequence[str] = ()) -> None:
+def write_table(lines: Path, output: Path, input: InputFile, keep: Sequence[str] = ()) -> None:
     """Write the table of all lines, piece by piece, and put it in place atomically.
 
     The columns of the input that `keep` names come first. Rows that failed have no values, and
@@ -47,9 +48,9 @@ def write_table(lines: Path, output: Path, input: Path, keep: Sequence[str] = ()
     names = [*keep, *columns, *([ERROR] if failed else [])]
     unfinished = output.with_name(output.name + ".new")
     pieces = partial(_pieces, lines, input, keep)
-    if output.suffix.lower() in sources.CSV:
-        _write_csv(pieces, unfinished, names)
-    elif output.suffix.lower() in sources.PARQUET:
+    if separator := CSV.get(output.suffix.lower()):
+        _write_csv(pieces, unfinished, names, separator)
+    elif output.suffix.lower() in PARQUET:
         _write_parquet(pieces, unfinished, names)
     else:
         _write_lines(pieces, unfinished, names)
@@ -90,7 +91,7 @@ def _frames(lines: Path) -> Iterator[Any]:
             yield frame
 
 
-def _pieces(lines: Path, input: Path, keep: Sequence[str]) -> Iterator[Any]:
+def _pieces(lines: Path, input: InputFile, keep: Sequence[str]) -> Iterator[Any]:
     """The answers, each piece with the kept columns of its rows."""
     if not keep:
         yield from _frames(lines)
@@ -100,7 +101,7 @@ def _pieces(lines: Path, input: Path, keep: Sequence[str]) -> Iterator[Any]:
     # As text, so that what is kept is what the file holds.
     texts = [{"name": name, "datatype": "BYTES"} for name in keep]
     rest = pd.DataFrame()
-    kept = sources.frames(input, inputs=texts)
+    kept = frames(input, inputs=texts)
     for frame in _frames(lines):
         while len(rest) < len(frame):
             piece = next(kept).reindex(columns=keep)
@@ -109,10 +110,11 @@ def _pieces(lines: Path, input: Path, keep: Sequence[str]) -> Iterator[Any]:
         yield pd.concat([taken.reset_index(drop=True), frame], axis=1)
 
 
-def _write_csv(pieces: Pieces, output: Path, names: list[str]) -> None:
-    with output.open("w", newline="") as file:
+def _write_csv(pieces: Pieces, output: Path, names: list[str], separator: str) -> None:
+    with output.open("w", newline="", encoding="utf-8") as file:
         for position, frame in enumerate(pieces()):
-            frame.reindex(columns=names).to_csv(file, index=False, header=position == 0)
+            table = frame.reindex(columns=names)
+            table.to_csv(file, sep=separator, index=False, header=position == 0)
 
 
 def _write_lines(pieces: Pieces, output: Path, names: list[str]) -> None:

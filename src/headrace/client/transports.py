@@ -82,7 +82,7 @@ class HttpTransport:
     def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         request = rest.request_of(operation, timeout)
         _log_sent(request)
-        with _translated():
+        with _translated(str(self._http.base_url), timeout):
             answer = self._http.request(
                 request.method,
                 request.path,
@@ -106,7 +106,7 @@ class AsyncHttpTransport:
     async def perform(self, operation: ops.Operation, timeout: float | None) -> Any:
         request = rest.request_of(operation, timeout)
         _log_sent(request)
-        with _translated():
+        with _translated(str(self._http.base_url), timeout):
             # httpx limits the time of each step; this limits their sum.
             async with asyncio.timeout(timeout):
                 answer = await self._http.request(
@@ -173,12 +173,28 @@ def _log_received(answer: httpx.Response) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(url: str, timeout: float | None) -> Iterator[None]:
     """The one place where httpx's exceptions become the client's."""
     try:
         yield
     except (httpx.TimeoutException, TimeoutError) as error:
-        raise TimedOut("the server did not answer in time") from error
+        within = "in time" if timeout is None else f"within {timeout:.3g} s"
+        raise TimedOut(f"the server did not answer {within}") from error
+    except httpx.UnsupportedProtocol as error:
+        raise ConnectionFailed(f"{url}: not the address of a server: {error}") from error
     except httpx.RequestError as error:
         reason = str(error) or type(error).__name__
-        raise ConnectionFailed(f"the server cannot be reached: {reason}") from error
+        raise ConnectionFailed(
+            f"the server at {url} cannot be reached: {reason}{_hint(error)}"
+        ) from error
+
+
+def _hint(error: httpx.RequestError) -> str:
+    """What a failed connection suggests."""
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return "; does it use TLS? Without it, the address begins with http://"
+    if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error).lower():
+        return "; what answers there does not speak HTTP/1.1: is it the port of gRPC (grpc://)?"
+    if isinstance(error, httpx.ConnectError):
+        return "; is it running, and is this its address?"
+    return ""

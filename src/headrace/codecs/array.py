@@ -10,7 +10,7 @@ from headrace.codecs import bytes_elements, containers, times
 from headrace.errors import BadModelOutput, InvalidInput, shorten
 from headrace.protocol import nullable
 from headrace.protocol.bfloat16 import from_bfloat16
-from headrace.protocol.datatypes import DATATYPES, datatype
+from headrace.protocol.datatypes import DATATYPES, EXACT_IN_FLOAT, datatype
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 _NAMES: dict[str, str] = {
@@ -19,7 +19,6 @@ _NAMES: dict[str, str] = {
     if row.itemsize and row.name != "BF16"
 }
 _DTYPES = {row.name: np.dtype(row.numpy) for row in DATATYPES.values() if row.itemsize}
-_EXACT_IN_FLOAT = 2**53
 
 
 def array_of(tensor: Tensor, writable: bool = False) -> np.ndarray[Any, Any]:
@@ -172,7 +171,7 @@ def _narrow(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     if not kinds:
         return None
     if kinds == {int, float}:
-        if all(abs(item) <= _EXACT_IN_FLOAT for item in values if type(item) is int):
+        if all(abs(item) <= EXACT_IN_FLOAT for item in values if type(item) is int):
             return np.array(values, np.float64).reshape(value.shape)
         return None
     if len(kinds) > 1:

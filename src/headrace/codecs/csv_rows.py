@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from typing import Any, Callable
 
 # Names of columns that are there already; more of them are no accident.
 MOST_REPEATED = 1000
-_BOM = b"\xef\xbb\xbf"
 # pandas passes over lines that hold nothing else.
 _BLANKS = " \t\r\n"
 
@@ -28,12 +28,22 @@ class BadTable(ValueError):
     """What is wrong with a table, and where, as a sentence."""
 
 
+def exactly(pd: Any) -> dict[str, Any]:
+    """The options of `read_csv` by which every digit of a number counts, as in Python.
+
+    pandas before 3.1 has to be asked for it; later versions do so by themselves, and deprecate the
+    option.
+    """
+    version = tuple(map(int, re.findall(r"\d+", pd.__version__)[:2]))
+    return {"float_precision": "round_trip"} if version < (3, 1) else {}
+
+
 @contextmanager
-def whole_rows(opened: Open) -> Iterator[None]:
+def whole_rows(opened: Open, separator: str = ",") -> Iterator[None]:
     """Have pandas read a table of CSV inside, of which no row may have more values than columns.
 
-    `opened` opens the same bytes each time that it is called. pandas compares each row with the
-    one before, so only the first one is looked at here.
+    `opened` opens the same text each time that it is called, as UTF-8. pandas compares each row
+    with the one before, so only the first one is looked at here.
 
     Raises:
         BadTable: a row has more; the message has its number, counted from 0. Or the first line
@@ -41,22 +51,22 @@ def whole_rows(opened: Open) -> Iterator[None]:
     """
     import pandas as pd
 
-    _check_names(opened)
-    if not _first_row_fits(opened):
-        raise BadTable(_surplus(opened))
+    _check_names(opened, separator)
+    if not _first_row_fits(opened, separator):
+        raise BadTable(_surplus(opened, separator))
     try:
         yield
     except pd.errors.ParserError as error:
-        found = _first_surplus(opened)
+        found = _first_surplus(opened, separator)
         if found is None:
             raise
         raise BadTable(found) from error
 
 
-def _check_names(opened: Open) -> None:
-    with opened() as file:
+def _check_names(opened: Open, separator: str) -> None:
+    with _rows(opened, separator) as (_, rows):
         try:
-            names = next(_rows(file)[1], [])
+            names = next(rows, [])
         except csv.Error:
             # Only a name of more than 128 KiB can be the reason, or, before Python 3.11, a NUL.
             raise BadTable("the names in its first line cannot be read") from None
@@ -76,23 +86,24 @@ def _without_number(name: str) -> str | None:
     return base if number.isdigit() else None
 
 
-def _first_row_fits(opened: Open) -> bool:
+def _first_row_fits(opened: Open, separator: str) -> bool:
     with opened() as file:
-        blanks = _BLANKS.encode()
+        blanks = _BLANKS.replace(separator, "").encode()
         lines = (line.rstrip(b"\r\n") for line in file if line.strip(blanks))
         head, first = next(lines, b""), next(lines, b"")
     if b'"' not in head + first and b"\r" not in head + first:
-        return bool(first.count(b",") <= head.count(b","))
-    return _pandas_takes(opened)
+        mark = separator.encode()
+        return bool(first.count(mark) <= head.count(mark))
+    return _pandas_takes(opened, separator)
 
 
-def _pandas_takes(opened: Open) -> bool:
+def _pandas_takes(opened: Open, separator: str) -> bool:
     """Whether pandas, which splits lines as it will, finds no more values in the second one."""
     import pandas as pd
 
     with opened() as file:
         try:
-            pd.read_csv(file, header=None, nrows=2, dtype=str)
+            pd.read_csv(file, sep=separator, header=None, nrows=2, dtype=str)
         except pd.errors.ParserError:
             return False
         except ValueError:
@@ -101,14 +112,14 @@ def _pandas_takes(opened: Open) -> bool:
     return True
 
 
-def _surplus(opened: Open) -> str:
-    return _first_surplus(opened) or "rows have more values than the first line has columns"
+def _surplus(opened: Open, separator: str) -> str:
+    found = _first_surplus(opened, separator)
+    return found or "rows have more values than the first line has columns"
 
 
-def _first_surplus(opened: Open) -> str | None:
+def _first_surplus(opened: Open, separator: str) -> str | None:
     """Where the first row with more values than the first line is; None if none is found."""
-    with opened() as file:
-        reader, rows = _rows(file)
+    with _rows(opened, separator) as (reader, rows):
         try:
             expected = len(next(rows, []))
             for number, row in enumerate(rows):
@@ -123,10 +134,10 @@ def _first_surplus(opened: Open) -> str | None:
     return None
 
 
-def _rows(file: Any) -> tuple[Any, Iterator[list[str]]]:
+@contextmanager
+def _rows(opened: Open, separator: str) -> Iterator[tuple[Any, Iterator[list[str]]]]:
     """A reader of CSV, and the rows that it reads, without those that pandas passes over."""
-    if file.read(len(_BOM)) != _BOM:
-        file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
-    reader = csv.reader(text)
-    return reader, (row for row in reader if len(row) > 1 or "".join(row).strip(_BLANKS))
+    options: Any = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    with io.TextIOWrapper(opened(), **options) as text:
+        reader = csv.reader(text, delimiter=separator)
+        yield reader, (row for row in reader if len(row) > 1 or "".join(row).strip(_BLANKS))

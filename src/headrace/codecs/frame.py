@@ -12,9 +12,8 @@ import numpy as np
 from headrace.codecs import array, bytes_elements, jsontext
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol import nullable
+from headrace.protocol.datatypes import EXACT_IN_FLOAT
 from headrace.protocol.tensor import Tensor
-
-_EXACT_IN_FLOAT = 2**53
 
 
 def frame_of(
@@ -214,7 +213,7 @@ def _values(series: Any) -> np.ndarray[Any, Any]:
     if dtype.kind in "biu" and dtype.name != "category":
         if not missing:
             return np.asarray(series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None)))
-        if dtype.kind in "iu" and series.abs().max() <= _EXACT_IN_FLOAT:
+        if dtype.kind in "iu" and series.abs().max() <= EXACT_IN_FLOAT:
             return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
     return np.asarray(series.astype(object).to_numpy())
 

@@ -95,9 +95,28 @@ def encode_response(
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         # Most answers, of which there is nothing more to say.
         return _single(array.tensor_of(name, value), "np")
-    response = _encoded(value, name, names)
+    try:
+        response = _encoded(value, name, names)
+    except RecursionError as error:
+        raise BadModelOutput("the answer holds itself, or nests too deeply") from error
+    except UnicodeEncodeError as error:
+        raise _half_a_pair() from error
+    if not all(map(_is_text, response.outputs)):
+        raise _half_a_pair()
     response.form = values.form_of(value)
     return response
+
+
+def _is_text(output: Tensor) -> bool:
+    """Whether a name can be sent: one with half of a surrogate pair has no form in UTF-8."""
+    name = output.name
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _half_a_pair() -> BadModelOutput:
+    return BadModelOutput(
+        "the answer has text with half of a surrogate pair, which is no character"
+    )
 
 
 def _encoded(value: Any, name: str, names: Sequence[str] | None) -> InferenceResponse:

@@ -24,7 +24,7 @@ STOPPING = "the server is stopping"
 class Rpc:
     """One message of one RPC as a call, and the time its caller allows for it.
 
-    `form` is how a stream is answered, once its first message has told. `turn` is the place of the
+    `form` is how a stream is answered, which its first message decides. `turn` is the place of the
     message, if others of its stream are answered at the same time.
     """
 

@@ -36,7 +36,10 @@ class GrpcListener:
         self._server = core.server(native, _options(settings))
         services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
         inference = servicer.InferenceService(dataplane, calls, self._runner)
-        core.register(self._server, servicer.SERVICE, inference.handlers())
+        handlers = inference.handlers()
+        core.register(self._server, servicer.SERVICE, handlers)
+        repository = {name: handlers[name] for name in servicer.REPOSITORY_METHODS}
+        core.register(self._server, servicer.MLSERVER_REPOSITORY, repository)
         healthy = health.HealthService(dataplane, self._runner, services)
         core.register(self._server, health.SERVICE, healthy.handlers())
         reflection.enable_server_reflection(services, self._server)

@@ -37,6 +37,9 @@ SHARED_MEMORY_METHODS = [
 LARGE = 256 * 1024
 MANY = 1000
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+# MLServer has these methods in a service of its own, and its messages have the same fields.
+MLSERVER_REPOSITORY = "inference.model_repository.ModelRepositoryService"
+REPOSITORY_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
 
 
 class Decoded(NamedTuple):

@@ -89,10 +89,14 @@ class Router:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """A path template as a pattern; a part in braces matches anything without a slash."""
+    """A path template as a pattern; a part in braces matches anything without a slash.
+
+    A slash at the end changes nothing, as on the routes that answer a GET. Servers on FastAPI
+    redirect such a POST, and clients of theirs have come to send it.
+    """
     pieces = PART.split(path)
     text = "".join(
         f"(?P<{piece}>[^/]+)" if index % 2 else re.escape(piece)
         for index, piece in enumerate(pieces)
     )
-    return re.compile(text)
+    return re.compile(f"{text}/?")

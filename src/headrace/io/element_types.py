@@ -10,13 +10,12 @@ import numpy as np
 
 from headrace.errors import InvalidInput
 from headrace.protocol.casting import cast_array
-from headrace.protocol.datatypes import DATATYPES
+from headrace.protocol.datatypes import DATATYPES, EXACT_IN_FLOAT
 
 _ROWS = {
     np.dtype(row.numpy): row for row in DATATYPES.values() if row.name not in ("BF16", "BYTES")
 }
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
-_EXACT_IN_FLOAT = 2**53
 
 
 def converted(array: Any, dtype: Any) -> Any:
@@ -93,7 +92,7 @@ def first_inexact(floats: Any, elements: Iterable[Any]) -> int | None:
     `floats` is a flat array, and `elements` what it was made of.
     """
     with np.errstate(invalid="ignore"):
-        large = np.abs(floats) >= _EXACT_IN_FLOAT
+        large = np.abs(floats) >= EXACT_IN_FLOAT
     if not large.any():
         return None
     pairs = enumerate(zip(floats.tolist(), elements))

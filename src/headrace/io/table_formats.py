@@ -11,12 +11,12 @@ from headrace.errors import InvalidInput, MissingDependency, TooLarge, Unsupport
 from headrace.io.descriptor import kind_of, text_of
 from headrace.io.element_types import INEXACT, first_inexact
 from headrace.protocol import records
+from headrace.protocol.datatypes import EXACT_IN_FLOAT
 
 FRAME_ORIENTS = ("records", "split", "index", "columns", "values", "table")
 SERIES_ORIENTS = ("records", "split", "index", "values", "table")
 # Parquet keeps a column of equal values in a few bytes.
 MAX_CELLS = 50_000_000
-_EXACT_IN_FLOAT = 2**53
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -84,7 +84,7 @@ def _frame(pd: Any, value: Any, orient: str, where: str, dtype: Any = None) -> A
 def _check_exact(frame: Any, as_objects: Callable[[], Any], where: str) -> None:
     """Refuse integers that pandas has changed, because fractions or nulls are beside them."""
     at = [index for index, dtype in enumerate(frame.dtypes) if dtype.kind == "f"]
-    large = [index for index in at if (frame.iloc[:, index].abs() >= _EXACT_IN_FLOAT).any()]
+    large = [index for index in at if (frame.iloc[:, index].abs() >= EXACT_IN_FLOAT).any()]
     objects = as_objects() if large else frame
     for index in large:
         column = objects.iloc[:, index]
@@ -246,19 +246,13 @@ def frame_of_csv(body: bytes, where: str) -> Any:
         raise InvalidInput(f"{where} is empty, expected CSV with a line of column names")
     try:
         with csv_rows.whole_rows(lambda: io.BytesIO(body)):
-            return pd.read_csv(io.StringIO(text), **_exact(pd))
+            return pd.read_csv(io.StringIO(text), **csv_rows.exactly(pd))
     except csv_rows.BadTable as error:
         raise InvalidInput(f"{where} is not valid CSV: {error}") from None
     except (ValueError, OverflowError) as error:
         line = _LINE.search(str(error))
         place = f", at line {line[1]}" if line else ""
         raise InvalidInput(f"{where} is not valid CSV{place}") from None
-
-
-def _exact(pd: Any) -> dict[str, str]:
-    """Every digit counts, which pandas before 3.1 has to be asked for, and later deprecates."""
-    version = tuple(map(int, re.findall(r"\d+", pd.__version__)[:2]))
-    return {"float_precision": "round_trip"} if version < (3, 1) else {}
 
 
 def frame_of_parquet(body: bytes, where: str) -> Any:

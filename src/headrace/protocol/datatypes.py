@@ -13,6 +13,8 @@ from headrace.errors import InvalidInput, shorten
 
 MAX_RANK = 32
 MAX_DIM = 2**31 - 1
+# Up to here, every integer has a float64 of the same value.
+EXACT_IN_FLOAT = 2**53
 
 
 class Datatype(NamedTuple):

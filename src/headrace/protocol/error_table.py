@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from headrace.errors import HeadraceError
+from headrace.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    HeadraceError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    Unauthenticated,
+    Unimplemented,
+)
 
 
 class Row(NamedTuple):
@@ -47,6 +58,19 @@ TABLE = {
     "store_failed": Row(500, "INTERNAL_ERROR"),
     "configuration": Row(500, "INTERNAL_ERROR"),
     "internal": Row(500, "INTERNAL_ERROR"),
+}
+
+# The errors with the status that a model's own exception asks for, be it MLflow's or MLServer's.
+MODELS_OWN: dict[int, type[HeadraceError]] = {
+    400: InvalidInput,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    429: RateLimited,
+    501: Unimplemented,
+    503: Overloaded,
+    504: DeadlineExceeded,
 }
 
 

@@ -18,7 +18,7 @@ def differences(old: ModelMetadata, new: ModelMetadata) -> list[str]:
 
 def _inputs(old: Sequence[TensorMetadata], new: Sequence[TensorMetadata]) -> Iterator[str]:
     before = {tensor.name: tensor for tensor in old}
-    for name in before.keys() - {tensor.name for tensor in new}:
+    for name in sorted(before.keys() - {tensor.name for tensor in new}):
         yield f"input '{name}' is gone"
     for tensor in new:
         known = before.get(tensor.name)

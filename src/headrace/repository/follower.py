@@ -32,11 +32,15 @@ class Follower:
     """
 
     def __init__(
-        self, repository: ModelRepository, settings: ServerSettings, models: Iterable[ModelSettings]
+        self,
+        repository: ModelRepository,
+        settings: ServerSettings,
+        models: Iterable[ModelSettings],
+        registry: Registry,
     ) -> None:
         self._repository = repository
         self._settings = settings
-        self._registry = Registry()
+        self._registry = registry
         self._followed = {model.name: _Model(Followed(model)) for model in models}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +81,11 @@ class Follower:
             except TimeoutError:
                 pass
             model.wake.clear()
-            await self._turn(model)
+            try:
+                await self._turn(model)
+            except Exception:
+                # The next turn may be right, and without one the model would never move again.
+                logger.exception("following failed; this is a bug", extra={"model": model.name})
 
     async def _turn(self, model: _Model) -> None:
         """Ask the registry, and move to what it names."""
@@ -92,9 +100,11 @@ class Follower:
             logger.info("the registry answers again", extra={"model": model.name})
             model.trouble = ""
             self._note(model)
-        if version in (model.version, model.held):
+        if version == model.held:
             return
         model.held = None
+        if version == model.version:
+            return
         try:
             await self._move(model, version)
         except HeadraceError as exc:
@@ -105,8 +115,6 @@ class Follower:
             )
             if model.awaited is not None:
                 self._repository.give_up(model.awaited, exc)
-        except Exception:
-            logger.exception("following failed; this is a bug", extra={"model": model.name})
 
     async def _move(self, model: _Model, version: str) -> None:
         """Load a version beside the one that answers, and send it the requests from then on.
@@ -144,8 +152,14 @@ class Follower:
 
     async def _end_later(self, model: _Model, version: str) -> None:
         await asyncio.sleep(model.followed.follow.keep)
-        if model.version != version:
-            await self._repository.drop(model.name, version)
+        while model.version != version:
+            try:
+                await self._repository.drop(model.name, version)
+            except Conflict:
+                # Another version is being loaded, which may take minutes.
+                await asyncio.sleep(self._settings.follow_interval)
+            else:
+                break
 
     def _stay(self, model: _Model, error: HeadraceError) -> None:
         """Leave everything as it is, since the registry does not say what to serve."""

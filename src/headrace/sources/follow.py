@@ -62,22 +62,27 @@ class Followed:
         return replace(self.settings, uri=f"models:/{self.registered}/{version}", version=version)
 
 
-def followed(models: Iterable[ModelSettings]) -> list[ModelSettings]:
-    """The models, with those marked that `--follow` is for: what their uri names may move.
-
-    Raises:
-        ConfigurationError: it is for none of them.
-    """
-    marked = [
+def marked(models: Iterable[ModelSettings]) -> list[ModelSettings]:
+    """The models, with those marked that `--follow` is for: what their uri names may move."""
+    return [
         replace(model, follow={}) if model.follow is None and _may_move(model.uri) else model
         for model in models
     ]
-    if all(model.follow is None for model in marked):
+
+
+def followed(models: Iterable[ModelSettings]) -> list[ModelSettings]:
+    """The models that a server starts with, marked as by `marked`.
+
+    Raises:
+        ConfigurationError: `--follow` is for none of them.
+    """
+    found = marked(models)
+    if found and all(model.follow is None for model in found):
         raise ConfigurationError(
             "--follow is for models of a registry, such as models:/wine@champion, and no model "
             "here is one"
         )
-    return marked
+    return found
 
 
 def _may_move(uri: str) -> bool:

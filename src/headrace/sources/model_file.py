@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 
 from headrace.archives.walking import resolved
-from headrace.errors import ConfigurationError, nearest, shorten
+from headrace.errors import ConfigurationError, did_you_mean, nearest, shorten
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
 from headrace.sources.artifacts import is_uri
 from headrace.sources.follow import Followed
-from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, Environment
+from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, DeclaredTensor, Environment
 from headrace.sources.names import checked_name, checked_version
 from headrace.sources.plugin_argument import PluginArgument
-from headrace.sources.settings_file import converted, is_comment, read_object
+from headrace.sources.settings_file import converted, is_comment, named, read_object
 
 # By its class, so that modules in the folder and in the working directory are found as well.
 MLFLOW_RUNTIME = MLFLOW.class_path
@@ -171,8 +172,9 @@ def model_of_plugin(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """The keys that the file sets, flattened, those without effect, and those nobody knows."""
-    raw = read_object(file)
-    nested = raw.pop("parameters", None) or {}
+    raw, repeated = read_object(file)
+    nested = raw.pop("parameters", None)
+    nested = {} if nested is None else nested
     if not isinstance(nested, dict):
         raise ConfigurationError(f"{file}: parameters: expected an object")
     known = HINTS.keys()
@@ -180,27 +182,30 @@ def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, 
     below = {key: nested[key] for key in NESTED if key in nested}
     given = {key: value for key, value in {**top, **below}.items() if value is not None}
     ignored = tuple(key for key in IGNORED if raw.get(key) or nested.get(key))
-    return given, ignored, (*_unknown(raw, file, ""), *_unknown(nested, file, "parameters."))
+    unknown = (*_unknown(raw, file, ""), *_unknown(nested, file, "parameters."))
+    return given, ignored, (*repeated, *unknown)
 
 
 def _unknown(given: dict[str, Any], file: Path, part: str) -> Iterator[str]:
-    """A sentence for each key that has no effect where it stands."""
+    """Sentences about the keys that have no effect where they stand."""
     here, elsewhere = TOP, NESTED
     if part:
         here, elsewhere = elsewhere, here
-    for key in given:
-        if key in here or key in IGNORED or is_comment(key):
-            continue
-        sentence = f"{file.parent.name}/{file.name}: {part}{shorten(key)}"
+    where = f"{file.parent.name}/{file.name}"
+
+    def sentence(key: str) -> str:
+        start = f"{where}: {part}{shorten(key)}"
         if key in elsewhere:
             place = "to the top level" if part else "into parameters"
-            yield f"{sentence} has no effect here; it belongs {place}"
-        else:
-            near = nearest(key, (*here, *elsewhere))
-            hint = "; a class reads options of its own from parameters.extra" if part else ""
-            if near:
-                hint = f"; did you mean '{near if near in TOP else f'parameters.{near}'}'?"
-            yield f"{sentence} is unknown and has no effect{hint}"
+            return f"{start} has no effect here; it belongs {place}"
+        near = nearest(key, (*here, *elsewhere))
+        hint = "; a class reads options of its own from parameters.extra" if part else ""
+        if near:
+            hint = f"; did you mean '{near if near in TOP else f'parameters.{near}'}'?"
+        return f"{start} is unknown and has no effect{hint}"
+
+    strange = [key for key in given if not (key in here or key in IGNORED or is_comment(key))]
+    return named(strange, sentence, where)
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -228,9 +233,28 @@ def _convert(raw: dict[str, Any], origins: dict[str, str]) -> tuple[dict[str, An
         # A variable is named after its key; a file has many keys.
         where = origin if origin.endswith(key.upper()) else f"{origin}: {key}"
         values[key] = converted(value, HINTS[key], where)
+        if key in ("inputs", "outputs"):
+            values[key] = _declared(values[key], where)
     if "version" in values:
         values["version"] = checked_version(str(raw["version"]), origins["version"])
     return values, origins
+
+
+def _declared(tensors: list[DeclaredTensor], where: str) -> list[dict[str, Any]]:
+    """Tensors of a model's metadata, as objects again.
+
+    Raises:
+        ConfigurationError: one has a datatype that does not exist.
+    """
+    for position, tensor in enumerate(tensors):
+        if tensor.datatype not in DATATYPES:
+            hint = did_you_mean(tensor.datatype, DATATYPES)
+            raise ConfigurationError(
+                f"{where}[{position}].datatype: there is no datatype "
+                f"'{shorten(tensor.datatype)}'{hint}"
+            )
+    found: list[dict[str, Any]] = msgspec.to_builtins(tensors)
+    return found
 
 
 def _found(

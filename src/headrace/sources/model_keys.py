@@ -33,6 +33,15 @@ class Environment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     ] = None
 
 
+class DeclaredTensor(msgspec.Struct, omit_defaults=True):
+    """An input or output in the model's metadata; shapes have -1 where any size will do."""
+
+    name: str
+    datatype: str = "BYTES"
+    shape: list[int] = msgspec.field(default_factory=lambda: [-1])
+    parameters: dict[str, Any] | None = None
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys in use, including those of `parameters`, for files and for the environment."""
@@ -48,24 +57,24 @@ class Keys:
     platform: str | None = setting(
         None, "platform in the model's metadata", unset="depends on the runtime"
     )
-    inputs: list[dict[str, Any]] | None = setting(
+    inputs: list[DeclaredTensor] | None = setting(
         None,
         "inputs in the model's metadata: objects with name, datatype, shape and parameters",
         unset="depends on the runtime",
     )
-    outputs: list[dict[str, Any]] | None = setting(
+    outputs: list[DeclaredTensor] | None = setting(
         None,
         "outputs in the model's metadata, in the same form",
         unset="depends on the runtime",
     )
-    max_batch_size: int | None = setting(
+    max_batch_size: Annotated[int, msgspec.Meta(ge=0)] | None = setting(
         None,
         "most rows that are merged into one batch; above 1, requests are merged for every model, "
         "and 1 turns batching off",
         unit="rows",
         unset=f"{DEFAULT_MAX_BATCH_SIZE} if rows are independent, otherwise 1",
     )
-    max_batch_time: float | None = setting(
+    max_batch_time: Annotated[float, msgspec.Meta(ge=0)] | None = setting(
         None, "how long a batch that is not full waits for more requests", unit="seconds"
     )
     parallel_workers: int | None = setting(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,12 @@ logger = logging.getLogger("headrace.sources")
 
 # Seconds for one answer; MLflow's client has ten of them for each of its two tries.
 PATIENCE = 30.0
+# Bytes of one answer; a registered model may have thousands of aliases.
+LONGEST_ANSWER = 16 * 1024 * 1024
+COMMAND = (sys.executable, "-m", "headrace.worker.lookup")
 # Seconds for the child process to import that client, which is slow on a machine that is busy.
 START_PATIENCE = 180.0
+ENDED = "the process that asks the registry has ended"
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,13 @@ class Registered:
 
 
 class Registry:
-    """Looks up registered models. One child process serves all; it is started when first needed."""
+    """Looks up registered models. One child process serves all; it is started when first needed.
 
-    def __init__(self) -> None:
+    `command` starts it; see `headrace.worker.lookup` for what it reads and writes.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._child: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -91,9 +100,11 @@ class Registry:
         if self._child is None or self._child.returncode is not None:
             self._started.clear()
             self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headrace.worker.lookup",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=LONGEST_ANSWER,
+            )
             self._reading = asyncio.create_task(self._read(self._child))
         child = self._child
         try:
@@ -104,23 +115,29 @@ class Registry:
             raise LoadFailed(
                 f"MLflow's client was not imported within {START_PATIENCE:g} s"
             ) from None
+        if child.returncode is not None:
+            raise LoadFailed(ENDED)
         return child
 
     async def _read(self, child: asyncio.subprocess.Process) -> None:
         """Hand each answer to those who wait for it, until the child ends."""
         assert child.stdout is not None, "it was started with a pipe"
-        async for line in child.stdout:
-            # The first line is empty, and says that it has started.
-            self._started.set()
-            if not line.strip():
-                continue
-            answer = json.loads(line)
-            future = self._waiting.pop(answer["name"], None)
-            if future is not None:
-                future.set_result(answer)
+        try:
+            async for line in child.stdout:
+                # The first line is empty, and says that it has started.
+                self._started.set()
+                if not line.strip():
+                    continue
+                answer = json.loads(line)
+                future = self._waiting.pop(answer["name"], None)
+                if future is not None:
+                    future.set_result(answer)
+        except ValueError:
+            # It is not JSON, or too long; a fresh child process answers the next question.
+            logger.exception("the process that asks the registry wrote what nobody can read")
+            child.kill()
         await child.wait()
         self._started.set()
         waiting, self._waiting = self._waiting, {}
         for name, future in waiting.items():
-            trouble = "the process that asks the registry has ended"
-            future.set_result({"name": name, "trouble": trouble})
+            future.set_result({"name": name, "trouble": ENDED})

@@ -188,10 +188,10 @@ class ModelHost:
         return metadata
 
     def _show(self, name: str, error: BaseException) -> None:
-        """Log the stack trace of a failed load: once, and only if it tells more than the error."""
+        """Log the stack trace of a failed load: once, and only if it says more than the error."""
         shown = "".join(traceback.format_exception_only(type(error), error))
-        is_told = isinstance(error, InvalidModel) and not _is_of_model(error.__cause__)
-        level = logging.DEBUG if is_told or self._shown.get(name) == shown else logging.ERROR
+        is_explained = isinstance(error, InvalidModel) and not _is_of_model(error.__cause__)
+        level = logging.DEBUG if is_explained or self._shown.get(name) == shown else logging.ERROR
         self._shown[name] = shown
         logger.log(level, "model %s failed to load", name, exc_info=error)
 

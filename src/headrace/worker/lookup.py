@@ -28,16 +28,16 @@ def look(client: Any, name: str) -> dict[str, Any]:
     """What the registry says about one registered model."""
     try:
         model = client.get_registered_model(name)
+        newest = model.latest_versions or ()
+        return {
+            "name": name,
+            "aliases": {alias: str(version) for alias, version in (model.aliases or {}).items()},
+            "stages": {each.current_stage: str(each.version) for each in newest},
+            "latest": str(max((int(each.version) for each in newest), default="")),
+        }
     except Exception as exc:
         permanent = fetch_failure.is_permanent(exc)
         return {"name": name, "trouble": fetch_failure.reason(exc), "permanent": permanent}
-    newest = model.latest_versions or ()
-    return {
-        "name": name,
-        "aliases": {alias: str(version) for alias, version in (model.aliases or {}).items()},
-        "stages": {each.current_stage: str(each.version) for each in newest},
-        "latest": str(max((int(each.version) for each in newest), default="")),
-    }
 
 
 def main() -> int:
@@ -48,7 +48,11 @@ def main() -> int:
         os.environ.setdefault(variable, value)
     lock = threading.Lock()
 
-    def tell(answer: dict[str, Any]) -> None:
+    # Names that are asked for; a question that is repeated meanwhile has the same answer.
+    pending: set[str] = set()
+
+    def write(answer: dict[str, Any]) -> None:
+        pending.discard(answer["name"])
         with lock:
             answer_to.write(json.dumps(answer).encode() + b"\n")
             answer_to.flush()
@@ -63,15 +67,18 @@ def main() -> int:
     def answer(name: str) -> None:
         if client is None:
             trouble = f"it needs the MLflow client: {MLFLOW.install}"
-            tell({"name": name, "trouble": trouble, "permanent": True})
+            write({"name": name, "trouble": trouble, "permanent": True})
         else:
-            tell(look(client, name))
+            write(look(client, name))
 
     answer_to.write(b"\n")
     answer_to.flush()
     with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as lookups:
         for line in sys.stdin:
-            lookups.submit(answer, json.loads(line))
+            name = json.loads(line)
+            if name not in pending:
+                pending.add(name)
+                lookups.submit(answer, name)
     return 0
 
 

@@ -51,6 +51,14 @@ def test_binary_data_follows_as_many_bytes_of_json_as_the_header_says() -> None:
     assert bytes(ADAPTER.decode(sent, view())[0].inputs[0].data) == TWO
 
 
+@pytest.mark.parametrize("media_type", ["application/vnd.api+json", "application/x+json; v=1"])
+def test_every_type_of_json_is_read_as_json(media_type: str) -> None:
+    body = json.dumps({"inputs": [{**X, "data": [1, 2]}]}).encode()
+    request, _ = ADAPTER.decode(asked(body, content_type=media_type), view())
+
+    assert bytes(request.inputs[0].data) == TWO
+
+
 def test_a_body_without_json_is_the_only_input_of_the_model() -> None:
     model = view(inputs=[TensorMetadata("x", "FP64", [-1])])
     request, _ = ADAPTER.decode(asked(TWO, inference_header_content_length="0"), model)

@@ -161,6 +161,27 @@ def test_a_text_is_a_users_message_after_the_instructions() -> None:
     assert body["input"] == [{"role": "system", "content": 'say "no"'}, *MESSAGES]
 
 
+def test_instructions_of_null_are_none() -> None:
+    assert len(scored(RESPONSES, RESPONSES_AGENT, input="hi", instructions=None)["input"]) == 1
+
+
+@pytest.mark.parametrize("value", [1, [], {}, True])
+def test_instructions_that_are_no_text_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="^instructions: expected a text$"):
+        scored(RESPONSES, RESPONSES_AGENT, input="hi", instructions=value)
+
+
+@pytest.mark.parametrize("value", ["true", 1, 0, [], {}])
+def test_a_stream_that_is_neither_wanted_nor_not_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="^stream: expected true or false$"):
+        scored(CHAT, CHAT_AGENT, messages=MESSAGES, stream=value)
+
+
+@pytest.mark.parametrize("value", [True, False, None])
+def test_the_model_does_not_get_the_wish_for_a_stream(value: Any) -> None:
+    assert scored(CHAT, CHAT_AGENT, messages=MESSAGES, stream=value) == {"messages": MESSAGES}
+
+
 def test_items_are_given_to_the_agent_as_they_are() -> None:
     assert scored(RESPONSES, RESPONSES_AGENT, input=MESSAGES) == {"input": MESSAGES}
 

@@ -61,7 +61,11 @@ def test_no_pause_is_longer_than_the_longest():
 
 @pytest.mark.parametrize(
     "error",
-    [InvalidRequest("no"), TimedOut("late"), Unavailable("gone for good")],
+    [
+        InvalidRequest("no"),
+        TimedOut("late"),
+        Unavailable("gone for good", code="model_unavailable"),
+    ],
     ids=["refused", "timed out", "no retry asked for"],
 )
 def test_other_failures_are_final(error):
@@ -70,6 +74,10 @@ def test_other_failures_are_final(error):
 
     with pytest.raises(type(error)):
         flow.throw(error)
+
+
+def test_a_proxy_that_names_neither_a_kind_nor_a_pause_is_tried_again():
+    assert steps(Policy(None, 1), Unavailable("Bad Gateway", status=502))[1] == Pause(0.1)
 
 
 def test_the_last_failure_is_raised_when_no_retry_is_left():

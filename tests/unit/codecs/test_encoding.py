@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,3 +161,37 @@ def test_arrays_of_other_libraries_are_arrays():
     assert (tensor.name, tensor.shape) == ("a", [2])
     (nested,) = encode_response({"a": [{"b": Foreign()}]}).outputs
     assert json.loads(bytes(nested.data)[4:]) == {"b": [0, 1]}
+
+
+def _itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = [1]
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [_itself(), _nested(5000), (_itself(),)],
+    ids=["holds itself", "5,000 levels", "in a tuple"],
+)
+def test_an_answer_that_holds_itself_or_nests_too_deeply_is_the_models_fault(value: Any) -> None:
+    with pytest.raises(BadModelOutput):
+        encode_response(value)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udfff"])
+def test_a_name_with_half_of_a_surrogate_pair_is_the_models_fault(name: str) -> None:
+    for value in ({name: [1]}, pd.Series([1], name=name)):
+        with pytest.raises(BadModelOutput, match="half of a surrogate pair"):
+            encode_response(value)
+
+
+def test_a_name_beyond_ascii_is_sent() -> None:
+    assert encode_response({"größe": [1]}).outputs[0].name == "größe"

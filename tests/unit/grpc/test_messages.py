@@ -88,6 +88,13 @@ def test_a_parameter_without_a_value_is_none():
     assert decode_request(message).request.parameters == {"empty": None}
 
 
+def test_a_content_type_that_is_no_string_is_refused():
+    message = asked(fp64_contents=[1.0])
+    message.inputs[0].parameters["content_type"].int64_param = 1
+
+    assert refusal(message).endswith("parameter content_type must be a string")
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_parameter_that_is_not_a_finite_number_is_refused(number):
     message = asked(fp64_contents=[1.0])

@@ -60,6 +60,8 @@ def test_no_two_protocols_declare_one_route() -> None:
         ("/v2/models/a.b-c/generate_stream", "open_inference", "a.b-c", None),
         ("/invocations", "mlflow", None, None),
         ("/v2/models/m/versions/7/invocations", "mlflow", "m", "7"),
+        ("/v2/models/m/infer/", "open_inference", "m", None),
+        ("/invocations/", "mlflow", None, None),
         ("/api/predict", "raw", None, None),
         ("/v1/models/m:predict", "predict_v1", "m", None),
         ("/v1/models/m/versions/2:predict", "predict_v1", "m", "2"),
@@ -77,7 +79,7 @@ def test_a_path_leads_to_a_protocol_and_a_model(
 @pytest.mark.parametrize(
     "path",
     [
-        "/v2/models/m/infer/",
+        "/v2/models/m/infer//",
         "/v2/models//infer",
         "/v2/models/a/b/infer",
         "/v2/models/m/versions//infer",

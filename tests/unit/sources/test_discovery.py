@@ -165,7 +165,7 @@ def test_a_uri_without_a_runtime_says_which_variable_is_missing(tmp_path):
     [
         (
             {"max_batch_size": "many"},
-            "model-settings.json: max_batch_size: expected integer, got 'many'",
+            "model-settings.json: max_batch_size: expected integer, at least 0, got 'many'",
         ),
         ({"instances": 0}, "instances: expected integer, at least 1, got 0"),
         ({"infer_timeout": -1}, "expected number, above 0, got -1"),

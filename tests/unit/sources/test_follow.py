@@ -6,7 +6,7 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.settings import ModelSettings
-from headrace.sources.follow import Followed, followed
+from headrace.sources.follow import Followed, followed, marked
 from headrace.sources.model_registry import Registered
 
 WINE = Registered(aliases={"champion": "7"}, stages={"Production": "5", "None": "9"}, latest="9")
@@ -50,3 +50,10 @@ def test_a_pinned_version_is_fetched_by_its_number():
 def test_follow_is_refused_where_no_model_moves():
     with pytest.raises(ConfigurationError, match="--follow"):
         followed([ModelSettings("wine", "mlflow", uri="models:/wine/7")])
+
+
+def test_a_server_that_follows_takes_other_models_too_and_may_begin_with_none():
+    local = ModelSettings("local", "sklearn", uri="/models/local")
+
+    assert followed([]) == marked([]) == []
+    assert marked([local]) == [local]

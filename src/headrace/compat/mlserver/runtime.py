@@ -15,8 +15,9 @@ from headrace.compat.mlserver.routes import Routes
 from headrace.compat.mlserver.settings import ModelSettings as TheirSettings
 from headrace.compat.mlserver.tensors import described_as, tensor_of
 from headrace.compat.mlserver.types.base import reason
-from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, NotFound
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput
 from headrace.model import Model, declared
+from headrace.protocol.error_table import MODELS_OWN
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.model_call import from_request, to_response
 from headrace.settings import ModelSettings
@@ -66,7 +67,7 @@ class MLServerRuntime(Model):
 
         Raises:
             NotFound, InvalidInput, BadModelOutput: see `Routes.answer`.
-            InvalidInput: the runtime raised an `MLServerError` with a status below 500.
+            HeadraceError: the runtime raised an `MLServerError`; see `_translated`.
             BadModelOutput: the answer cannot be sent.
         """
         call = from_request(request)
@@ -83,7 +84,7 @@ class MLServerRuntime(Model):
         """The pieces that the user's `predict_stream` yields for this request.
 
         Raises:
-            InvalidInput: as `infer`.
+            HeadraceError: as `infer`.
             BadModelOutput: a piece cannot be sent.
         """
         pieces = self.inner.predict_stream(_only(their_request(request)))
@@ -112,10 +113,11 @@ async def _only(request: types.InferenceRequest) -> AsyncIterator[types.Inferenc
 
 
 def _translated(error: MLServerError) -> Exception:
-    if error.status_code == 404:
-        return NotFound(str(error))
-    if error.status_code < 500:
-        return InvalidInput(str(error))
+    cls = MODELS_OWN.get(error.status_code)
+    if cls is None and 400 <= error.status_code < 500:
+        cls = InvalidInput
+    if cls is not None:
+        return cls(str(error))
     # Not one of our errors: the worker logs it, and the caller only learns that the model failed.
     return RuntimeError(f"the runtime answered with status {error.status_code}")
 

@@ -1,13 +1,12 @@
-"""JSON as MLflow's clients write it: NaN and Infinity may stand for numbers."""
+"""Fields of a body as JSON, as MLflow's clients write it; see `python_json`."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
-from headrace.errors import MalformedBody
+from headrace.protocol.mlflow.python_json import loads
 
 
 def load(value: Any) -> Any:
@@ -22,28 +21,3 @@ def load(value: Any) -> Any:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return loads(bytes(value))
-
-
-def loads(text: bytes) -> Any:
-    """Decode JSON that may hold NaN and Infinity; numbers too large for a double are refused.
-
-    Raises:
-        MalformedBody: the message says what is wrong and where, and never quotes the text.
-    """
-    try:
-        return json.loads(text, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not valid JSON at character {error.pos}") from None
-    except UnicodeDecodeError as error:
-        raise MalformedBody(f"the body is not valid UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise MalformedBody("the body is not acceptable JSON: it nests too deeply") from None
-    except ValueError:
-        raise MalformedBody("the body is not acceptable JSON: a number is too long") from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number != 0:
-        raise MalformedBody("the body holds a number too large for a double")
-    return number

@@ -14,8 +14,9 @@ import msgspec
 
 from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, shorten
 from headrace.protocol.messages import InferenceRequest
-from headrace.protocol.mlflow.loose_json import load, loads
+from headrace.protocol.mlflow.loose_json import load
 from headrace.protocol.mlflow.packing import NeedsDataFrame
+from headrace.protocol.mlflow.python_json import loads
 from headrace.protocol.mlflow.scoring_answer import encode
 from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature

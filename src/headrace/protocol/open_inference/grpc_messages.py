@@ -16,6 +16,7 @@ from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import read_counts
+from headrace.protocol.open_inference.content_type import check_content_type
 from headrace.protocol.open_inference.grpc_contents import (
     has_typed_form,
     read_contents,
@@ -135,6 +136,8 @@ def _parameters(message: Any, where: str) -> Parameters | None:
     for key, value in (parameters or {}).items():
         if isinstance(value, float) and not isfinite(value):
             raise InvalidInput(f"{where}: parameter '{shorten(key)}' must be a finite number")
+    if parameters:
+        check_content_type(parameters, where)
     return parameters
 
 

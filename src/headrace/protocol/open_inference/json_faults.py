@@ -7,6 +7,7 @@ neither parsed nor passed on: refused text is examined again, which costs valid 
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -41,10 +42,15 @@ class Fault(NamedTuple):
     got: str
 
 
+# What Python's json writes for floats that JSON does not have.
+_NOT_IN_JSON = re.compile(r"NaN|-?Infinity")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
 def syntax_fault(text: bytes | memoryview) -> str:
     """What is wrong with a text that a decoder refused as JSON, and where."""
     try:
-        size = len(str(text, "utf-8"))
+        characters = str(text, "utf-8")
     except UnicodeDecodeError as error:
         return f"not valid UTF-8 at byte {error.start}"
     if len(text) > LARGEST:
@@ -53,10 +59,20 @@ def syntax_fault(text: bytes | memoryview) -> str:
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        if error.pos < size:
-            return f"not valid JSON: the fault is at character {error.pos}"
+        if error.pos < len(characters):
+            return f"not valid JSON: {_misplaced(characters, error.pos)}"
         return "not valid JSON: it ends too early"
     return "not valid JSON: it is nested too deeply, or holds half of a surrogate pair"
+
+
+def _misplaced(text: str, place: int) -> str:
+    """What there is at the character where a text stops being JSON."""
+    if text.startswith(_BYTE_ORDER_MARK):
+        return "it begins with a byte order mark"
+    # A decoder may stop behind the sign.
+    if word := _NOT_IN_JSON.match(text, max(place - 1, 0)) or _NOT_IN_JSON.match(text, place):
+        return f"{word[0]} at character {word.start()}; a missing number is null"
+    return f"the fault is at character {place}"
 
 
 def refusal(text: bytes | memoryview, hint: Any, what: str) -> str:

@@ -18,6 +18,7 @@ from headrace.protocol import nullable
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
+from headrace.protocol.open_inference.content_type import check_content_type
 from headrace.protocol.open_inference.json_faults import refusal
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import (
@@ -293,7 +294,5 @@ def _visible(parameters: Parameters, where: str) -> Parameters | None:
             break
     else:
         raise InvalidInput(f"{where}: parameters are nested more than {MAX_DEPTH} deep")
-    content_type = parameters.get("content_type")
-    if content_type is not None and not isinstance(content_type, str):
-        raise InvalidInput(f"{where}: parameter content_type must be a string")
+    check_content_type(parameters, where)
     return {k: v for k, v in parameters.items() if k not in TRANSPORT} or None

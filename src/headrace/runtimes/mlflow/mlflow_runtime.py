@@ -14,7 +14,7 @@ from headrace.codecs import decode_value, encode_response, values
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import frame_of
 from headrace.codecs.registry import OUTPUT, chosen
-from headrace.errors import HeadraceError, InvalidModel, Unimplemented, shorten
+from headrace.errors import HeadraceError, InvalidInput, InvalidModel, Unimplemented, shorten
 from headrace.model import Model, declared
 from headrace.protocol.messages import TASK, InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Signature
@@ -210,6 +210,12 @@ class MLflowRuntime(Model):
 
     def _arguments_of(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
         """What `predict` takes: the value, and the params."""
+        try:
+            return self._decoded(request)
+        except RecursionError:
+            raise InvalidInput("the request nests too deeply") from None
+
+    def _decoded(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
         if request.content_type == SCORING:
             assert request.parameters is not None
             # Those of a request that was refused.

@@ -11,20 +11,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Callable
 
-from headrace.errors import (
-    Conflict,
-    DeadlineExceeded,
-    Forbidden,
-    HeadraceError,
-    InvalidInput,
-    ModelFailed,
-    NotFound,
-    Overloaded,
-    RateLimited,
-    Unauthenticated,
-    Unimplemented,
-    shorten,
-)
+from headrace.errors import HeadraceError, InvalidInput, ModelFailed, shorten
+from headrace.protocol.error_table import MODELS_OWN
 from headrace.protocol.json_words import wanted, word_of
 
 logger = logging.getLogger("headrace.worker")
@@ -55,18 +43,6 @@ _SAFE = (
     re.compile(r"Shape of input \([^)]*\) does not match expected shape \([^)]*\)"),
 )
 
-# The errors with the status that an exception of MLflow asks for, or the nearest one.
-_BY_STATUS: dict[int, type[HeadraceError]] = {
-    400: InvalidInput,
-    401: Unauthenticated,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    429: RateLimited,
-    501: Unimplemented,
-    503: Overloaded,
-    504: DeadlineExceeded,
-}
 # Where the wrappers of MLflow's chat models and agents read a request.
 _READS_INPUT = "_convert_input"
 # Where MLflow checks a list against a model's type hint. Its message has no positions.
@@ -78,6 +54,8 @@ _WRONG_TYPE = re.compile(
 _GOT = re.compile(r"\b((?:got|received type) )([\w.]+)")
 _EXPECTED = re.compile(r"\b(Expected (?:type |data to be )?)([\w.]+)(?=,|$)")
 _NAMES = {"NoneType": type(None), "datetime": datetime}
+# What MLflow says before the reason why an object of a chat is refused, with all of the object.
+_QUOTED = re.compile(r"\bcoercing .* to (?=\w+:)", re.DOTALL)
 _LONGEST = 500
 
 
@@ -163,12 +141,10 @@ def _refused_element(error: Exception) -> InvalidInput | None:
 
 def _mismatch(element: Any, hint: Any, error: Exception) -> str:
     """Why an element does not match its type hint, without its values."""
-    validate = getattr(hint, "model_validate", None)
-    if validate is not None and isinstance(element, dict):
-        try:
-            validate(element)
-        except ValueError as invalid:
-            return _reason(invalid)
+    cause = error.__cause__
+    if isinstance(cause, Exception) and callable(getattr(cause, "errors", None)):
+        # Pydantic's, which MLflow lets convert nothing.
+        return _reason(cause)
     found = _WRONG_TYPE.search(str(getattr(error, "message", "")))
     if found:
         return f"expected {_word(found['expected'], wanted)}, got {_word(found['got'], word_of)}"
@@ -198,7 +174,7 @@ def _is_mlflows(module: str) -> bool:
 def _answer(error: Any) -> HeadraceError:
     """The error that the model's own code answers with."""
     text = str(getattr(error, "message", error))[:_LONGEST]
-    cls = _BY_STATUS.get(error.get_http_status_code())
+    cls = MODELS_OWN.get(error.get_http_status_code())
     if cls is not None:
         return cls(text)
     logger.error("the model failed", exc_info=error)
@@ -209,7 +185,8 @@ def _reason(error: Exception) -> str:
     """What is wrong with a request, without its values: pydantic's errors quote them."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
-        return shorten(getattr(error, "message", error), 200)
+        text = _QUOTED.sub("making ", str(getattr(error, "message", error)))
+        return shorten(text, 200)
     return "; ".join(_fault(fault) for fault in errors()[:3])
 
 

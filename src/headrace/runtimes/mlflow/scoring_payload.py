@@ -7,7 +7,6 @@ nested types, and the LLM forms. Plain typed columns are decoded before they get
 from __future__ import annotations
 
 import io
-import json
 from typing import Any, Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, short
 from headrace.protocol import records
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest
+from headrace.protocol.mlflow import python_json
 from headrace.protocol.mlflow.signature import PAYLOAD, Signature
 from headrace.protocol.tensor import Tensor, unpack_bytes
 from headrace.runtimes.mlflow import model_errors, nested_values
@@ -67,10 +67,7 @@ class Payload:
         return self._json(body)
 
     def _json(self, body: bytes) -> tuple[Any, dict[str, Any] | None]:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise MalformedBody("the body is not valid JSON") from error
+        data = python_json.loads(body)
         if not isinstance(data, dict):
             raise MalformedBody("the body must be a JSON object")
         if any(key in data for key in LLM_KEYS):
@@ -219,7 +216,7 @@ class Payload:
         texts: Any = {spec.name: object for spec in specs if spec.type in _TEXT_COLUMNS}
         try:
             with csv_rows.whole_rows(lambda: io.BytesIO(body)):
-                return pd.read_csv(io.BytesIO(body), dtype=texts, float_precision="round_trip")
+                return pd.read_csv(io.BytesIO(body), dtype=texts, **csv_rows.exactly(pd))
         except csv_rows.BadTable as error:
             raise MalformedBody(f"the CSV table: {error}") from error
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:

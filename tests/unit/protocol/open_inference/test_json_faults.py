@@ -25,6 +25,15 @@ class Table(msgspec.Struct):
     [
         (b'{"rows": []', "it is not valid JSON: it ends too early"),
         (b'{"rows": [,]}', "it is not valid JSON: the fault is at character 10"),
+        (b"\xef\xbb\xbf{}", "it is not valid JSON: it begins with a byte order mark"),
+        (
+            b'{"scale": NaN}',
+            "it is not valid JSON: NaN at character 10; a missing number is null",
+        ),
+        (
+            b'{"scale": [1, -Infinity]}',
+            "it is not valid JSON: -Infinity at character 14; a missing number is null",
+        ),
         (b'{"rows": "\xff"}', "it is not valid UTF-8 at byte 10"),
         (b'{"rows": [], "more": "\xff"}', "it is not valid UTF-8 at byte 22"),
         (b"[]", "it: expected object, got array"),

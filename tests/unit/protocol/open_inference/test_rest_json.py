@@ -79,6 +79,12 @@ def test_a_content_type_is_a_string(value: Any) -> None:
         decode_request(with_input(parameters=parameters))
 
 
+def test_a_content_type_is_not_longer_than_a_name() -> None:
+    assert decode_request(body(parameters={"content_type": "my.codec"})).request.parameters
+    with pytest.raises(InvalidInput, match="content_type has 257 characters, at most 256 allowed"):
+        decode_request(body(parameters={"content_type": "n" * 257}))
+
+
 def test_transport_parameters_are_not_passed_on() -> None:
     request = decode_request(body(parameters={"binary_data_output": True, "k": 1})).request
     assert request.parameters == {"k": 1}

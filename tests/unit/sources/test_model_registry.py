@@ -1,0 +1,51 @@
+"""Asking the registry through a child process, which may end or write rubbish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+from headrace.errors import LoadFailed
+from headrace.sources.model_registry import Registered, Registry
+
+ALIASES = {f"alias {number}": "1" for number in range(5000)}
+GOOD = {"name": "m", "aliases": ALIASES, "stages": {}, "latest": "1"}
+
+
+def child(*answers: str) -> tuple[str, ...]:
+    """A process that says that it has started, and gives each of its questions an answer."""
+    lines = "".join(f"input(); print({answer!r}, flush=True); " for answer in answers)
+    return sys.executable, "-c", f"print(flush=True); {lines}"
+
+
+def looked_up(command: tuple[str, ...], times: int = 1) -> list[Registered | str]:
+    async def main() -> list[Registered | str]:
+        registry = Registry(command)
+        found: list[Registered | str] = []
+        for _ in range(times):
+            try:
+                found.append(await registry.look("m"))
+            except LoadFailed as failed:
+                found.append(failed.message)
+        await registry.close()
+        return found
+
+    return asyncio.run(main())
+
+
+def test_a_model_with_thousands_of_aliases_is_read() -> None:
+    assert looked_up(child(json.dumps(GOOD))) == [Registered(ALIASES, {}, "1")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [child("rubbish", json.dumps(GOOD)), child(), (sys.executable, "-c", "")],
+    ids=["writes rubbish", "ends after the start", "ends at once"],
+)
+def test_a_child_that_does_not_answer_is_replaced_by_another(command: tuple[str, ...]) -> None:
+    found = looked_up(command, times=2)
+
+    assert all("has ended" in str(each) for each in found)
