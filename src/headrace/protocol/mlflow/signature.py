@@ -171,7 +171,7 @@ class Signature:
         if missing:
             message = f"missing {word}{'s' if len(missing) > 1 else ''} {listing(missing)}"
             if surplus:
-                message += f"; surplus: {listing(surplus)}"
+                message += f"; surplus: {listing(surplus)}{_likely(surplus)}"
             raise InvalidInput(message)
         if surplus and self.pass_over is not None:
             self.pass_over(COLUMN, surplus)
@@ -337,3 +337,12 @@ def _typed(tensor: Tensor, spec: Spec) -> Parameters | None:
     if tensor.datatype != "BYTES" or tensor.content_type is not None:
         return tensor.parameters
     return {**(tensor.parameters or {}), "content_type": spec.content_type}
+
+
+def _likely(surplus: Sequence[str]) -> str:
+    """What may have happened to a request whose names are these, if that can be told."""
+    if len(surplus) == 1 and (";" in surplus[0] or "\t" in surplus[0]):
+        return "; the columns of a table are separated by commas"
+    if {"name", "shape", "datatype"} <= set(surplus):
+        return "; tensors of the Open Inference Protocol go to /v2/models/MODEL/infer"
+    return ""

@@ -185,7 +185,7 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
     try:
         envelope = _decode_open(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput(refusal(text, _OpenBody, "the request body")) from None
+        raise InvalidInput(refusal(text, _OpenBody, "the request body") + _likely(text)) from None
     typos = Typos()
     whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
@@ -194,6 +194,20 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
         for index, item in enumerate(items):
             typos.refuse(item, kind.__struct_fields__, f"{key}[{index}]")
     return envelope
+
+
+# What only bodies of MLflow's protocol have.
+_MLFLOWS = ("dataframe_split", "dataframe_records", "instances")
+
+
+def _likely(text: bytes | memoryview) -> str:
+    """What a body that was refused may have been meant for, if that can be told."""
+    try:
+        whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    theirs = [key for key in _MLFLOWS if key in whole and "inputs" not in whole]
+    return f"; '{theirs[0]}' is for MLflow's route, /invocations" if theirs else ""
 
 
 def _envelope(text: bytes | memoryview) -> _Body | _OpenBody:

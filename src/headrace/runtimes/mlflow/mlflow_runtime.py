@@ -21,7 +21,7 @@ from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Sign
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import refusal
-from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
+from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc, table_checks
 from headrace.runtimes.mlflow.agents import Agent
 from headrace.runtimes.mlflow.collected_words import CollectedWords
 from headrace.runtimes.mlflow.hinted_values import hinted_values
@@ -71,11 +71,13 @@ class MLflowRuntime(Model):
                 self._agent = Agent(folder.task)
             self._methods = self._methods_of(loaded.native)
         self._task = folder.task
+        self._takes_one_row = native is None and folder.takes_one_conversation
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
         self._kinds = {
             spec.name: spec.content_type for spec in specs if spec.type in ("datetime", "binary")
         }
+        self._lists = [spec.name for spec in specs if spec.type == "array"]
         self._mixed = {spec.name for spec in specs if spec.mixed}
         schemas = _schemas(raw)
         self._fixed_width = {
@@ -221,8 +223,15 @@ class MLflowRuntime(Model):
             # Those of a request that was refused.
             self._passed_over.taken()
             reads = request.parameters.get(READS)
-            return (self._payload if reads is None else self._tolerant_payload).decode(request)
-        return self._value(request), self._params(request.parameters)
+            payload = self._payload if reads is None else self._tolerant_payload
+            arguments = payload.decode(request)
+        else:
+            arguments = self._value(request), self._params(request.parameters)
+        if hasattr(arguments[0], "iloc"):
+            table_checks.check_lists(arguments[0], self._lists)
+            if self._takes_one_row:
+                table_checks.check_one_row(arguments[0], self.settings.name)
+        return arguments
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         """The params of the schema; without a schema MLflow drops all that were given."""

@@ -91,6 +91,18 @@ def test_missing_column_is_named_with_the_surplus_one():
         conform(columns(alcohol="double"), tensor("alcool", "FP64", [1]))
 
 
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["age;city"], "the columns of a table are separated by commas"),
+        (["name", "shape", "datatype", "data"], "tensors .* go to /v2/models/MODEL/infer"),
+    ],
+)
+def test_a_table_of_another_format_is_told_which_it_may_be(names, hint):
+    with pytest.raises(InvalidInput, match=hint):
+        columns(age="double", city="string").check_names(names)
+
+
 def test_surplus_column_is_named():
     with pytest.raises(InvalidInput, match="surplus column 'b'"):
         conform(columns(a="double"), tensor("a", "FP64", [1]), tensor("b", "FP64", [1]))
