@@ -123,7 +123,7 @@ def test_numbers_become_the_graphs_datatype(value, expected, tmp_path):
         ({"x": X > 1, "name": NAMES}, "input 'x': expected FP32, got BOOL"),
         (
             {"x": X.astype(float) + 1e300, "name": NAMES},
-            "input 'x': element 0 is too large for FP32",
+            "input 'x', row 0: expected FP32, got a number too large for it",
         ),
         ({"x": X[:2], "name": NAMES}, r"'name': shape\[0\] is 3, but input 'x' has 2 there"),
     ],

@@ -61,6 +61,11 @@ class Spec(NamedTuple):
         return self.type == "tensor"
 
     @property
+    def kind(self) -> str:
+        """The type by name: MLflow's of a column, the datatype of a tensor."""
+        return self.datatype if self.is_tensor else self.type
+
+    @property
     def where(self) -> str:
         """How messages refer to this input."""
         return f"{'input' if self.is_tensor else 'column'} '{shorten(self.name)}'"
@@ -106,13 +111,17 @@ def _tensor_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     )
 
 
+def is_required(raw: dict[str, Any]) -> bool:
+    """Whether a column, or a property of an object, must be there."""
+    # MLflow has written `required` since 2.6, and `optional` before.
+    return bool(raw.get("required", not raw.get("optional", False)))
+
+
 def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     kind = raw.get("type")
     if not isinstance(kind, str):
         raise InvalidModel(f"the signature's {part}: '{shorten(name)}' has no type")
     datatype, content_type = _COLUMN_TYPES.get(kind, _NESTED)
-    # MLflow has written `required` since 2.6, and `optional` before; AnyType is never required.
-    required = raw.get("required", not raw.get("optional", False))
     return Spec(
         name,
         raw.get("name"),
@@ -120,7 +129,7 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
         datatype,
         content_type,
         (-1, 1),
-        bool(required) and kind != "any",
+        is_required(raw) and kind != "any",
         kind in _COLUMN_TYPES,
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Callable
 import numpy as np
 
 from headrace.errors import InvalidInput, listing
+from headrace.protocol import nullable
 from headrace.protocol.casting import cast
 from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
@@ -309,8 +310,9 @@ def _data(tensor: Tensor, spec: Spec) -> Any:
     """The tensor's data as the datatype of `spec`."""
     if tensor.datatype == spec.datatype:
         return tensor.data
-    if spec.reads_text and tensor.datatype == "BYTES":
-        return pack(_cells(tensor), spec)
+    in_json = tensor.content_type == "pd_json" and nullable.datatype_of(tensor) is None
+    if tensor.datatype == "BYTES" and (spec.reads_text or in_json):
+        return pack(_cells(tensor), spec, tensor.shape)
     return cast(tensor, spec.datatype, spec.where)
 
 

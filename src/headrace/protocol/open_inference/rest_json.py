@@ -19,6 +19,7 @@ from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, 
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.content_type import check_content_type
+from headrace.protocol.open_inference.data_faults import label
 from headrace.protocol.open_inference.json_faults import refusal
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import (
@@ -29,7 +30,7 @@ from headrace.protocol.open_inference.rest_binary import (
     choose_binary,
     flag,
 )
-from headrace.protocol.open_inference.rest_data import json_values, label, pack_json, pack_lone_text
+from headrace.protocol.open_inference.rest_data import json_values, pack_json, pack_lone_text
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT

@@ -57,7 +57,7 @@ class MLflowRuntime(Model):
         self._raw_signature = raw
         self._signature = Signature.parse(raw) if raw else None
         folder.add_code()
-        schema = self._predict_stream = self._agent = self._loop = None
+        self._predict_stream = self._agent = self._loop = None
         native = native_flavors.load(folder)
         if native is not None:
             self._predict = native.predict
@@ -66,7 +66,7 @@ class MLflowRuntime(Model):
             config = self.settings.extra.get("model_config")
             loaded = pyfunc.load(folder, config)
             self._predict, self._predict_stream = loaded.predict, loaded.predict_stream
-            schema, self._loop = loaded.input_schema, loaded.loop
+            self._loop = loaded.loop
             if folder.is_agent:
                 self._agent = Agent(folder.task)
             self._methods = self._methods_of(loaded.native)
@@ -85,10 +85,10 @@ class MLflowRuntime(Model):
             for name, row in schemas.items()
             if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
         }
-        self._payload = Payload(self._signature, schemas, schema, self._typed)
+        self._payload = Payload(self._signature, schemas, self._typed)
         self._passed_over = CollectedWords()
         tolerant = Signature.parse(raw, self._passed_over.add) if raw else None
-        self._tolerant_payload = Payload(tolerant, schemas, schema, self._typed)
+        self._tolerant_payload = Payload(tolerant, schemas, self._typed)
         self._example = input_example.shown(folder)
         # Instances of the class differ: only the native flavors promise independent rows.
         by_flavor = native is not None and native.row_independent
@@ -271,8 +271,8 @@ class MLflowRuntime(Model):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
             frame = frame_of(tensors, self._kinds, columns)
-            if not signature.is_simple:
-                self._payload.make_whole(frame)
+            if self._payload.nested is not None:
+                self._payload.nested.fit(frame)
             return frame
         if signature.is_named:
             return {tensor.name: self._array(tensor) for tensor in tensors}
