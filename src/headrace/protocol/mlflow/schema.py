@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
+from headrace.protocol.mlflow.json_schema import is_required, json_schema
 
 # MLflow column type -> (datatype, content type): MLflow "Model Signature", column-based.
 _COLUMN_TYPES = {
@@ -42,7 +43,7 @@ class Spec(NamedTuple):
     (a string, an integer for a DataFrame without names, or None). `type` is MLflow's name
     (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
     tensors, those of Python objects, hold text, numbers and nulls side by side. With `reads_text`,
-    text that is a number stands for it.
+    text that is a number stands for it. `json_schema` says what elements in JSON hold.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Spec(NamedTuple):
     simple: bool = True
     mixed: bool = False
     reads_text: bool = False
+    json_schema: str = ""
 
     @property
     def is_tensor(self) -> bool:
@@ -111,12 +113,6 @@ def _tensor_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     )
 
 
-def is_required(raw: dict[str, Any]) -> bool:
-    """Whether a column, or a property of an object, must be there."""
-    # MLflow has written `required` since 2.6, and `optional` before.
-    return bool(raw.get("required", not raw.get("optional", False)))
-
-
 def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     kind = raw.get("type")
     if not isinstance(kind, str):
@@ -131,6 +127,7 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
         (-1, 1),
         is_required(raw) and kind != "any",
         kind in _COLUMN_TYPES,
+        json_schema="" if kind in _COLUMN_TYPES else json.dumps(json_schema(raw)),
     )
 
 

@@ -28,7 +28,7 @@ from headrace.protocol.mlflow.schema import (
     parse_params,
     parse_specs,
 )
-from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.reserved_parameters import JSON_SCHEMA, RESERVED
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 
 # A request that is still a raw body of MLflow's scoring protocol has this content type, and one
@@ -272,6 +272,8 @@ def _metadata(spec: Spec) -> TensorMetadata:
     parameters: Parameters = {"content_type": spec.content_type}
     if not spec.required:
         parameters["required"] = False
+    if spec.json_schema:
+        parameters[JSON_SCHEMA] = spec.json_schema
     return TensorMetadata(spec.name, spec.datatype, list(spec.shape), parameters)
 
 

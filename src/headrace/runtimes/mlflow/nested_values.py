@@ -15,8 +15,8 @@ import numpy as np
 
 from headrace.codecs.bytes_elements import parse_time
 from headrace.errors import InvalidInput, listing, shorten
-from headrace.protocol.json_words import misfit, word_of
-from headrace.protocol.mlflow.schema import is_required
+from headrace.protocol.json_words import misfit
+from headrace.protocol.mlflow.json_schema import is_required
 
 _INTEGERS = {"integer": 2**31, "long": 2**63}
 _FLOATS = ("float", "double")
