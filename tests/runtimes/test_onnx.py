@@ -124,7 +124,7 @@ def test_numbers_become_the_graphs_datatype(value, expected, tmp_path):
         ({"x": X, "name": X[:, 0]}, "input 'name', row 0: expected text"),
         (
             {"x": X, "name": np.array([b"a"] * 3, "S")},
-            "input 'name', row 0: expected text, got base64",
+            "input 'name': expected text, got base64",
         ),
         ({"x": X > 1, "name": NAMES}, "input 'x', row 0, column 0: expected FP32, got BOOL"),
         (
