@@ -215,8 +215,8 @@ def test_an_integer_with_a_type_is_exact_or_refused(column, server):
         assert answer.json()["predictions"][0]["age"] == LARGE
         assert over_v2.status_code == 200
     else:
-        assert "more digits than FP64 holds exactly" in answer.json()["message"]
-        assert "more digits than FP64 holds exactly" in over_v2.json()["error"]
+        assert "row 0: expected FP64, got a whole number of more digits" in answer.json()["message"]
+        assert "row 0: expected FP64, got a whole number of more digits" in over_v2.json()["error"]
 
 
 def test_digits_for_fp64_over_v2_are_the_nearest_double(server):

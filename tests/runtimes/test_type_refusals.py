@@ -67,17 +67,29 @@ class Person(BaseModel):
 
 
 HINTS = {
-    "numbers": (list[float], [1.5, "x"], "element 1: expected float, got text"),
-    "whole": (list[int], [1, 1.5], "element 1: expected int, got a number"),
-    "flags": (list[bool], [True, "x"], "element 1: expected bool, got text"),
-    "files": (list[bytes], ["YQ==", 5], "element 1: expected bytes, got a number"),
-    "times": (list[dt.datetime], [TIME, "soon"], "element 1: expected datetime, got other text"),
-    "lists": (list[list[float]], [[1.5], [1.5, "x"]], "element 1, element 1: expected float, got"),
-    "maps": (list[dict[str, float]], [{}, {"a": "x"}], "element 1, key 'a': expected float, got"),
+    "numbers": (list[float], [1.5, "x"], "element 1: expected a number, got text"),
+    "whole": (list[int], [1, 1.5], "element 1: expected a whole number, got a number"),
+    "flags": (list[bool], [True, "x"], "element 1: expected true or false, got text"),
+    "files": (list[bytes], ["YQ==", 5], "element 1: expected base64, got a number"),
+    "times": (
+        list[dt.datetime],
+        [TIME, "soon"],
+        "element 1: expected a time in ISO 8601, got other text",
+    ),
+    "lists": (
+        list[list[float]],
+        [[1.5], [1.5, "x"]],
+        "element 1, element 1: expected a number, got",
+    ),
+    "maps": (
+        list[dict[str, float]],
+        [{}, {"a": "x"}],
+        "element 1, key 'a': expected a number, got",
+    ),
     "deep": (
         list[dict[str, list[int]]],
         [{}, {"a": [1, 1.5]}],
-        "element 1, key 'a', element 1: expected int, got a number",
+        "element 1, key 'a', element 1: expected a whole number, got a number",
     ),
     "people": (list[Person], [{"name": "Ada", "age": "old"}], "element 0: age: "),
 }

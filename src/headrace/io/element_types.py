@@ -132,10 +132,10 @@ def _check_numbers(array: Any, value: Any, dtype: Any, where: str) -> None:
     """Check what numpy keeps as Python objects: numbers among nulls, integers of many digits."""
     keeps_integers = dtype is None or dtype.kind != "f"
     for index, element in enumerate(array.reshape(-1)):
-        if not isinstance(element, (int, float, type(None))):
-            if detail := _unlike(value):
-                raise InvalidInput(f"{where}: {detail}")
-        if not isinstance(element, (int, float, type(None))) or isinstance(element, bool):
+        is_other = not isinstance(element, (int, float, type(None)))
+        if is_other and (detail := _unlike(value)):
+            raise InvalidInput(f"{where}: {detail}")
+        if is_other or isinstance(element, bool):
             beside = " beside null" if None in array.reshape(-1).tolist() else ""
             got = word_of(type(element))
             raise refusal(where, index, array.shape, f"a number{beside}", got)

@@ -10,11 +10,11 @@ from typing import Any, Callable
 
 import numpy as np
 
-from headrace.errors import MalformedBody
+from headrace.errors import InvalidInput, MalformedBody
 from headrace.protocol.mlflow.schema import Spec
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.place import place
-from headrace.runtimes.mlflow.nested_values import fitted
+from headrace.runtimes.mlflow.nested_values import fitted, whole
 
 # Makes the columns of plain types of a table, which have other names in the signature.
 Plain = Callable[[Any, Signature], Any]
@@ -61,10 +61,11 @@ class NestedTable:
             cells = [value]
         return pd.DataFrame({spec.name: pd.Series(cells, dtype=object)})
 
-    def conformed(self, table: Any, as_arrays: bool = False) -> Any:
+    def conformed(self, table: Any, as_arrays: bool = False, from_json: bool = True) -> Any:
         """The table with the signature's columns and types, and its rows' labels.
 
-        `as_arrays` makes numpy arrays of lists, as MLflow does for `inputs`.
+        `as_arrays` makes numpy arrays of lists, as MLflow does for `inputs` and Parquet. Integers
+        `from_json` are the nearest floats where the type is one; others must be exact.
 
         Raises:
             InvalidInput: a column or a cell does not fit; the message names row and column.
@@ -83,7 +84,7 @@ class NestedTable:
             columns = {spec.name: plain.iloc[:, index] for index, (spec, _) in enumerate(simple)}
         for spec, position in order:
             if not spec.simple:
-                cells = self.cells(spec, table.iloc[:, position].tolist(), as_arrays)
+                cells = self.cells(spec, table.iloc[:, position].tolist(), as_arrays, from_json)
                 columns[spec.name] = pd.Series(cells, table.index, object)
         made = pd.DataFrame({spec.name: columns[spec.name] for spec, _ in order})
         labels = {spec.name: label for label, spec in self._by_label.items()}
@@ -103,13 +104,18 @@ class NestedTable:
                 cells = self.cells(spec, table.iloc[:, position].tolist())
                 table.isetitem(position, pd.Series(cells, table.index, object))
 
-    def cells(self, spec: Spec, cells: list[Any], as_arrays: bool = False) -> list[Any]:
+    def cells(
+        self, spec: Spec, cells: list[Any], as_arrays: bool = False, from_json: bool = True
+    ) -> list[Any]:
         """The cells of a column, each as MLflow takes it for the column's type."""
         schema = self._schemas[spec.name]
-        fit = [
-            fitted(_plain(cell), schema, place(spec.where, row, [len(cells)]), spec.required)
-            for row, cell in enumerate(cells)
-        ]
+        try:
+            fit = [
+                fitted(cell, schema, place(spec.where, row, [len(cells)]), spec.required)
+                for row, cell in enumerate(whole(_plain(cells), schema, from_json))
+            ]
+        except RecursionError as error:
+            raise InvalidInput(f"{spec.where}: lists or objects are nested too deep") from error
         return [_array(cell) for cell in fit] if as_arrays and spec.type == "array" else fit
 
 
@@ -139,7 +145,8 @@ def _dimensions(schema: dict[str, Any]) -> int:
 def _plain(cell: Any) -> Any:
     """A cell as JSON has it: lists for the arrays of Parquet, and null for what is missing."""
     if isinstance(cell, np.ndarray):
-        return [_plain(item) for item in cell.tolist()]
+        # Those of numpy's times would be numbers.
+        return [_plain(item) for item in (cell if cell.dtype.kind == "M" else cell.tolist())]
     if isinstance(cell, dict):
         return {name: _plain(item) for name, item in cell.items()}
     if isinstance(cell, list):

@@ -9,6 +9,7 @@ Source: MLflow "Model Signature", "Array", "Object" and "Map" types, and how MLf
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Callable
 
 import numpy as np
@@ -120,11 +121,11 @@ def _scalar(value: Any, kind: str, where: str, required: bool) -> Any:
     return _NARROW[kind](value) if kind in _NARROW else value
 
 
-def _time(text: str, where: str) -> Any:
+def _time(value: Any, where: str) -> Any:
     import pandas as pd
 
     try:
-        time = pd.Timestamp(parse_time(text))
+        time = pd.Timestamp(parse_time(value) if isinstance(value, str) else value)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"{where}: expected an ISO 8601 time, got other text") from error
     naive = time if time.tz is None else time.tz_convert("UTC").tz_localize(None)
@@ -200,5 +201,5 @@ _TAKES: dict[str, Callable[[Any], bool]] = {
     "double": lambda value: isinstance(value, float),
     "string": lambda value: isinstance(value, str),
     "binary": _is_text,
-    "datetime": lambda value: isinstance(value, str),
+    "datetime": lambda value: isinstance(value, (str, date, np.datetime64)),
 }

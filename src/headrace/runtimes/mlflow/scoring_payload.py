@@ -45,7 +45,7 @@ class Payload:
         self._schemas = schemas
         self._typed = typed
         self.nested: NestedTable | None = None
-        if signature is not None and signature.is_columns and not signature.is_simple:
+        if signature is not None and _is_nested(signature):
             self.nested = NestedTable(signature, schemas, self._plain_columns)
 
     def decode(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
@@ -63,7 +63,7 @@ class Payload:
         if media == "text/csv":
             return self._conformed(self._with_floats(self._csv(body))), None
         if media == "application/vnd.apache.parquet":
-            return self._conformed(_parquet(body)), None
+            return self._conformed(_parquet(body), from_json=False), None
         if media != "application/json":
             raise UnsupportedMedia(f"media type '{shorten(media)}' is not supported")
         return self._json(body)
@@ -219,14 +219,15 @@ class Payload:
                 table.isetitem(position, column.astype(np.float64))
         return table
 
-    def _conformed(self, table: Any) -> Any:
+    def _conformed(self, table: Any, from_json: bool = True) -> Any:
         """The table with the signature's columns and types, by the same rule as every protocol.
 
-        Its rows keep their labels, and its columns of text their dtype.
+        Its rows keep their labels, and its columns of text their dtype. Without `from_json`, its
+        integers have a type of their own.
         """
         signature = self._signature
         if self.nested is not None:
-            return self.nested.conformed(table)
+            return self.nested.conformed(table, as_arrays=not from_json, from_json=from_json)
         if signature is None or not signature.is_simple:
             return table
         if signature.is_columns and signature.is_named:
@@ -271,6 +272,11 @@ class Payload:
                 lists[spec.name] = nested_values.whole(lists[spec.name], _DOUBLE)
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
+
+
+def _is_nested(signature: Signature) -> bool:
+    # A model checks its own type hints.
+    return signature.is_columns and not (signature.is_simple or signature.from_type_hint)
 
 
 def _named(key: str, name: str) -> str:

@@ -286,7 +286,8 @@ def test_content_type_is_the_python_value_the_model_takes(signature, content_typ
 def test_column_metadata_follows_the_table(kind, datatype, content_type):
     (shown,) = columns(a=kind).input_metadata()
     assert (shown.datatype, shown.shape) == (datatype, [-1, 1])
-    assert shown.parameters == {"content_type": content_type}
+    assert shown.parameters["content_type"] == content_type
+    assert set(shown.parameters) <= {"content_type", "json_schema"}
 
 
 def test_optional_column_is_marked_in_metadata():
