@@ -15,6 +15,7 @@ from typing import Any, Callable
 from headrace.codecs import jsontext
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.datatypes import element_count
+from headrace.protocol.json_floats import finite, may_be_too_large
 from headrace.protocol.place import refusal
 from headrace.protocol.tensor import Tensor, unpack_bytes
 
@@ -148,7 +149,8 @@ def _time(element: bytes) -> dt.datetime:
 
 
 def _json(element: bytes) -> Any:
-    return json.loads(element)
+    # Python would make infinity of numbers that are too large.
+    return json.loads(element, parse_float=finite if may_be_too_large(element) else None)
 
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {

@@ -103,6 +103,7 @@ def test_np_takes_one_input():
         pytest.param("base64", "a?", "row 1: expected base64", id="base64"),
         pytest.param("datetime", "soon", "row 1: expected an ISO 8601 time", id="datetime"),
         pytest.param("pd_json", "{", "row 1: expected JSON", id="json"),
+        pytest.param("pd_json", "1e400", "row 1: expected JSON", id="a large number"),
     ],
 )
 def test_an_undecodable_element_is_named_by_its_place(content_type, text, expected):

@@ -158,6 +158,7 @@ CASES: list[tuple[str, Any, str, bytes, int, str]] = [
     ("array, digits", PLAIN, "", b"[" + b"9" * 30 + b"]", 400, "row 0: expected an integer of 64 bits"),
     ("array, thousands of digits", PLAIN, "", b"[" + b"9" * 9000 + b"]", 400, "too many digits"),
     ("array, float of digits", PLAIN, "", b"[" + b"9" * 400 + b".0]", 400, "out of range of float64"),
+    ("array, digits and exponent", PLAIN, "", b"[" + b"9" * 250 + b"e99]", 400, "out of range of"),
     ("frame, digits", LOOSE, "", b'[{"a": ' + b"9" * 30 + b"}]", 400, "column 'a': an integer is out"),
     ("array, float32", ARRAY, "", b"[[1, 1e39]]", 400, "row 0, column 1: expected FP32"),
     ("array, int8", WHOLE, "", b"[1, 300]", 400, "row 1: expected INT8, -128 to 127"),
