@@ -102,7 +102,9 @@ def test_data_that_does_not_fit_has_the_same_message(one, other, tensor, transpo
     messages = [refusal(transports[name], "echo", [tensor]).message for name in (one, other)]
 
     assert messages[0] == messages[1]
-    assert messages[0].startswith("input 'x': ")
+    assert messages[0].startswith("input 'x'")
+    # A count that is wrong is that of all elements.
+    assert ("input 'x', row 1: " in messages[0]) == ("expected" in messages[0])
 
 
 @pytest.mark.e2e

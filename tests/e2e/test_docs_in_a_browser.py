@@ -48,6 +48,14 @@ COPIED = """
   });
 })
 """
+# Settled once no request that the page has sent waits for its answer.
+ANSWERED = """
+new Promise((done) => {
+  const look = () => [...document.querySelectorAll("pre")]
+    .some((each) => each.textContent === "Waiting for the answer.") ? setTimeout(look, 20) : done();
+  look();
+})
+"""
 
 
 def _sized() -> mlflow.pyfunc.PythonModel:
@@ -123,7 +131,7 @@ def test_the_page_has_no_fault_and_asks_nobody_but_its_server(
     page: Browser, server: Server
 ) -> None:
     page.evaluate("[...document.querySelectorAll('button')].forEach((each) => each.click())")
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    page.evaluate(ANSWERED)
 
     assert [each for each in page.complaints if each["method"] == "Runtime.exceptionThrown"] == []
     assert {url.partition("/docs")[0].partition("/openapi")[0] for url in page.requested[:2]} == {

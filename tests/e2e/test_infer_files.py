@@ -275,6 +275,16 @@ def test_a_failed_row_is_named_by_its_number_and_its_line(server, tmp_path, caps
     assert "row 3 (line 6): column 'age': expected INT64, got 'bad'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [(), ("-b",)], ids=["json", "binary"])
+def test_a_row_of_csv_with_a_value_too_many_fails_alone(server, tmp_path, capsys, flags):
+    text = HEADER + ROW + "31,Bern,true,false\n" + ROW
+    output = tmp_path / "out.csv"
+
+    assert infer(server, write(tmp_path / "in.csv", text), output, "table", *flags) == 1
+    assert answers(output) == [SAID, None, SAID]
+    assert "row 2 (line 3): expected 3 values" in capsys.readouterr().err
+
+
 def test_a_wrong_model_name_is_told_the_nearest_one(server, tmp_path, capsys):
     input = write(tmp_path / "in.csv", TEXT)
 

@@ -3,8 +3,11 @@
 # Without `annotations` of the future: MLflow reads the hints of methods in functions.
 import datetime as dt
 import json
+import sys
 from typing import Any
 
+import cloudpickle
+import httpx
 import joblib
 import numpy as np
 import pandas as pd
@@ -15,14 +18,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from headrace.testing import TestClient
+import headrace
+from conformance.transports import NUMPY, TRANSPORTS, Tensor
 from support.from_metadata import body_of
+from support.serving import serving
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TABLE = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0], "city": ["Ulm", "Bonn", "Ulm", "Bonn"]})
 LABELS = [0, 1, 0, 1]
+
+
+# The server is another process, which cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Person(BaseModel):
@@ -58,13 +67,6 @@ HINTS = {
     "people": (list[Person], "Person"),
     "lists": (list[list[float]], "list"),
     "maps": (list[dict[str, dt.datetime]], "dict"),
-}
-# What the elements hold inside is the one thing that the metadata does not say.
-JSON = {
-    "objects": b'{"a": 1}',
-    "people": b'{"name": "Ada", "age": 36.0}',
-    "lists": b"[1, 2.5]",
-    "maps": b'{"a": "2024-05-07T01:02:03"}',
 }
 EVERY_TYPE = pd.DataFrame(
     {
@@ -121,7 +123,9 @@ NATIVE = {
     "lone-text": ("sklearn", save_text),
     "categories": ("lightgbm", save_lightgbm),
 }
+NESTED = [{"tags": ["a"], "who": {"age": 3, "since": 1.5}, "score": 2.5}]
 SIGNED = {
+    "nested": NESTED,
     "columns": EVERY_TYPE,
     "matrix": np.zeros((1, 3), np.float32),
     "tensors": {"a": np.zeros((1, 2, 3), np.int64), "b": np.array(["x"])},
@@ -129,7 +133,7 @@ SIGNED = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for name, example in SIGNED.items():
         save_python(str(root / name), example)
@@ -144,29 +148,88 @@ def server(tmp_path_factory):
         runtime = NATIVE[name][0] if name in NATIVE else "mlflow"
         settings = {"name": name, "implementation": runtime}
         (root / name / "model-settings.json").write_text(json.dumps(settings))
-    with TestClient(root, env_manager="local") as server:
+    return root
+
+
+@pytest.fixture(scope="module")
+def started(folder):
+    with serving(folder, "--env-manager", "local") as server:
         yield server
 
 
-def answer(server, name):
-    """The answer to two rows of what the metadata says."""
-    metadata = server.get(f"/v2/models/{name}").json()
-    elements = {"pd_json": JSON[name]} if name in JSON else {}
-    body = body_of(metadata["inputs"], 2, **elements)
-    return server.post(f"/v2/models/{name}/infer", json=body)
+@pytest.fixture(scope="module")
+def server(started):
+    with httpx.Client(base_url=started.http, timeout=60) as client:
+        yield client
 
 
+@pytest.fixture(scope="module")
+def transports(started):
+    """Every transport of one server, by name."""
+    kinds = [name for name in TRANSPORTS if not name.startswith("native")]
+    made = {name: TRANSPORTS[name](started.announced) for name in kinds}
+    yield made
+    for transport in made.values():
+        transport.close()
+
+
+WAYS = ["REST JSON", "REST binary", "gRPC typed", "gRPC raw"]
+
+
+def answer(transport, name):
+    """The answer to two rows of what the metadata says, over one transport alone."""
+    inputs = transport.metadata(name)["inputs"]
+    tensors = [
+        Tensor(each["name"], each["datatype"], described["shape"], _sent(each, described["data"]))
+        for each, described in zip(inputs, body_of(inputs)["inputs"], strict=True)
+    ]
+    return transport.infer(name, tensors).outputs
+
+
+def _sent(each, values):
+    return [value.encode() for value in values] if each["datatype"] == "BYTES" else values
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [*SIGNED, *NATIVE])
-def test_the_request_that_the_metadata_describes_is_answered(name, server):
-    found = answer(server, name)
-    assert found.status_code == 200, found.text
+def test_the_request_that_the_metadata_describes_is_answered(name, way, transports):
+    assert answer(transports[way], name)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", HINTS)
-def test_the_request_that_a_type_hint_describes_gives_the_model_its_type(name, server):
-    found = answer(server, name)
+def test_the_request_that_a_type_hint_describes_gives_the_model_its_type(name, way, transports):
+    (output,) = answer(transports[way], name)
+    assert output.values == [HINTS[name][1].encode()] * 2
+
+
+def _array(each, tensor):
+    """The Python values that an input described by metadata is made of."""
+    data, datatype = tensor["data"], each["datatype"]
+    if each.get("parameters", {}).get("content_type") == "pd_json":
+        data = [json.loads(value) for value in data]
+    array = np.empty(len(data), object if datatype == "BYTES" else NUMPY[datatype])
+    array[:] = data
+    return array.reshape(tensor["shape"])
+
+
+@pytest.mark.parametrize("name", [*SIGNED, *NATIVE, *HINTS])
+def test_the_client_sends_what_the_metadata_describes(name, started):
+    with headrace.Client(started.http) as client:
+        inputs = client.model_metadata(name)["inputs"]
+        described = body_of(inputs)["inputs"]
+        pairs = zip(inputs, described, strict=True)
+        arrays = {each["name"]: _array(each, tensor) for each, tensor in pairs}
+        assert client.infer(name, arrays).outputs
+
+
+@pytest.mark.parametrize("name", [*SIGNED, *NATIVE, *HINTS])
+def test_the_request_that_the_documentation_shows_is_answered(name, server):
+    path = f"/v2/models/{name}/infer"
+    shown = server.get("/openapi.json").json()["paths"][path]["post"]
+    example = shown["requestBody"]["content"]["application/json"]["example"]
+    found = server.post(path, json=example)
     assert found.status_code == 200, found.text
-    assert found.json()["outputs"][0]["data"] == [HINTS[name][1]] * 2
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ def test_another_rate_is_refused_without_torchaudio(sound, options, tmp_path):
 @pytest.mark.parametrize(
     ("sound", "complaint"),
     [
-        pytest.param(texts("/etc/passwd"), "element 0 is not", id="path"),
-        pytest.param(texts("http://127.0.0.1:9/x.wav"), "element 0 is not", id="address"),
+        pytest.param(texts("/etc/passwd"), "row 0 is not", id="path"),
+        pytest.param(texts("http://127.0.0.1:9/x.wav"), "row 0 is not", id="address"),
         pytest.param(rows_of_json({"raw": [1]}), "expected 'array' and 'sampling_rate'", id="dict"),
         pytest.param(rows_of_json(["a"]), "expected the samples of a sound", id="words"),
         pytest.param(array(np.ones((1, 2, 9))), r"one channel, got shape \[2, 9\]", id="stereo"),
@@ -143,7 +143,7 @@ def test_no_program_is_started_to_read_a_sound(tmp_path, monkeypatch):
 
     model = load(tmp_path, tiny.wav2vec2, "automatic-speech-recognition")
     monkeypatch.setattr("subprocess.Popen", start)
-    with pytest.raises(InvalidInput, match="element 0 is not"):
+    with pytest.raises(InvalidInput, match="row 0 is not"):
         ask(model, packed(b"#EXTM3U\nfile:///etc/passwd\n", kind="audio"))
 
 

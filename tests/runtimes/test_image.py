@@ -57,7 +57,7 @@ def test_a_request_may_say_that_its_input_is_images():
 
 def test_an_element_that_is_not_an_image_is_refused_by_its_index():
     tensor = elements("image", png(), b"GIF89a broken")
-    with pytest.raises(InvalidInput, match="input 'x': element 1 is not an image"):
+    with pytest.raises(InvalidInput, match="input 'x', row 1 is not an image"):
         decode_input(tensor)
 
 
@@ -107,7 +107,7 @@ def test_json_is_sent_alone_or_as_a_list():
 
 
 def test_broken_json_is_refused_by_its_index():
-    with pytest.raises(InvalidInput, match="input 'x': element 1 is not valid JSON"):
+    with pytest.raises(InvalidInput, match="input 'x', row 1: expected JSON"):
         decode_input(elements("hg_jsonlist", json.dumps("ok").encode(), b"{"))
 
 

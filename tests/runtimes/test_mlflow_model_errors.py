@@ -167,3 +167,40 @@ def test_a_number_too_large_for_a_double_is_refused_rather_than_infinite(server)
     )
     assert answer.status_code == 400
     assert "too large for a double" in answer.json()["message"]
+
+
+CONVERSATIONS = [("chat", "messages"), ("agent", "messages"), ("responses", "input")]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize(("model", "name"), CONVERSATIONS)
+def test_conversations_that_an_agent_would_not_answer_are_refused(model, name, count, server):
+    tensor = {"name": name, "datatype": "BYTES", "shape": [count],
+              "data": [json.dumps([USER])] * count,
+              "parameters": {"content_type": "pd_json"}}  # fmt: skip
+    table = {"columns": [name], "data": [[[USER]]] * count}
+
+    scored = server.post(f"/v2/models/{model}/invocations", json={"dataframe_split": table})
+    inferred = server.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})
+
+    assert (scored.status_code, inferred.status_code) == (400, 400)
+    for said in (scored.json()["message"], inferred.json()["error"]):
+        assert f"takes one conversation in a request, got {count}" in said
+
+
+@pytest.mark.parametrize(("model", "name"), CONVERSATIONS)
+def test_a_table_of_one_conversation_is_answered(model, name, server):
+    table = {"columns": [name], "data": [[[USER]]]}
+
+    assert score(server, model, {"dataframe_split": table})[0] == 200
+
+
+@pytest.mark.parametrize(("model", "name"), CONVERSATIONS)
+def test_messages_that_are_not_in_a_list_of_their_row_are_told_so(model, name, server):
+    tensor = {"name": name, "datatype": "BYTES", "shape": [2], "data": [json.dumps(USER)] * 2,
+              "parameters": {"content_type": "pd_json"}}  # fmt: skip
+    answer = server.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})
+
+    assert answer.status_code == 400
+    said = answer.json()["error"]
+    assert f"column '{name}', row 0: expected a list, got an object; a row holds" in said

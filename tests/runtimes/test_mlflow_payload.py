@@ -136,11 +136,15 @@ def test_nested_columns_reach_the_model(body, tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        pytest.param({"n": 1.5}, "column 'n', row 0: expected long, got a number", id="column"),
+        pytest.param({"n": 1.5}, "column 'n', row 0: expected INT64, got a number", id="column"),
         pytest.param({"who": {"age": 2.5}}, "column 'who', row 0, property 'age'", id="property"),
-        pytest.param({"who": {"age": 2, "z": 1}}, "signature refuses it", id="surplus"),
-        pytest.param({"tags": 5}, "column 'tags', row 0: expected string", id="array"),
-        pytest.param({"n": "x"}, "column 'n', row 0: expected long, got text", id="text"),
+        pytest.param(
+            {"who": {"age": 2, "z": 1}},
+            "row 0: expected the properties 'age', got 'z'",
+            id="surplus",
+        ),
+        pytest.param({"tags": 5}, "column 'tags', row 0: expected a list", id="array"),
+        pytest.param({"n": "x"}, "column 'n', row 0: expected INT64, got text", id="text"),
     ],
 )
 def test_a_nested_value_that_does_not_fit_is_named_and_not_quoted(change, complaint, tmp_path):

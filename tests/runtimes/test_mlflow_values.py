@@ -87,7 +87,7 @@ def test_a_missing_time_is_nat_among_times(body, media, tmp_path):
 def test_a_number_is_not_a_time_next_to_a_missing_one(tmp_path):
     runtime = serve(tmp_path, Times(), TIME)
     cells = Tensor("t", "BYTES", [2], pack_bytes([b"5", b"null"]), {"content_type": "pd_json"})
-    with pytest.raises(InvalidInput, match="'t': an element is not an ISO 8601 time"):
+    with pytest.raises(InvalidInput, match="'t', row .: expected an ISO 8601 time"):
         runtime.infer(InferenceRequest([cells]))
 
 
@@ -168,5 +168,6 @@ def test_a_scalar_for_an_object_names_the_column(tmp_path):
 
 def test_a_missing_boolean_in_csv_is_reported_as_missing(tmp_path):
     runtime = serve(tmp_path, Params(), pd.DataFrame({"f": [True], "n": [1.0]}))
-    with pytest.raises(InvalidInput, match="column 'f': expected BOOL, got missing"):
+    missing = r"column 'f', row 1: expected true or false \(boolean\), got null"
+    with pytest.raises(InvalidInput, match=missing):
         predictions(runtime, b"f,n\nTrue,1\n,2\n", CSV)

@@ -67,4 +67,4 @@ def test_a_sound_file_is_transcribed_over_http(tmp_path):
         sound["data"] = ["/etc/passwd"]
         refused = client.ask("POST", "/v2/models/hears/infer", request(sound))
         assert refused.status == 400
-        assert "element 0 is not a sound file" in refused.json["error"]
+        assert "row 0 is not a sound file" in refused.json["error"]

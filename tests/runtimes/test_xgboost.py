@@ -9,6 +9,7 @@ from headrace.codecs.frame import tensors_of
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
 from headrace.runtimes import create
+from headrace.runtimes.tables.xgboost_version import saved_by
 from headrace.settings import ModelSettings
 
 xgboost = pytest.importorskip("xgboost")
@@ -57,3 +58,39 @@ def test_columns_in_another_order_are_refused_by_name(tmp_path):
     runtime = serve(booster(), tmp_path / "model.json")
     with pytest.raises(InvalidInput, match="takes columns 'a', 'b' in this order, got 'b', 'a'"):
         runtime.infer(InferenceRequest(tensors_of(FRAME[["b", "a"]])))
+
+
+@pytest.mark.parametrize("suffix", ["json", "ubj"])
+def test_a_file_says_which_xgboost_saved_it(suffix, tmp_path):
+    path = tmp_path / f"model.{suffix}"
+    booster().save_model(path)
+
+    numbers = [int(number) for number in xgboost.__version__.split(".")[:2]]
+    assert list(saved_by(str(path))[:2]) == numbers
+
+
+@pytest.mark.parametrize("tail", [b"", b"{}", b"version[#L", b'"version":[1,2]}', b"\0" * 99])
+def test_a_file_that_does_not_say_it_is_of_no_version(tail, tmp_path):
+    path = tmp_path / "model.xgb"
+    path.write_bytes(tail)
+
+    assert saved_by(str(path)) is None
+
+
+def test_a_model_of_a_newer_xgboost_is_loaded_with_a_warning(tmp_path, caplog):
+    path = tmp_path / "model.json"
+    booster().save_model(path)
+    text = path.read_text()
+    start = text.rindex('"version":')
+    path.write_text(text[:start] + '"version":[99,1,0]}')
+
+    create(ModelSettings("m", "xgboost", uri=str(path))).load()
+
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "model.json was saved by XGBoost 99.1.0" in warning
+
+
+def test_a_model_of_the_installed_xgboost_is_loaded_without_a_word(tmp_path, caplog):
+    serve(booster(), tmp_path / "model.ubj")
+
+    assert not [each for each in caplog.records if each.name == "headrace.worker"]

@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong. The usage, which may fill a screen, is left to --help."""
-        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows what it takes\n")
+        end = "" if message.endswith("?") else ";"
+        self.exit(2, f"{self.prog}: {message}{end} `{self.prog} --help` shows what it takes\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but nothing is left over."""

@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from headrace.client import csv_files, pieces, sources, tables
 from headrace.client import operations as ops
-from headrace.client import pieces, sources, tables
 from headrace.client.advice import advice_on
 from headrace.client.batch import Batch, Outcome
 from headrace.client.client_errors import (
@@ -118,7 +118,7 @@ def _reasons(job: Job, kind: str) -> Reasons:
     """Where the reasons of failures are counted, in the words of the file."""
     if kind == "lines":
         return Reasons()
-    return Reasons("row", partial(pieces.line_numbers, job.input) if kind == "csv" else None)
+    return Reasons("row", partial(csv_files.line_numbers, job.input) if kind == "csv" else None)
 
 
 def _checked_kind(job: Job) -> str:

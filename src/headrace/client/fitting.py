@@ -63,7 +63,8 @@ def _frame(frame: Any, known: columns.Metadata) -> Any:
         and _is_number(takes[str(label)])
         and columns.is_of_objects(frame.iloc[:, at])
     ]
-    if not numbers:
+    # Columns of one name are refused with the rest.
+    if not numbers or not frame.columns.is_unique:
         return frame
     found = columns.fitted(frame.iloc[:, numbers], known, from_text=False)
     if found.faults:

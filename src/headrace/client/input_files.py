@@ -6,9 +6,10 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,8 @@ MARKS = (
 )
 LONGEST_MARK = 4
 UTF_8 = ("utf-8", "utf-8-sig")
+# Characters that are read at once where the text is decoded.
+PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ class InputFile:
         file = self.open()
         if encoding in UTF_8:
             return file
-        return io.BufferedReader(_Recoded(io.TextIOWrapper(file, encoding, newline="")))
+        text = io.TextIOWrapper(file, encoding, newline="")
+        chunks = iter(partial(text.read, PIECE), "")
+        return io.BufferedReader(Chunks((chunk.encode() for chunk in chunks), text.close))
 
     def check(self) -> None:
         """Raise ConfigurationError if there is no such file, or it holds nothing."""
@@ -111,25 +116,26 @@ class InputFile:
         return self.path.with_suffix("") if self.path.suffix.lower() == GZIP_ENDING else self.path
 
 
-class _Recoded(io.RawIOBase):
-    """Text as bytes in UTF-8."""
+class Chunks(io.RawIOBase):
+    """Bytes that come in pieces, as a file. `close` closes what they come from."""
 
-    # Bytes of the longest character.
-    LONGEST = 4
-
-    def __init__(self, text: io.TextIOBase) -> None:
-        self._text = text
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        chunk = self._text.read(max(1, len(buffer) // self.LONGEST)).encode()
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
+        self._rest = self._rest or next(filter(None, self._chunks), b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
     def close(self) -> None:
-        self._text.close()
+        self._close()
         super().close()
 
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
-from headrace.client import columns
+from headrace.client import columns, csv_files
 from headrace.client.input_files import InputFile, reading
-from headrace.codecs import csv_rows
-from headrace.errors import ConfigurationError, listing
-from headrace.protocol.datatypes import FLOATS
+from headrace.errors import ConfigurationError
 
 # Rows of a piece, where the caller names no size.
 PIECE = 1000
-# What a cell of a CSV file holds where there is no value; text has only the first.
-MISSING = ["", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
 # Lines that are tried before a file is said not to be JSON.
 FIRST_LINES = 100
 MLFLOW_BODIES = {"dataframe_split", "dataframe_records", "instances"}
@@ -103,8 +97,9 @@ def pieces_of(file: InputFile, size: int, inputs: columns.Metadata) -> Iterator[
     kind = content_of(file)
     if kind == "rows":
         return _json_pieces(file, size, inputs)
-    found = _csv_frames(file, size, inputs) if kind == "csv" else _parquet_frames(file, size)
-    return (Piece(frame) for frame in found)
+    if kind == "csv":
+        return (Piece(*found) for found in csv_files.frames_of(file, size, inputs))
+    return (Piece(frame) for frame in _parquet_frames(file, size))
 
 
 def frames(file: InputFile, size: int = PIECE, inputs: columns.Metadata = ()) -> Iterator[Any]:
@@ -157,76 +152,6 @@ def _items(file: InputFile, text: bytes) -> Iterator[bytes]:
     except orjson.JSONDecodeError as error:
         raise ConfigurationError(f"{file.path}: not valid JSON: {error}") from error
     yield from map(orjson.dumps, found if isinstance(found, list) else [found])
-
-
-def _csv_frames(file: InputFile, size: int, inputs: columns.Metadata) -> Iterator[Any]:
-    import pandas as pd
-
-    # Some stay as written: `007` is not a number if the model takes text, and an integer of
-    # nineteen digits is not a float because another row has none.
-    known = {item["name"]: str(item.get("datatype")) for item in inputs}
-    # What a field of an object holds, only the model knows.
-    unknown = "FP64" if columns.element_of(inputs) is None else "BYTES"
-    form: Any = {
-        "sep": file.separator,
-        "encoding": file.known_encoding(),
-        "compression": file.compression,
-    }
-    try:
-        with reading(file):
-            _check_header(file, form)
-            names = list(pd.read_csv(file.path, nrows=0, **form).columns)
-            kinds = {name: known.get(name, unknown) for name in names}
-            written = [name for name, kind in kinds.items() if kind not in FLOATS]
-            missing = {name: [""] if kind == "BYTES" else MISSING for name, kind in kinds.items()}
-            with (
-                csv_rows.whole_rows(file.open_utf_8, file.separator),
-                pd.read_csv(
-                    file.path,
-                    chunksize=size,
-                    dtype=dict.fromkeys(written, str),
-                    na_values=missing,
-                    keep_default_na=False,
-                    **form,
-                    **csv_rows.exactly(pd),
-                ) as found,
-            ):
-                yield from found
-    except ValueError as error:
-        raise ConfigurationError(f"{file.path}: {str(error).strip()}") from error
-
-
-def _check_header(file: InputFile, form: Any) -> None:
-    """Refuse names that come twice: pandas would rename one of them without a word."""
-    import pandas as pd
-
-    row = pd.read_csv(file.path, nrows=1, header=None, dtype=str, keep_default_na=False, **form)
-    names = [name for name in row.iloc[0] if name] if len(row) else []
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise ConfigurationError(f"{file.path}: several columns are named {listing(twice)}")
-
-
-def line_numbers(file: InputFile, rows: Iterable[int]) -> dict[int, int]:
-    """The lines on which rows of a CSV file begin; rows are counted from 0, lines from 1.
-
-    What cannot be found is left out.
-    """
-    wanted = set(rows)
-    found: dict[int, int] = {}
-    at, begins = -1, 1
-    with suppress(csv.Error, ConfigurationError), reading(file), file.utf_8() as lines:
-        reader = csv.reader((line.decode() for line in lines), delimiter=file.separator)
-        for record in reader:
-            # As pandas does: lines without anything are no rows, and the first names the columns.
-            if record and (len(record) > 1 or record[0].strip() or reader.line_num > begins):
-                if at in wanted:
-                    found[at] = begins
-                at += 1
-                if len(found) == len(wanted):
-                    break
-            begins = reader.line_num + 1
-    return found
 
 
 def _json_pieces(file: InputFile, size: int, inputs: columns.Metadata) -> Iterator[Piece]:

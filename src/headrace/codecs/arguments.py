@@ -17,7 +17,7 @@ from headrace.errors import InvalidInput, InvalidModel, listing, shorten
 from headrace.protocol.json_words import wanted as expected_word
 from headrace.protocol.json_words import word_of
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
-from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.reserved_parameters import JSON_SCHEMA, RESERVED
 from headrace.protocol.tensor import Tensor
 
 _SCALARS: dict[Any, str] = {str: "BYTES", int: "INT64", float: "FP64", bool: "BOOL"}
@@ -207,6 +207,8 @@ def _tensor_parameters(argument: Argument) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     if argument.content_type:
         parameters["content_type"] = argument.content_type
+    if argument.content_type == "pd_json":
+        parameters[JSON_SCHEMA] = '{"type": "object"}'
     if not argument.required:
         parameters["required"] = False
     return parameters

@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.codecs import bytes_elements
 from headrace.errors import InvalidInput, TooLarge, shorten
+from headrace.protocol.place import place
 from headrace.protocol.tensor import Tensor
 
 KIND = "audio"
@@ -30,7 +31,7 @@ def decode(tensor: Tensor) -> list[dict[str, Any]]:
     """
     where = f"input '{shorten(tensor.name)}'"
     return [
-        opened(bytes_elements.file_of(element), f"{where}: element {index}")
+        opened(bytes_elements.file_of(element), place(where, index, tensor.shape))
         for index, element in enumerate(bytes_elements.raw(tensor))
     ]
 

@@ -15,6 +15,8 @@ from typing import Any, Callable
 from headrace.codecs import jsontext
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.datatypes import element_count
+from headrace.protocol.json_floats import finite, may_be_too_large
+from headrace.protocol.place import refusal
 from headrace.protocol.tensor import Tensor, unpack_bytes
 
 
@@ -44,7 +46,7 @@ def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
     """The elements as Python values, row-major; `content_type` applies if the tensor has none.
 
     Raises:
-        InvalidInput: an element does not fit its content type; the message has its index.
+        InvalidInput: an element does not fit its content type; the message has its place.
     """
     elements = raw(tensor)
     kind = tensor.content_type or content_type or "str"
@@ -59,10 +61,7 @@ def decode(tensor: Tensor, content_type: str | None = None) -> list[Any]:
         try:
             values.append(one(element))
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(
-                f"input '{shorten(tensor.name)}': element {index} is not "
-                f"{_EXPECTED.get(kind, _EXPECTED['str'])}"
-            ) from error
+            raise unreadable(tensor, index, kind) from error
     return values
 
 
@@ -70,17 +69,22 @@ def decode_base64(tensor: Tensor) -> list[bytes | None]:
     """The elements of a tensor of JSON cells, which are base64 or null.
 
     Raises:
-        InvalidInput: an element is neither; the message has its index.
+        InvalidInput: an element is neither; the message has its place.
     """
     values = []
     for index, value in enumerate(decode(tensor)):
         try:
             values.append(None if value is None else _base64(value.encode()))
         except (ValueError, AttributeError) as error:
-            raise InvalidInput(
-                f"input '{shorten(tensor.name)}': element {index} is not {_EXPECTED['base64']}"
-            ) from error
+            raise unreadable(tensor, index, "base64") from error
     return values
+
+
+def unreadable(tensor: Tensor, index: int, kind: str) -> InvalidInput:
+    """The error for an element that is not what its content type says."""
+    where = f"input '{shorten(tensor.name)}'"
+    expected, got = _EXPECTED.get(kind, _EXPECTED["str"])
+    return refusal(where, index, tensor.shape, expected, got)
 
 
 def encode(values: list[Any], where: str) -> tuple[str, list[bytes]]:
@@ -145,7 +149,8 @@ def _time(element: bytes) -> dt.datetime:
 
 
 def _json(element: bytes) -> Any:
-    return json.loads(element)
+    # Python would make infinity of numbers that are too large.
+    return json.loads(element, parse_float=finite if may_be_too_large(element) else None)
 
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
@@ -159,10 +164,12 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "json": _json,
 }
 
+_TEXT = "other text"
+# What an element must be, and what one is that is not.
 _EXPECTED = {
-    "str": "UTF-8 text; bytes are sent with content_type 'base64'",
-    "base64": "valid base64",
-    "datetime": "an ISO 8601 time",
-    "pd_json": "valid JSON",
-    "json": "valid JSON",
+    "str": ("UTF-8 text", "other bytes, which are sent with content_type 'base64'"),
+    "base64": ("base64", _TEXT),
+    "datetime": ("an ISO 8601 time", _TEXT),
+    "pd_json": ("JSON", _TEXT),
+    "json": ("JSON", _TEXT),
 }

@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
@@ -38,6 +38,10 @@ def exactly(pd: Any) -> dict[str, Any]:
     return {"float_precision": "round_trip"} if version < (3, 1) else {}
 
 
+class SurplusValues(BadTable):
+    """A row other than the first one has more values than there are columns."""
+
+
 @contextmanager
 def whole_rows(opened: Open, separator: str = ",") -> Iterator[None]:
     """Have pandas read a table of CSV inside, of which no row may have more values than columns.
@@ -60,7 +64,7 @@ def whole_rows(opened: Open, separator: str = ",") -> Iterator[None]:
         found = _first_surplus(opened, separator)
         if found is None:
             raise
-        raise BadTable(found) from error
+        raise SurplusValues(found) from error
 
 
 def _check_names(opened: Open, separator: str) -> None:
@@ -124,14 +128,49 @@ def _first_surplus(opened: Open, separator: str) -> str | None:
             expected = len(next(rows, []))
             for number, row in enumerate(rows):
                 if len(row) > expected:
-                    values = "values" if expected > 1 else "value"
-                    return (
-                        f"row {number:,} (line {reader.line_num:,}): expected {expected} {values}, "
-                        f"one for each column of the first line, got {len(row)}"
-                    )
+                    return f"row {number:,} (line {reader.line_num:,}): {_too_many(row, expected)}"
         except csv.Error:
             pass
     return None
+
+
+def mended(file: Any, separator: str, faults: dict[int, str]) -> Iterator[bytes]:
+    """The records of a file of CSV in UTF-8; rows with values too many have empty ones instead.
+
+    What is wrong with those is added to `faults`, under their numbers from 0, as they are read.
+    """
+    options: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    blanks = _BLANKS.replace(separator, "")
+    record: list[str] = []
+    expected = None
+    number = 0
+    with io.TextIOWrapper(file, **options) as lines:
+        try:
+            for row in csv.reader(_noted(lines, record), delimiter=separator):
+                text = "".join(record)
+                record.clear()
+                if expected is None:
+                    expected = len(row) if text.strip(blanks) else None
+                elif text.strip(blanks):
+                    if len(row) > expected:
+                        faults[number] = _too_many(row, expected)
+                        text = separator.join(['""'] * expected) + "\n"
+                    number += 1
+                yield text.encode("utf-8", "surrogateescape")
+        except csv.Error:
+            # A value of more than 128 KiB; what follows is left to who reads it.
+            yield "".join([*record, *lines]).encode("utf-8", "surrogateescape")
+
+
+def _noted(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    for line in lines:
+        record.append(line)
+        yield line
+
+
+def _too_many(row: list[str], expected: int) -> str:
+    values = "values" if expected > 1 else "value"
+    return f"expected {expected} {values}, one for each column of the first line, got {len(row)}"
 
 
 @contextmanager

@@ -164,16 +164,33 @@ def _empty_dtype(flat: Any) -> Any:
 def _times(tensor: Tensor, texts: list[Any]) -> Any:
     import pandas as pd
 
-    where = f"input '{shorten(tensor.name)}'"
-    if not all(text is None or isinstance(text, str) for text in texts):
-        raise InvalidInput(f"{where}: an element is not an ISO 8601 time")
+    for index, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            raise bytes_elements.unreadable(tensor, index, "datetime")
     try:
         times = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601")
         if times.dtype == object or getattr(times.dt, "tz", None) is not None:
             times = pd.to_datetime(times, utc=True).dt.tz_localize(None)
         return times.astype("datetime64[ns]")
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInput(f"{where}: an element is not an ISO 8601 time") from error
+        wrong = next((at for at, text in enumerate(texts) if not _is_time(text)), None)
+        if wrong is None:
+            # Each alone is a time.
+            name = shorten(tensor.name)
+            raise InvalidInput(f"input '{name}': these times do not fit together") from error
+        raise bytes_elements.unreadable(tensor, wrong, "datetime") from error
+
+
+def _is_time(text: Any) -> bool:
+    import pandas as pd
+
+    try:
+        pd.to_datetime(pd.Series([text], dtype=object), format="ISO8601", utc=True).astype(
+            "datetime64[ns, UTC]"
+        )
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
 def _number_dtype(dtype: Any) -> np.dtype[Any] | None:

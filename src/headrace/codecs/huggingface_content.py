@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from headrace.codecs import array, audio, bytes_elements, image, jsontext
 from headrace.errors import InvalidInput, shorten
+from headrace.protocol.place import place
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 
@@ -40,7 +41,9 @@ def json_list(tensor: Tensor) -> list[Any]:
     plain = Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data)
     values = bytes_elements.decode(plain, "pd_json")
     where = f"input '{shorten(tensor.name)}'"
-    return [_with_images(value, f"{where}: element {i}") for i, value in enumerate(values)]
+    return [
+        _with_images(value, place(where, index, tensor.shape)) for index, value in enumerate(values)
+    ]
 
 
 def encode_rows(values: list[Any], name: str) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.codecs import bytes_elements
 from headrace.errors import BadModelOutput, InvalidInput, TooLarge, UnsupportedMedia, shorten
+from headrace.protocol.place import place
 from headrace.protocol.tensor import Tensor
 
 KINDS = ("pillow_image", "image")
@@ -29,7 +30,7 @@ def decode(tensor: Tensor) -> list[Any]:
     """
     where = f"input '{shorten(tensor.name)}'"
     return [
-        opened(bytes_elements.file_of(element), f"{where}: element {index}")
+        opened(bytes_elements.file_of(element), place(where, index, tensor.shape))
         for index, element in enumerate(bytes_elements.raw(tensor))
     ]
 

@@ -11,6 +11,8 @@ import numpy as np
 from headrace.errors import InvalidInput
 from headrace.protocol.casting import cast_array
 from headrace.protocol.datatypes import DATATYPES, EXACT_IN_FLOAT
+from headrace.protocol.json_words import word_of
+from headrace.protocol.place import place, refusal
 
 _ROWS = {
     np.dtype(row.numpy): row for row in DATATYPES.values() if row.name not in ("BF16", "BYTES")
@@ -43,7 +45,7 @@ def converted(array: Any, dtype: Any) -> Any:
             raise InvalidInput(f"a number is too large for {dtype}")
         return result
     flat = np.ascontiguousarray(array).reshape(-1)
-    return cast_array(flat, _ROWS[dtype], "").reshape(array.shape)
+    return cast_array(flat, _ROWS[dtype], "", array.shape).reshape(array.shape)
 
 
 def reason(error: InvalidInput) -> str:
@@ -77,7 +79,7 @@ def array_of_json(value: Any, dtype: Any, where: str) -> Any:
         at = first_inexact(array.reshape(-1), elements)
         if at is not None:
             raise InvalidInput(
-                f"{where}{_path(at, array.shape)}: {INEXACT}; send no fractions, negative numbers "
+                f"{place(where, at, array.shape)}: {INEXACT}; send no fractions, negative numbers "
                 "or nulls beside it, or give the descriptor a dtype of floats"
             )
     return array
@@ -122,31 +124,24 @@ def _check_one_kind(elements: list[Any], shape: tuple[int, ...], where: str) -> 
         kind = word.get(type(element))
         wanted = wanted or kind
         if kind != wanted and element is not None:
-            raise InvalidInput(
-                f"{where}{_path(at, shape)}: expected a {wanted}, as the first element is one, got "
-                f"a {kind}"
-            )
-
-
-def _path(at: int, shape: tuple[int, ...]) -> str:
-    """Where in nested lists an element is, as in ` at [0][1]`."""
-    return " at " + "".join(f"[{position}]" for position in np.unravel_index(at, shape))
+            expected = f"a {wanted}, as the first element is one"
+            raise refusal(where, at, shape, expected, f"a {kind}")
 
 
 def _check_numbers(array: Any, value: Any, dtype: Any, where: str) -> None:
     """Check what numpy keeps as Python objects: numbers among nulls, integers of many digits."""
     keeps_integers = dtype is None or dtype.kind != "f"
     for index, element in enumerate(array.reshape(-1)):
-        if not isinstance(element, (int, float, type(None))):
-            what = "object" if isinstance(element, dict) else "array"
-            if isinstance(element, str):
-                raise InvalidInput(f"{where}: element {index} is text among nulls")
-            detail = _unlike(value) or f"element {index} is an {what}, expected a number"
+        is_other = not isinstance(element, (int, float, type(None)))
+        if is_other and (detail := _unlike(value)):
             raise InvalidInput(f"{where}: {detail}")
-        if isinstance(element, bool):
-            raise InvalidInput(f"{where}: element {index} is a boolean among nulls")
+        if is_other or isinstance(element, bool):
+            beside = " beside null" if None in array.reshape(-1).tolist() else ""
+            got = word_of(type(element))
+            raise refusal(where, index, array.shape, f"a number{beside}", got)
         if keeps_integers and isinstance(element, int) and not _LOWEST <= element <= _HIGHEST:
-            raise InvalidInput(f"{where}: element {index} is out of range of 64-bit integers")
+            expected, got = "an integer of 64 bits", "a number out of range"
+            raise refusal(where, index, array.shape, expected, got)
 
 
 def _of_numbers(array: Any, where: str) -> Any:

@@ -11,12 +11,10 @@ from typing import Any, Callable
 from headrace.codecs import fast_json
 from headrace.errors import InvalidInput
 from headrace.io.descriptor import text_of
+from headrace.protocol.json_floats import TooLarge, digits_as_zeros, finite, may_be_too_large
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# A float beyond the largest double has an exponent of three digits, or that many digits itself.
-# Looked for with every digit as 0, by searches that cost far less than reading the text does.
-_ZEROS = bytes(48 if 48 <= each <= 57 else each for each in range(256))
-_MAYBE_HUGE = (b"e000", b"E000", b"e+000", b"E+000", b"0" * 300)
+# An integer with as many digits may have more than 64 bits.
 _MANY_DIGITS = b"0" * 19
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:Infinity|NaN|\d[\d.eE+-]*)')
 
@@ -38,21 +36,19 @@ def loads(body: bytes, where: str) -> Any:
     if body.startswith(_BYTE_ORDER_MARK):
         # Programs on Windows write it. Spaces keep the positions that messages give right.
         body = b"   " + body[len(_BYTE_ORDER_MARK) :]
-    zeros = body.translate(_ZEROS)
     # It would make floats of integers beyond 64 bits, which are refused where they are used.
     orjson = fast_json.module()
-    if orjson is not None and _MANY_DIGITS not in zeros:
+    if orjson is not None and _MANY_DIGITS not in digits_as_zeros(body):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(body)
         # What is wrong, and where, is said below.
     text = text_of(body, where)
     try:
-        if any(each in zeros for each in _MAYBE_HUGE):
-            return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        return json.loads(text, parse_constant=_refuse)
+        parse_float = finite if may_be_too_large(body) else None
+        return json.loads(text, parse_constant=_refuse, parse_float=parse_float)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"{where} is not valid JSON: {_syntax(text, error.pos)}") from None
-    except _Refused:
+    except (_Refused, TooLarge):
         raise InvalidInput(_token_fault(text, where)) from None
     except RecursionError:
         raise InvalidInput(f"{where} is nested too deeply") from None
@@ -64,13 +60,6 @@ def loads(body: bytes, where: str) -> Any:
 
 def _refuse(token: str) -> Any:
     raise _Refused(token)
-
-
-def _finite(token: str) -> float:
-    number = float(token)
-    if math.isinf(number):
-        raise _Refused(token)
-    return number
 
 
 def _syntax(text: str, position: int) -> str:

@@ -9,6 +9,8 @@ RESERVED = ("content_type", "headers", "python_value")
 PYTHON_VALUE = "python_value"
 # Of a tensor of JSON cells: the datatype of its column, see `headrace.protocol.nullable`.
 NULLABLE = "nullable_datatype"
+# Of an input or output in metadata, whose elements are JSON: their JSON Schema, as text.
+JSON_SCHEMA = "json_schema"
 # What no model sees of a client's request: how tensors are sent, by the binary tensor data
 # extension, and what only runners and models may say.
 TRANSPORT = ("binary_data_size", "binary_data", "binary_data_output", PYTHON_VALUE, NULLABLE)

@@ -22,7 +22,7 @@ def as_request(request: InferenceRequest, inputs: list[TensorMetadata]) -> Infer
     Raises:
         InvalidInput: the body is malformed, or holds values that no tensor can.
     """
-    value, params = Payload(None, {}, None, _untyped).decode(request)
+    value, params = Payload(None, {}, _untyped).decode(request)
     content_type = None
     if hasattr(value, "columns") and value.columns.inferred_type == "integer":
         # Columns without names are a matrix: a model trained on a matrix knows no names.

@@ -182,10 +182,15 @@ class FolderSource(Source):
         if not found:
             return
         newest = max(found, key=lambda folder: (folder / "MLmodel").stat().st_mtime)
-        count = f"{len(found)} or more" if len(found) == MOST_NAMED else str(len(found))
+        if len(found) == 1:
+            models = "is 1 MLflow model; it"
+        elif len(found) < MOST_NAMED:
+            models = f"are {len(found)} MLflow models; the newest"
+        else:
+            models = f"are {len(found)} or more MLflow models; the newest"
         raise ConfigurationError(
-            f"MODEL '{shorten(self.place)}' is not a model: {NOTHING}. Below it are {count} MLflow "
-            f"models; the newest is served by: headrace serve {quote(str(newest))}"
+            f"MODEL '{shorten(self.place)}' is not a model: {NOTHING}. Below it {models} "
+            f"is served by: headrace serve {quote(str(newest))}"
         )
 
     def _renamed(self, model: FoundModel, name: str) -> FoundModel:

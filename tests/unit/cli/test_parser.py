@@ -33,7 +33,7 @@ def test_an_unknown_flag_names_the_nearest_and_shows_no_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert refused(capsys, "serve", "--htp-port", "1") == (
-        "headrace serve: there is no flag '--htp-port'; did you mean '--http-port'?; "
+        "headrace serve: there is no flag '--htp-port'; did you mean '--http-port'? "
         "`headrace serve --help` shows what it takes\n"
     )
 

@@ -75,7 +75,7 @@ def test_channels_are_averaged():
     ],
 )
 def test_a_broken_file_is_refused_by_its_index(file):
-    with pytest.raises(InvalidInput, match="input 'x': element 1 is not a sound file"):
+    with pytest.raises(InvalidInput, match="input 'x', row 1 is not a sound file"):
         sounds(wav(), file)
 
 
@@ -86,7 +86,7 @@ def test_a_cut_last_sample_is_left_out():
 
 def test_a_sound_of_too_many_samples_is_refused(monkeypatch):
     monkeypatch.setattr(audio, "MAX_SAMPLES", 3)
-    with pytest.raises(TooLarge, match="element 0: 4 samples are over 3"):
+    with pytest.raises(TooLarge, match="row 0: 4 samples are over 3"):
         sounds(wav())
 
 
@@ -111,5 +111,5 @@ def test_soundfile_reads_other_files(form):
 @pytest.mark.runtimes
 def test_what_soundfile_cannot_read_is_refused():
     pytest.importorskip("soundfile")
-    with pytest.raises(InvalidInput, match="element 0 is not a sound file"):
+    with pytest.raises(InvalidInput, match="row 0 is not a sound file"):
         sounds(b"#EXTM3U\nfile:///etc/passwd\n")

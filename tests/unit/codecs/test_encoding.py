@@ -100,9 +100,10 @@ def test_np_takes_one_input():
 @pytest.mark.parametrize(
     ("content_type", "text", "expected"),
     [
-        pytest.param("base64", "a?", "element 1 is not valid base64", id="base64"),
-        pytest.param("datetime", "soon", "element 1 is not an ISO 8601 time", id="datetime"),
-        pytest.param("pd_json", "{", "element 1 is not valid JSON", id="json"),
+        pytest.param("base64", "a?", "row 1: expected base64", id="base64"),
+        pytest.param("datetime", "soon", "row 1: expected an ISO 8601 time", id="datetime"),
+        pytest.param("pd_json", "{", "row 1: expected JSON", id="json"),
+        pytest.param("pd_json", "1e400", "row 1: expected JSON", id="a large number"),
     ],
 )
 def test_an_undecodable_element_is_named_by_its_place(content_type, text, expected):
@@ -113,7 +114,7 @@ def test_an_undecodable_element_is_named_by_its_place(content_type, text, expect
 
 def test_bytes_that_are_not_text_are_refused_as_text():
     tensor = Tensor("x", "BYTES", [1], pack_bytes([b"\xff"]))
-    with pytest.raises(InvalidInput, match="element 0 is not UTF-8 text"):
+    with pytest.raises(InvalidInput, match="row 0: expected UTF-8 text"):
         decode_request(InferenceRequest([tensor]), "np")
 
 

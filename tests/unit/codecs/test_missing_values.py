@@ -174,7 +174,7 @@ def test_a_runners_missing_integers_fit_a_signature_as_others_do(target, expecte
     (tensor,) = request_of(pd.Series(pd.array([7, None], "Int64"))).inputs
 
     if expected is None:
-        with pytest.raises(InvalidInput, match="column 'a': null among INT64 values"):
+        with pytest.raises(InvalidInput, match="column 'a', row .: expected INT64, got null"):
             cast(tensor, target, "column 'a'")
     else:
         numbers = np.frombuffer(cast(tensor, target, ""), DATATYPES[target].numpy)

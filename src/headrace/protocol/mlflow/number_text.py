@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from headrace.errors import InvalidInput
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.mlflow.schema import Spec
+from headrace.protocol.place import refusal
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 # Those of JSON, and what people and spreadsheets write besides: +1, 1. and .5
@@ -55,12 +55,12 @@ def whole_number_of(text: str) -> int | None:
     return int(exact) if exact == exact.to_integral_value() else None
 
 
-def numbers_in(values: Iterable[Any], spec: Spec) -> list[Any]:
-    """The values, with the number in place of each text that is one.
+def numbers_in(values: Iterable[Any], spec: Spec, shape: Sequence[int]) -> list[Any]:
+    """The values, of this shape and row-major, with the number in place of each text that is one.
 
     Raises:
         InvalidInput: a text is not a number, or not a whole one where the type holds no others;
-            the message has its position.
+            the message has its place.
     """
     is_whole = DATATYPES[spec.datatype].is_integer
     read = whole_number_of if is_whole else number_of
@@ -68,11 +68,7 @@ def numbers_in(values: Iterable[Any], spec: Spec) -> list[Any]:
     for index, value in enumerate(values):
         number = read(value) if type(value) is str else value
         if number is None and value is not None:
-            place = "element" if spec.is_tensor else "row"
-            kind = spec.datatype if spec.is_tensor else spec.type
-            raise InvalidInput(
-                f"{spec.where}, {place} {index:,}: expected a {'whole ' if is_whole else ''}number "
-                f"({kind}), got text that is not one"
-            )
+            expected = f"a {'whole ' if is_whole else ''}number ({spec.kind})"
+            raise refusal(spec.where, index, shape, expected, "text that is not one")
         found.append(number)
     return found

@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import chain
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
 
 from headrace.errors import InvalidInput
-from headrace.protocol.casting import cast_array
+from headrace.protocol.casting import NOT_WHOLE, NULL, OUT_OF_RANGE, cast_array
 from headrace.protocol.datatypes import DATATYPES, MAX_RANK
 from headrace.protocol.json_words import word_of
 from headrace.protocol.mlflow.number_text import numbers_in
 from headrace.protocol.mlflow.schema import Spec, check_shape
+from headrace.protocol.place import refusal
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 _NULL = type(None)
@@ -60,11 +61,11 @@ def tensor(values: Any, spec: Spec, pad: bool = False) -> Tensor:
         shape[1:] = inner
     check_shape(shape, spec)
     try:
-        return Tensor(spec.name, spec.datatype, shape, pack(flat, spec))
+        return Tensor(spec.name, spec.datatype, shape, pack(flat, spec, shape))
     except NeedsDataFrame:
         if spec.mixed:
             raise
-        raise InvalidInput(f"{spec.where}: expected text, got null") from None
+        raise _refuse("text", flat, {_NULL}, spec, shape) from None
 
 
 def flatten(values: Any, where: str) -> tuple[list[int], Sequence[Any]]:
@@ -88,19 +89,22 @@ def flatten(values: Any, where: str) -> tuple[list[int], Sequence[Any]]:
     return shape, flat
 
 
-def pack(values: Sequence[Any], spec: Spec) -> bytes:
+def pack(values: Sequence[Any], spec: Spec, shape: Sequence[int] | None = None) -> bytes:
     """The raw bytes of `values` as the datatype of `spec`; null is NaN in floats.
 
+    `shape` is what the values are of, row-major; by default a column.
+
     Raises:
-        InvalidInput: a value cannot become that type without loss.
+        InvalidInput: a value cannot become that type without loss; the message has its place.
         NeedsDataFrame: a value of a text column is null, or one of a mixed tensor is not text.
     """
     kinds = set(map(type, values))
+    shape = [len(values)] if shape is None else shape
     if spec.datatype == "BYTES":
-        return _pack_text(values, kinds, spec)
+        return _pack_text(values, kinds, spec, shape)
     if spec.datatype == "BOOL":
-        return _pack_bool(values, kinds, spec)
-    return _pack_numbers(values, kinds, spec)
+        return _pack_bool(values, kinds, spec, shape)
+    return _pack_numbers(values, kinds, spec, shape)
 
 
 def _takes_lists(spec: Spec) -> bool:
@@ -113,16 +117,16 @@ def _is_column(values: Sequence[Any], spec: Spec) -> bool:
     return not _takes_lists(spec) and all(type(row) is list and len(row) == 1 for row in values)
 
 
-def _refuse(expected: str, values: Sequence[Any], kinds: set[type], spec: Spec) -> InvalidInput:
+def _refuse(
+    expected: str, values: Sequence[Any], kinds: set[type], spec: Spec, shape: Sequence[int]
+) -> InvalidInput:
     """The error for JSON values of which some are of the wrong `kinds`."""
     index = next(index for index, value in enumerate(values) if type(value) in kinds)
-    place = f"{spec.where}, {'element' if spec.is_tensor else 'row'} {index:,}"
-    got = " and ".join(sorted(set(map(word_of, kinds))))
-    kind = spec.datatype if spec.is_tensor else spec.type
-    return InvalidInput(f"{place}: expected {expected} ({kind}), got {got}")
+    got = word_of(type(values[index]))
+    return refusal(spec.where, index, shape, f"{expected} ({spec.kind})", got)
 
 
-def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec, shape: Sequence[int]) -> bytes:
     if spec.mixed and kinds - {str}:
         raise NeedsDataFrame
     if float in kinds and all(value != value for value in values if type(value) is float):
@@ -131,33 +135,44 @@ def _pack_text(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     if kinds & {list, dict} and _takes_lists(spec):
         kinds = kinds - {list, dict} | {_NULL}
     if kinds - {str, _NULL}:
-        raise _refuse("text", values, kinds - {str, _NULL}, spec)
+        raise _refuse("text", values, kinds - {str, _NULL}, spec, shape)
     if _NULL in kinds:
         raise NeedsDataFrame
     try:
         return pack_bytes([value.encode() for value in values])
     except UnicodeEncodeError:
-        raise InvalidInput(f"{spec.where}: text with an unpaired surrogate") from None
+        index = next(index for index, value in enumerate(values) if not _is_unicode(value))
+        expected = f"text ({spec.kind})"
+        raise refusal(spec.where, index, shape, expected, "half of a surrogate pair") from None
 
 
-def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode()) or True
+    except UnicodeEncodeError:
+        return False
+
+
+def _pack_bool(values: Sequence[Any], kinds: set[type], spec: Spec, shape: Sequence[int]) -> bytes:
     wrong = kinds - {bool, int}
     if wrong:
-        raise _refuse("true or false", values, wrong, spec)
+        raise _refuse("true or false", values, wrong, spec, shape)
     if not set(values) <= {0, 1}:
         wrong_ones = [None if value in (0, 1) else value for value in values]
-        raise _refuse("true or false", wrong_ones, {int}, spec)
+        raise _refuse("true or false", wrong_ones, {int}, spec, shape)
     return bytes(values)
 
 
-def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
+def _pack_numbers(
+    values: Sequence[Any], kinds: set[type], spec: Spec, shape: Sequence[int]
+) -> bytes:
     kind = DATATYPES[spec.datatype]
     if str in kinds and spec.reads_text:
-        values = numbers_in(values, spec)
+        values = numbers_in(values, spec, shape)
         kinds = set(map(type, values))
     wrong = kinds - {int, float, _NULL}
     if wrong:
-        raise _refuse("numbers", values, wrong, spec)
+        raise _refuse("a number", values, wrong, spec, shape)
     if kinds <= ({int, float} if kind.is_float else {int}):
         try:
             return struct.pack(f"<{len(values)}{kind.code}", *values)
@@ -166,25 +181,31 @@ def _pack_numbers(values: Sequence[Any], kinds: set[type], spec: Spec) -> bytes:
     if kind.is_float:
         source = "<f8"
     elif _NULL in kinds:
-        raise InvalidInput(
-            f"{spec.where}: null among {kind.name} values; only floating-point types can hold null"
-        )
+        raise refusal(spec.where, list(values).index(None), shape, spec.kind, NULL)
     else:
         source = "<u8" if kind.low == 0 else "<i8"
-        values = _whole(values, spec) if float in kinds else values
+        values = _whole(values, spec, shape) if float in kinds else values
     try:
         array = np.array(values, source)
     except OverflowError:
-        raise InvalidInput(f"{spec.where}: a number is out of range for {kind.name}") from None
-    packed: bytes = cast_array(array, kind, spec.where).tobytes()
+        index = next(index for index, value in enumerate(values) if not _fits(value, source))
+        raise refusal(spec.where, index, shape, spec.kind, OUT_OF_RANGE) from None
+    packed: bytes = cast_array(array, kind, spec.where, shape).tobytes()
     return packed
 
 
-def _whole(values: Sequence[Any], spec: Spec) -> list[int]:
+def _fits(value: Any, dtype: str) -> bool:
+    try:
+        np.array(value, dtype)
+    except OverflowError:
+        return False
+    return True
+
+
+def _whole(values: Sequence[Any], spec: Spec, shape: Sequence[int]) -> list[int]:
     """The values as integers, some of which are written as floats."""
     for index, value in enumerate(values):
         if type(value) is float and not value.is_integer():
-            raise InvalidInput(
-                f"{spec.where}: element {index} is not a whole number, expected {spec.datatype}"
-            )
+            got = NOT_WHOLE if isfinite(value) else "NaN or infinity"
+            raise refusal(spec.where, index, shape, spec.kind, got)
     return [int(value) for value in values]

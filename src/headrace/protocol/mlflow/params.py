@@ -110,7 +110,10 @@ def conform_params(given: Mapping[str, Any] | None, specs: list[ParamSpec]) -> d
         if not spec.is_list:
             result[spec.name] = _scalar(value, spec, where)
         elif isinstance(value, (list, tuple)):
-            result[spec.name] = [_scalar(item, spec, where) for item in value]
+            result[spec.name] = [
+                _scalar(item, spec, f"{where}, element {index:,}")
+                for index, item in enumerate(value)
+            ]
         else:
             got = word_of(type(value))
             raise InvalidInput(f"{where}: expected a list of {spec.type}, got {got}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
+from headrace.protocol.mlflow.json_schema import is_required, json_schema
 
 # MLflow column type -> (datatype, content type): MLflow "Model Signature", column-based.
 _COLUMN_TYPES = {
@@ -42,7 +43,7 @@ class Spec(NamedTuple):
     (a string, an integer for a DataFrame without names, or None). `type` is MLflow's name
     (`double`, `array`, ...) or `tensor`; `shape` has -1 for a free dimension. `mixed`
     tensors, those of Python objects, hold text, numbers and nulls side by side. With `reads_text`,
-    text that is a number stands for it.
+    text that is a number stands for it. `json_schema` says what elements in JSON hold.
     """
 
     name: str
@@ -55,10 +56,16 @@ class Spec(NamedTuple):
     simple: bool = True
     mixed: bool = False
     reads_text: bool = False
+    json_schema: str = ""
 
     @property
     def is_tensor(self) -> bool:
         return self.type == "tensor"
+
+    @property
+    def kind(self) -> str:
+        """The type by name: MLflow's of a column, the datatype of a tensor."""
+        return self.datatype if self.is_tensor else self.type
 
     @property
     def where(self) -> str:
@@ -111,8 +118,6 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
     if not isinstance(kind, str):
         raise InvalidModel(f"the signature's {part}: '{shorten(name)}' has no type")
     datatype, content_type = _COLUMN_TYPES.get(kind, _NESTED)
-    # MLflow has written `required` since 2.6, and `optional` before; AnyType is never required.
-    required = raw.get("required", not raw.get("optional", False))
     return Spec(
         name,
         raw.get("name"),
@@ -120,8 +125,9 @@ def _column_spec(name: str, raw: dict[str, Any], part: str) -> Spec:
         datatype,
         content_type,
         (-1, 1),
-        bool(required) and kind != "any",
+        is_required(raw) and kind != "any",
         kind in _COLUMN_TYPES,
+        json_schema="" if kind in _COLUMN_TYPES else json.dumps(json_schema(raw)),
     )
 
 

@@ -137,16 +137,16 @@ def _media_type(content_type: str | None) -> str:
     if not content_type:
         raise UnsupportedMedia(f"the Content-Type header is missing; send one of {known}")
     media_type, *parameters = [part.strip() for part in content_type.lower().split(";")]
+    if media_type not in MEDIA_TYPES:
+        raise UnsupportedMedia(
+            f"content type '{shorten(media_type)}' is not supported; send one of {known}"
+        )
     for parameter in filter(None, parameters):
         key, _, value = parameter.partition("=")
         if key.strip() != "charset":
             raise UnsupportedMedia(f"unknown Content-Type parameter '{shorten(key)}'")
         if value.strip(' "') != "utf-8":
             raise UnsupportedMedia(f"charset '{shorten(value)}' is not supported; only utf-8 is")
-    if media_type not in MEDIA_TYPES:
-        raise UnsupportedMedia(
-            f"content type '{shorten(media_type)}' is not supported; send one of {known}"
-        )
     return media_type
 
 
@@ -214,9 +214,12 @@ def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> s
     found = [form for form in FORMS if form in fields]
     if len(found) != 1:
         got = found or sorted(_object(body))
+        # The body of MLflow 1, which a Content-Type parameter told apart from a list of records.
+        is_split = "data" in got and set(got) <= {"columns", "index", "data"}
         raise MalformedBody(
             f"the JSON object must have exactly one of the input fields {_names(FORMS)}, "
             f"received {listing(got) if got else 'none'}"
+            + ("; these belong in 'dataframe_split'" if is_split else "")
         )
     if signature is not None and signature.from_type_hint and found != ["inputs"]:
         raise InvalidInput(

@@ -15,6 +15,7 @@ from typing import Any, Callable
 import numpy as np
 
 from headrace.errors import InvalidInput, listing
+from headrace.protocol import nullable
 from headrace.protocol.casting import cast
 from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
@@ -27,7 +28,7 @@ from headrace.protocol.mlflow.schema import (
     parse_params,
     parse_specs,
 )
-from headrace.protocol.reserved_parameters import RESERVED
+from headrace.protocol.reserved_parameters import JSON_SCHEMA, RESERVED
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 
 # A request that is still a raw body of MLflow's scoring protocol has this content type, and one
@@ -171,7 +172,7 @@ class Signature:
         if missing:
             message = f"missing {word}{'s' if len(missing) > 1 else ''} {listing(missing)}"
             if surplus:
-                message += f"; surplus: {listing(surplus)}"
+                message += f"; surplus: {listing(surplus)}{_likely(surplus)}"
             raise InvalidInput(message)
         if surplus and self.pass_over is not None:
             self.pass_over(COLUMN, surplus)
@@ -271,6 +272,8 @@ def _metadata(spec: Spec) -> TensorMetadata:
     parameters: Parameters = {"content_type": spec.content_type}
     if not spec.required:
         parameters["required"] = False
+    if spec.json_schema:
+        parameters[JSON_SCHEMA] = spec.json_schema
     return TensorMetadata(spec.name, spec.datatype, list(spec.shape), parameters)
 
 
@@ -309,8 +312,9 @@ def _data(tensor: Tensor, spec: Spec) -> Any:
     """The tensor's data as the datatype of `spec`."""
     if tensor.datatype == spec.datatype:
         return tensor.data
-    if spec.reads_text and tensor.datatype == "BYTES":
-        return pack(_cells(tensor), spec)
+    in_json = tensor.content_type == "pd_json" and nullable.datatype_of(tensor) is None
+    if tensor.datatype == "BYTES" and (spec.reads_text or in_json):
+        return pack(_cells(tensor), spec, tensor.shape)
     return cast(tensor, spec.datatype, spec.where)
 
 
@@ -337,3 +341,12 @@ def _typed(tensor: Tensor, spec: Spec) -> Parameters | None:
     if tensor.datatype != "BYTES" or tensor.content_type is not None:
         return tensor.parameters
     return {**(tensor.parameters or {}), "content_type": spec.content_type}
+
+
+def _likely(surplus: Sequence[str]) -> str:
+    """What may have happened to a request whose names are these, if that can be told."""
+    if len(surplus) == 1 and (";" in surplus[0] or "\t" in surplus[0]):
+        return "; the columns of a table are separated by commas"
+    if {"name", "shape", "datatype"} <= set(surplus):
+        return "; tensors of the Open Inference Protocol go to /v2/models/MODEL/infer"
+    return ""

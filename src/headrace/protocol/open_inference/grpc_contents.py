@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.errors import BadModelOutput, InvalidInput, shorten
 from headrace.protocol.datatypes import DATATYPES, Datatype
-from headrace.protocol.open_inference.rest_data import label
+from headrace.protocol.open_inference.data_faults import label, out_of_range
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
 _LENGTH_DELIMITED = 2
@@ -93,7 +93,7 @@ def read_contents(
         packed = _packed_bytes(contents, field, count * kind.itemsize)
         if packed is not None:
             return packed
-    return _narrow(np.fromiter(values, field.wide, count), kind, where)
+    return _narrow(np.fromiter(values, field.wide, count), kind, shape, name)
 
 
 def write_contents(tensor: Tensor, contents: Any) -> None:
@@ -126,14 +126,13 @@ def _packed_bytes(contents: Any, field: _Field, size: int) -> memoryview | None:
     return memoryview(encoded)[len(head) :]
 
 
-def _narrow(values: np.ndarray[Any, Any], kind: Datatype, where: str) -> Buffer:
+def _narrow(
+    values: np.ndarray[Any, Any], kind: Datatype, shape: Sequence[int], name: str
+) -> Buffer:
     if kind.low is not None and kind.high is not None:
         outside = (values < kind.low) | (values > kind.high)
         if outside.any():
-            raise InvalidInput(
-                f"{where}: element {int(outside.argmax())} does not fit {kind.name}, expected a "
-                f"whole number from {kind.low} to {kind.high}"
-            )
+            raise out_of_range(int(outside.argmax()), kind, shape, name)
     return values.astype(kind.numpy, copy=False).view(np.uint8).data
 
 

@@ -17,6 +17,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.content_type import check_content_type
+from headrace.protocol.open_inference.data_faults import label
 from headrace.protocol.open_inference.grpc_contents import (
     has_typed_form,
     read_contents,
@@ -25,7 +26,6 @@ from headrace.protocol.open_inference.grpc_contents import (
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import NO_CLASSES, check_raw
-from headrace.protocol.open_inference.rest_data import label
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.tensor import Parameters, Tensor
 

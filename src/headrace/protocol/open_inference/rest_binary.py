@@ -13,6 +13,7 @@ from typing import Any
 from headrace.errors import InvalidInput, shorten
 from headrace.protocol.datatypes import datatype, element_count
 from headrace.protocol.messages import InferenceRequest, TensorMetadata
+from headrace.protocol.place import refusal
 from headrace.protocol.tensor import Buffer, Tensor, check_size, pack_bytes
 
 
@@ -103,8 +104,10 @@ def check_raw(tensor: Tensor, where: str) -> None:
         InvalidInput: the size or a BYTES length is wrong, or a BOOL is neither 0 nor 1.
     """
     check_size(tensor, where)
-    if tensor.datatype == "BOOL" and bytes(tensor.data).translate(None, b"\0\1"):
-        raise InvalidInput(f"{where}: BOOL elements must be the bytes 0 or 1")
+    data = bytes(tensor.data) if tensor.datatype == "BOOL" else b""
+    if other := data.translate(None, b"\0\1"):
+        index = data.index(other[:1])
+        raise refusal(where, index, tensor.shape, "the byte 0 or 1 (BOOL)", "another byte")
 
 
 def flag(parameters: Mapping[str, Any], key: str, where: str, default: bool) -> bool:

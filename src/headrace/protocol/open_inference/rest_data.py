@@ -10,6 +10,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from math import nan, prod
@@ -20,9 +21,15 @@ import numpy as np
 import simdjson
 
 from headrace.errors import BadModelOutput, InvalidInput, shorten
-from headrace.protocol.bfloat16 import MAX_BFLOAT16, from_bfloat16, to_bfloat16
+from headrace.protocol.bfloat16 import from_bfloat16, to_bfloat16
 from headrace.protocol.datatypes import DATATYPES, Datatype
-from headrace.protocol.open_inference.json_faults import fault_of
+from headrace.protocol.open_inference.data_faults import (
+    label,
+    mistake,
+    not_boolean,
+    other_nesting,
+    out_of_range,
+)
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
 # Below this many characters, the typed decoder is faster than setting up the large path.
@@ -56,11 +63,6 @@ _NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
 _HOLLOW = re.compile(rb"\[[ \t\r\n]*\]")
 
 
-def label(name: str) -> str:
-    """Name an input in an error message."""
-    return f"input '{shorten(name)}'"
-
-
 def pack_json(
     raw: bytes | msgspec.Raw, kind: Datatype, shape: Sequence[int], count: int, name: str
 ) -> Buffer:
@@ -92,13 +94,13 @@ def pack_json(
         text, depth = _unnest(text, kind, shape, name), 1
     try:
         values = form.decode[depth](text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        values = _decode_again(text, kind, depth, name, error)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        values = _decode_again(text, kind, depth, shape, name)
     if depth > 1:
         values = _flatten(values, shape, name)
     if len(values) != count:
         _refuse_count(len(values), shape, count, name)
-    return form.pack(values, kind, name)
+    return form.pack(values, kind, shape, name)
 
 
 def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int], name: str) -> Buffer | None:
@@ -190,39 +192,34 @@ def _depth(text: bytes, shape: Sequence[int], name: str) -> int:
     head = len(text) - len(text.lstrip(b"[" + _WHITESPACE))
     depth = text.count(b"[", 0, head)
     if depth not in (1, len(shape)):
-        _refuse_nesting(shape, name)
+        raise other_nesting(shape, name)
     return depth
 
 
 def _unnest(text: bytes, kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     """Check the nesting of a large array by its brackets and drop them, to save a list per row."""
     if b'"' in text:
-        raise InvalidInput(
-            f"{label(name)}: data must hold {_wanted(kind)} for {kind.name} everywhere, "
-            "got a string"
-        )
+        raise mistake(text, kind, len(shape), shape, name)
     if _HOLLOW.search(text) or not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
-        _refuse_nesting(shape, name)
+        raise other_nesting(shape, name)
     return b"[" + text.translate(None, b"[]") + b"]"
 
 
-def _decode_again(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> Any:
+def _decode_again(text: bytes, kind: Datatype, depth: int, shape: Sequence[int], name: str) -> Any:
     """Decode integers, some of which are written as `1.0`; explain any other mistake."""
     if kind.is_integer:
-        try:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _INTEGERS_OR_FLOATS[depth](text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as second:
-            error = second
-    raise _mistake(text, kind, depth, name, error)
+    raise mistake(text, kind, depth, shape, name)
 
 
 def _flatten(values: list[Any], shape: Sequence[int], name: str) -> list[Any]:
     if len(values) != shape[0]:
-        _refuse_nesting(shape, name)
+        raise other_nesting(shape, name)
     for dim in shape[1:]:
         for row in values:
             if len(row) != dim:
-                _refuse_nesting(shape, name)
+                raise other_nesting(shape, name)
         values = values[0] if len(values) == 1 else list(chain.from_iterable(values))
     return values
 
@@ -237,22 +234,24 @@ def _unpacker(code: str, count: int) -> Callable[[Buffer], tuple[Any, ...]]:
     return struct.Struct(f"<{count}{code}").unpack
 
 
-def _pack_brain_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
+def _pack_brain_floats(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     numbers = np.array([nan if value is None else value for value in values], np.float64)
-    return _narrowed(numbers, kind, name).tobytes()
+    return _narrowed(numbers, kind, shape, name).tobytes()
 
 
-def _narrowed(values: np.ndarray[Any, Any], kind: Datatype, name: str) -> np.ndarray[Any, Any]:
+def _narrowed(
+    values: np.ndarray[Any, Any], kind: Datatype, shape: Sequence[int], name: str
+) -> np.ndarray[Any, Any]:
     """Doubles as the nearest floats of a datatype, which must hold them."""
     with np.errstate(over="ignore"):
         packed = to_bfloat16(values) if kind.name == "BF16" else values.astype(kind.numpy)
     infinite = np.isinf(from_bfloat16(packed) if kind.name == "BF16" else packed)
     if infinite.any():
-        _refuse_range(int(infinite.argmax()), kind, name)
+        raise out_of_range(int(infinite.argmax()), kind, shape, name)
     return packed
 
 
-def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
+def _pack_floats(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     pack = _packer(kind.code, len(values))
     try:
         try:
@@ -261,43 +260,43 @@ def _pack_floats(values: list[Any], kind: Datatype, name: str) -> bytes:
             return pack(*[nan if value is None else value for value in values])
     except OverflowError:
         numbers = [nan if value is None else value for value in values]
-        _narrowed(np.array(numbers, np.float64), kind, name)
+        _narrowed(np.array(numbers, np.float64), kind, shape, name)
         raise
 
 
-def _pack_integers(values: list[Any], kind: Datatype, name: str) -> bytes:
+def _pack_integers(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     pack = _packer(kind.code, len(values))
     try:
         return pack(*values)
     except struct.error:
-        return pack(*_whole(values, kind, name))
+        return pack(*_whole(values, kind, shape, name))
 
 
-def _whole(values: list[Any], kind: Datatype, name: str) -> list[int]:
+def _whole(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> list[int]:
     assert kind.low is not None
     assert kind.high is not None
     numbers = []
     for index, value in enumerate(values):
         if isinstance(value, float) and not (value.is_integer() and abs(value) <= _EXACT):
-            _refuse_range(index, kind, name)
+            raise out_of_range(index, kind, shape, name)
         if not kind.low <= value <= kind.high:
-            _refuse_range(index, kind, name)
+            raise out_of_range(index, kind, shape, name)
         numbers.append(int(value))
     return numbers
 
 
-def _pack_booleans(values: list[Any], kind: Datatype, name: str) -> bytes:
+def _pack_booleans(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     try:
         packed = bytes(values)
     except ValueError:
         packed = b"\2"
     if packed.translate(None, b"\0\1"):
         index = next(i for i, value in enumerate(values) if value not in (0, 1))
-        raise InvalidInput(f"{label(name)}: element {index} must be true, false, 0 or 1 for BOOL")
+        raise not_boolean(index, shape, name)
     return packed
 
 
-def _pack_strings(values: list[Any], kind: Datatype, name: str) -> bytes:
+def _pack_strings(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     return pack_bytes([value.encode() for value in values])
 
 
@@ -309,7 +308,7 @@ class _Form:
     def __init__(
         self,
         decode: _Decoders,
-        pack: Callable[[list[Any], Datatype, str], bytes],
+        pack: Callable[[list[Any], Datatype, Sequence[int], str], bytes],
         by_buffer: bool,
     ) -> None:
         self.decode = decode
@@ -353,7 +352,7 @@ def _pack_large(
         _refuse_count(values.size, shape, count, name)
     flat = text.count(b"[") == 1
     if not flat and not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
-        _refuse_nesting(shape, name)
+        raise other_nesting(shape, name)
     if nulls:
         # Every element but the first follows exactly one comma that separates elements or rows.
         marks = np.frombuffer(text.translate(None, _NOT_COMMA_OR_NULL), np.uint8)
@@ -362,10 +361,10 @@ def _pack_large(
     if kind.low is not None and kind.high is not None:
         if int(values.min()) < kind.low or int(values.max()) > kind.high:
             outside = (values < kind.low) | (values > kind.high)
-            _refuse_range(int(outside.argmax()), kind, name)
+            raise out_of_range(int(outside.argmax()), kind, shape, name)
         packed = values.astype(kind.numpy, copy=False)
     else:
-        packed = values if kind.itemsize == 8 else _narrowed(values, kind, name)
+        packed = values if kind.itemsize == 8 else _narrowed(values, kind, shape, name)
     return packed.view(np.uint8).data
 
 
@@ -415,49 +414,5 @@ def _is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
     return bare == row
 
 
-def _mistake(text: bytes, kind: Datatype, depth: int, name: str, error: Exception) -> InvalidInput:
-    where = label(name)
-    if not isinstance(error, msgspec.ValidationError):
-        # The syntax is known to be good, so only the text of a string can be at fault.
-        return InvalidInput(f"{where}: data holds a string that is not valid Unicode text")
-    form = _INTEGERS_OR_FLOATS if kind.is_integer else _FORMS[kind.name].decode
-    fault = fault_of(text, form.nested(depth))
-    if fault is None:
-        return InvalidInput(f"{where}: data must hold {_wanted(kind)} for {kind.name} everywhere")
-    at = f"data{fault.path}"
-    if not fault.got:
-        return InvalidInput(f"{where}: {at} is out of range for {kind.name}{_limits(kind)}")
-    wanted = "an array" if fault.expected == "array" else f"{_wanted(kind)} for {kind.name}"
-    got = fault.got if fault.got == "null" else f"{_article(fault.got)} {fault.got}"
-    return InvalidInput(f"{where}: {at} must be {wanted}, got {got}")
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeio" else "a"
-
-
-def _wanted(kind: Datatype) -> str:
-    if kind.is_integer:
-        return "a whole number"
-    return {"BOOL": "true or false", "BYTES": "a string"}.get(kind.name, "a number")
-
-
-def _limits(kind: Datatype) -> str:
-    if kind.is_integer:
-        return f", expected a whole number from {kind.low} to {kind.high}"
-    if not kind.is_float:
-        return ""
-    high = MAX_BFLOAT16 if kind.name == "BF16" else float(np.finfo(np.dtype(kind.numpy)).max)
-    return f", expected a number from {-high:.8g} to {high:.8g}"
-
-
-def _refuse_range(index: int, kind: Datatype, name: str) -> NoReturn:
-    raise InvalidInput(f"{label(name)}: element {index} does not fit {kind.name}{_limits(kind)}")
-
-
 def _refuse_count(got: int, shape: Sequence[int], count: int, name: str) -> NoReturn:
     raise InvalidInput(f"{label(name)}: shape {list(shape)} needs {count} elements, data has {got}")
-
-
-def _refuse_nesting(shape: Sequence[int], name: str) -> NoReturn:
-    raise InvalidInput(f"{label(name)}: data must be flat or nested exactly as shape {list(shape)}")

@@ -19,6 +19,7 @@ from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, 
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.content_type import check_content_type
+from headrace.protocol.open_inference.data_faults import label
 from headrace.protocol.open_inference.json_faults import refusal
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import (
@@ -29,7 +30,7 @@ from headrace.protocol.open_inference.rest_binary import (
     choose_binary,
     flag,
 )
-from headrace.protocol.open_inference.rest_data import json_values, label, pack_json, pack_lone_text
+from headrace.protocol.open_inference.rest_data import json_values, pack_json, pack_lone_text
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT
@@ -185,7 +186,7 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
     try:
         envelope = _decode_open(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput(refusal(text, _OpenBody, "the request body")) from None
+        raise InvalidInput(refusal(text, _OpenBody, "the request body") + _likely(text)) from None
     typos = Typos()
     whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
@@ -194,6 +195,20 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
         for index, item in enumerate(items):
             typos.refuse(item, kind.__struct_fields__, f"{key}[{index}]")
     return envelope
+
+
+# What only bodies of MLflow's protocol have.
+_MLFLOWS = ("dataframe_split", "dataframe_records", "instances")
+
+
+def _likely(text: bytes | memoryview) -> str:
+    """What a body that was refused may have been meant for, if that can be told."""
+    try:
+        whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    theirs = [key for key in _MLFLOWS if key in whole and "inputs" not in whole]
+    return f"; '{theirs[0]}' is for MLflow's route, /invocations" if theirs else ""
 
 
 def _envelope(text: bytes | memoryview) -> _Body | _OpenBody:

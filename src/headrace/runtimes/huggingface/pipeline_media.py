@@ -17,6 +17,8 @@ import numpy as np
 
 from headrace.codecs import audio, bytes_elements, image
 from headrace.errors import InvalidInput, shorten
+from headrace.protocol.json_words import word_of
+from headrace.protocol.place import place, refusal
 
 # Keys of a row, or of a message in a chat, that are only ever read as text or numbers.
 _PLAIN = {
@@ -76,7 +78,7 @@ def sounds_of(
     return [
         value
         if fetch and isinstance(value, str)
-        else _sound(value, rate, given, f"{where}: element {index}")
+        else _sound(value, rate, given, place(where, index, [len(values)]))
         for index, value in enumerate(values)
     ]
 
@@ -100,9 +102,13 @@ def videos_as_files(values: list[Any], where: str, fetch: bool = False) -> Itera
                 value[start : start + len(mark)] == mark for start, mark in _VIDEOS
             )
             if not is_video:
-                raise InvalidInput(
-                    f"{where}: element {index}: expected the data itself, a video file (MP4, MOV, "
-                    "WebM, MKV, AVI, Ogg, GIF) with content_type 'base64'"
+                raise refusal(
+                    where,
+                    index,
+                    [len(values)],
+                    "the data itself, a video file (MP4, MOV, WebM, MKV, AVI, Ogg, GIF) with "
+                    "content_type 'base64'",
+                    "other bytes" if isinstance(value, bytes) else word_of(type(value)),
                 )
             names.append(os.path.join(folder, str(index)))
             with open(names[-1], "wb") as file:

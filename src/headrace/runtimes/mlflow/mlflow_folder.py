@@ -42,6 +42,11 @@ class MLflowFolder:
         """Whether it is one of MLflow's agents, or streams its answers as they do."""
         return self.task.startswith("agent/") or bool(self.pyfunc.get("streamable"))
 
+    @property
+    def takes_one_conversation(self) -> bool:
+        """Whether MLflow's wrapper answers the first row of a table only, whatever it has."""
+        return self.task.startswith("agent/")
+
     def signature(self) -> dict[str, Any] | None:
         """The signature as written, with `from_type_hint` if the model's code determined it."""
         raw = self.raw.get("signature")

@@ -21,7 +21,7 @@ from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Sign
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
 from headrace.runtimes import refusal
-from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc
+from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc, table_checks
 from headrace.runtimes.mlflow.agents import Agent
 from headrace.runtimes.mlflow.collected_words import CollectedWords
 from headrace.runtimes.mlflow.hinted_values import hinted_values
@@ -57,7 +57,7 @@ class MLflowRuntime(Model):
         self._raw_signature = raw
         self._signature = Signature.parse(raw) if raw else None
         folder.add_code()
-        schema = self._predict_stream = self._agent = self._loop = None
+        self._predict_stream = self._agent = self._loop = None
         native = native_flavors.load(folder)
         if native is not None:
             self._predict = native.predict
@@ -66,16 +66,18 @@ class MLflowRuntime(Model):
             config = self.settings.extra.get("model_config")
             loaded = pyfunc.load(folder, config)
             self._predict, self._predict_stream = loaded.predict, loaded.predict_stream
-            schema, self._loop = loaded.input_schema, loaded.loop
+            self._loop = loaded.loop
             if folder.is_agent:
                 self._agent = Agent(folder.task)
             self._methods = self._methods_of(loaded.native)
         self._task = folder.task
+        self._takes_one_row = native is None and folder.takes_one_conversation
         self._columns = _columns(self._signature)
         specs = self._signature.inputs if self._signature else []
         self._kinds = {
             spec.name: spec.content_type for spec in specs if spec.type in ("datetime", "binary")
         }
+        self._lists = [spec.name for spec in specs if spec.type == "array"]
         self._mixed = {spec.name for spec in specs if spec.mixed}
         schemas = _schemas(raw)
         self._fixed_width = {
@@ -83,10 +85,10 @@ class MLflowRuntime(Model):
             for name, row in schemas.items()
             if str((row.get("tensor-spec") or {}).get("dtype")).startswith("str")
         }
-        self._payload = Payload(self._signature, schemas, schema, self._typed)
+        self._payload = Payload(self._signature, schemas, self._typed)
         self._passed_over = CollectedWords()
         tolerant = Signature.parse(raw, self._passed_over.add) if raw else None
-        self._tolerant_payload = Payload(tolerant, schemas, schema, self._typed)
+        self._tolerant_payload = Payload(tolerant, schemas, self._typed)
         self._example = input_example.shown(folder)
         # Instances of the class differ: only the native flavors promise independent rows.
         by_flavor = native is not None and native.row_independent
@@ -221,8 +223,15 @@ class MLflowRuntime(Model):
             # Those of a request that was refused.
             self._passed_over.taken()
             reads = request.parameters.get(READS)
-            return (self._payload if reads is None else self._tolerant_payload).decode(request)
-        return self._value(request), self._params(request.parameters)
+            payload = self._payload if reads is None else self._tolerant_payload
+            arguments = payload.decode(request)
+        else:
+            arguments = self._value(request), self._params(request.parameters)
+        if hasattr(arguments[0], "iloc"):
+            table_checks.check_lists(arguments[0], self._lists)
+            if self._takes_one_row:
+                table_checks.check_one_row(arguments[0], self.settings.name)
+        return arguments
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         """The params of the schema; without a schema MLflow drops all that were given."""
@@ -262,8 +271,8 @@ class MLflowRuntime(Model):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
             frame = frame_of(tensors, self._kinds, columns)
-            if not signature.is_simple:
-                self._payload.make_whole(frame)
+            if self._payload.nested is not None:
+                self._payload.nested.fit(frame)
             return frame
         if signature.is_named:
             return {tensor.name: self._array(tensor) for tensor in tensors}

@@ -6,14 +6,18 @@ import builtins
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Callable
+from types import MappingProxyType
+from typing import Any, Callable, NamedTuple, get_args, get_origin
 
 from headrace.errors import HeadraceError, InvalidInput, ModelFailed, shorten
 from headrace.protocol.error_table import MODELS_OWN
 from headrace.protocol.json_words import wanted, word_of
+from headrace.runtimes.expected import described
+
+Validate = Callable[[Any, Any], Any]
 
 logger = logging.getLogger("headrace.worker")
 
@@ -59,19 +63,50 @@ _QUOTED = re.compile(r"\bcoercing .* to (?=\w+:)", re.DOTALL)
 _LONGEST = 500
 
 
+class Takes(NamedTuple):
+    """What a model's signature says that it takes: its inputs, in words, and the params' types."""
+
+    inputs: str = "another input"
+    params: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def by(cls, metadata: Any) -> Takes:
+        """What MLflow's metadata of a model says."""
+        inputs, params = metadata.get_input_schema(), metadata.get_params_schema()
+        types = [
+            f"{'the input' if spec.name is None else repr(shorten(spec.name))} "
+            f"({_type_of(spec.type)})"
+            for spec in (inputs.inputs if inputs is not None else ())
+        ]
+        more = f" and {len(types) - 20} more" if len(types) > 20 else ""
+        return cls(
+            ", ".join(types[:20]) + more or "another input",
+            {spec.name: _type_of(spec.dtype) for spec in (params.params if params else ())},
+        )
+
+
+def _type_of(kind: Any) -> str:
+    return shorten(getattr(kind, "name", kind), 80)
+
+
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what is meant for the caller, or is the caller's fault, into errors of ours."""
+def translated(value: Any, params: dict[str, Any] | None, takes: Takes) -> Iterator[None]:
+    """Turn what is meant for the caller, or is the caller's fault, into errors of ours.
+
+    `value` and `params` are what the model is called with.
+    """
     try:
         yield
     except Exception as error:
-        found = error_for_caller(error)
+        found = error_for_caller(error, value, params, takes)
         if found is None:
             raise
         raise found from error
 
 
-def error_for_caller(error: Exception) -> HeadraceError | None:
+def error_for_caller(
+    error: Exception, value: Any, params: dict[str, Any] | None, takes: Takes
+) -> HeadraceError | None:
     """The error for the caller; None if the model has simply failed.
 
     MLflow refuses input in its own words, of which only those without data are passed on. An
@@ -92,26 +127,32 @@ def error_for_caller(error: Exception) -> HeadraceError | None:
         return None
     if modules and not _is_mlflows(modules[-1]):
         return _answer(error)
-    return refusal(error)
+    return refusal(error, value, params, takes)
 
 
-def refusal(error: Exception) -> InvalidInput | None:
-    """The error for the caller if MLflow refused the input, without the data that it quotes."""
+def refusal(
+    error: Exception, value: Any, params: dict[str, Any] | None, takes: Takes
+) -> InvalidInput | None:
+    """The error for the caller if MLflow refused the input, without the data that it quotes.
+
+    What requests hold is checked before it gets here, with the place of what does not fit. So this
+    is for what only MLflow knows.
+    """
     text = str(getattr(error, "message", error))
     found = next((hit for hit in (pattern.search(text) for pattern in _SAFE) if hit), None)
-    if found:
-        reason = _in_json_words(found.group())
-        return InvalidInput(f"the model's signature refuses it: {shorten(reason, 200)}")
-    if not text.startswith(_REFUSALS):
-        return None
     if text.startswith("Invalid parameters"):
-        return InvalidInput("the params do not match the model's signature")
-    return mismatch()
-
-
-def mismatch() -> InvalidInput:
-    """The error for input that MLflow refused without a reason that could be passed on."""
-    return InvalidInput("the input does not match the types of the model's signature")
+        given = params or {}
+        named = [name for name in given if repr(str(name)) in text] or list(given)
+        parts = [
+            f"param '{shorten(name)}': expected {takes.params.get(name, 'another type')}, "
+            f"got {word_of(type(given[name]))}"
+            for name in named
+        ]
+        return InvalidInput("; ".join(parts[:3]))
+    if found is None and not text.startswith(_REFUSALS):
+        return None
+    said = f" ({shorten(_in_json_words(found.group()), 200)})" if found else ""
+    return InvalidInput(f"the model takes {takes.inputs}, got {described(value)}{said}")
 
 
 def _refused_element(error: Exception) -> InvalidInput | None:
@@ -135,8 +176,24 @@ def _refused_element(error: Exception) -> InvalidInput | None:
         try:
             validate(element, hint)
         except Exception as refused:
-            return InvalidInput(f"element {position:,}: {_mismatch(element, hint, refused)}")
+            return InvalidInput(_located(element, hint, refused, validate, f"element {position:,}"))
     return None
+
+
+def _located(value: Any, hint: Any, error: Exception, validate: Validate, where: str) -> str:
+    """The innermost part of a value that does not match its type hint, and why."""
+    inner = get_args(hint)
+    parts: Iterable[tuple[str, Any]] = ()
+    if get_origin(hint) is list and isinstance(value, list):
+        parts = ((f"element {index:,}", item) for index, item in enumerate(value))
+    elif get_origin(hint) is dict and isinstance(value, dict):
+        parts = ((f"key '{shorten(key)}'", item) for key, item in value.items())
+    for name, item in parts:
+        try:
+            validate(item, inner[-1])
+        except Exception as refused:
+            return _located(item, inner[-1], refused, validate, f"{where}, {name}")
+    return f"{where}: {_mismatch(value, hint, error)}"
 
 
 def _mismatch(element: Any, hint: Any, error: Exception) -> str:
@@ -193,4 +250,6 @@ def _reason(error: Exception) -> str:
 def _fault(fault: dict[str, Any]) -> str:
     """One of pydantic's errors: where it is, without the names of validators, and what."""
     names = [str(part) for part in fault["loc"] if str(part).isidentifier() or type(part) is int]
-    return f"{'.'.join(names)}: {fault['msg']}" if names else str(fault["msg"])
+    # The input of a missing field is the object that lacks it.
+    got = "" if fault["type"] == "missing" else f", got {word_of(type(fault.get('input')))}"
+    return f"{'.'.join(names)}: {fault['msg']}{got}" if names else f"{fault['msg']}{got}"

@@ -19,6 +19,7 @@ from headrace.runtimes.mlflow import onnx_flavor
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
 from headrace.runtimes.tables import lightgbm_runtime, xgboost_runtime
 from headrace.runtimes.tables.features import with_categories
+from headrace.runtimes.tables.xgboost_version import warn_if_newer
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
@@ -94,6 +95,7 @@ def read_xgboost(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     model = cls()
     path = folder.file(flavor["data"])
     artefact.read("the XGBoost model", lambda: model.load_model(path))
+    warn_if_newer(path, xgboost)
     features = xgboost_runtime.features_of(model)
     known = partial(xgboost_runtime.with_known_categories, model, features)
     if isinstance(model, xgboost.Booster):

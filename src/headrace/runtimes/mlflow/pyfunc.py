@@ -14,13 +14,13 @@ from headrace.runtimes import artefact
 from headrace.runtimes.loop_thread import LoopThread
 from headrace.runtimes.mlflow import agents
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
-from headrace.runtimes.mlflow.model_errors import translated
+from headrace.runtimes.mlflow.model_errors import Takes, translated
 
 Predict = Callable[[Any, Optional[dict[str, Any]]], Any]
 
 
 class Pyfunc(NamedTuple):
-    """How to predict with a model, in pieces if it can, and MLflow's schema of its inputs.
+    """How to predict with a model, in pieces if it can.
 
     `native` returns the model itself, as its flavor loads it. `loop` runs its coroutines, if it
     has any.
@@ -28,7 +28,6 @@ class Pyfunc(NamedTuple):
 
     predict: Predict
     predict_stream: Predict | None
-    input_schema: Any
     native: Callable[[], Any]
     loop: LoopThread | None = None
 
@@ -60,19 +59,21 @@ def load(folder: MLflowFolder, config: dict[str, Any] | None) -> Pyfunc:
         lambda: pyfunc.load_model(folder.path, suppress_warnings=True, model_config=config),
     )
 
+    takes = Takes.by(model.metadata)
+
     def predict(value: Any, params: dict[str, Any] | None) -> Any:
-        with translated():
+        with translated(value, params, takes):
             return model.predict(value) if params is None else model.predict(value, params=params)
 
     def predict_stream(value: Any, params: dict[str, Any] | None) -> Iterator[Any]:
-        with translated():
+        with translated(value, params, takes):
             yield from model.predict_stream(value, **({} if params is None else {"params": params}))
 
-    schema, native = model.metadata.get_input_schema(), partial(_native, model)
+    native = partial(_native, model)
     is_python = str(folder.pyfunc.get("loader_module")).startswith("mlflow.pyfunc")
     own = _native(model) if is_python else None
     streams = predict_stream if agents.can_stream(folder.pyfunc, own) else None
-    return Pyfunc(predict, streams, schema, native, _loop_of(model, own))
+    return Pyfunc(predict, streams, native, _loop_of(model, own))
 
 
 def _loop_of(model: Any, own: Any) -> LoopThread | None:

@@ -12,14 +12,15 @@ from typing import Any, Callable
 import numpy as np
 
 from headrace.codecs import csv_rows, frame
-from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, shorten
+from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, shorten
 from headrace.protocol import records
 from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow import python_json
 from headrace.protocol.mlflow.signature import PAYLOAD, Signature
 from headrace.protocol.tensor import Tensor, unpack_bytes
-from headrace.runtimes.mlflow import model_errors, nested_values
+from headrace.runtimes.mlflow import nested_values
+from headrace.runtimes.mlflow.nested_table import NestedTable
 
 LLM_KEYS = ("messages", "prompt", "input")
 _DOUBLE = {"type": "double"}
@@ -29,22 +30,23 @@ _TEXT_COLUMNS = ("string", "binary", "datetime")
 class Payload:
     """Decodes raw bodies for one model.
 
-    `schemas` are the input types as written in the signature; `mlflow_schema` is MLflow's own
-    schema object, or None if the model is not loaded by pyfunc.
+    `schemas` are the input types as written in the signature, and `nested` makes the tables of a
+    signature that has arrays, objects, maps or any type, and is None for others.
     """
 
     def __init__(
         self,
         signature: Signature | None,
         schemas: dict[str, dict[str, Any]],
-        mlflow_schema: Any,
         typed: Callable[[InferenceRequest], Any],
     ) -> None:
         self._signature = signature
         self._known = frozenset(signature.names if signature is not None else ())
         self._schemas = schemas
-        self._mlflow_schema = mlflow_schema
         self._typed = typed
+        self.nested: NestedTable | None = None
+        if signature is not None and _is_nested(signature):
+            self.nested = NestedTable(signature, schemas, self._plain_columns)
 
     def decode(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
         """The value for the model's `predict`, and the params.
@@ -61,7 +63,7 @@ class Payload:
         if media == "text/csv":
             return self._conformed(self._with_floats(self._csv(body))), None
         if media == "application/vnd.apache.parquet":
-            return self._conformed(_parquet(body)), None
+            return self._conformed(_parquet(body), from_json=False), None
         if media != "application/json":
             raise UnsupportedMedia(f"media type '{shorten(media)}' is not supported")
         return self._json(body)
@@ -119,15 +121,6 @@ class Payload:
             table = pd.DataFrame(**value) if orient == "split" else pd.DataFrame(value)
         except (ValueError, TypeError, AssertionError) as error:
             raise MalformedBody(f"{key} is not a table: rows and columns do not agree") from error
-        if self._is_nested():
-            assert self._signature is not None
-            if self._signature.is_named:
-                self._signature.check_names([str(name) for name in table.columns])
-            for name in table.columns:
-                for row, cell in enumerate(table[name].tolist()):
-                    self._check(str(name), cell, row)
-            self.make_whole(table)
-            return self._by_mlflow("cast_df_types_according_to_schema", table)
         return self._conformed(self._with_floats(table))
 
     def _known_cells(self, value: list[Any], key: str) -> list[Any]:
@@ -149,12 +142,9 @@ class Payload:
         return value
 
     def _tensors(self, key: str, value: Any) -> Any:
-        if self._is_nested():
-            if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-                records.check_size(value, records.names_of(value), key)
-            for name, cell, row in nested_values.columns(value):
-                self._check(name, cell, row)
-            return self._by_mlflow("parse_tf_serving_input", {key: self._whole_rows(value)})
+        if self.nested is not None:
+            table, as_arrays = self._nested_table(self.nested, key, value)
+            return self.nested.conformed(self._with_floats(table), as_arrays)
         if self._signature is not None and self._signature.inputs:
             return self._conformed_arrays(value)
         if isinstance(value, dict):
@@ -168,46 +158,30 @@ class Payload:
             return {name: _array([row[name] for row in value], _named(key, name)) for name in names}
         return _array(value, key)
 
-    def _is_nested(self) -> bool:
-        signature = self._signature
-        return signature is not None and signature.is_columns and not signature.is_simple
+    def _nested_table(self, nested: NestedTable, key: str, value: Any) -> tuple[Any, bool]:
+        """The table of `inputs` or `instances`: rows, one row as an object, or a lone column.
 
-    def _check(self, name: str, value: Any, row: int | None) -> None:
-        schema = self._schemas.get(name)
-        if schema is not None:
-            place = "" if row is None else f", row {row:,}"
-            nested_values.check(value, schema, f"column '{shorten(name)}'{place}")
+        And whether its lists are arrays, as MLflow has it for these.
+        """
+        import pandas as pd
+
+        assert self._signature is not None
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            if self._signature.is_named:
+                return pd.DataFrame(self._known_cells(value, key)), key == "inputs"
+        elif isinstance(value, dict) and self._signature.is_named:
+            return nested.of_inputs(value), True
+        if len(self._signature.inputs) > 1:
+            raise InvalidInput(
+                f"'{key}' must be a list of records or an object of columns; "
+                f"the model takes {listing(self._signature.names)}"
+            )
+        return nested.of_lone(value), True
 
     def whole(self, value: Any, name: str, from_json: bool = True) -> Any:
         """The value of one input, with whole numbers as its type has them."""
         schema = self._schemas.get(name)
         return value if schema is None else nested_values.whole(value, schema, from_json)
-
-    def make_whole(self, table: Any) -> None:
-        """Convert the whole numbers in the nested values of a table, in place."""
-        import pandas as pd
-
-        for name in table.columns:
-            if table[name].dtype == object:
-                cells = self.whole(table[name].tolist(), str(name))
-                table[name] = pd.Series(cells, table.index, object)
-
-    def _whole_rows(self, value: Any) -> Any:
-        """The same for all inputs, in rows (a list of objects) or in columns (an object)."""
-        if isinstance(value, dict):
-            return {name: self.whole(cells, name) for name, cells in value.items()}
-        if isinstance(value, list):
-            return [self._whole_rows(row) if isinstance(row, dict) else row for row in value]
-        return value
-
-    def _by_mlflow(self, function: str, *arguments: Any, **options: Any) -> Any:
-        from mlflow.utils import proto_json_utils
-
-        try:
-            parse = getattr(proto_json_utils, function)
-            return parse(*arguments, schema=self._mlflow_schema, **options)
-        except Exception as error:
-            raise model_errors.refusal(error) or model_errors.mismatch() from error
 
     def _csv(self, body: bytes) -> Any:
         import pandas as pd
@@ -230,7 +204,7 @@ class Payload:
         import pandas as pd
 
         signature = self._signature
-        if signature is None or not signature.is_simple:
+        if signature is None or not (signature.is_simple or self.nested is not None):
             return table
         are_floats = {spec.name: DATATYPES[spec.datatype].is_float for spec in signature.inputs}
         by_position = not signature.is_named and all(are_floats.values())
@@ -245,12 +219,15 @@ class Payload:
                 table.isetitem(position, column.astype(np.float64))
         return table
 
-    def _conformed(self, table: Any) -> Any:
+    def _conformed(self, table: Any, from_json: bool = True) -> Any:
         """The table with the signature's columns and types, by the same rule as every protocol.
 
-        Its rows keep their labels, and its columns of text their dtype.
+        Its rows keep their labels, and its columns of text their dtype. Without `from_json`, its
+        integers have a type of their own.
         """
         signature = self._signature
+        if self.nested is not None:
+            return self.nested.conformed(table, as_arrays=not from_json, from_json=from_json)
         if signature is None or not signature.is_simple:
             return table
         if signature.is_columns and signature.is_named:
@@ -258,6 +235,10 @@ class Payload:
             names = [str(name) for name in table.columns]
             signature.check_names(names)
             table = table.loc[:, [name in self._known for name in names]]
+        return self._plain_columns(table, signature)
+
+    def _plain_columns(self, table: Any, signature: Signature) -> Any:
+        """The same for a table without nested types, and this signature or a part of it."""
         sent = table
         for spec in signature.inputs:
             if spec.type in _TEXT_COLUMNS and spec.name in table and table[spec.name].isna().all():
@@ -270,20 +251,7 @@ class Payload:
             for tensor, name in zip(tensors, signature.names):
                 tensor.name = name
         value = self._typed(signature.conform(InferenceRequest([_untyped(t) for t in tensors])))
-        return self._labelled(value, table, tensors) if signature.is_columns else value
-
-    def _labelled(self, value: Any, table: Any, tensors: list[Tensor]) -> Any:
-        """The DataFrame `value` with what tensors do not say of the table they were made of."""
-        assert self._signature is not None
-        value.index = table.index
-        columns = {tensor.name: column for tensor, (_, column) in zip(tensors, table.items())}
-        present = [spec for spec in self._signature.inputs if spec.name in columns]
-        for position, spec in enumerate(present):
-            if spec.type == "string" and columns[spec.name].dtype.kind != "f":
-                # It holds the same text, and says in its own way that some is missing. Of floats
-                # there are only NaN.
-                value.isetitem(position, columns[spec.name])
-        return value
+        return _labelled(value, table, tensors, signature) if signature.is_columns else value
 
     def _conformed_arrays(self, value: Any) -> Any:
         from headrace.codecs import encode_response
@@ -304,6 +272,11 @@ class Payload:
                 lists[spec.name] = nested_values.whole(lists[spec.name], _DOUBLE)
         tensors = [_untyped(t) for t in encode_response(lists).outputs]
         return self._typed(self._signature.conform(InferenceRequest(tensors)))
+
+
+def _is_nested(signature: Signature) -> bool:
+    # A model checks its own type hints.
+    return signature.is_columns and not (signature.is_simple or signature.from_type_hint)
 
 
 def _named(key: str, name: str) -> str:
@@ -352,3 +325,16 @@ def _parquet(body: bytes) -> Any:
         raise UnsupportedMedia("this model's environment cannot read Parquet") from error
     except Exception as error:
         raise MalformedBody("the body is not a Parquet table") from error
+
+
+def _labelled(value: Any, table: Any, tensors: list[Tensor], signature: Signature) -> Any:
+    """The DataFrame `value` with what tensors do not say of the table they were made of."""
+    value.index = table.index
+    columns = {tensor.name: column for tensor, (_, column) in zip(tensors, table.items())}
+    present = [spec for spec in signature.inputs if spec.name in columns]
+    for position, spec in enumerate(present):
+        if spec.type == "string" and columns[spec.name].dtype.kind != "f":
+            # It holds the same text, and says in its own way that some is missing. Of floats
+            # there are only NaN.
+            value.isetitem(position, columns[spec.name])
+    return value

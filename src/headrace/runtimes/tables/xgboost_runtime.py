@@ -13,6 +13,7 @@ from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
 from headrace.runtimes.tables.features import Features, with_categories
 from headrace.runtimes.tables.methods import MethodsRuntime, check_features
+from headrace.runtimes.tables.xgboost_version import warn_if_newer
 
 FILES = ("model.ubj", "model.json", "model.bst", "model.xgb")
 _NUMBERS = "biuf"
@@ -64,6 +65,7 @@ def load_model(path: str) -> Any:
 
     booster = xgboost.Booster()
     booster.load_model(path)
+    warn_if_newer(path, xgboost)
     saved = booster.attr("scikit_learn")
     kind = json.loads(saved).get("_estimator_type") if saved else None
     name = _ESTIMATORS.get(kind or "")

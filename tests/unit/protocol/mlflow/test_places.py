@@ -30,8 +30,8 @@ def refusal(kind: str, cells: list[Any], form: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "right", "wrong", "says"),
     [
-        ("double", 1.5, "old", "expected numbers (double), got text"),
-        ("long", 1, [1], "expected numbers (long), got "),
+        ("double", 1.5, "old", "expected a number (double), got text"),
+        ("long", 1, [1], "expected a number (long), got "),
         ("string", "old", 5, "expected text (string), got "),
         ("boolean", True, "yes", "expected true or false (boolean), got text"),
         ("boolean", True, 2, "expected true or false (boolean), got "),

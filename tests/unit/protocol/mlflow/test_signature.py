@@ -91,6 +91,18 @@ def test_missing_column_is_named_with_the_surplus_one():
         conform(columns(alcohol="double"), tensor("alcool", "FP64", [1]))
 
 
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["age;city"], "the columns of a table are separated by commas"),
+        (["name", "shape", "datatype", "data"], "tensors .* go to /v2/models/MODEL/infer"),
+    ],
+)
+def test_a_table_of_another_format_is_told_which_it_may_be(names, hint):
+    with pytest.raises(InvalidInput, match=hint):
+        columns(age="double", city="string").check_names(names)
+
+
 def test_surplus_column_is_named():
     with pytest.raises(InvalidInput, match="surplus column 'b'"):
         conform(columns(a="double"), tensor("a", "FP64", [1]), tensor("b", "FP64", [1]))
@@ -139,24 +151,24 @@ def test_value_converts_without_loss(kind, datatype, given, result, expected):
 
 
 LOSSY = [
-    ("long", "FP64", [1.5], "element 0 is not a whole number"),
-    ("long", "FP64", [1.0, float("nan")], "element 1 is NaN or infinite"),
-    ("long", "FP64", [2.0**63], "element 0 is out of range for INT64"),
-    ("integer", "INT64", [0, 2**31], "element 1 is out of range for INT32"),
-    ("long", "UINT64", [2**63], "element 0 is out of range for INT64"),
-    ("double", "INT64", [2**53 + 1], "element 0 has more digits than FP64 holds"),
-    ("float", "FP64", [1e300], "element 0 is too large for FP32"),
-    ("double", "BOOL", [True], "expected FP64, got BOOL"),
-    ("boolean", "INT64", [2], "element 0 is neither 0 nor 1"),
-    ("boolean", "FP64", [1.0], "expected BOOL"),
-    ("double", "BYTES", ["1.5"], "expected FP64, got text"),
-    ("string", "FP64", [1.5], "expected text"),
+    ("long", "FP64", [1.5], "row 0: expected INT64, got a number that is not whole"),
+    ("long", "FP64", [1.0, float("nan")], "row 1: expected INT64, got NaN or infinity"),
+    ("long", "FP64", [2.0**63], "row 0: expected INT64, .* out of range"),
+    ("integer", "INT64", [0, 2**31], "row 1: expected INT32, .* out of range"),
+    ("long", "UINT64", [2**63], "row 0: expected INT64, .* out of range"),
+    ("double", "INT64", [2**53 + 1], "row 0: expected FP64, .* more digits"),
+    ("float", "FP64", [1e300], "row 0: expected FP32, .* too large"),
+    ("double", "BOOL", [True], "row 0: expected FP64, got BOOL"),
+    ("boolean", "INT64", [2], "row 0: expected BOOL, got a number other than"),
+    ("boolean", "FP64", [1.0], "row 0: expected BOOL, got a floating"),
+    ("double", "BYTES", ["1.5", "x"], "row 1: expected FP64, got text"),
+    ("string", "FP64", [1.5], "row 0: expected text"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "datatype", "given", "says"), LOSSY, ids=lambda item: str(item))
 def test_lossy_conversion_is_refused_and_names_the_column(kind, datatype, given, says):
-    with pytest.raises(InvalidInput, match=f"column 'a': {says}"):
+    with pytest.raises(InvalidInput, match=f"column 'a', {says}"):
         conform(columns(a=kind), tensor("a", datatype, given))
 
 
@@ -274,7 +286,8 @@ def test_content_type_is_the_python_value_the_model_takes(signature, content_typ
 def test_column_metadata_follows_the_table(kind, datatype, content_type):
     (shown,) = columns(a=kind).input_metadata()
     assert (shown.datatype, shown.shape) == (datatype, [-1, 1])
-    assert shown.parameters == {"content_type": content_type}
+    assert shown.parameters["content_type"] == content_type
+    assert set(shown.parameters) <= {"content_type", "json_schema"}
 
 
 def test_optional_column_is_marked_in_metadata():

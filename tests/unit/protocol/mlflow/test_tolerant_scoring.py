@@ -143,7 +143,7 @@ def test_text_that_is_no_number_is_refused_by_row():
 
 def test_text_stays_text_where_scoring_is_strict():
     body = b'{"dataframe_records": [{"a": "5.1"}]}'
-    with pytest.raises(InvalidInput, match="column 'a', row 0: expected numbers"):
+    with pytest.raises(InvalidInput, match="column 'a', row 0: expected a number"):
         decode(body, "application/json", strict(column("a", "double")))
 
 
@@ -175,7 +175,7 @@ def test_a_single_value_beside_columns_is_repeated_in_every_row():
 
 def test_text_stays_text_over_v2():
     tensor = Tensor("a", "BYTES", [1], pack_bytes([b"5.1"]))
-    with pytest.raises(InvalidInput, match="column 'a': expected FP64, got text"):
+    with pytest.raises(InvalidInput, match="column 'a', row 0: expected FP64, got text"):
         strict(column("a", "double")).conform(InferenceRequest([tensor]))
 
 

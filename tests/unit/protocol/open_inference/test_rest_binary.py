@@ -90,7 +90,7 @@ def test_a_header_length_outside_the_body_is_refused(length: int) -> None:
 
 
 def test_a_bool_byte_of_two_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="'x': BOOL elements must be the bytes 0 or 1"):
+    with pytest.raises(InvalidInput, match="'x', row .: expected the byte 0 or 1"):
         decode([binary(2, "BOOL")], b"\1\2")
 
 

@@ -110,6 +110,7 @@ def test_literals_that_are_not_json_are_refused(literal: str) -> None:
         (b"[]", "the request body: expected object, got array"),
         (b"3", "the request body: expected object, got integer"),
         (b"{}", "inputs is missing"),
+        (b'{"dataframe_split": {}}', "inputs is missing; 'dataframe_split' is for .*/invocations"),
         (b'{"inputs":[]}', "inputs is empty"),
         (b'{"inputs":{}}', "inputs: expected array, got object"),
         (b'{"inputs":[1]}', r"inputs\[0\]: expected object, got integer"),
