@@ -203,4 +203,4 @@ def test_messages_that_are_not_in_a_list_of_their_row_are_told_so(model, name, s
 
     assert answer.status_code == 400
     said = answer.json()["error"]
-    assert f"column '{name}', row 0: expected a list, got an object; a row holds" in said
+    assert f"column '{name}', row 0: expected a list (array), got an object; a row holds" in said

@@ -46,7 +46,11 @@ class FakePlane:
 
     def get(self, name: str, version: str | None) -> Any:
         return SimpleNamespace(
-            name="m", version=None, model_metadata=ModelMetadata(), signature=None
+            name="m",
+            version=None,
+            model_metadata=ModelMetadata(),
+            signature=None,
+            cloud_events=None,
         )
 
     async def submit(self, *_: Any) -> InferenceResponse:

@@ -77,7 +77,6 @@ class MLflowRuntime(Model):
         self._kinds = {
             spec.name: spec.content_type for spec in specs if spec.type in ("datetime", "binary")
         }
-        self._lists = [spec.name for spec in specs if spec.type == "array"]
         self._mixed = {spec.name for spec in specs if spec.mixed}
         schemas = _schemas(raw)
         self._fixed_width = {
@@ -227,10 +226,8 @@ class MLflowRuntime(Model):
             arguments = payload.decode(request)
         else:
             arguments = self._value(request), self._params(request.parameters)
-        if hasattr(arguments[0], "iloc"):
-            table_checks.check_lists(arguments[0], self._lists)
-            if self._takes_one_row:
-                table_checks.check_one_row(arguments[0], self.settings.name)
+        if self._takes_one_row and hasattr(arguments[0], "iloc"):
+            table_checks.check_one_row(arguments[0], self.settings.name)
         return arguments
 
     def _params(self, parameters: dict[str, Any] | None) -> dict[str, Any] | None:

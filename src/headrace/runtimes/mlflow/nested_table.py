@@ -11,6 +11,7 @@ from typing import Any, Callable
 import numpy as np
 
 from headrace.errors import InvalidInput, MalformedBody
+from headrace.protocol.json_words import word_of
 from headrace.protocol.mlflow.schema import Spec
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.place import place
@@ -110,9 +111,12 @@ class NestedTable:
         """The cells of a column, each as MLflow takes it for the column's type."""
         schema = self._schemas[spec.name]
         try:
+            cells = whole(_plain(cells), schema, from_json)
+            if spec.type == "array":
+                _check_lists(spec, cells)
             fit = [
                 fitted(cell, schema, place(spec.where, row, [len(cells)]), spec.required)
-                for row, cell in enumerate(whole(_plain(cells), schema, from_json))
+                for row, cell in enumerate(cells)
             ]
         except RecursionError as error:
             raise InvalidInput(f"{spec.where}: lists or objects are nested too deep") from error
@@ -160,3 +164,14 @@ def _array(cell: Any) -> Any:
     except ValueError:
         # Lists of different lengths.
         return cell
+
+
+def _check_lists(spec: Spec, cells: list[Any]) -> None:
+    """Say what a row holds where the rows are the elements of one row's list."""
+    for row, cell in enumerate(cells):
+        if cell is not None and not isinstance(cell, list):
+            raise InvalidInput(
+                f"{place(spec.where, row, [len(cells)])}: expected a list (array), got "
+                f"{word_of(type(cell))}; a row holds a whole list, so that the column of one row "
+                "is a list in a list"
+            )
