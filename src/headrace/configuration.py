@@ -11,8 +11,10 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from headrace import platforms
 from headrace.errors import ConfigurationError, did_you_mean, shorten
 from headrace.observability import logs
+from headrace.platforms import NOWHERE, Found
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.settings import CorsSettings, ServerSettings
 from headrace.sources import server_keys, variables
@@ -28,9 +30,8 @@ NONE: Given = {}
 # What the number of each setting counts.
 UNITS = {field.name: field.metadata["unit"] for field in fields(ServerSettings)}
 SETTINGS_FILE = "settings.json"
+PATHS = ("root_path", "metrics_endpoint", "health_route", "predict_route")
 DEFAULT = "default"
-# Set in the images that we build: platforms that run containers name the port in PORT.
-IN_CONTAINER = "HEADRACE_CONTAINER"
 # Levels of Python's logging that have another name here.
 LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 
@@ -46,7 +47,7 @@ class Resolved:
     """The settings, where each came from, and the given keys that have no effect.
 
     `ignored` are keys of MLServer's, `unknown` sentences about words that nobody knows, and `notes`
-    sentences about values that are taken for others.
+    sentences about values that are taken for others. `found` is the platform.
     """
 
     settings: ServerSettings
@@ -54,6 +55,7 @@ class Resolved:
     ignored: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    found: Found = NOWHERE
 
     @property
     def warnings(self) -> list[str]:
@@ -79,15 +81,16 @@ def resolve(
         ConfigurationError: a value is of the wrong type or out of range; the message says where
             it came from. Or a variable of ours does not exist.
     """
-    unknown = variables.unknown(environ)
-    environ = variables.without_links(environ)
+    keywords = keywords or {}
     read, repeated = _read_file(folder)
+    found = platform({**flags, **keywords}, environ, {**read, **conf})
+    unknown = variables.unknown({key: environ[key] for key in environ if key not in found.reads})
+    environ = variables.without_links(environ)
     unknown += (*repeated, *_unknown_keys(read))
-    from_file = {**read, **conf}
+    from_file = {**found.suits, **read, **conf, **found.given}
     hints = get_type_hints(ServerSettings)
     values: dict[str, Any] = {}
     origins = {field.name: DEFAULT for field in fields(ServerSettings)}
-    keywords = keywords or {}
     for name in origins:
         given, origin = _given(name, flags, environ, from_file)
         if name in keywords:
@@ -96,6 +99,8 @@ def resolve(
             unit = UNITS[name]
             values[name], origins[name] = _convert(given, hints[name], origin, unit), origin
             unknown += tuple(_unknown_members(given, values[name], origin))
+    if found.platform is not None:
+        values["platform"], origins["platform"] = found.name, found.origin
     notes = _notes(str(values.get("env_manager", "")), origins["env_manager"])
     for switch, (name, value) in SWITCHES.items():
         given, origin = _given(switch, {}, environ, from_file)
@@ -116,7 +121,7 @@ def resolve(
         for name in IGNORED
         if (origin := _given(name, {}, environ, from_file)[1]) is not None
     )
-    return Resolved(ServerSettings(**values), origins, ignored, unknown, notes)
+    return Resolved(ServerSettings(**values), origins, ignored, unknown, notes, found)
 
 
 def _notes(manager: str, origin: str) -> tuple[str, ...]:
@@ -125,11 +130,27 @@ def _notes(manager: str, origin: str) -> tuple[str, ...]:
     return () if instead is None else (f"{origin}: {manager} is taken for uv; {instead}",)
 
 
-def model_argument(given: str | None, environ: Mapping[str, str]) -> str:
-    """The MODEL to serve: the argument, else `model_repository_root`, else the current folder."""
+def platform(
+    flags: Mapping[str, Any], environ: Mapping[str, str], from_file: Given = NONE
+) -> Found:
+    """The platform that this process runs on.
+
+    Raises:
+        ConfigurationError: it was given, and there is none of that name.
+    """
+    given, origin = _given("platform", flags, environ, from_file)
+    name = _choice(platforms.CHOICES, _convert(given, str, origin), origin) if origin else None
+    return platforms.find(name or platforms.AUTO, origin or "", environ)
+
+
+def model_argument(given: str | None, environ: Mapping[str, str], found: Found = NOWHERE) -> str:
+    """The MODEL to serve: the argument, `model_repository_root`, or the current folder.
+
+    The platform's models come after the argument and the variable.
+    """
     if given is not None:
         return given
-    root, origin = _given(ROOT, {}, environ, _read_file(Path()).values)
+    root, origin = _given(ROOT, {}, environ, {**_read_file(Path()).values, **found.given})
     return str(_convert(root, str, origin)) if origin is not None else "."
 
 
@@ -146,8 +167,6 @@ def _given(
     variable = next((p + name.upper() for p in PREFIXES if p + name.upper() in environ), None)
     if variable is not None:
         return environ[variable], variable
-    if name == "http_port" and environ.get(IN_CONTAINER) and environ.get("PORT"):
-        return environ["PORT"], "PORT"
     return from_file.get(name, (None, None))
 
 
@@ -199,9 +218,13 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
         raise ConfigurationError(f"{origin}: expected a number above {above}, got {value}")
     if isinstance(value, (int, float)) and not value >= 0:
         raise ConfigurationError(f"{origin}: expected a number of 0 or more, got {value}")
-    if field.name in ("root_path", "metrics_endpoint") and value and value[0] != "/":
+    if field.name in PATHS and value and value[0] != "/":
         raise ConfigurationError(
             f"{origin}: expected a path that begins with /, got '{shorten(value)}'"
+        )
+    if field.name.endswith("_route") and value and set(value) & set("{}?#"):
+        raise ConfigurationError(
+            f"{origin}: expected a path without braces, ? and #, got '{shorten(value)}'"
         )
     if field.name == "metrics_rest_server_prefix" and not re.fullmatch(
         r"([a-zA-Z_]\w*)?", value or "", re.A

@@ -25,6 +25,7 @@ HeadraceError
 ├── Unimplemented         the feature is off or not implemented
 ├── ShuttingDown          the server is draining
 ├── LoadFailed            a model could not be loaded; a retry may succeed
+│   ├── MemoryShort       there is not enough memory for it
 │   └── InvalidModel      its settings or files are wrong; a retry cannot succeed
 │       └── MissingDependency   a framework is not installed
 ├── StoreFailed           the model store cannot be read or written
@@ -202,6 +203,12 @@ class LoadFailed(HeadraceError):
     kind = "load_failed"
 
 
+class MemoryShort(LoadFailed):
+    """There is not enough memory for the model; others have to be unloaded first."""
+
+    kind = "memory_short"
+
+
 class InvalidModel(LoadFailed):
     """The model's settings or files are wrong, which a retry would not change."""
 
@@ -232,6 +239,8 @@ _OF_CODE = (SyntaxError, ImportError, NameError)
 
 def load_failure(message: str, cause: BaseException) -> LoadFailed:
     """The error for user code that raised `cause` while loading: LoadFailed if a retry may help."""
+    if isinstance(cause, MemoryError):
+        return MemoryShort(message)
     return InvalidModel(message) if isinstance(cause, _OF_CODE) else LoadFailed(message)
 
 

@@ -18,18 +18,22 @@ from typing import Any
 import orjson
 
 from headrace import garbage
+from headrace.adapters.adapter import Adapter
 from headrace.adapters.agent_info import AgentInfo
 from headrace.adapters.chat_completions import ChatCompletions
 from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.open_inference import OpenInference
-from headrace.adapters.predict_v1 import PredictV1
+from headrace.adapters.predict_v1 import FurtherPredictV1, PredictV1
 from headrace.adapters.raw import Raw
 from headrace.adapters.responses import Responses
+from headrace.adapters.sagemaker import SageMaker
 from headrace.admin.control import HEALTH_PATHS, admin_app
 from headrace.admin.metrics import MetricsApp
 from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
 from headrace.admin.observed import Observed
+from headrace.admin.sagemaker_routes import sagemaker_routes
 from headrace.dataplane import Calls, DataPlane, RunnerCalls
+from headrace.dataplane.hosting import Hosting, find_hosted
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
@@ -55,13 +59,14 @@ from headrace.repository.repository import Find, ModelRepository
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
+from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry
 from headrace.sources.service_source import ServiceSource
 
 logger = logging.getLogger("headrace")
 
 # The protocols served over HTTP; if two declare the same path, the first one answers it.
-PROTOCOLS = (
+PROTOCOLS: tuple[Adapter, ...] = (
     *(OpenInference(), MLflowScoring(), Raw(), PredictV1()),
     *(ChatCompletions(), Responses(), AgentInfo()),
 )
@@ -79,6 +84,14 @@ def observers(settings: ServerSettings) -> tuple[Observer, ...]:
     return (MetricsObserver(), AccessLog() if wanted else RefusalLog())
 
 
+def protocols(settings: ServerSettings) -> tuple[Adapter, ...]:
+    """The protocols of these settings; those of a platform first, which may name any path."""
+    route = settings.predict_route
+    further: tuple[Adapter, ...] = (FurtherPredictV1(route),) if route else ()
+    hosted: tuple[Adapter, ...] = (SageMaker(),) if settings.platform == "sagemaker" else ()
+    return (*further, *hosted, *PROTOCOLS)
+
+
 class Application:
     """Everything but listeners and signals: the models, and the ASGI application that calls them.
 
@@ -90,8 +103,10 @@ class Application:
         self._models = [model for model in models if model.follow is None]
         log_format = logs.settled(settings.log_format)
         self._placement = Placement(settings, Environments(settings), log_format, self._ask)
+        hosted = HostedSource(os.environ)
         self.repository = ModelRepository(
-            Loader(settings, self._placement), lambda name: self._follower.find(find, name)
+            Loader(settings, self._placement),
+            find_hosted(hosted, lambda name: self._follower.find(find, name)),
         )
         followed = [model for model in models if model.follow is not None]
         self._follower = Follower(self.repository, settings, followed, Registry())
@@ -100,7 +115,7 @@ class Application:
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
         )
-        router = Router(PROTOCOLS)
+        router = Router(protocols(settings))
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
         self._counts_as_mlserver = False
@@ -111,8 +126,12 @@ class Application:
         self.refusals = Refusals(self.calls, router)
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
+        more = []
+        if settings.platform == "sagemaker":
+            hosting = Hosting(self.repository, hosted, lambda: not self.dataplane.draining)
+            more = sagemaker_routes(hosting)
         admin = admin_app(
-            self.dataplane, self.calls, router, self.refusals, inference, self.metrics
+            self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
         )
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
 
@@ -132,7 +151,8 @@ class Application:
             return
         self._counts_as_mlserver = True
         settings = self._settings
-        counters = MLServerCounters(frozenset((self.metrics.path, *HEALTH_PATHS)))
+        probed = (self.metrics.path, settings.health_route, *HEALTH_PATHS)
+        counters = MLServerCounters(frozenset(probed))
         self.calls.observe(counters)
         prefix = settings.metrics_rest_server_prefix or DEFAULT_PREFIX
         has_workers = settings.parallel_workers > 0

@@ -54,6 +54,12 @@ class ServerSettings:
     or `MLSERVER_HTTP_PORT`) and one key of `settings.json`.
     """
 
+    platform: str = setting(
+        "auto",
+        "platform whose variables, folders and routes are taken; auto finds it in images of "
+        "`headrace build`, and nowhere else",
+        choices=("auto", "none", "azure", "kserve", "sagemaker", "seldon", "vertex"),
+    )
     host: str = setting("127.0.0.1", "address to listen on")
     http_port: int = setting(
         8080, "port for HTTP; 0 takes a free one, and so does every other port that is not set"
@@ -175,6 +181,13 @@ class ServerSettings:
     )
     root_path: str = setting(
         "", "path prefix that a reverse proxy strips, for the OpenAPI document"
+    )
+    health_route: str = setting("", "further path of /v2/health/ready", unset="none")
+    predict_route: str = setting(
+        "",
+        "further path that takes instances and answers predictions, as "
+        "/v1/models/MODEL:predict does, for the only model",
+        unset="none",
     )
     cors_settings: CorsSettings | None = setting(
         None,

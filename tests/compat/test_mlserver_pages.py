@@ -58,7 +58,7 @@ def test_dockerfile_of_the_folder_installs_what_its_models_need(tmp_path, monkey
     assert main(["dockerfile", "."]) == 0
 
     text = (folder / "Dockerfile").read_text()
-    assert 'CMD ["serve", "/models"]' in text
+    assert 'CMD ["serve"]' in text
     assert "EXPOSE 8080 8081" in text
     (wanted,) = folder.glob(".headrace/requirements.txt")
     assert wanted.read_text().startswith("headrace[sklearn,xgboost] @ ")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ MAIN = ["-c", "import sys; from headrace.cli.main import main; sys.exit(main())"
 COMMAND = [sys.executable, *MAIN]
 # Every process of a server carries this variable, so that none can hide.
 MARK = "HEADRACE_TEST_SERVER"
+FREE_PORTS = ("--http-port", "0", "--metrics-port", "0")
 LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
 
 
@@ -35,6 +36,7 @@ class Server:
         arguments: tuple[object, ...],
         env: Mapping[str, str] | None,
         python: Path | str = sys.executable,
+        ports: Sequence[str] = FREE_PORTS,
     ) -> None:
         self.http = ""
         self.metrics = ""
@@ -43,7 +45,7 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix="headrace-test-"))
         self._mark = uuid.uuid4().hex
         self._ready, ready_fd = os.pipe()
-        flags = ["--http-port", "0", "--metrics-port", "0", "--ready-fd", str(ready_fd)]
+        flags = [*ports, "--ready-fd", str(ready_fd)]
         with (self._folder / "out").open("wb") as out, (self._folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [str(python), *MAIN, "serve", *flags, *map(str, arguments)],
@@ -142,10 +144,13 @@ class Server:
 
 @contextmanager
 def starting(
-    *args: object, env: Mapping[str, str] | None = None, python: Path | str = sys.executable
+    *args: object,
+    env: Mapping[str, str] | None = None,
+    python: Path | str = sys.executable,
+    ports: Sequence[str] = FREE_PORTS,
 ) -> Iterator[Server]:
     """A server that was just started and may not be listening yet; the test may end it itself."""
-    server = Server(args, env, python)
+    server = Server(args, env, python, ports)
     try:
         yield server
     finally:
@@ -159,13 +164,14 @@ def serving(
     timeout: float = 180,
     exit_code: int | None = 0,
     python: Path | str = sys.executable,
+    ports: Sequence[str] = FREE_PORTS,
 ) -> Iterator[Server]:
-    """A server that is ready, as `headrace serve *args`, on free ports.
+    """A server that is ready, as `headrace serve *args`, on free ports unless `ports` differ.
 
     Afterwards it gets SIGTERM unless the test sent a signal, must exit with `exit_code` (None
     for any) within `timeout` seconds, and must leave no process behind.
     """
-    with starting(*args, env=env, python=python) as server:
+    with starting(*args, env=env, python=python, ports=ports) as server:
         server.wait_ready(timeout)
         yield server
         if not server.signalled:

@@ -34,7 +34,7 @@ class MLflowScoring(Adapter):
         *of_models("invocations", may_stream=True),
     )
     last_event = b"data: [DONE]\n\n"
-    error_paths = ("/ping", "/health", "/version")
+    error_paths: tuple[str, ...] = ("/ping", "/health", "/version")
 
     def prefers(self, model: ModelView) -> bool:
         # As in MLServer, an MLflow model takes precedence over others.

@@ -77,7 +77,7 @@ class PredictV1(Adapter):
 
     name = "predict_v1"
     named_at = "/v1/models/{name}:predict"
-    routes = (
+    routes: tuple[Route, ...] = (
         Route("/v1/models/{name}:predict"),
         Route("/v1/models/{name}/versions/{version}:predict"),
     )
@@ -135,7 +135,7 @@ class PredictV1(Adapter):
         answer = {**status, **_listed(name)}
         return Reply(200, JSON_HEADERS, orjson.dumps(answer))
 
-    pages = (
+    pages: tuple[Page, ...] = (
         Page("/v1/models", models, "The models, as KServe and as OpenAI's clients list them"),
         Page("/v1/models/{name}", model, "Whether a model can answer"),
     )
@@ -160,6 +160,15 @@ class PredictV1(Adapter):
             "properties": {"predictions": {}, "outputs": {}},
         },
     }
+
+
+class FurtherPredictV1(PredictV1):
+    """The same at a path that a platform names, for the only model; the lists are elsewhere."""
+
+    pages = ()
+
+    def __init__(self, path: str) -> None:
+        self.routes = (Route(path),)
 
 
 def _listed(name: str) -> dict[str, Any]:

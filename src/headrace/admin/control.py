@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -43,10 +44,17 @@ def admin_app(
     refusals: Refusals,
     inference: InferenceRoutes,
     metrics: Any,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """Every route that is not inference, and the JSON answers for those that do not exist."""
+    """Every route that is not inference, and the JSON answers for those that do not exist.
+
+    `more` are routes of a platform.
+    """
     control = Control(dataplane, router, refusals)
     routes = [
+        # First, because a platform may name any path.
+        *control.platform_routes(),
+        *more,
         Route("/v2", control.server_metadata),
         Route("/v2/models", control.models),
         # Before those of models, because one may be named `stats`.
@@ -108,6 +116,11 @@ class Control:
         """The routes of probes, of `HEALTH_PATHS`."""
         handlers = self.live, self.ready, self.ping, self.ping, self.alive, self.alive, self.able
         return [Route(path, handler) for path, handler in zip(HEALTH_PATHS, handlers, strict=True)]
+
+    def platform_routes(self) -> list[Route]:
+        """Readiness at the path that a platform names, if one does."""
+        path = self._dataplane.settings.health_route
+        return [Route(path, self.ready)] if path else []
 
     def protocol_routes(self) -> list[Route]:
         """Routes for the adapters' pages, and those that make other verbs a 405, not a 404."""

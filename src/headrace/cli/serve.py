@@ -156,11 +156,14 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
         raise ConfigurationError("--plugin-class needs --plugin, which is missing")
     packages = arguments.get("packages", ())
     packages = conf.packages(packages) if isinstance(packages, str) else packages
-    model = configuration.model_argument(arguments.get("model"), environ)
+    found = configuration.platform(vars(options), environ, given.settings)
+    model = configuration.model_argument(arguments.get("model"), environ, found)
     folder = settings_folder(model)
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
     resolved = replace(resolved, notes=(*resolved.notes, *(options.notes or ())))
-    return resolved, open_source(model, arguments.get("name"), environ, plugin, packages)
+    source = open_source(model, arguments.get("name"), environ, plugin, packages)
+    source.appears = found.model_appears and model == found.model
+    return resolved, source
 
 
 def _from_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -182,6 +185,8 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     logs.configure(settings.log_level, settings.log_format, json_lines.dumps)
     for warning in resolved.warnings:
         logger.warning("%s", warning)
+    if resolved.found.platform is not None:
+        logger.info("%s", _platform(resolved, source.place))
     models = followed(source.settings()) if settings.follow else source.settings()
     find = (lambda name: marked(source.find(name))) if settings.follow else source.find
     if not models:
@@ -202,6 +207,18 @@ def start(options: argparse.Namespace, given: Conf) -> int:
         logger.error("a model is still running and is abandoned")
         os._exit(status)
     return status
+
+
+def _platform(resolved: Resolved, model: str) -> str:
+    """A line about the platform that was found, and what it sets."""
+    found = resolved.found
+    taken = {origin for _, origin in (*found.given.values(), *found.suits.values())}
+    set_by = [
+        f"{name} {getattr(resolved.settings, name)} ({origin})"
+        for name, origin in resolved.origins.items()
+        if name != "platform" and origin in taken
+    ]
+    return f"platform {found.name} ({found.origin}): MODEL {model}, {', '.join(set_by)}"
 
 
 def _watched(source: Source) -> ServiceSource:

@@ -12,6 +12,7 @@ from headrace.dataplane.statistics import model_statistics
 from headrace.dataplane.triton_config import model_config
 from headrace.errors import Forbidden, ShuttingDown, Unimplemented
 from headrace.protocol.messages import TensorMetadata
+from headrace.repository.repeated_loads import RepeatedLoads
 from headrace.repository.repository import ModelRepository
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
@@ -34,6 +35,8 @@ class DataPlane:
     def __init__(self, repository: ModelRepository, settings: ServerSettings) -> None:
         self._repository = repository
         self._resolver = Resolver(repository)
+        repeats = settings.platform == "seldon"
+        self._load = RepeatedLoads(repository).load if repeats else repository.load
         self.settings = settings
         self.draining = False
         self.loaded = False
@@ -175,7 +178,7 @@ class DataPlane:
                 "parameters: a model is loaded as its folder describes it; "
                 "settings and files in the request are not accepted"
             )
-        await self._repository.load(name)
+        await self._load(name)
 
     async def unload(self, name: str) -> None:
         """Finish the requests of a model and free it.

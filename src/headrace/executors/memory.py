@@ -1,4 +1,4 @@
-"""How much memory a worker holds, and how much is free for another one."""
+"""How much memory a worker holds, and how much is free for another one or for a model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def has_room_beside(pid: int, root: Path = Path("/")) -> bool:
     except (OSError, ValueError, IndexError):
         return True
     return held <= free
+
+
+def has_room_for(size: int, root: Path = Path("/")) -> bool:
+    """Whether so many bytes fit into free memory; True where it cannot be read."""
+    try:
+        return size <= min(_free(root))
+    except (OSError, ValueError, KeyError):
+        return True
 
 
 def _free(root: Path) -> Iterator[int]:

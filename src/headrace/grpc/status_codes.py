@@ -52,6 +52,7 @@ TABLE = {
     "unimplemented": Row(grpc.StatusCode.UNIMPLEMENTED),
     "shutting_down": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
     "load_failed": Row(grpc.StatusCode.FAILED_PRECONDITION),
+    "memory_short": Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     "invalid_model": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "missing_dependency": Row(grpc.StatusCode.FAILED_PRECONDITION),
     "store_failed": Row(grpc.StatusCode.INTERNAL),

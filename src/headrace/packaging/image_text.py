@@ -22,6 +22,10 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER = "1000:1000"
 PORTS = "8080 8081 8082"
 
+# What SageMaker has to know to run many models in one container, or many containers.
+SAGEMAKER = "com.amazonaws.sagemaker.capabilities.{}"
+SAGEMAKER_CAPABILITIES = ("multi-models", "accept-bind-to-port")
+
 # The words of the user arrive as arguments; no part of them is read as a script.
 _INSTALL_PACKAGES = (
     'apt-get update && apt-get install --yes --no-install-recommends "$@" '
@@ -111,6 +115,7 @@ def _last_stage(image: Image) -> list[str]:
     return [
         syntax.base_image(image.base),
         *([syntax.label("org.opencontainers.image.title", image.title)] if image.title else []),
+        *(syntax.label(SAGEMAKER.format(what), "true") for what in SAGEMAKER_CAPABILITIES),
         *_system(image),
         *_setup(image),
         syntax.copy(PREFIX, PREFIX, stage="build"),
@@ -136,7 +141,8 @@ def _last_stage(image: Image) -> list[str]:
         "HEALTHCHECK --interval=10s --timeout=5s --start-period=300s "
         + syntax.array("CMD", [PROGRAM, "health"]),
         syntax.array("ENTRYPOINT", [PROGRAM]),
-        syntax.array("CMD", ["serve", image.target]),
+        # Of the folder of the image, unless the platform names another.
+        syntax.array("CMD", ["serve"]),
         # Owned by the user of the image, since files may be readable by their owner alone.
         syntax.copy(image.content, f"{image.target}/", owner=USER),
     ]

@@ -53,6 +53,7 @@ TABLE = {
     "shutting_down": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True, close=True),
     # For the caller that requested the load; requests to the model get `model_unavailable`.
     "load_failed": Row(422, "INVALID_STATE"),
+    "memory_short": Row(507, "RESOURCE_EXHAUSTED"),
     "invalid_model": Row(422, "INVALID_STATE"),
     "missing_dependency": Row(422, "INVALID_STATE"),
     "store_failed": Row(500, "INTERNAL_ERROR"),

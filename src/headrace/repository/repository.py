@@ -104,6 +104,19 @@ class ModelRepository:
         """
         await asyncio.shield(self._begin(name, self._replace(name)))
 
+    async def described(self, name: str) -> list[ModelSettings]:
+        """The versions of a model as they are described on disk now.
+
+        Raises:
+            LoadFailed: the description is wrong.
+        """
+        return await asyncio.to_thread(self._find, name)
+
+    async def settled(self, name: str) -> None:
+        """Wait until a model is not being loaded or unloaded."""
+        while (busy := self._busy.get(name)) is not None:
+            await asyncio.wait([busy])
+
     async def unload(self, name: str) -> None:
         """Stop accepting requests for a model, finish those it has, free it; it stays listed.
 
@@ -339,7 +352,7 @@ class ModelRepository:
                 self._trying[name] = asyncio.create_task(self._keep_trying(failed))
 
     async def _replace(self, name: str) -> None:
-        found = await asyncio.to_thread(self._find, name)
+        found = await self.described(name)
         if not found:
             raise NotFound(f"model '{shorten(name)}' not found in the served folder")
         old = self._models.get(name, {})

@@ -126,6 +126,8 @@ class FolderSource(Source):
 
     def _files(self) -> list[Path]:
         path = Path(self.place)
+        if self.appears and not path.exists():
+            return []
         if not path.exists():
             raise ConfigurationError(
                 f"MODEL '{self.place}' does not exist; expected a folder, a URI, the tag of a "

@@ -33,6 +33,8 @@ class Source(ABC):
         self.name = name
         self.environ = environ or {}
         self.packages = list(packages)
+        # Whether a place that does not exist is like one that is empty: it will be made later.
+        self.appears = False
         self._told: set[str] = set()
 
     @abstractmethod

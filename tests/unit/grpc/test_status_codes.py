@@ -34,6 +34,7 @@ CODES = {
     "unimplemented": "UNIMPLEMENTED",
     "shutting_down": "UNAVAILABLE",
     "load_failed": "FAILED_PRECONDITION",
+    "memory_short": "RESOURCE_EXHAUSTED",
     "invalid_model": "FAILED_PRECONDITION",
     "missing_dependency": "FAILED_PRECONDITION",
     "configuration": "INTERNAL",

@@ -138,7 +138,7 @@ def test_models_are_the_last_layer_and_nothing_is_built_as_their_user(tmp_path):
     last = lines[[n for n, line in enumerate(lines) if line.startswith("FROM ")][-1] :]
     assert not any(line.startswith("RUN ") for line in last)
     assert "USER 1000:1000" in last
-    assert 'CMD ["serve", "/models"]' in last
+    assert 'CMD ["serve"]' in last
 
 
 def test_without_mounts_an_old_builder_gets_plain_instructions(tmp_path):

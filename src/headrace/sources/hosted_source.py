@@ -1,0 +1,49 @@
+"""Models that a platform names while the server runs, each with its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.errors import InvalidModel, shorten
+from headrace.settings import ModelSettings
+from headrace.sources.discovery import open_source
+from headrace.sources.variables import PREFIXES
+
+
+class HostedSource:
+    """The folder of each model, by its name, which may be any text.
+
+    `environ` fills in what settings files leave out, such as the implementation.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        # The platform says where each model is, and what it is called.
+        own = {prefix + key for prefix in PREFIXES for key in ("MODEL_URI", "MODEL_NAME")}
+        self._environ = {name: value for name, value in environ.items() if name not in own}
+        self.places: dict[str, str] = {}
+
+    def find(self, name: str) -> list[ModelSettings]:
+        """The model as its folder describes it now; none if no folder is known.
+
+        Raises:
+            LoadFailed: the folder holds no model, several, or one whose settings are wrong.
+        """
+        place = self.places.get(name)
+        if place is None:
+            return []
+        if not os.path.isdir(place):
+            raise InvalidModel(f"'{shorten(place)}' is not a folder")
+        source = open_source(place, None, self._environ)
+        models = source.settings()
+        if len(models) != 1:
+            count = f"{len(models)} models" if models else "no model"
+            raise InvalidModel(f"'{shorten(place)}' holds {count}, expected one")
+        return [replace(models[0], name=name)]
+
+    def size(self, name: str) -> int:
+        """The bytes of all files of a model; a folder that is not there has none."""
+        files = Path(self.places[name]).rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,350 @@
+"""Each platform's side of its contract: its variables, its mounts, and its calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import joblib
+import pytest
+import yaml
+
+from headrace.protocol.open_inference import inference_pb2 as pb
+from support.asking import Answer, ask, numbers
+from support.custom import write_model
+from support.mounts import python_with
+from support.serving import COMMAND, Server, serving, starting
+from support.wine import save_mlflow, trained, wines
+
+pytestmark = pytest.mark.e2e
+
+IN_IMAGE = {"HEADRACE_CONTAINER": "1"}
+AZURE = Path(__file__).parents[2] / "examples/azure/deployment.yml"
+# Of Azure's schema `managedOnlineDeployment`, what a deployment with an image of its own needs.
+AZURE_FIELDS = {
+    *("$schema", "name", "endpoint_name", "model", "environment"),
+    *("instance_type", "instance_count"),
+}
+SERVICE = "/inference.GRPCInferenceService/"
+
+
+def rows() -> list[dict[str, float]]:
+    return wines().head(3).to_dict(orient="records")
+
+
+def expected() -> Any:
+    return pytest.approx(trained().predict(wines().head(3)).tolist(), rel=1e-12)
+
+
+def shown(server: Server) -> str:
+    """The line about the platform that the server has logged."""
+    (line,) = [line for line in server.log().splitlines() if "platform " in line]
+    return line
+
+
+# KServe
+
+
+def test_kserves_mlserver_runtime_works_with_only_the_image_changed(tmp_path: Path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    joblib.dump(trained(named=False), folder / "model.joblib")
+    variables = {
+        "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_sklearn.SKLearnModel",
+        "MLSERVER_HTTP_PORT": "0",
+        "MLSERVER_GRPC_PORT": "0",
+        "MLSERVER_MODEL_NAME": "wine",
+        "MLSERVER_MODEL_URI": "/mnt/models",
+    }
+    python = python_with(tmp_path, {"/mnt/models": folder})
+
+    with serving(env={**IN_IMAGE, **variables}, python=python, ports=()) as server:
+        values = wines().head(3).to_numpy()
+        tensor = {"name": "x", "datatype": "FP64", "shape": [3, 11], "data": values.tolist()}
+        answer = ask(server.http, "POST", "/v2/models/wine/infer", {"inputs": [tensor]})
+        v1 = ask(server.http, "POST", "/v1/models/wine:predict", {"instances": values.tolist()})
+
+        assert answer.json["outputs"][0]["data"] == expected()
+        assert v1.json == {"predictions": expected()}
+        assert "platform kserve (/mnt/models)" in shown(server)
+
+
+def test_kserve_may_mount_a_folder_of_models(tmp_path: Path):
+    for name in ("a", "b"):
+        write_model(tmp_path / "models", name=name)
+    python = python_with(tmp_path, {"/mnt/models": tmp_path / "models"})
+
+    with serving(env={**IN_IMAGE, "HEADRACE_HTTP_PORT": "0"}, python=python, ports=()) as server:
+        for name in ("a", "b"):
+            answer = ask(server.http, "POST", f"/v2/models/{name}/infer", numbers(2))
+            assert answer.json["outputs"][0]["data"] == [4]
+
+
+# SageMaker
+
+
+def test_sagemaker_serves_the_model_that_it_mounts(tmp_path: Path):
+    # As in an archive that was made of the model's folder, and not of what is in it.
+    save_mlflow(tmp_path / "extracted" / "wine")
+    python = python_with(tmp_path, {"/opt/ml/model": tmp_path / "extracted"})
+
+    with serving(env={**IN_IMAGE, "HEADRACE_HTTP_PORT": "0"}, python=python, ports=()) as server:
+        table = wines().head(3)
+        csv = table.to_csv(index=False).encode()
+        split = {"dataframe_split": json.loads(table.to_json(orient="split"))}
+
+        assert ask(server.http, "GET", "/ping").status == 200
+        assert invoked(server.http, csv, "text/csv").json == {"predictions": expected()}
+        assert invoked(server.http, split).json == {"predictions": expected()}
+        assert "platform sagemaker (/opt/ml/model)" in shown(server)
+
+
+def test_sagemaker_hears_that_the_model_is_not_ready_until_it_has_loaded(tmp_path: Path):
+    folder = write_model(tmp_path, load="open(os.path.join(HERE, 'begin')).read()")
+    os.mkfifo(folder / "begin")
+
+    with starting("--platform", "sagemaker", folder) as server:
+        server.wait_listening()
+        assert ask(server.http, "GET", "/ping").status == 503
+        (folder / "begin").write_text("now")
+        server.wait_ready()
+        assert ask(server.http, "GET", "/ping").status == 200
+
+
+@pytest.fixture
+def hosting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A server of a multi-model endpoint that has loaded nothing yet."""
+    (tmp_path / "image").mkdir()
+    monkeypatch.chdir(tmp_path / "image")
+    variables = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": "0"}
+    with serving(env={**IN_IMAGE, **variables}, ports=()) as server:
+        yield server.http
+
+
+def test_sagemaker_loads_lists_invokes_and_unloads_models(hosting: str, tmp_path: Path):
+    place = str(save_mlflow(tmp_path / "8f1c" / "model"))
+    assert ask(hosting, "GET", "/ping").status == 200
+    assert ask(hosting, "GET", "/models").json == {"models": []}
+
+    assert load(hosting, "8f1c", place).status == 200
+    assert load(hosting, "8f1c", place).status == 409
+    shown = {"modelName": "8f1c", "modelUrl": place}
+    assert ask(hosting, "GET", "/models").json == {"models": [shown]}
+    assert ask(hosting, "GET", "/models/8f1c").json == shown
+    answer = ask(hosting, "POST", "/models/8f1c/invoke", {"dataframe_records": rows()})
+    assert answer.json == {"predictions": expected()}
+
+    assert ask(hosting, "DELETE", "/models/8f1c").status == 200
+    for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/invoke")]:
+        assert ask(hosting, method, f"/models/8f1c{path}", {}).status == 404
+    assert ask(hosting, "GET", "/ping").status == 200
+    assert load(hosting, "8f1c", place).status == 200
+
+
+def test_a_model_that_does_not_load_leaves_nothing_and_may_be_loaded_again(
+    hosting: str, tmp_path: Path
+):
+    folder = write_model(tmp_path, load="open(os.path.join(HERE, 'weights')).close()")
+    assert load(hosting, "a", str(folder)).status == 422
+    assert load(hosting, "b", str(tmp_path / "nowhere")).status == 422
+    assert ask(hosting, "GET", "/models").json == {"models": []}
+    assert ask(hosting, "GET", "/ping").status == 200
+
+    (folder / "weights").touch()
+    assert load(hosting, "a", str(folder)).status == 200
+
+
+def test_a_load_that_memory_is_too_short_for_is_a_507(hosting: str, tmp_path: Path):
+    hungry = write_model(tmp_path, load="raise MemoryError('cannot allocate')")
+    vast = write_model(tmp_path, name="vast")
+    with (vast / "weights").open("wb") as weights:
+        # No block of it is ever written.
+        weights.truncate(2**43)
+
+    for name, folder in [("a", hungry), ("b", vast)]:
+        refused = load(hosting, name, str(folder))
+        assert (refused.status, refused.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
+    assert ask(hosting, "GET", "/models").json == {"models": []}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", {"model_name": "a"}, {"model_name": "", "url": "/"}])
+def test_a_malformed_request_to_load_is_refused(hosting: str, body: Any):
+    assert ask(hosting, "POST", "/models", body).status == 400
+
+
+def invoked(url: str, body: Any, content_type: str = "application/json") -> Answer:
+    return ask(url, "POST", "/invocations", body, {"Content-Type": content_type})
+
+
+def load(url: str, name: str, place: str) -> Answer:
+    return ask(url, "POST", "/models", {"model_name": name, "url": place})
+
+
+# Vertex AI
+
+
+def test_vertex_names_the_port_the_routes_and_the_model(tmp_path: Path):
+    model = save_mlflow(tmp_path / "model")
+    variables = {
+        "AIP_MODE": "PREDICTION",
+        "AIP_HTTP_PORT": "0",
+        "AIP_HEALTH_ROUTE": "/v1/endpoints/1/deployedModels/2",
+        "AIP_PREDICT_ROUTE": "/v1/endpoints/1/deployedModels/2:predict",
+        "AIP_STORAGE_URI": model.as_uri(),
+    }
+
+    with serving(env={**IN_IMAGE, **variables}, ports=()) as server:
+        health = ask(server.http, "GET", variables["AIP_HEALTH_ROUTE"])
+        body = {"instances": rows(), "parameters": {}}
+        answer = ask(server.http, "POST", variables["AIP_PREDICT_ROUTE"], body)
+
+        assert health.status == 200
+        assert answer.json == {"predictions": expected()}
+        assert "platform vertex (AIP_HTTP_PORT)" in shown(server)
+
+
+def test_vertex_may_name_a_path_that_another_protocol_has(tmp_path: Path):
+    routes = {"AIP_HEALTH_ROUTE": "/", "AIP_PREDICT_ROUTE": "/invocations"}
+
+    with serving("--platform", "vertex", write_model(tmp_path), env=routes) as server:
+        body = {"inputs": [1.0, 2.5]}
+        assert ask(server.http, "GET", "/").json == {"ready": True}
+        assert ask(server.http, "POST", "/invocations", body).json == {"outputs": [2.0, 5.0]}
+
+
+# Azure
+
+
+def test_the_example_for_azure_names_routes_that_answer(tmp_path: Path):
+    example = yaml.safe_load(AZURE.read_text())
+    routes = example["environment"]["inference_config"]
+    variables = {
+        **example["environment_variables"],
+        "HEADRACE_HTTP_PORT": "0",
+        # As Azure does it: a registered folder is below the folder of its version.
+        "AZUREML_MODEL_DIR": str(save_mlflow(tmp_path / "wine" / "1" / "model").parent),
+    }
+
+    with serving(env=variables, ports=()) as server:
+        for kind in ("liveness_route", "readiness_route"):
+            assert ask(server.http, "GET", routes[kind]["path"]).status == 200
+        body = {"dataframe_records": rows()}
+        answer = ask(server.http, "POST", routes["scoring_route"]["path"], body)
+        assert answer.json == {"predictions": expected()}
+
+
+def test_the_example_for_azure_has_the_fields_of_a_deployment():
+    example = yaml.safe_load(AZURE.read_text())
+
+    assert example.keys() >= AZURE_FIELDS
+    routes = example["environment"]["inference_config"]
+    assert routes.keys() == {"liveness_route", "readiness_route", "scoring_route"}
+    port = int(example["environment_variables"]["HEADRACE_HTTP_PORT"])
+    for route in routes.values():
+        assert route.keys() == {"port", "path"}
+        assert route["port"] == port
+
+
+# Seldon Core 2
+
+
+def test_seldons_agent_loads_and_unloads_models_over_grpc(tmp_path: Path):
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    python = python_with(tmp_path, {"/mnt/agent": agent})
+    variables = {
+        "MLSERVER_HTTP_PORT": "0",
+        "MLSERVER_GRPC_PORT": "0",
+        "MLSERVER_MODELS_DIR": "/mnt/agent/models",
+        "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
+    }
+    with (
+        serving(env={**IN_IMAGE, **variables}, python=python, ports=()) as server,
+        grpc.insecure_channel(server.announced["grpc"]) as channel,
+    ):
+        assert ask(server.http, "GET", "/v2/health/ready").status == 200
+        assert called(channel, "ServerLive").live
+        assert not called(channel, "RepositoryIndex").models
+
+        write_model(agent / "models", name="iris_1", parameters={"version": "1"})
+        for _ in range(2):
+            called(channel, "RepositoryModelLoad", model_name="iris_1")
+            answer = ask(server.http, "POST", "/v2/models/iris_1/infer", numbers(2))
+            assert answer.json["outputs"][0]["data"] == [4]
+        (entry,) = called(channel, "RepositoryIndex").models
+        assert (entry.name, entry.state) == ("iris_1", "READY")
+
+        called(channel, "RepositoryModelUnload", model_name="iris_1")
+        (entry,) = called(channel, "RepositoryIndex").models
+        assert (entry.name, entry.state) == ("iris_1", "UNAVAILABLE")
+        assert ask(server.http, "GET", "/v2/health/ready").status == 200
+        assert "platform seldon (/mnt/agent)" in shown(server)
+
+
+def called(channel: grpc.Channel, method: str, **fields: Any) -> Any:
+    request = getattr(pb, f"{method}Request")(**fields)
+    answer = getattr(pb, f"{method}Response")
+    call = channel.unary_unary(
+        SERVICE + method, request.__class__.SerializeToString, answer.FromString
+    )
+    return call(request, timeout=60)
+
+
+def test_seldons_agent_may_repeat_a_load_that_is_done_or_under_way(tmp_path: Path):
+    models = tmp_path / "models"
+    count = "open(os.path.join(HERE, '..', 'loads'), 'a').write('.')"
+    begin = "open(os.path.join(HERE, 'begin')).read()"
+    folder = write_model(models, load=f"{count}; {begin}", name="iris_1")
+    os.mkfifo(folder / "begin")
+    variables = {"MLSERVER_MODELS_DIR": str(models)}
+
+    with (
+        serving("--platform", "seldon", env=variables) as server,
+        grpc.insecure_channel(server.announced["grpc"]) as channel,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        under_way = [
+            threads.submit(called, channel, "RepositoryModelLoad", model_name="iris_1")
+            for _ in range(2)
+        ]
+        # Opening it waits for the model, which has begun to load by then.
+        (folder / "begin").write_text("now")
+        for load in under_way:
+            load.result()
+        called(channel, "RepositoryModelLoad", model_name="iris_1")
+        assert (models / "loads").read_text() == "."
+
+        (folder / "begin").unlink()
+        (folder / "begin").write_text("changed")
+        called(channel, "RepositoryModelLoad", model_name="iris_1")
+        assert (models / "loads").read_text() == ".."
+
+
+# No platform
+
+
+def test_outside_of_our_images_nothing_of_a_platform_has_an_effect(tmp_path: Path):
+    variables = {"AIP_HTTP_PORT": "1", "AIP_HEALTH_ROUTE": "/x", "SAGEMAKER_MULTI_MODEL": "true"}
+
+    with serving(write_model(tmp_path), env=variables) as server:
+        assert "platform" not in server.log()
+        for method, path in [("GET", "/x"), ("GET", "/models"), ("POST", "/models")]:
+            assert ask(server.http, method, path, {}).status == 404
+
+
+def test_config_show_says_where_the_settings_of_a_platform_come_from(tmp_path: Path):
+    env = {**os.environ, **IN_IMAGE, "AIP_HTTP_PORT": "8085", "AIP_STORAGE_URI": "gs://b/wine"}
+    command = [*COMMAND, "config", "show", "--json"]
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+
+    shown = json.loads(run.stdout)
+    server = shown["server"]
+    assert server["platform"] == {"value": "vertex", "from": "AIP_HTTP_PORT"}
+    assert server["http_port"] == {"value": 8085, "from": "AIP_HTTP_PORT"}
+    assert server["host"] == {"value": "0.0.0.0", "from": "--platform vertex"}
+    assert [model["settings"]["uri"]["value"] for model in shown["models"]] == ["gs://b/wine"]
