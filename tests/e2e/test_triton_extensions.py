@@ -199,13 +199,26 @@ ANSWERS = [
 ]
 
 
+def of_each_request(answers):
+    """The answers by their ids; requests run together, so those of one alone have an order."""
+    return {id: [each[1:] for each in answers if each[0] == id] for id in ("a", "b", "e")}
+
+
+def errors(answers):
+    return {each[1] for each in answers if not each[0]}
+
+
 @pytest.mark.parametrize("client", ["blocking", "asynchronous"])
 def test_triton_reads_each_answer_and_error_of_a_stream(client, streams):
-    assert streams[client] == ANSWERS
+    assert len(streams[client]) == len(ANSWERS)
+    assert of_each_request(streams[client]) == of_each_request(ANSWERS)
+    assert errors(streams[client]) == {NOT_FOUND, FAILED}
 
 
 def test_triton_is_told_when_a_request_of_a_stream_has_no_more_answers(streams):
-    assert streams["with the end of each"] == [*ANSWERS[:4], ["b", None, True], *ANSWERS[4:]]
+    answers = streams["with the end of each"]
+    assert of_each_request(answers) == of_each_request([*ANSWERS, ["b", None, True]])
+    assert errors(answers) == {NOT_FOUND, FAILED}
 
 
 def test_an_error_ends_the_stream_where_triton_asks_for_that(streams):

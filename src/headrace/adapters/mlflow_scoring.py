@@ -71,13 +71,15 @@ class MLflowScoring(Adapter):
         return mlflow_error(error)
 
     def operation(self, route: Route, model: ModelView) -> Schema:
+        streams = model.model_metadata.streams
+        schema = "StreamedScoringRequest" if streams else "ScoringRequest"
         body = {
-            **json_body({"$ref": "#/components/schemas/ScoringRequest"}, scoring_body(model)),
+            **json_body({"$ref": f"#/components/schemas/{schema}"}, scoring_body(model)),
             **text_body("text/csv", scoring_csv(model)),
             "application/vnd.apache.parquet": {"schema": {}},
         }
         operation = post(f"Score with {model.name}", body, "ScoringResponse", "ScoringError")
-        if model.model_metadata.streams:
+        if streams:
             operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
         return operation
 
@@ -91,6 +93,11 @@ class MLflowScoring(Adapter):
                 "instances": {"type": "array", "items": {}},
                 "inputs": {},
                 "params": PARAMETERS,
+            },
+        },
+        "StreamedScoringRequest": {
+            "allOf": [{"$ref": "#/components/schemas/ScoringRequest"}],
+            "properties": {
                 "stream": {"type": "boolean", "description": "answer with server-sent events"},
             },
         },

@@ -160,7 +160,7 @@ def settled(options: argparse.Namespace, given: Conf) -> tuple[Resolved, Source]
     model = configuration.model_argument(arguments.get("model"), environ, found)
     folder = settings_folder(model)
     resolved = configuration.resolve(vars(options), environ, folder, given.settings)
-    resolved = replace(resolved, notes=(*resolved.notes, *(options.notes or ())))
+    resolved = replace(resolved, notes=(*resolved.notes, *(vars(options).get("notes") or ())))
     source = open_source(model, arguments.get("name"), environ, plugin, packages)
     source.appears = found.model_appears and model == found.model
     return resolved, source
