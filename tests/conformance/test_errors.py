@@ -43,6 +43,7 @@ TWINS = {
     413: {"RESOURCE_EXHAUSTED"}, 415: {"INVALID_ARGUMENT"}, 422: {"FAILED_PRECONDITION"},
     429: {"RESOURCE_EXHAUSTED"}, 431: {"RESOURCE_EXHAUSTED"}, 499: {"CANCELLED"},
     500: {"INTERNAL"}, 501: {"UNIMPLEMENTED"}, 504: {"DEADLINE_EXCEEDED"},
+    507: {"RESOURCE_EXHAUSTED"},
     # Clients repeat what is UNAVAILABLE, which is wrong for a model that nobody has loaded.
     503: {"UNAVAILABLE", "FAILED_PRECONDITION"},
 }  # fmt: skip

@@ -52,12 +52,6 @@ class Follower:
         for model in self._followed.values():
             self._spawn(self._keep_asking(model))
 
-    def ask_now(self, registered: str | None = None) -> None:
-        """Ask at once for the models of a registered model, or for all; a webhook wants that."""
-        for model in self._followed.values():
-            if registered in (None, model.followed.registered):
-                model.wake.set()
-
     def find(self, find: Callable[[str], list[ModelSettings]], name: str) -> list[ModelSettings]:
         """What `find` says of a model, at the version that is served."""
         model = self._followed.get(name)
@@ -74,13 +68,7 @@ class Follower:
     async def _keep_asking(self, model: _Model) -> None:
         interval = self._settings.follow_interval
         while True:
-            pause = interval * random.uniform(1 - JITTER, 1 + JITTER)
-            try:
-                async with asyncio.timeout(pause):
-                    await model.wake.wait()
-            except TimeoutError:
-                pass
-            model.wake.clear()
+            await asyncio.sleep(interval * random.uniform(1 - JITTER, 1 + JITTER))
             try:
                 await self._turn(model)
             except Exception:
@@ -190,7 +178,6 @@ class _Model:
 
     def __init__(self, followed: Followed) -> None:
         self.followed = followed
-        self.wake = asyncio.Event()
         self.version: str | None = None
         self.held: str | None = None
         self.trouble = ""
