@@ -96,7 +96,7 @@ def test_a_model_of_a_dict_gets_one(tmp_path):
         ),
         pytest.param(
             tensor_of("grapes", np.array([["a", "b", "c"]], object)),
-            "'grapes': expected FP32, got text",
+            "'grapes', row 0, column 0: expected FP32, got text",
             id="text",
         ),
     ],
