@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 def offered(files: Mapping[str, bytes]) -> Iterator[dict[str, str]]:
     """Environment variables with a proxy for plain HTTP, which answers with the file of that name.
 
-    No proxy, and no variables, if there are no files.
+    Without files there is no proxy, and the variables are empty.
     """
     if not files:
         yield {}

@@ -136,7 +136,7 @@ def platform(
     """The platform that this process runs on.
 
     Raises:
-        ConfigurationError: it was given, and there is none of that name.
+        ConfigurationError: the platform that was given does not exist.
     """
     given, origin = _given("platform", flags, environ, from_file)
     name = _choice(platforms.CHOICES, _convert(given, str, origin), origin) if origin else None

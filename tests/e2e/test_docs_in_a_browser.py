@@ -1,4 +1,4 @@
-"""The page at `/docs` in a real browser; skipped where there is no Chromium."""
+"""The page at `/docs` in a real browser; skipped if Chromium is not installed."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _row(model: ModelView) -> dict[str, Any] | None:
 
 
 def _first_row(logged: Schema | None) -> Any:
-    """The first row of a body, by name if it has names; None if there is none."""
+    """The first row of a body, by column name if the body has names; None if it has no rows."""
     if logged is None:
         return None
     split = logged.get("dataframe_split")

@@ -163,7 +163,7 @@ class PredictV1(Adapter):
 
 
 class FurtherPredictV1(PredictV1):
-    """The same at a path that a platform names, for the only model; the lists are elsewhere."""
+    """The same protocol at a path that a platform chose, for the only model that is served."""
 
     pages = ()
 

@@ -31,10 +31,17 @@ from headrace.http.refusals import Refusals
 from headrace.http.router import Router, route_path
 from headrace.protocol.error_table import row
 
-# What probes ask, which is counted and logged apart from what users ask.
-HEALTH_PATHS = (
-    *("/v2/health/live", "/v2/health/ready", "/ping", "/health", "/livez", "/healthz", "/readyz"),
-)
+# What probes ask, which is counted and logged apart from what users ask: paths, each with the
+# method of `Control` that answers it.
+HEALTH_PATHS = {
+    "/v2/health/live": "live",
+    "/v2/health/ready": "ready",
+    "/ping": "ping",
+    "/health": "ping",
+    "/livez": "alive",
+    "/healthz": "alive",
+    "/readyz": "able",
+}
 
 
 def admin_app(
@@ -113,9 +120,8 @@ class Control:
         self._refusals = refusals
 
     def health_routes(self) -> list[Route]:
-        """The routes of probes, of `HEALTH_PATHS`."""
-        handlers = self.live, self.ready, self.ping, self.ping, self.alive, self.alive, self.able
-        return [Route(path, handler) for path, handler in zip(HEALTH_PATHS, handlers, strict=True)]
+        """The routes of `HEALTH_PATHS`."""
+        return [Route(path, getattr(self, method)) for path, method in HEALTH_PATHS.items()]
 
     def platform_routes(self) -> list[Route]:
         """Readiness at the path that a platform names, if one does."""

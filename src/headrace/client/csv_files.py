@@ -137,7 +137,7 @@ def line_numbers(file: InputFile, rows: Iterable[int]) -> dict[int, int]:
     with suppress(csv.Error, ConfigurationError), reading(file), file.utf_8() as lines:
         reader = csv.reader((line.decode() for line in lines), delimiter=file.separator)
         for record in reader:
-            # As pandas does: lines without anything are no rows, and the first names the columns.
+            # As in pandas, empty lines do not count, and the first line has the column names.
             if record and (len(record) > 1 or record[0].strip() or reader.line_num > begins):
                 if at in wanted:
                     found[at] = begins

@@ -103,7 +103,7 @@ class Policy:
 
 
 def known_model(policy: Policy, operation: ops.ModelMetadata | ops.Infer) -> Flow[Any]:
-    """Perform an operation on a model; if there is none of this name, say which there are."""
+    """Perform an operation on a model; if it is not found, list the models that exist."""
     try:
         return (yield from policy.calling(operation))
     except NotServed as error:

@@ -278,7 +278,7 @@ def _scalar(argument: Argument, tensor: Tensor) -> Any:
 
 
 def _whole(value: Any, wanted: Any) -> Any:
-    """An integer as a float, or the other way around; None if there is none."""
+    """An integer as a float, or a float as an integer; None if it does not convert."""
     try:
         return wanted(value)
     except (ValueError, OverflowError):

@@ -125,13 +125,13 @@ def _trouble(line: bytes) -> str:
 
 
 def _server(uri: str) -> str:
-    """The server that MLflow's client looks a URI up at; empty if it is none, or not known."""
+    """The server on which MLflow's client looks up a URI, or an empty string."""
     place = next((os.environ[name] for name in _variables(uri) if os.environ.get(name)), "")
     return _USER.sub("", place) if "://" in place else ""
 
 
 def _hint(uri: str) -> str:
-    """What people forget who find nothing under a URI."""
+    """What is often forgotten when nothing is found at a URI."""
     if name := _UNVERSIONED.fullmatch(uri):
         return f"; a model of the registry needs its version or alias: models:/{name[1]}/1"
     names = _variables(uri)

@@ -23,7 +23,7 @@ class InferenceMiddleware:
 
 
 class InferenceMiddlewares(InferenceMiddleware):
-    """Several of them, which take turns."""
+    """Several middlewares, applied one after the other."""
 
     def __init__(self, *inference_middlewares: InferenceMiddleware) -> None:
         self._middlewares = inference_middlewares
