@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from headrace.protocol.open_inference.json_faults import described
 from headrace.settings import MIB, CorsSettings, ModelSettings, ServerSettings
 from headrace.sources import model_file
-from headrace.sources.follow import Follow
+from headrace.sources.follow import Canary, Follow, Rollback, Shadow, Sticky
 from headrace.sources.model_keys import HINTS, NESTED, Environment, Keys
 from headrace.sources.variables import PREFIXES
 
@@ -87,7 +87,7 @@ def _members(key: str, struct: type) -> str:
     return _table(
         ("key", "type", "meaning"),
         (
-            (f"`{key}.{name}`", described(hint.__origin__), hint.__metadata__[0].description)
+            (f"`{key}.{name}`", described(hint), hint.__metadata__[-1].description)
             for name, hint in get_type_hints(struct, include_extras=True).items()
         ),
     )
@@ -128,6 +128,10 @@ TABLES = {
     "model": _model,
     "environment": lambda: _members("environment", Environment),
     "follow": lambda: _members("follow", Follow),
+    "canary": lambda: _members("follow.canary", Canary),
+    "sticky": lambda: _members("follow.canary.sticky", Sticky),
+    "shadow": lambda: _members("follow.shadow", Shadow),
+    "rollback": lambda: _members("follow.rollback", Rollback),
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import orjson
@@ -108,6 +108,8 @@ def _refuse_unknown_members(value: Any, hint: Any, origin: str) -> None:
                 raise ConfigurationError(
                     f"{origin}: there is no key '{shorten(name)}'{hint_text}"
                 ) from None
+            for name, inner in get_type_hints(kind).items():
+                _refuse_unknown_members(value.get(name), inner, f"{origin}.{name}")
 
 
 def _refuse_content(value: Any, hint: Any, origin: str) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.settings import ModelSettings
-from headrace.sources.follow import Followed, followed, marked
+from headrace.sources.follow import Followed, followed, marked, seconds
+from headrace.sources.model_keys import HINTS
 from headrace.sources.model_registry import Registered
+from headrace.sources.settings_file import converted
 
 WINE = Registered(aliases={"champion": "7"}, stages={"Production": "5", "None": "9"}, latest="9")
 
@@ -57,3 +59,59 @@ def test_a_server_that_follows_takes_other_models_too_and_may_begin_with_none():
 
     assert followed([]) == marked([]) == []
     assert marked([local]) == [local]
+
+
+CANARY = {"alias": "@challenger", "percent": 10}
+
+
+@pytest.mark.parametrize(
+    ("follow", "told"),
+    [
+        ({"canary": {"alias": "@c"}}, "canary: percent is missing"),
+        ({"canary": {"alias": "7", "percent": 1}}, "canary.alias: expected what moves"),
+        ({"canary": {**CANARY, "steps": [20, 30]}}, "canary.steps: expected 10"),
+        ({"canary": {**CANARY, "steps": [10, 10]}}, "canary.steps: expected each above"),
+        ({"canary": {**CANARY, "steps": [10, 20]}}, "canary.bake is missing"),
+        ({"canary": {**CANARY, "bake": "2 weeks"}}, "canary.bake: expected seconds or such as"),
+        ({"canary": {**CANARY, "sticky": {}}}, "canary.sticky: expected either header or field"),
+        ({"rollback": {"disagreement": 0.1}}, "rollback.disagreement: there is no shadow"),
+    ],
+)
+def test_keys_that_do_not_fit_each_other_are_named(follow, told):
+    with pytest.raises(ConfigurationError, match=f"'wine': follow.{told}"):
+        Followed(model("models:/wine@champion", **follow))
+
+
+@pytest.mark.parametrize(
+    ("follow", "told"),
+    [
+        ({"canary": {"percent": 1}}, "canary.alias: is missing"),
+        (
+            {"canary": {**CANARY, "percent": 150}},
+            "canary.percent: expected number, above 0, at mos",
+        ),
+        ({"canary": {**CANARY, "alais": 1}}, "canary: there is no key 'alais'; did you mean"),
+        ({"canary": {**CANARY, "sticky": {"x": 1}}}, "canary.sticky: there is no key 'x'"),
+        ({"rollback": {"min_requests": 0}}, "rollback.min_requests: expected integer, at least 1"),
+        ({"shadow": {"alias": "@n", "sample": 2}}, "shadow.sample: expected number, above 0"),
+    ],
+)
+def test_a_key_that_is_wrong_is_named(follow, told):
+    with pytest.raises(ConfigurationError, match=f"file: follow.{told}"):
+        converted(follow, HINTS["follow"], "file: follow")
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"),
+    [(90, 90), ("90", 90), ("90s", 90), ("1.5m", 90), ("2 h", 7200), ("1d", 86400)],
+)
+def test_durations_have_units(duration, expected):
+    assert seconds(duration) == expected
+
+
+def test_the_steps_begin_with_the_percentage_and_default_to_it():
+    one = Followed(model("models:/wine@champion", canary=CANARY)).follow.canary
+    some = {"alias": "@challenger", "steps": [10, 50, 100], "bake": "15m"}
+    many = Followed(model("models:/wine@champion", canary=some)).follow.canary
+    assert (one.shares, one.step_seconds) == ([10], None)
+    assert (many.shares, many.step_seconds) == ([10, 50, 100], 900)

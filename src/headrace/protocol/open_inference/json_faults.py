@@ -110,7 +110,9 @@ def _find(raw: bytes, wanted: inspect.Type, path: str) -> Fault | None:
         return Fault(path, _word(wanted), kind)
     form = fits[0]
     if isinstance(form, (inspect.IntType, inspect.FloatType)):
-        return None if math.isfinite(float(raw)) else Fault(path, _word(form), "")
+        if not math.isfinite(float(raw)):
+            return Fault(path, _word(form), "")
+        return None if _in_bounds(float(raw), form) else Fault(path, _bounded(form), raw.decode())
     if isinstance(form, inspect.ListType):
         if raw.count(b"{" if _is_struct(form.item_type) else b",") > MOST_ELEMENTS:
             return None
@@ -161,7 +163,12 @@ def _kind(raw: bytes) -> str:
 
 
 def _alternatives(wanted: inspect.Type) -> tuple[inspect.Type, ...]:
-    return wanted.types if isinstance(wanted, inspect.UnionType) else (wanted,)
+    """The types that a union holds, or the type itself, each without its description."""
+    if isinstance(wanted, inspect.Metadata):
+        return _alternatives(wanted.type)
+    if isinstance(wanted, inspect.UnionType):
+        return tuple(each for inner in wanted.types for each in _alternatives(inner))
+    return (wanted,)
 
 
 def _accepted(wanted: inspect.Type) -> tuple[str, ...]:
@@ -193,16 +200,28 @@ def _word(wanted: inspect.Type) -> str:
     return " or ".join(word for word in words if word != "null" or len(words) == 1)
 
 
+# How a bound is called, and where a type has it.
+_BOUNDS = {"at least": "ge", "above": "gt", "at most": "le"}
+
+
+def _in_bounds(number: float, form: inspect.IntType | inspect.FloatType) -> bool:
+    return (
+        (form.ge is None or number >= form.ge)
+        and (form.gt is None or number > form.gt)
+        and (form.le is None or number <= form.le)
+    )
+
+
+def _bounded(form: inspect.Type) -> str:
+    """`integer, at least 1`."""
+    bounds = {words: getattr(form, bound, None) for words, bound in _BOUNDS.items()}
+    return _word(form) + "".join(
+        f", {words} {bound:g}" for words, bound in bounds.items() if bound is not None
+    )
+
+
 def described(hint: Any) -> str:
     """What a setting of this type takes, bounds included: `integer, at least 1`."""
-    alternatives = _alternatives(inspect.type_info(hint))
-    bounds = [
-        f", {words} {bound:g}"
-        for each in alternatives
-        for words, bound in (
-            ("at least", getattr(each, "ge", None)),
-            ("above", getattr(each, "gt", None)),
-        )
-        if bound is not None
-    ]
-    return _word(inspect.type_info(hint)) + "".join(bounds)
+    wanted = inspect.type_info(hint)
+    bounds = [_bounded(each).removeprefix(_word(each)) for each in _alternatives(wanted)]
+    return _word(wanted) + "".join(bounds)
