@@ -50,6 +50,7 @@ from headrace.http.listener import Listener, bind
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router
 from headrace.observability import logs
+from headrace.observability.service_manager import ServiceManager
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.follower import Follower
@@ -199,6 +200,8 @@ class Server:
                 lambda: [model.settings for model in watched.found()],
             )
         self._reloading: asyncio.Task[None] | None = None
+        self._manager = ServiceManager(os.environ)
+        self._watchdog: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._listeners: list[Listener | GrpcListener] = []
 
@@ -279,11 +282,21 @@ class Server:
                 os.close(self._settings.ready_fd)
             except (OSError, OverflowError) as exc:
                 logger.warning("--ready-fd %d: %s", self._settings.ready_fd, exc)
+        self._manager.ready(line)
+        if self._manager.watchdog_interval is not None:
+            self._watchdog = asyncio.create_task(self._show_life(self._manager.watchdog_interval))
+
+    async def _show_life(self, interval: float) -> None:
+        """Feed the watchdog for as long as the event loop runs, and so answers."""
+        while True:
+            self._manager.alive()
+            await asyncio.sleep(interval)
 
     async def _drain(self) -> int:
         """Finish what is in flight, then stop in order."""
         settings = self._settings
         logger.info("draining")
+        self._manager.stopping()
         if self._reloading is not None:
             self._reloading.cancel()
         self._application.dataplane.draining = True
@@ -317,6 +330,8 @@ class Server:
         for listener in self._listeners:
             await listener.stop()
         await self._application.close()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
