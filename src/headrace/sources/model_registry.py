@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import InvalidModel, LoadFailed
@@ -31,6 +31,7 @@ class Registered:
     aliases: dict[str, str]
     stages: dict[str, str]
     latest: str
+    tags: dict[str, str] = field(default_factory=dict)
 
     def version(self, selector: str) -> str | None:
         """The version that `@alias`, a stage, `latest` or a number means now; None if none."""
@@ -54,8 +55,10 @@ class Registry:
         self._command = command
         self._child: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
         self._starting = asyncio.Lock()
+        # Their answers do not say which value was set.
+        self._tagging = asyncio.Lock()
         self._started = asyncio.Event()
 
     async def look(self, name: str) -> Registered:
@@ -65,11 +68,18 @@ class Registry:
             LoadFailed: it does not answer; the message is MLflow's reason. An InvalidModel if it
                 has no such model, or refuses to answer.
         """
-        answer = await self._ask(name)
-        if "trouble" in answer:
-            kind = InvalidModel if answer.get("permanent") else LoadFailed
-            raise kind(f"registered model '{name}': {answer['trouble']}")
-        return Registered(answer["aliases"], answer["stages"], answer["latest"])
+        answer = await self._ask(name, name)
+        tags = answer.get("tags", {})
+        return Registered(answer["aliases"], answer["stages"], answer["latest"], tags)
+
+    async def tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a registered model.
+
+        Raises:
+            LoadFailed: the registry does not answer, or refuses; the message is MLflow's reason.
+        """
+        async with self._tagging:
+            await self._ask({"name": name, "tag": key, "value": value}, name, key)
 
     async def close(self) -> None:
         """End the child process."""
@@ -79,22 +89,26 @@ class Registry:
             self._child.kill()
             await self._child.wait()
 
-    async def _ask(self, name: str) -> dict[str, Any]:
+    async def _ask(self, question: Any, name: str, tag: str = "") -> dict[str, Any]:
         async with self._starting:
             child = await self._running()
-        answer = self._waiting.get(name)
-        if answer is None:
-            answer = self._waiting[name] = asyncio.get_running_loop().create_future()
+        future = self._waiting.get((name, tag))
+        if future is None:
+            future = self._waiting[name, tag] = asyncio.get_running_loop().create_future()
             assert child.stdin is not None, "it was started with a pipe"
-            child.stdin.write(json.dumps(name).encode() + b"\n")
+            child.stdin.write(json.dumps(question).encode() + b"\n")
         try:
             async with asyncio.timeout(PATIENCE):
-                return await asyncio.shield(answer)
+                answer = await asyncio.shield(future)
         except TimeoutError:
-            self._waiting.pop(name, None)
+            self._waiting.pop((name, tag), None)
             raise LoadFailed(
                 f"registered model '{name}': the registry did not answer within {PATIENCE:g} s"
             ) from None
+        if "trouble" in answer:
+            kind = InvalidModel if answer.get("permanent") else LoadFailed
+            raise kind(f"registered model '{name}': {answer['trouble']}")
+        return answer
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._child is None or self._child.returncode is not None:
@@ -129,7 +143,7 @@ class Registry:
                 if not line.strip():
                     continue
                 answer = json.loads(line)
-                future = self._waiting.pop(answer["name"], None)
+                future = self._waiting.pop((answer["name"], answer.get("tag", "")), None)
                 if future is not None:
                     future.set_result(answer)
         except ValueError:
@@ -139,5 +153,5 @@ class Registry:
         await child.wait()
         self._started.set()
         waiting, self._waiting = self._waiting, {}
-        for name, future in waiting.items():
-            future.set_result({"name": name, "trouble": ENDED})
+        for future in waiting.values():
+            future.set_result({"trouble": ENDED})

@@ -1,9 +1,10 @@
 """Look up registered models through MLflow's client, for as long as the server follows them.
 
 Runs as `python -m headrace.worker.lookup`, so that MLflow never enters the server. Each line on
-standard input is a registered model's name as JSON. The first line of the answer is empty and says
-that the client is imported. Each of the others, in any order, is an object with `name`, and either
-`aliases`, `stages` and `latest` or `trouble` and `permanent`. Ends when its input does.
+standard input is JSON: a registered model's name, or an object with `name`, `tag` and `value`, which
+sets a tag of it. The first line of the answer is empty and says that the client is imported. Each of
+the others, in any order, is an object with `name`, with `tag` if that was to be set, and either with
+`aliases`, `stages`, `latest` and `tags` or with `trouble` and `permanent`. Ends when its input does.
 """
 
 from __future__ import annotations
@@ -34,10 +35,23 @@ def look(client: Any, name: str) -> dict[str, Any]:
             "aliases": {alias: str(version) for alias, version in (model.aliases or {}).items()},
             "stages": {each.current_stage: str(each.version) for each in newest},
             "latest": str(max((int(each.version) for each in newest), default="")),
+            "tags": dict(model.tags or {}),
         }
     except Exception as exc:
-        permanent = fetch_failure.is_permanent(exc)
-        return {"name": name, "trouble": fetch_failure.reason(exc), "permanent": permanent}
+        return {"name": name, **_trouble(exc)}
+
+
+def tag(client: Any, name: str, key: str, value: str) -> dict[str, Any]:
+    """Set a tag of a registered model."""
+    try:
+        client.set_registered_model_tag(name, key, value)
+    except Exception as exc:
+        return {"name": name, "tag": key, **_trouble(exc)}
+    return {"name": name, "tag": key}
+
+
+def _trouble(exc: Exception) -> dict[str, Any]:
+    return {"trouble": fetch_failure.reason(exc), "permanent": fetch_failure.is_permanent(exc)}
 
 
 def main() -> int:
@@ -48,11 +62,10 @@ def main() -> int:
         os.environ.setdefault(variable, value)
     lock = threading.Lock()
 
-    # Names that are asked for; a question that is repeated meanwhile has the same answer.
+    # What is asked for; a question that is repeated meanwhile has the same answer.
     pending: set[str] = set()
 
     def write(answer: dict[str, Any]) -> None:
-        pending.discard(answer["name"])
         with lock:
             answer_to.write(json.dumps(answer).encode() + b"\n")
             answer_to.flush()
@@ -64,21 +77,27 @@ def main() -> int:
     else:
         client = MlflowClient()
 
-    def answer(name: str) -> None:
+    def answer(line: str) -> None:
+        question = json.loads(line)
+        if isinstance(question, str):
+            question = {"name": question}
         if client is None:
             trouble = f"it needs the MLflow client: {MLFLOW.install}"
-            write({"name": name, "trouble": trouble, "permanent": True})
+            found = {"name": question["name"], "trouble": trouble, "permanent": True}
+        elif "tag" in question:
+            found = tag(client, question["name"], question["tag"], question["value"])
         else:
-            write(look(client, name))
+            found = look(client, question["name"])
+        pending.discard(line)
+        write(found)
 
     answer_to.write(b"\n")
     answer_to.flush()
     with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as lookups:
         for line in sys.stdin:
-            name = json.loads(line)
-            if name not in pending:
-                pending.add(name)
-                lookups.submit(answer, name)
+            if line not in pending:
+                pending.add(line)
+                lookups.submit(answer, line)
     return 0
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from headrace.errors import LoadFailed
+from headrace.errors import InvalidModel, LoadFailed
 from headrace.sources.model_registry import Registered, Registry
 
 ALIASES = {f"alias {number}": "1" for number in range(5000)}
@@ -37,7 +37,10 @@ def looked_up(command: tuple[str, ...], times: int = 1) -> list[Registered | str
 
 
 def test_a_model_with_thousands_of_aliases_is_read() -> None:
-    assert looked_up(child(json.dumps(GOOD))) == [Registered(ALIASES, {}, "1")]
+    tags = {"owner": "me"}
+    assert looked_up(child(json.dumps({**GOOD, "tags": tags}))) == [
+        Registered(ALIASES, {}, "1", tags)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,20 @@ def test_a_child_that_does_not_answer_is_replaced_by_another(command: tuple[str,
     found = looked_up(command, times=2)
 
     assert all("has ended" in str(each) for each in found)
+
+
+def test_a_tag_that_the_registry_refuses_is_an_error_and_one_that_it_takes_is_none() -> None:
+    refused = json.dumps({"name": "m", "tag": "t", "trouble": "no permission", "permanent": True})
+    taken = json.dumps({"name": "m", "tag": "t"})
+
+    async def main() -> str:
+        registry = Registry(child(refused, taken))
+        try:
+            with pytest.raises(InvalidModel, match="no permission"):
+                await registry.tag("m", "t", "1")
+            await registry.tag("m", "t", "2")
+        finally:
+            await registry.close()
+        return "taken"
+
+    assert asyncio.run(main()) == "taken"
