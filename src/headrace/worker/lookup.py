@@ -1,10 +1,11 @@
 """Look up registered models through MLflow's client, for as long as the server follows them.
 
 Runs as `python -m headrace.worker.lookup`, so that MLflow never enters the server. Each line on
-standard input is JSON: a registered model's name, or an object with `name`, `tag` and `value`, which
-sets a tag of it. The first line of the answer is empty and says that the client is imported. Each of
-the others, in any order, is an object with `name`, with `tag` if that was to be set, and either with
-`aliases`, `stages`, `latest` and `tags` or with `trouble` and `permanent`. Ends when its input does.
+standard input is JSON: a registered model's name, or an object with `name`, `tag` and `value`,
+which sets a tag of it. The first line of the answer is empty and says that the client is imported.
+Each of the others, in any order, is an object with `name`, with `tag` if that was to be set, and
+with `aliases`, `stages`, `latest` and `tags`, or with `trouble` and `permanent`. Ends when its
+input does.
 """
 
 from __future__ import annotations
