@@ -8,7 +8,7 @@ HeadraceError
 ├── HeadersTooLarge       the request head over its cap
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
-├── Unauthenticated       the model does not know who is calling
+├── Unauthenticated       the model, or a webhook's route, does not know who is calling
 ├── Forbidden             a setting, or the model, disallows this operation
 ├── ModelNotReady         known, but loading, restarting, or to be loaded again
 │   └── ModelUnavailable  known, but its load failed for good, or it was unloaded
@@ -99,7 +99,7 @@ class MethodNotAllowed(HeadraceError):
 
 
 class Unauthenticated(HeadraceError):
-    """The model does not know who is calling; only models answer this."""
+    """Nobody knows who is calling; only models and the route for webhooks answer this."""
 
     kind = "unauthenticated"
 

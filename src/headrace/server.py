@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 import orjson
+from starlette.routing import Route
 
 from headrace import garbage
 from headrace.adapters.adapter import Adapter
@@ -29,6 +30,7 @@ from headrace.adapters.responses import Responses
 from headrace.adapters.sagemaker import SageMaker
 from headrace.admin.control import HEALTH_PATHS, admin_app
 from headrace.admin.metrics import MetricsApp
+from headrace.admin.mlflow_webhook import mlflow_webhook_routes, read_secret
 from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
 from headrace.admin.observed import Observed
 from headrace.admin.sagemaker_routes import sagemaker_routes
@@ -127,10 +129,13 @@ class Application:
         self.refusals = Refusals(self.calls, router)
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
-        more = []
+        more: list[Route] = []
         if settings.platform == "sagemaker":
             hosting = Hosting(self.repository, hosted, lambda: not self.dataplane.draining)
             more = sagemaker_routes(hosting)
+        if settings.mlflow_webhook_secret_file is not None:
+            secret = read_secret(settings.mlflow_webhook_secret_file)
+            more += mlflow_webhook_routes(secret, self._follower.poll_registered)
         admin = admin_app(
             self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
         )

@@ -129,6 +129,12 @@ class ServerSettings:
     follow_incompatible: bool = setting(
         False, "move to a version even if its inputs or outputs differ from the one before"
     )
+    mlflow_webhook_secret_file: str | None = setting(
+        None,
+        "file with the secret of the registry's webhooks; those that it signs make the server ask "
+        "the registry at once, at /admin/mlflow-webhook",
+        unset="no such route",
+    )
     load_timeout: float = setting(
         300.0, "how long a model may take to load", unit="seconds", above=0
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from contextlib import ExitStack, suppress
+import base64
+import os
+from contextlib import ExitStack
 
 import pytest
 
 from support.asking import ask
+from support.registered import World, answers
 from support.serving import serving, starting, until
-from support.tracking import ENVIRONMENT, tracking_server
+from support.tracking import tracking_server
 
 pytestmark = [
     pytest.mark.e2e,
@@ -19,63 +19,8 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-CODE = """
-import mlflow
-from mlflow.models import set_model
-
-class Constant(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input, params=None):
-        {body}
-
-set_model(Constant())
-"""
 MOVES = ["--follow", "--follow-interval", "0.2", "--env-manager", "local"]
 PATIENCE = 120
-
-
-class World:
-    """A registry, and what a test does to it through MLflow's own REST API."""
-
-    def __init__(self, address):
-        self.address = address
-        self.env = {**ENVIRONMENT, "MLFLOW_TRACKING_URI": address}
-
-    def post(self, route, **body):
-        request = urllib.request.Request(
-            f"{self.address}/api/2.0/mlflow/{route}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
-
-    def register(self, name, body, column="x"):
-        """A new version of a model whose `predict` has this body; returns the version."""
-        flavor = {"loader_module": "mlflow.pyfunc.model", "model_code_path": "model.py", "env": {}}
-        signature = {"inputs": json.dumps([{"type": "double", "name": column}])}
-        described = {"flavors": {"python_function": flavor}, "signature": signature}
-        run = self.post("runs/create", experiment_id="0", start_time=0)["run"]["info"]
-        source = f"{run['artifact_uri']}/model"
-        self.upload(f"{source}/model.py", CODE.format(body=body))
-        self.upload(f"{source}/MLmodel", json.dumps(described))
-        with suppress(urllib.error.HTTPError):
-            self.post("registered-models/create", name=name)
-        made = self.post("model-versions/create", name=name, source=source, run_id=run["run_id"])
-        return made["model_version"]["version"]
-
-    def upload(self, uri, text):
-        """Put a file where the server keeps artifacts."""
-        path = uri.removeprefix("mlflow-artifacts:/")
-        url = f"{self.address}/api/2.0/mlflow-artifacts/artifacts/{path}"
-        request = urllib.request.Request(url, text.encode(), method="PUT")
-        urllib.request.urlopen(request, timeout=60).close()
-
-    def point(self, name, alias, version):
-        self.post("registered-models/alias", name=name, alias=alias, version=version)
-
-
-def answers(number):
-    return f"return [{number}.0] * len(model_input)"
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +104,33 @@ def test_an_alias_that_does_not_exist_ends_the_start_with_its_name(world):
     with starting("models:/unnamed@champion", *MOVES, env=world.env) as server:
         assert server.wait(PATIENCE) == 1
         assert "registered model 'unnamed' has no @champion" in server.log()
+
+
+def test_a_webhook_of_the_registry_makes_the_server_ask_at_once(tmp_path):
+    secret = "what only these two know"
+    (tmp_path / "secret").write_text(secret + "\n")
+    # The registry sends to public addresses over HTTPS unless it is told otherwise.
+    allowed = {
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        # It remembers for this long that nobody is to be told.
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+    }
+    moves = ["--follow", "--follow-interval", "3600", "--env-manager", "local"]
+    with tracking_server(tmp_path, allowed) as address:
+        world = World(address)
+        world.point("wine", "champion", world.register("wine", answers(1)))
+        signed = ["--mlflow-webhook-secret-file", tmp_path / "secret"]
+        with serving("models:/wine@champion", *moves, *signed, env=world.env) as server:
+            world.post(
+                "webhooks",
+                name="moves",
+                url=f"{server.http}/admin/mlflow-webhook",
+                events=[{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}],
+                secret=secret,
+            )
+            world.point("wine", "champion", world.register("wine", answers(2)))
+            until(lambda: predicted(server.http) == 2.0, PATIENCE, "the new version answers")
+            assert "a webhook says that the registry changed" in server.log()
+            assert secret not in server.log()

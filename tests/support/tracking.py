@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,23 +19,56 @@ STOP_TIMEOUT = 20
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@contextmanager
-def tracking_server(folder: Path) -> Iterator[str]:
-    """The URL of `mlflow server` with its database and artifacts in `folder`."""
-    for _ in range(3):
-        port = _free_port()
-        process = _start(folder, port)
-        try:
+class TrackingServer:
+    """`mlflow server` with its database and artifacts in `folder`; may be killed and started again.
+
+    `environ` is added to its environment. `url` is empty until it has started.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.url = ""
+        self._folder = folder
+        self._environ = environ or {}
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers, on the port that it had before."""
+        for _ in range(3):
+            port = self._port or _free_port()
+            self._process = process = _start(self._folder, port, self._environ)
             # Another process may have taken the port in the meantime; then the server exits.
             if _answers(process, port):
-                yield f"http://127.0.0.1:{port}"
+                self._port, self.url = port, f"http://127.0.0.1:{port}"
                 return
-        finally:
-            _stop(process)
-    raise AssertionError(f"mlflow server does not start:\n{(folder / 'log').read_text()[-3000:]}")
+            self.stop()
+        log = (self._folder / "log").read_text()[-3000:]
+        raise AssertionError(f"mlflow server does not start:\n{log}")
+
+    def kill(self) -> None:
+        """End it, and all its processes, without a chance to finish anything."""
+        assert self._process is not None, "it was started"
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None:
+            _stop(self._process)
 
 
-def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def tracking_server(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of a tracking server that runs until the end of the block."""
+    server = TrackingServer(folder, environ)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _start(folder: Path, port: int, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
@@ -45,7 +78,7 @@ def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT, **environ},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel
@@ -59,6 +60,16 @@ class Follower:
             return find(name)
         return [Followed(each).pinned(model.version) for each in find(name)]
 
+    def poll_registered(self, name: str) -> list[str]:
+        """Ask about a registered model soon; returns the names of the models that follow it.
+
+        While one is being asked about, any number of calls lead to one more question.
+        """
+        polled = [model for model in self._followed.values() if model.followed.registered == name]
+        for model in polled:
+            model.poll.set()
+        return [model.name for model in polled]
+
     async def close(self) -> None:
         """Stop asking."""
         for task in self._tasks:
@@ -68,7 +79,10 @@ class Follower:
     async def _keep_asking(self, model: _Model) -> None:
         interval = self._settings.follow_interval
         while True:
-            await asyncio.sleep(interval * random.uniform(1 - JITTER, 1 + JITTER))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval * random.uniform(1 - JITTER, 1 + JITTER)):
+                    await model.poll.wait()
+            model.poll.clear()
             try:
                 await self._turn(model)
             except Exception:
@@ -182,6 +196,8 @@ class _Model:
         self.held: str | None = None
         self.trouble = ""
         self.awaited: ServedModel | None = None
+        # Set when the registry is to be asked at once.
+        self.poll = asyncio.Event()
 
     @property
     def name(self) -> str:
