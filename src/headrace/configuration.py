@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from headrace import platforms
+from headrace import platform_table, platforms
 from headrace.errors import ConfigurationError, did_you_mean, shorten
 from headrace.observability import logs
 from headrace.platforms import NOWHERE, Found
@@ -139,8 +139,8 @@ def platform(
         ConfigurationError: the platform that was given does not exist.
     """
     given, origin = _given("platform", flags, environ, from_file)
-    name = _choice(platforms.CHOICES, _convert(given, str, origin), origin) if origin else None
-    return platforms.find(name or platforms.AUTO, origin or "", environ)
+    name = _choice(platform_table.CHOICES, _convert(given, str, origin), origin) if origin else None
+    return platforms.find(name or platform_table.AUTO, origin or "", environ)
 
 
 def model_argument(given: str | None, environ: Mapping[str, str], found: Found = NOWHERE) -> str:

@@ -1,9 +1,4 @@
-"""The platforms that run containers: what shows each, what it sets, and what it expects.
-
-Sources: KServe's serving runtimes; Seldon Core 2's server configurations; Amazon SageMaker's "Use
-your own inference code" and "Custom containers contract for multi-model endpoints"; Vertex AI's
-"Custom container requirements"; Azure Machine Learning's "Deploy a custom container".
-"""
+"""Which platform this process runs on, and what that sets."""
 
 from __future__ import annotations
 
@@ -13,94 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.platform_table import AUTO, NONE, PLATFORMS, Platform, named
 from headrace.sources.server_keys import ROOT
 
-AUTO, NONE = "auto", "none"
 # Set in the images that we build: only there does `auto` look around.
 IN_CONTAINER = "HEADRACE_CONTAINER"
-EVERYWHERE = {"host": "0.0.0.0"}
 
 Given = dict[str, tuple[Any, str]]
-
-
-@dataclass(frozen=True)
-class Platform:
-    """What one platform sets and mounts, and what it expects.
-
-    `signs` are variables, of which any shows the platform; so does the folder `mount`. Its models
-    are at the place in the variable `place`, else in the folder `models`, which `appears` later if
-    it is not there at the start. `variables` are settings under the platform's names. It relies on
-    the settings in `expects`; those in `suits` come after settings files.
-    """
-
-    name: str
-    signs: tuple[str, ...] = ()
-    mount: str = ""
-    place: str = ""
-    models: str = ""
-    appears: bool = False
-    variables: Mapping[str, str] = field(default_factory=dict)
-    expects: Mapping[str, Any] = field(default_factory=dict)
-    suits: Mapping[str, Any] = field(default_factory=dict)
-
-    def shown_by(self, environ: Mapping[str, str], root: Path) -> str:
-        """The variable or the folder that shows the platform; "" if nothing does."""
-        sign = next((name for name in self.signs if environ.get(name)), "")
-        if not sign and self.mount and _below(root, self.mount).is_dir():
-            return self.mount
-        return sign
-
-
-PLATFORMS = (
-    Platform(
-        "vertex",
-        signs=("AIP_HTTP_PORT", "AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"),
-        place="AIP_STORAGE_URI",
-        variables={
-            "AIP_HTTP_PORT": "http_port",
-            "AIP_HEALTH_ROUTE": "health_route",
-            "AIP_PREDICT_ROUTE": "predict_route",
-        },
-        expects=EVERYWHERE,
-    ),
-    Platform("azure", signs=("AZUREML_MODEL_DIR",), place="AZUREML_MODEL_DIR", expects=EVERYWHERE),
-    Platform(
-        "sagemaker",
-        signs=("SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_MULTI_MODEL"),
-        mount="/opt/ml/model",
-        models="/opt/ml/model",
-        variables={"SAGEMAKER_BIND_TO_PORT": "http_port", "SAGEMAKER_MULTI_MODEL": "allow_empty"},
-        expects={**EVERYWHERE, "http_port": 8080},
-        # SIGKILL comes 30 s after SIGTERM.
-        suits={"drain_timeout": 25.0},
-    ),
-    Platform(
-        "seldon",
-        mount="/mnt/agent",
-        place="MLSERVER_MODELS_DIR",
-        models="/mnt/agent/models",
-        appears=True,
-        expects={
-            **EVERYWHERE,
-            "http_port": 9000,
-            "grpc_port": 9500,
-            "load_models_at_startup": False,
-            "allow_empty": True,
-            "allow_repository_api": True,
-        },
-    ),
-    Platform(
-        "kserve",
-        mount="/mnt/models",
-        place="MLSERVER_MODELS_DIR",
-        models="/mnt/models",
-        expects={**EVERYWHERE, "http_port": 8080, "grpc_port": 9000},
-        # A pod gets requests until its removal is known everywhere, and SIGKILL after 30 s.
-        suits={"drain_delay": 5.0, "drain_timeout": 20.0},
-    ),
-)
-BY_NAME = {platform.name: platform for platform in PLATFORMS}
-CHOICES = (AUTO, NONE, *sorted(BY_NAME))
 
 
 @dataclass(frozen=True)
@@ -140,7 +54,7 @@ def find(given: str, origin: str, environ: Mapping[str, str], root: Path = Path(
 
     The port in `PORT` counts on all of them, as far as the platform has no other name for it.
     """
-    platform = BY_NAME.get(given)
+    platform = named(given) if given not in (AUTO, NONE) else None
     in_container = bool(environ.get(IN_CONTAINER))
     if given == AUTO and in_container:
         shown = ((each, each.shown_by(environ, root)) for each in PLATFORMS)

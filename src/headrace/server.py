@@ -13,12 +13,13 @@ import os
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 from starlette.routing import Route
 
-from headrace import garbage
+from headrace import garbage, platform_table
 from headrace.adapters.adapter import Adapter
 from headrace.adapters.agent_info import AgentInfo
 from headrace.adapters.chat_completions import ChatCompletions
@@ -42,6 +43,7 @@ from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
+from headrace.executors import processors, thread_counts
 from headrace.executors.placement import Placement
 from headrace.executors.runner_answers import Answered
 from headrace.grpc.grpc_listener import GrpcListener
@@ -91,7 +93,8 @@ def protocols(settings: ServerSettings) -> tuple[Adapter, ...]:
     """The protocols of these settings; those of a platform first, which may name any path."""
     route = settings.predict_route
     further: tuple[Adapter, ...] = (FurtherPredictV1(route),) if route else ()
-    hosted: tuple[Adapter, ...] = (SageMaker(),) if settings.platform == "sagemaker" else ()
+    names_models = platform_table.named(settings.platform).names_models
+    hosted: tuple[Adapter, ...] = (SageMaker(),) if names_models else ()
     return (*further, *hosted, *PROTOCOLS)
 
 
@@ -113,7 +116,8 @@ class Application:
         )
         followed = [model for model in models if model.follow is not None]
         self._follower = Follower(self.repository, settings, followed, Registry())
-        self.dataplane = DataPlane(self.repository, settings)
+        platform = platform_table.named(settings.platform)
+        self.dataplane = DataPlane(self.repository, settings, platform.repeats_loads)
         self.calls = Calls(observers(settings))
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
@@ -130,7 +134,7 @@ class Application:
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
         more: list[Route] = []
-        if settings.platform == "sagemaker":
+        if platform.names_models:
             hosting = Hosting(self.repository, hosted, lambda: not self.dataplane.draining)
             more = sagemaker_routes(hosting)
         if settings.mlflow_webhook_secret_file is not None:
@@ -197,6 +201,7 @@ class Server:
     ) -> None:
         self._settings = settings
         self._application = Application(settings, models, find)
+        self._limit_threads()
         self._reloader = None
         if watched is not None:
             self._reloader = Reloader(
@@ -210,6 +215,14 @@ class Server:
         self._stop = asyncio.Event()
         self._listeners: list[Listener | GrpcListener] = []
 
+    def _limit_threads(self) -> None:
+        """Let models inside the server compute with the processors that it may use, and no more.
+
+        The workers have their share by now; what they add to the environment comes first there.
+        """
+        usable = processors.usable()
+        os.environ.update(thread_counts.variables(os.environ, usable, processors.installed()))
+
     async def run(self) -> int:
         """Serve until a signal; returns the exit status.
 
@@ -217,6 +230,9 @@ class Server:
             ConfigurationError: a port cannot be bound; nothing was started.
         """
         self._handle_signals()
+        # Python's own choice, with the processors that may be used in the place of all.
+        threads = ThreadPoolExecutor(min(32, processors.usable() + 4), "headrace")
+        asyncio.get_running_loop().set_default_executor(threads)
         await self._listen()
         loading = asyncio.create_task(self._load())
         stopping = asyncio.create_task(self._stop.wait())

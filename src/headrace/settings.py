@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from headrace import platform_table
+
 MIB = 1024 * 1024
 
 # The batch size of models whose rows are independent, unless they set one.
@@ -58,7 +60,7 @@ class ServerSettings:
         "auto",
         "platform whose variables, folders and routes are taken; auto finds it in images of "
         "`headrace build`, and nowhere else",
-        choices=("auto", "none", "azure", "kserve", "sagemaker", "seldon", "vertex"),
+        choices=platform_table.CHOICES,
     )
     host: str = setting("127.0.0.1", "address to listen on")
     http_port: int = setting(

@@ -30,13 +30,15 @@ class DataPlane:
     """Health, metadata and control of the models of a repository, which stays private.
 
     Errors are `HeadraceError`s; each transport translates their kinds with its own table.
+    `repeats_loads` says that callers repeat a request to load a model.
     """
 
-    def __init__(self, repository: ModelRepository, settings: ServerSettings) -> None:
+    def __init__(
+        self, repository: ModelRepository, settings: ServerSettings, repeats_loads: bool = False
+    ) -> None:
         self._repository = repository
         self._resolver = Resolver(repository)
-        repeats = settings.platform == "seldon"
-        self._load = RepeatedLoads(repository).load if repeats else repository.load
+        self._load = RepeatedLoads(repository).load if repeats_loads else repository.load
         self.settings = settings
         self.draining = False
         self.loaded = False

@@ -7,17 +7,24 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from headrace.executors import control_groups
+
+# Of versions 2 and 1 of control groups: the limit, what is held, and what of that are files.
+FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
 
 def has_room_beside(pid: int, root: Path = Path("/")) -> bool:
     """Whether a copy of this process fits into free memory: the machine's, and the container's.
 
-    Sources: proc(5), and `memory.max`, `memory.current` and `memory.stat` of control groups,
-    version 2. True where neither can be read.
+    Source: proc(5). True where neither can be read.
     """
     try:
         held = int((root / f"proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
         free = min(_free(root))
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, LookupError):
         return True
     return held <= free
 
@@ -26,24 +33,20 @@ def has_room_for(size: int, root: Path = Path("/")) -> bool:
     """Whether so many bytes fit into free memory; True where it cannot be read."""
     try:
         return size <= min(_free(root))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError):
         return True
 
 
 def _free(root: Path) -> Iterator[int]:
     yield _fields(root / "proc/meminfo")["MemAvailable:"] * 1024
-    with contextlib.suppress(OSError, ValueError):
-        group = (root / "proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        top = root / "sys/fs/cgroup"
-        for folder in (top / group, *(top / group).parents):
-            with contextlib.suppress(OSError, ValueError):
-                # `max`, which is no number, means that there is no limit.
-                limit = int((folder / "memory.max").read_text())
+    for folder in control_groups.folders("memory", root):
+        for limit, current, files in FILES:
+            # `max`, which is no number, means that there is no limit.
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                held = int((folder / current).read_text())
                 # What files occupy is given back when memory is short.
-                files = _fields(folder / "memory.stat")["inactive_file"]
-                yield limit - int((folder / "memory.current").read_text()) + files
-            if folder == top:
-                break
+                spare = _fields(folder / "memory.stat")[files]
+                yield int((folder / limit).read_text()) - held + spare
 
 
 def _fields(path: Path) -> dict[str, int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from headrace.errors import InvalidModel
+from headrace.executors import processors, thread_counts
 from headrace.executors.executor import Executor
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
@@ -14,6 +17,8 @@ from headrace.executors.process import Environment
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.runtimes import needs_worker, own_modules
 from headrace.settings import ModelSettings, ServerSettings
+
+logger = logging.getLogger("headrace.executors")
 
 Progress = Callable[[str], None]
 
@@ -58,6 +63,7 @@ class Placement:
         self._log_format = log_format
         self._ask = ask
         self._inline = InlineExecutor(settings.load_timeout)
+        self._threads = _threads(settings.parallel_workers)
         self._pools: dict[Group, WorkerPool] = {}
         # Each model's own modules, by its key.
         self._models: dict[Group, dict[str, dict[str, str]]] = {}
@@ -146,10 +152,26 @@ class Placement:
         pool = self._pools.get(group)
         if pool is None:
             settings = self._settings
-            environment = Environment(group.python, settings.log_level, self._log_format, self._ask)
+            environment = Environment(
+                group.python, settings.log_level, self._log_format, self._ask, self._threads
+            )
             size = max(1, settings.parallel_workers)
             pool = self._pools[group] = WorkerPool(environment, size, settings.load_timeout)
         return pool
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Variables for a worker that shares the processors of this process with others like it."""
+    usable = processors.usable()
+    share = max(1, usable // max(1, workers))
+    added = thread_counts.variables(os.environ, share, processors.installed())
+    if thread_counts.OPENMP in added:
+        logger.info(
+            "each worker computes with %d of this machine's %d processors, unless %s is set: it "
+            "may use %d, with %d workers",
+            *(share, processors.installed(), thread_counts.OPENMP, usable, max(1, workers)),
+        )
+    return added
 
 
 def _clash(modules: dict[str, str], others: dict[str, str]) -> bool:

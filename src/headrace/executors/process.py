@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import headrace
@@ -36,18 +37,20 @@ START = Path(headrace.__file__).with_name("worker") / "start.py"
 class Environment:
     """The interpreter workers run on and how they log (`text` or `json`).
 
-    `ask` answers what runners in them ask of other models.
+    `ask` answers what runners in them ask of other models. `threads` are variables that say how
+    many threads a worker computes with.
     """
 
     python: str
     log_level: str = "info"
     log_format: str = "text"
     ask: AskModel = refuse
+    threads: Mapping[str, str] = field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a worker."""
         # OpenMP threads that spin while they wait take the processor from the front process.
-        variables = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        variables = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.threads}
         if self.python == sys.executable:
             return variables
         # These would bring the server's packages, or the user's, into the model's environment.

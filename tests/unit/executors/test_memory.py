@@ -24,6 +24,7 @@ def machine(root: Path, held: int, free: int, **groups: tuple[Any, int, int]) ->
         root / "proc/7/statm": f"99999999 {pages} 1 1 0 1 0",
         root / "proc/meminfo": f"MemTotal: 1 kB\nMemAvailable: {free * 1024} kB\nHugePages: 0\n",
         root / "proc/self/cgroup": f"0::/{'/'.join(groups)}\n",
+        root / "proc/self/mountinfo": "3 1 0:2 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
     }
     for name, (limit, current, inactive) in groups.items():
         folder /= name
@@ -54,6 +55,21 @@ def test_the_limit_of_an_outer_group_counts_too(tmp_path: Path) -> None:
     root = machine(tmp_path, 100, free=1000, pod=(150, 100, 0), box=("max", 100, 0))
 
     assert not has_room_beside(7, root)
+
+
+@pytest.mark.parametrize(("files", "fits"), [(50, True), (49, False)])
+def test_the_limit_of_version_1_counts_too(files: int, fits: bool, tmp_path: Path) -> None:
+    root = machine(tmp_path, 100, free=1000)
+    folder = root / "sys/fs/cgroup/memory"
+    folder.mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text("4:memory:/docker/f00\n")
+    mount = "3 1 0:2 /docker/f00 /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    (root / "proc/self/mountinfo").write_text(mount)
+    (folder / "memory.limit_in_bytes").write_text(f"{200 * MIB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{150 * MIB}\n")
+    (folder / "memory.stat").write_text(f"total_inactive_file {files * MIB}\n")
+
+    assert has_room_beside(7, root) is fits
 
 
 def test_where_nothing_can_be_read_there_is_room(tmp_path: Path) -> None:

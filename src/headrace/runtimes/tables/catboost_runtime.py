@@ -9,7 +9,7 @@ import numpy as np
 from headrace.codecs.array import tensor_of
 from headrace.errors import InvalidInput, InvalidModel, shorten
 from headrace.protocol.messages import TensorMetadata
-from headrace.runtimes import artefact
+from headrace.runtimes import artefact, openmp
 from headrace.runtimes.tables.booster import BoosterRuntime
 from headrace.runtimes.tables.features import Features
 
@@ -59,7 +59,9 @@ class CatBoostRuntime(BoosterRuntime):
         return value
 
     def _call(self, method: str, value: Any) -> Any:
-        answer = np.asarray(getattr(self._model, method)(value))
+        # -1 stands for all processors of the machine.
+        threads = openmp.thread_count(-1)
+        answer = np.asarray(getattr(self._model, method)(value, thread_count=threads))
         # With more than two classes, CatBoost returns labels as a column.
         return answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer
 

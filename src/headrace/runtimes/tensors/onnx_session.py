@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.errors import InvalidModel, listing, shorten
-from headrace.runtimes import artefact
+from headrace.runtimes import artefact, openmp
 
 logger = logging.getLogger("headrace.worker")
 
@@ -44,6 +44,8 @@ def open_session(path: str, extra: dict[str, Any], what: str) -> Any:
     requested = _requested(extra)
     providers, provider_options = _providers(ort, requested, extra.get("provider_options"), what)
     options = ort.SessionOptions()
+    # 0 stands for all processors of the machine.
+    options.intra_op_num_threads = options.inter_op_num_threads = openmp.thread_count(0)
     _set(ort, options, extra.get("session_options") or {}, _OPTIONS, what)
     for key, value in (extra.get("session_config_entries") or {}).items():
         options.add_session_config_entry(str(key), str(value))
