@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from headrace import configuration
-from headrace.errors import LoadFailed, ShuttingDown, did_you_mean
+from headrace.errors import LoadFailed, ModelNotReady, ShuttingDown, did_you_mean
 from headrace.model import Model
 from headrace.repository.repository import Find
 from headrace.server import Application
@@ -92,7 +93,8 @@ class AsgiApp:
     """
 
     def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
-        self._arguments = (replace(settings, ready_fd=None), models, find)
+        self.settings = replace(settings, ready_fd=None)
+        self._arguments = (self.settings, models, find)
         self._application: Application | None = None
 
     async def start(self) -> None:
@@ -107,8 +109,18 @@ class AsgiApp:
         if not await application.load():
             failed = application.dataplane.not_ready()
             await self.stop()
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
-            raise LoadFailed(f"no model could be loaded: {reasons}")
+            raise LoadFailed(f"no model could be loaded: {_listed(failed)}")
+
+    def require_ready(self) -> None:
+        """Check that every model can answer now.
+
+        Raises:
+            ModelNotReady: one cannot; the message has the reasons.
+        """
+        if self._application is None:
+            raise ModelNotReady("the application is not started")
+        if reasons := self._application.dataplane.not_ready():
+            raise ModelNotReady(f"models are not ready: {_listed(reasons)}")
 
     async def stop(self) -> None:
         """Stop the workers. Requests that still wait or run fail at once."""
@@ -130,7 +142,8 @@ class AsgiApp:
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
         try:
-            await self.start()
+            if self._application is None:
+                await self.start()
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -138,3 +151,7 @@ class AsgiApp:
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 from headrace import Model
 from headrace.asgi import create_app
-from headrace.errors import ConfigurationError, LoadFailed
+from headrace.errors import ConfigurationError, LoadFailed, ModelNotReady
 from headrace.testing import TestClient
 from support.custom import write_model
 
@@ -69,7 +69,7 @@ def test_a_client_outside_of_its_block_says_so_and_may_be_used_again() -> None:
 def test_it_can_be_mounted_below_a_path() -> None:
     app = create_app(Double, parallel_workers=0)
 
-    async def main() -> list[int]:
+    async def main() -> list[httpx.Response]:
         await app.start()
         transport = httpx.ASGITransport(Starlette(routes=[Mount("/ml", app)]))
         try:
@@ -79,13 +79,57 @@ def test_it_can_be_mounted_below_a_path() -> None:
                     await client.get("/ml/v2/models/Double"),
                     await client.post("/ml/invocations", json={}),
                     await client.get("/ml/invocations"),
+                    await client.get("/ml/openapi.json"),
                 ]
         finally:
             await app.stop()
-        assert "error_code" in answers[2].json()
-        return [answer.status_code for answer in answers]
+        return answers
 
-    assert asyncio.run(main()) == [200, 200, 400, 405]
+    answers = asyncio.run(main())
+
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 405, 200]
+    assert "error_code" in answers[2].json()
+    assert answers[4].json()["servers"] == [{"url": "/ml"}]
+
+
+def test_a_host_may_start_it_before_its_lifespan_begins() -> None:
+    app = create_app(Double, parallel_workers=0)
+    sent: list[str] = []
+
+    async def main() -> None:
+        events = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive() -> dict[str, str]:
+            return {"type": next(events)}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await app.start()
+        app.require_ready()
+        await app({"type": "lifespan"}, receive, send)
+        with pytest.raises(ModelNotReady, match="not started"):
+            app.require_ready()
+
+    asyncio.run(main())
+
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_an_application_of_which_a_model_failed_is_not_ready(tmp_path: Path) -> None:
+    write_model(tmp_path, name="fine")
+    write_model(tmp_path, name="broken", load='raise OSError("no weights")')
+    app = create_app(tmp_path, parallel_workers=0)
+
+    async def main() -> None:
+        await app.start()
+        try:
+            app.require_ready()
+        finally:
+            await app.stop()
+
+    with pytest.raises(ModelNotReady, match="broken: .*no weights"):
+        asyncio.run(main())
 
 
 def test_a_caller_of_another_server_who_leaves_withdraws_the_request() -> None:

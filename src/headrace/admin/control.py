@@ -211,7 +211,8 @@ class Control:
         return Response(scoring_version(), media_type="application/json")
 
     async def openapi(self, request: Request) -> Response:
-        return json_response(openapi.document(self._dataplane, self._router))
+        mounted_at = request.scope.get("root_path", "")
+        return json_response(openapi.document(self._dataplane, self._router, mounted_at))
 
     async def inference_only(self, request: Request) -> Response:
         raise AssertionError("inference routes are answered before Starlette; this is a bug")

@@ -83,7 +83,7 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
-def document(dataplane: DataPlane, router: Router) -> Schema:
+def document(dataplane: DataPlane, router: Router, mounted_at: str = "") -> Schema:
     """OpenAPI 3.1 for the models that are configured at this moment."""
     paths: dict[str, Any] = {
         "/v2": _get("Server metadata", "ServerMetadata"),
@@ -133,7 +133,7 @@ def document(dataplane: DataPlane, router: Router) -> Schema:
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__},
         # A proxy in front may serve this server under a path of its own.
-        "servers": [{"url": settings.root_path or "/"}],
+        "servers": [{"url": settings.root_path or mounted_at or "/"}],
         "paths": paths,
         "components": {"schemas": schemas},
     }
