@@ -137,6 +137,11 @@ class ServerSettings:
         "the registry at once, at /admin/mlflow-webhook",
         unset="no such route",
     )
+    follow_tags: bool = setting(
+        False,
+        "share the state of rollouts with other servers, in the tag headrace.rollout of the "
+        "registered model",
+    )
     load_timeout: float = setting(
         300.0, "how long a model may take to load", unit="seconds", above=0
     )

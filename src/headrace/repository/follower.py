@@ -1,10 +1,11 @@
-"""Follows the model registry: a version that an alias moves to is loaded beside the old one."""
+"""Follows the model registry: loads the versions that have a role beside the one that answers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
@@ -13,8 +14,12 @@ from headrace.errors import Conflict, HeadraceError, InvalidModel
 from headrace.executors.executor import Exhausted, LoadOverdue
 from headrace.repository.compatibility import differences
 from headrace.repository.repository import ModelRepository
+from headrace.repository.rollout_records import RolloutRecords
+from headrace.rollouts.desired import Desired, desired, named
+from headrace.rollouts.record import Outcome, Record
+from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
-from headrace.settings import ModelSettings, ServerSettings
+from headrace.settings import ModelSettings, ServerSettings, home_folder
 from headrace.sources.follow import Followed
 from headrace.sources.model_registry import Registered, Registry
 
@@ -25,11 +30,13 @@ JITTER = 0.2
 
 
 class Follower:
-    """Keeps each followed model at the version that the registry names.
+    """Keeps the versions of each followed model as the registry, the settings and the clock say.
 
     The version before stays loaded for `keep` seconds. A version that does not load, or that
     callers would notice, gets no request and is not tried again until the registry names another
     one. While the registry does not answer, everything stays as it is.
+
+    `traffic` has one entry for each followed model, for the request path to read.
     """
 
     def __init__(
@@ -38,19 +45,33 @@ class Follower:
         settings: ServerSettings,
         models: Iterable[ModelSettings],
         registry: Registry,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._registry = registry
-        self._followed = {model.name: _Model(Followed(model)) for model in models}
+        self._clock = clock
+        folder = home_folder() / "rollouts"
+        self._records = RolloutRecords(folder, registry, settings.follow_tags)
+        self._followed = {model.name: _Model(Followed(model), self._breached) for model in models}
+        self.traffic = {name: model.traffic for name, model in self._followed.items()}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Ask for every model once and load what is named; then keep asking until `close`."""
+        """Ask for every model once and load what is named; then keep asking until `close`.
+
+        Canaries and shadows are loaded later, so that the server need not wait for them.
+        """
         for model in self._followed.values():
             model.awaited = self._repository.expect(model.followed.settings)
-        await asyncio.gather(*(self._turn(model) for model in self._followed.values()))
+            if model.followed.follow.canary is not None:
+                model.record = self._records.read(model.followed)
+        turns = (self._turn(model, only_stable=True) for model in self._followed.values())
+        await asyncio.gather(*turns)
         for model in self._followed.values():
+            follow = model.followed.follow
+            if follow.canary is not None or follow.shadow is not None:
+                model.poll.set()
             self._spawn(self._keep_asking(model))
 
     def find(self, find: Callable[[str], list[ModelSettings]], name: str) -> list[ModelSettings]:
@@ -89,12 +110,14 @@ class Follower:
                 # The next turn may be right, and without one the model would never move again.
                 logger.exception("following failed; this is a bug", extra={"model": model.name})
 
-    async def _turn(self, model: _Model) -> None:
+    async def _turn(self, model: _Model, only_stable: bool = False) -> None:
         """Ask the registry, and move to what it names."""
-        followed = model.followed
         try:
-            registered = await self._registry.look(followed.registered)
-            version = _named(registered, followed)
+            registered = await self._registry.look(model.followed.registered)
+            model.record = self._records.agreed(model.record, registered)
+            wanted = desired(registered, model.followed, model.record, self._clock())
+            if wanted.stable is None:
+                raise _unnamed(registered, model.followed)
         except HeadraceError as exc:
             self._stay(model, exc)
             return
@@ -102,24 +125,36 @@ class Follower:
             logger.info("the registry answers again", extra={"model": model.name})
             model.trouble = ""
             self._note(model)
-        if version == model.held:
-            return
-        model.held = None
-        if version == model.version:
-            return
+        model.registered, model.wanted = registered, wanted
+        model.held &= wanted.versions
+        if wanted.stable != model.version:
+            new = await self._provided(model, wanted.stable)
+            if new is not None:
+                self._move(model, new)
+        if not only_stable:
+            await self._fill_roles(model)
+        self._end_others(model)
+
+    async def _provided(
+        self, model: _Model, version: str, alone: bool = False
+    ) -> ServedModel | None:
+        """A version, loaded beside the one that answers; None if it is or is now held back."""
+        if version in model.held:
+            return None
         try:
-            await self._move(model, version)
+            return await self._provide(model, version, alone)
         except HeadraceError as exc:
             if not _may_pass(exc):
-                model.held = version
+                model.held.add(version)
             logger.error(
                 "version %s gets no requests: %s", version, exc.message, extra={"model": model.name}
             )
             if model.awaited is not None:
                 self._repository.give_up(model.awaited, exc)
+            return None
 
-    async def _move(self, model: _Model, version: str) -> None:
-        """Load a version beside the one that answers, and send it the requests from then on.
+    async def _provide(self, model: _Model, version: str, alone: bool) -> ServedModel:
+        """Load a version, if it is not there, and compare it with the one that answers.
 
         Raises:
             HeadraceError: it does not load, or callers would notice.
@@ -127,41 +162,132 @@ class Follower:
         repository, name = self._repository, model.name
         if model.awaited is not None:
             repository.expect_again(model.awaited)
-        new = repository.known(name, version)
-        if new is None or new.state is not State.READY:
-            if new is not None:
-                await repository.drop(name, version)
-            new = await repository.add(model.followed.pinned(version))
+        model.listed.add(version)
+        found = repository.known(name, version)
+        if found is not None and found.state is State.READY:
+            return found
+        if found is not None:
+            await repository.drop(name, version)
+        new = await repository.add(model.followed.pinned(version), alone)
         old = repository.known(name, model.version) if model.version else None
         if old is not None and not self._settings.follow_incompatible:
-            found = differences(old.model_metadata, new.model_metadata)
-            if found:
-                reason = f"not compatible with version {model.version}: {'; '.join(found)}"
+            found_differences = differences(old.model_metadata, new.model_metadata)
+            if found_differences:
+                reason = (
+                    f"not compatible with version {model.version}: {'; '.join(found_differences)}"
+                )
                 await repository.retire(new, reason)
                 raise InvalidModel(f"{reason} (--follow-incompatible moves all the same)")
-        repository.prefer(new)
+        return new
+
+    def _move(self, model: _Model, new: ServedModel) -> None:
+        """Send a version the requests from now on."""
+        before, version = model.version, new.version
+        self._repository.prefer(new)
+        if model.traffic.canary is new:
+            model.traffic.end_canary()
+        model.version, model.traffic.stable = version, new
+        new.reason = ""
         logger.info(
             "moved to version %s%s", version,
-            f" from {model.version}" if model.version else f", which {model.followed.stable} names",
-            extra={"model": name},
+            f" from {before}" if before else f", which {model.followed.stable} names",
+            extra={"model": model.name},
         )  # fmt: skip
-        before, model.version = model.version, version
         if model.awaited is not None:
-            repository.forget(model.awaited)
+            self._repository.forget(model.awaited)
             model.awaited = None
-        if before is not None:
-            self._spawn(self._end_later(model, before))
 
-    async def _end_later(self, model: _Model, version: str) -> None:
+    async def _fill_roles(self, model: _Model) -> None:
+        """Load the canary and the shadow, and give them their requests."""
+        traffic, version = model.traffic, model.version
+        traffic.stable = self._repository.known(model.name, version) if version else None
+        if traffic.stable is None or traffic.stable.state is not State.READY:
+            # Nothing answers yet, or somebody has unloaded it.
+            traffic.end_canary()
+            traffic.shadow = None
+            return
+        canary = await self._loaded(model, model.wanted.canary)
+        # Something may have been decided while it loaded.
+        assert model.registered is not None, "the registry has answered"
+        now = self._clock()
+        model.wanted = desired(model.registered, model.followed, model.record, now)
+        if canary is None or model.wanted.canary != canary.version:
+            traffic.end_canary()
+        else:
+            self._try_out(model, canary, now)
+        traffic.shadow = await self._loaded(model, model.wanted.shadow)
+
+    async def _loaded(self, model: _Model, version: str | None) -> ServedModel | None:
+        return None if version is None else await self._provided(model, version, alone=True)
+
+    def _try_out(self, model: _Model, canary: ServedModel, now: float) -> None:
+        """Give the canary, which is loaded, its part of the requests."""
+        wanted, record, traffic = model.wanted, model.record, model.traffic
+        stable, version = model.version or "", canary.version or ""
+        if record is None or record.canary != version:
+            self._remember(model, Record(stable, version, now))
+            logger.info("the rollout of version %s begins", version, extra={"model": model.name})
+        if traffic.canary is not canary or traffic.percent != wanted.percent:
+            logger.info(
+                "version %s gets %g %% of the requests", version, wanted.percent,
+                extra={"model": model.name},
+            )  # fmt: skip
+        traffic.try_out(canary, wanted.percent, wanted.step)
+        canary.reason = f"canary: {wanted.percent:g} % of the requests"
+
+    def _breached(self, model: _Model, reason: str) -> None:
+        """A rule has ended the canary, which gets no more requests."""
+        assert model.record is not None, "it has begun"
+        record = model.record.decided(Outcome.ROLLED_BACK, self._clock(), reason)
+        self._remember(model, record)
+        self._report_rollback(model, record)
+        model.poll.set()
+
+    def _report_rollback(self, model: _Model, record: Record) -> None:
+        logger.error(
+            "version %s is rolled back: %s", record.canary, record.reason,
+            extra={"model": model.name},
+        )  # fmt: skip
+        served = self._repository.known(model.name, record.canary)
+        if served is not None and served.state is State.READY:
+            served.reason = f"rolled back: {record.reason}"
+
+    def _remember(self, model: _Model, record: Record) -> None:
+        model.record = record
+        self._spawn(self._records.keep(model.followed, record))
+
+    def _end_others(self, model: _Model) -> None:
+        """Unload the versions without a role in `keep` seconds, and forget those nobody names."""
+        assert model.registered is not None, "the registry has answered"
+        still_named = named(model.registered, model.followed)
+        for version in model.listed - model.wanted.versions - {model.version}:
+            served = self._repository.known(model.name, version)
+            if served is None:
+                model.listed.discard(version)
+            elif served.state is State.READY and version not in model.ending:
+                model.ending.add(version)
+                self._spawn(self._end_later(model, served))
+            elif served.state is State.UNAVAILABLE and version not in still_named:
+                model.listed.discard(version)
+                self._repository.forget(served)
+
+    async def _end_later(self, model: _Model, served: ServedModel) -> None:
+        version = served.version or ""
         await asyncio.sleep(model.followed.follow.keep)
-        while model.version != version:
-            try:
-                await self._repository.drop(model.name, version)
-            except Conflict:
-                # Another version is being loaded, which may take minutes.
-                await asyncio.sleep(self._settings.follow_interval)
-            else:
-                break
+        try:
+            while version not in (model.version, *model.wanted.versions):
+                try:
+                    if model.is_rolled_back(version):
+                        await self._repository.retire(served, served.reason)
+                    else:
+                        await self._repository.drop(model.name, version)
+                except Conflict:
+                    # Another version is being loaded, which may take minutes.
+                    await asyncio.sleep(self._settings.follow_interval)
+                else:
+                    break
+        finally:
+            model.ending.discard(version)
 
     def _stay(self, model: _Model, error: HeadraceError) -> None:
         """Leave everything as it is, since the registry does not say what to serve."""
@@ -185,15 +311,22 @@ class Follower:
 
 
 class _Model:
-    """A followed model: the version that answers, and the one that is held back.
+    """A followed model: the version that answers, and those that are held back.
 
-    `awaited` stands for it in the index until a version answers.
+    `awaited` stands for it in the index until a version answers. `listed` are the versions that
+    were loaded or tried, and `ending` those that will be unloaded.
     """
 
-    def __init__(self, followed: Followed) -> None:
+    def __init__(self, followed: Followed, breached: Callable[[_Model, str], None]) -> None:
         self.followed = followed
+        self.traffic = Traffic(followed, lambda reason: breached(self, reason))
         self.version: str | None = None
-        self.held: str | None = None
+        self.registered: Registered | None = None
+        self.wanted = Desired(None)
+        self.record: Record | None = None
+        self.held: set[str] = set()
+        self.listed: set[str] = set()
+        self.ending: set[str] = set()
         self.trouble = ""
         self.awaited: ServedModel | None = None
         # Set when the registry is to be asked at once.
@@ -203,16 +336,21 @@ class _Model:
     def name(self) -> str:
         return self.followed.settings.name
 
-
-def _named(registered: Registered, followed: Followed) -> str:
-    version = registered.version(followed.stable)
-    if version is None:
-        known = ", ".join(f"@{alias}" for alias in sorted(registered.aliases)) or "none"
-        raise InvalidModel(
-            f"registered model '{followed.registered}' has no {followed.stable}; its aliases: "
-            f"{known}"
+    def is_rolled_back(self, version: str) -> bool:
+        """Whether it was a canary that a rule, or somebody, has ended."""
+        record = self.record
+        return (
+            record is not None
+            and record.outcome is Outcome.ROLLED_BACK
+            and record.canary == version
         )
-    return version
+
+
+def _unnamed(registered: Registered, followed: Followed) -> InvalidModel:
+    known = ", ".join(f"@{alias}" for alias in sorted(registered.aliases)) or "none"
+    return InvalidModel(
+        f"registered model '{followed.registered}' has no {followed.stable}; its aliases: {known}"
+    )
 
 
 def _may_pass(error: HeadraceError) -> bool:

@@ -153,17 +153,18 @@ class ModelRepository:
         """Exactly that version of a model, in whatever state it is."""
         return self._models.get(name, {}).get(version)
 
-    async def add(self, settings: ModelSettings) -> ServedModel:
+    async def add(self, settings: ModelSettings, alone: bool = False) -> ServedModel:
         """Load one more version of a model. Only requests that name it reach it.
 
-        One that does not load stays listed with its reason, and is not tried again.
+        One that does not load stays listed with its reason, and is not tried again. With `alone`,
+        it shares no worker with other models, which its death then leaves alone.
 
         Raises:
             Conflict: the model is already being loaded or unloaded.
             LoadFailed: with the reason.
         """
         model = self._loader.admit(settings)
-        model.wanted = False
+        model.wanted, model.alone = False, alone
         await self._begin(settings.name, self._add_version(model))
         return model
 

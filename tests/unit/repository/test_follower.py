@@ -40,12 +40,14 @@ class FakeRepository:
     def known(self, name: str, version: str) -> Any:
         return self.loaded.get(version)
 
-    async def add(self, settings: ModelSettings) -> Any:
+    async def add(self, settings: ModelSettings, alone: bool = False) -> Any:
         version = str(settings.version)
         self.tried.append(version)
         if version == self._broken:
             raise InvalidModel("it is broken")
-        state = SimpleNamespace(state=State.READY, model_metadata=ModelMetadata(), reason="")
+        state = SimpleNamespace(
+            version=version, state=State.READY, model_metadata=ModelMetadata(), reason=""
+        )
         self.loaded[version] = state
         return state
 

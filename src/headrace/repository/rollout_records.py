@@ -1,0 +1,82 @@
+"""Where the records of rollouts are kept: in a file of this server and in a tag of the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from headrace.errors import HeadraceError
+from headrace.rollouts.record import LONGEST, TAG, Record, agreed, decoded, encoded
+from headrace.sources.follow import Followed
+from headrace.sources.model_registry import Registered, Registry
+
+logger = logging.getLogger("headrace.repository")
+
+
+class RolloutRecords:
+    """Reads and keeps the record of each model. What cannot be kept is logged, and no failure.
+
+    With `shared`, other servers read it from the registered model's tag.
+    """
+
+    def __init__(self, folder: Path, registry: Registry, shared: bool) -> None:
+        self._folder = folder
+        self._registry = registry
+        self._shared = shared
+        self._writing: dict[str, asyncio.Lock] = {}
+
+    def read(self, followed: Followed) -> Record | None:
+        """The record that this server kept the last time."""
+        try:
+            with self._file(followed).open("rb") as file:
+                return decoded(file.read(LONGEST + 1))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("the record of a rollout cannot be read: %s", error.strerror)
+            return None
+
+    def agreed(self, own: Record | None, registered: Registered) -> Record | None:
+        """What counts, now that the registry has answered."""
+        return agreed(own, self._tagged(registered)) if self._shared else own
+
+    async def keep(self, followed: Followed, record: Record) -> None:
+        """Keep a record for the next start, and for other servers."""
+        name = followed.settings.name
+        extra = {"model": name}
+        async with self._writing.setdefault(name, asyncio.Lock()):
+            try:
+                await asyncio.to_thread(_write, self._file(followed), encoded(record))
+            except OSError as error:
+                logger.warning(
+                    "the record of the rollout cannot be kept for a restart: %s",
+                    error.strerror, extra=extra,
+                )  # fmt: skip
+            if self._shared:
+                try:
+                    await self._registry.tag(followed.registered, TAG, encoded(record))
+                except HeadraceError as error:
+                    logger.warning(
+                        "other servers do not learn of the rollout: %s", error.message, extra=extra
+                    )
+
+    def is_known_to_others(self, record: Record | None, registered: Registered) -> bool:
+        """Whether the registry says the same, if it is to."""
+        return not self._shared or record is None or self._tagged(registered) == record
+
+    def _tagged(self, registered: Registered) -> Record | None:
+        return decoded(registered.tags.get(TAG, ""))
+
+    def _file(self, followed: Followed) -> Path:
+        # Names of models have no more than 250 characters, of which quoting makes up to three each.
+        return self._folder / f"{quote(followed.settings.name, safe='')[:200]}.json"
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(file)

@@ -1,0 +1,71 @@
+"""What is remembered of one canary: when it began, and what was decided about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+# The tag of a registered model that replicas share; MLflow takes up to 5000 characters.
+TAG = "headrace.rollout"
+LONGEST = 4000
+LONGEST_REASON = 1000
+
+
+class Outcome(StrEnum):
+    """What was decided about a canary. Nothing is decided about one whose steps go on."""
+
+    NONE = ""
+    HELD = "held"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One canary of a model. Times are seconds since 1970, on the clocks of all replicas.
+
+    `since` is when its first step began, and `stable` the version that it was to replace. `percent`
+    is what it is held at. `at` is when its outcome was decided, and `reason` says why.
+    """
+
+    stable: str
+    canary: str
+    since: float
+    outcome: Outcome = Outcome.NONE
+    at: float = 0.0
+    percent: float = 0.0
+    reason: str = ""
+
+    def decided(
+        self, outcome: Outcome, at: float, reason: str = "", percent: float = 0.0
+    ) -> Record:
+        """The same canary with another outcome."""
+        return msgspec.structs.replace(
+            self, outcome=outcome, at=at, reason=reason[:LONGEST_REASON], percent=percent
+        )
+
+
+def encoded(record: Record) -> str:
+    """A record as JSON."""
+    return msgspec.json.encode(record).decode()
+
+
+def decoded(text: str | bytes) -> Record | None:
+    """The record in a text; None if there is none that can be read."""
+    if len(text) > LONGEST:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def agreed(own: Record | None, shared: Record | None) -> Record | None:
+    """What counts if this server and the others remember different things.
+
+    Of two decisions about one canary, the later one counts, and what was decided counts more than
+    what was not. In all other cases it is what the others see too.
+    """
+    if own is None or shared is None:
+        return shared or own
+    return own if own.canary == shared.canary and own.at > shared.at else shared
