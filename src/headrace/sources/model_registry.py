@@ -56,6 +56,8 @@ class Registry:
         self._child: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
+        # Registered models that are to be asked for in this turn of the loop.
+        self._names: list[str] = []
         self._starting = asyncio.Lock()
         # Their answers do not say which value was set.
         self._tagging = asyncio.Lock()
@@ -68,7 +70,7 @@ class Registry:
             LoadFailed: it does not answer; the message is MLflow's reason. An InvalidModel if it
                 has no such model, or refuses to answer.
         """
-        answer = await self._ask(name, name)
+        answer = await self._ask(name)
         tags = answer.get("tags", {})
         return Registered(answer["aliases"], answer["stages"], answer["latest"], tags)
 
@@ -79,7 +81,7 @@ class Registry:
             LoadFailed: the registry does not answer, or refuses; the message is MLflow's reason.
         """
         async with self._tagging:
-            await self._ask({"name": name, "tag": key, "value": value}, name, key)
+            await self._ask(name, key, value)
 
     async def close(self) -> None:
         """End the child process."""
@@ -89,14 +91,19 @@ class Registry:
             self._child.kill()
             await self._child.wait()
 
-    async def _ask(self, question: Any, name: str, tag: str = "") -> dict[str, Any]:
+    async def _ask(self, name: str, tag: str = "", value: str = "") -> dict[str, Any]:
         async with self._starting:
             child = await self._running()
         future = self._waiting.get((name, tag))
         if future is None:
             future = self._waiting[name, tag] = asyncio.get_running_loop().create_future()
-            assert child.stdin is not None, "it was started with a pipe"
-            child.stdin.write(json.dumps(question).encode() + b"\n")
+            if tag:
+                _write(child, {"name": name, "tag": tag, "value": value})
+            else:
+                # Those who ask in one turn of the loop are answered by one call.
+                if not self._names:
+                    asyncio.get_running_loop().call_soon(self._ask_together, child)
+                self._names.append(name)
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await asyncio.shield(future)
@@ -109,6 +116,10 @@ class Registry:
             kind = InvalidModel if answer.get("permanent") else LoadFailed
             raise kind(f"registered model '{name}': {answer['trouble']}")
         return answer
+
+    def _ask_together(self, child: asyncio.subprocess.Process) -> None:
+        names, self._names = self._names, []
+        _write(child, names)
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._child is None or self._child.returncode is not None:
@@ -155,3 +166,8 @@ class Registry:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             future.set_result({"trouble": ENDED})
+
+
+def _write(child: asyncio.subprocess.Process, question: Any) -> None:
+    assert child.stdin is not None, "it was started with a pipe"
+    child.stdin.write(json.dumps(question).encode() + b"\n")

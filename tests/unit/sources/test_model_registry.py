@@ -69,3 +69,18 @@ def test_a_tag_that_the_registry_refuses_is_an_error_and_one_that_it_takes_is_no
         return "taken"
 
     assert asyncio.run(main()) == "taken"
+
+
+def test_what_is_asked_for_at_one_time_is_one_question() -> None:
+    reply = "import json; print(flush=True)\nfor each in map(json.loads, iter(input, '')):\n"
+    reply += "  for name in each: print(json.dumps(dict(name=name, aliases={}, stages={}, "
+    reply += "latest=str(len(each)))), flush=True)"
+
+    async def main() -> list[Registered]:
+        registry = Registry((sys.executable, "-c", reply))
+        await registry.look("first")
+        found = await asyncio.gather(*(registry.look(name) for name in "abc"))
+        await registry.close()
+        return found
+
+    assert asyncio.run(main()) == [Registered({}, {}, "3")] * 3
