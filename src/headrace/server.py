@@ -61,12 +61,14 @@ from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
 from headrace.repository.repository import Find, ModelRepository
+from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
 from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry
 from headrace.sources.service_source import ServiceSource
+from headrace.sources.source import Source
 
 logger = logging.getLogger("headrace")
 
@@ -189,7 +191,8 @@ class Application:
 class Server:
     """One front process: an application, its listeners, and the signals that end it.
 
-    `watched` is a service whose files are watched, with `--reload`.
+    `reloaded` is a service whose files are watched, with `--reload`, and `watched` is where models
+    come and go, with `--watch`.
     """
 
     def __init__(
@@ -197,19 +200,28 @@ class Server:
         settings: ServerSettings,
         models: list[ModelSettings],
         find: Find,
-        watched: ServiceSource | None = None,
+        reloaded: ServiceSource | None = None,
+        watched: Source | None = None,
     ) -> None:
         self._settings = settings
         self._application = Application(settings, models, find)
         self._limit_threads()
         self._reloader = None
-        if watched is not None:
+        if reloaded is not None:
             self._reloader = Reloader(
                 self._application.repository,
-                watched.folder,
-                lambda: [model.settings for model in watched.found()],
+                reloaded.folder,
+                lambda: [model.settings for model in reloaded.found()],
             )
-        self._reloading: asyncio.Task[None] | None = None
+        self._watcher = None
+        if watched is not None:
+            self._watcher = Watcher(
+                self._application.repository,
+                lambda: [model.settings for model in watched.each()],
+                settings.follow_interval,
+            )
+            self._watcher.begin()
+        self._looking: list[asyncio.Task[None]] = []
         self._manager = ServiceManager(os.environ)
         self._watchdog: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -282,8 +294,9 @@ class Server:
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()
-        if self._reloader is not None:
-            self._reloading = asyncio.create_task(self._reloader.run())
+        for looker in (self._reloader, self._watcher):
+            if looker is not None:
+                self._looking.append(asyncio.create_task(looker.run()))
         return True
 
     def _announce(self) -> None:
@@ -318,8 +331,8 @@ class Server:
         settings = self._settings
         logger.info("draining")
         self._manager.stopping()
-        if self._reloading is not None:
-            self._reloading.cancel()
+        for task in self._looking:
+            task.cancel()
         self._application.dataplane.draining = True
         for listener in self._listeners:
             listener.announce_close = True

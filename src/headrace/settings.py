@@ -126,7 +126,11 @@ class ServerSettings:
         False, "follow the registry: load the version that an alias moves to, and then serve it"
     )
     follow_interval: float = setting(
-        15.0, "how often the registry is asked about each model", unit="seconds", above=0
+        15.0,
+        "how often the registry is asked about each model, and with --watch how often files are "
+        "looked at",
+        unit="seconds",
+        above=0,
     )
     follow_incompatible: bool = setting(
         False, "move to a version even if its inputs or outputs differ from the one before"
@@ -169,6 +173,11 @@ class ServerSettings:
     )
     reload: bool = setting(
         False, "load a service again whenever a file in its folder changes, for development"
+    )
+    watch: bool = setting(
+        False,
+        "watch the models in a folder, or the latest version in the store: load what is new or has "
+        "changed, and unload what is gone",
     )
     load_models_at_startup: bool = setting(
         True, "load all models at startup; otherwise each is loaded on request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
@@ -130,13 +131,18 @@ def model(name: str = "m", version: str | None = None, **extra: Any) -> ModelSet
     return ModelSettings(name, "fake:Fake", version=version, extra=extra)
 
 
-def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def run() -> None:
+def in_world(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """The test, with a world as its first argument and pytest's fixtures as the others."""
+
+    def run(**fixtures: Any) -> None:
         async def body() -> None:
-            await test(World())
+            await test(World(), **fixtures)
 
         asyncio.run(body())
 
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__
+    signature = inspect.signature(test)
+    fixtures = list(signature.parameters.values())[1:]
+    vars(run)["__signature__"] = signature.replace(parameters=fixtures)
     return run

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
-from contextlib import suppress
-from typing import Any
 
 from headrace.errors import Conflict
 from headrace.repository.repository import ModelRepository
+from headrace.repository.stamp import Stamp, stamp_of
 from headrace.settings import ModelSettings
-
-# What tells whether a model on disk has changed.
-Stamp = list[tuple[dict[str, Any], int, int, int]]
 
 
 class RepeatedLoads:
@@ -43,7 +37,7 @@ class RepeatedLoads:
         while True:
             await self._repository.settled(name)
             found = await self._repository.described(name)
-            stamp = await asyncio.to_thread(_stamp, found)
+            stamp = await asyncio.to_thread(stamp_of, found)
             if found and stamp == self._stamps.get(name) and self._are_ready(name, found):
                 return
             try:
@@ -57,24 +51,3 @@ class RepeatedLoads:
     def _are_ready(self, name: str, found: list[ModelSettings]) -> bool:
         models = [self._repository.known(name, settings.version) for settings in found]
         return all(model is not None and self._repository.is_ready(model) for model in models)
-
-
-def _stamp(found: list[ModelSettings]) -> Stamp:
-    """Of each version, its settings, and the number, size and latest change of its files."""
-    return [(settings.to_dict(), *_files(settings.folder)) for settings in found]
-
-
-def _files(root: str) -> tuple[int, int, int]:
-    count = size = latest = 0
-    for folder, inner, files in os.walk(root):
-        # Python writes it while the model is loaded.
-        inner[:] = [name for name in inner if name != "__pycache__"]
-        for file in files:
-            with suppress(OSError):
-                status = os.stat(os.path.join(folder, file))
-                if stat.S_ISREG(status.st_mode):
-                    count += 1
-                    size += status.st_size
-                    # Tools that copy files keep the time of their modification, but not this.
-                    latest = max(latest, status.st_ctime_ns)
-    return count, size, latest

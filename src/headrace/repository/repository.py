@@ -128,6 +128,11 @@ class ModelRepository:
             raise NotFound(f"model '{shorten(name)}' not found")
         await asyncio.shield(self._begin(name, self._unload(name)))
 
+    async def remove(self, name: str) -> None:
+        """As `unload`, but the model is not listed any more."""
+        await self.unload(name)
+        self._put(name, {})
+
     def expect(self, settings: ModelSettings) -> ServedModel:
         """List a model whose version is not known yet as one that is loading."""
         return self._add(settings)

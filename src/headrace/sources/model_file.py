@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -271,7 +271,11 @@ def _found(
         values["extra"] = {"format": form, **values.get("extra", {})}
         origins.setdefault("extra", origins.pop("format"))
     if values.pop("autogenerate_inference_pool_gid", False):
-        values.setdefault("inference_pool_gid", secrets.token_hex(8))
+        # The same each time that the file is read, or the model would seem to have changed.
+        own = f"{folder}\0{values['name']}\0{values.get('version')}".encode(
+            "utf-8", "surrogateescape"
+        )
+        values.setdefault("inference_pool_gid", hashlib.sha256(own).hexdigest()[:16])
     origins.pop("autogenerate_inference_pool_gid", None)
     try:
         _settle_environment(values, folder)

@@ -11,6 +11,7 @@ from headrace.sources.model_file import FoundModel, model_of_store
 from headrace.sources.source import Source
 from headrace.store.store import MODELS, Store
 from headrace.store.stored_model import StoredModel
+from headrace.store.tag import LATEST
 
 # The modules of this package alone: importing another would run its code in the front process.
 _OURS = re.compile(r"headrace\.[a-z_]+")
@@ -18,6 +19,11 @@ _OURS = re.compile(r"headrace\.[a-z_]+")
 
 class StoreSource(Source):
     """One stored model. Without a version it is the latest, also when it is loaded again."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether what its tag names changes when another version is stored."""
+        return self.place.lower().partition(":")[2] in ("", LATEST)
 
     def read(self) -> list[FoundModel]:
         """The model."""
