@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from headrace.deploy import pod
 from support import images
 from support.asking import ask, numbers, request, tensor
 from support.wine import save_mlflow, trained, wines
@@ -57,6 +58,11 @@ def test_an_image_of_a_plain_folder_serves_its_models_and_its_settings(tmp_path)
         assert ask(url, "GET", "/v2").json["name"] == "from settings.json"
         assert container.config["User"] == "1000:1000"
         assert container.config["Healthcheck"]["Test"][-1] == "health"
+        # What manifests run before SIGTERM, and the check in the Compose file, are in the image.
+        port = url.rpartition(":")[2]
+        for command in (pod.WAIT, ["headrace", "health", "--http-port", port]):
+            done = container.run(command)
+            assert done.returncode == 0, done.stderr
         container.process.send_signal(signal.SIGTERM)
         assert container.process.wait(60) == 0, container.log()
 

@@ -15,6 +15,7 @@ from headrace.cli import (
     bundling,
     check,
     config,
+    deploy_command,
     env,
     health_check,
     images,
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bundling.add_command(commands)
     bundles_command.add_command(commands)
     images.add_command(commands)
+    deploy_command.add_command(commands)
     health_check.add_command(commands)
     models_command.add_command(commands)
     options = parser.parse_args(arguments)

@@ -21,7 +21,6 @@ INSTEAD = {
     "generate-dockerfile": "`headrace dockerfile`",
     "build-docker": "`headrace build`",
     "prepare-env": "`headrace env build`",
-    "deploy": "`headrace build`, for an image that any platform runs",
     "version": "`headrace --version`",
     "help": "`headrace --help`",
 }

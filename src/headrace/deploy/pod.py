@@ -1,0 +1,73 @@
+"""The parts of a pod that every platform on Kubernetes has: container, probes, hardening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.deploy.workload import PRE_STOP, Workload
+
+LIVE, READY = "/v2/health/live", "/v2/health/ready"
+# Any image that runs Headrace has this, and need not have a shell or `sleep`.
+WAIT = ["python", "-c", f"import time; time.sleep({PRE_STOP})"]
+
+# The one folder that can be written to.
+TMP_VOLUME: dict[str, Any] = {"name": "tmp", "emptyDir": {}}
+TMP_MOUNT = {"name": "tmp", "mountPath": "/tmp"}
+
+SECURITY: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+# The server waits before it stops, while Kubernetes takes its address from every list.
+LIFECYCLE: dict[str, Any] = {"preStop": {"exec": {"command": WAIT}}}
+
+
+def probes(port: int | str) -> dict[str, Any]:
+    """It is live as soon as it listens, and ready when its models are; both answer at all times."""
+    return {
+        "startupProbe": {
+            "httpGet": {"path": LIVE, "port": port},
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 60,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": LIVE, "port": port},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": READY, "port": port},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+            "failureThreshold": 2,
+        },
+    }
+
+
+def env(variables: Mapping[str, str]) -> list[dict[str, str]]:
+    """Variables as a container has them; Kubernetes expands `$(NAME)` in values."""
+    return [
+        {"name": name, "value": value.replace("$(", "$$(")} for name, value in variables.items()
+    ]
+
+
+def env_from(workload: Workload) -> dict[str, Any]:
+    """The Secrets whose keys become variables, if there are any."""
+    secrets = [{"secretRef": {"name": name}} for name in workload.options.secrets]
+    return {"envFrom": secrets} if secrets else {}
+
+
+def ports(workload: Workload, http: str = "http", grpc: str = "grpc") -> list[dict[str, Any]]:
+    """The ports of HTTP and gRPC; the metrics are at the first one too."""
+    settings = workload.settings
+    return [
+        {"name": http, "containerPort": settings.http_port, "protocol": "TCP"},
+        {"name": grpc, "containerPort": settings.grpc_port, "protocol": "TCP"},
+    ]
