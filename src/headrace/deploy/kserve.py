@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from headrace.deploy import checks, pod
@@ -48,7 +49,7 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
     """
     checks.without_templates(options.env)
     if options.storage_uri is None and source.startswith(FETCHED):
-        options = _fetched(options, source)
+        options = replace(options, storage_uri=source)
     if options.storage_uri is not None and not options.storage_uri.startswith(FETCHED):
         raise ConfigurationError(
             f"--storage-uri: expected a URI that KServe fetches, which begins with one of "
@@ -75,10 +76,6 @@ def formats() -> Iterator[dict[str, Any]]:
                 **({"version": version} if version else {}),
                 "autoSelect": False,
             }
-
-
-def _fetched(options: Options, source: str) -> Options:
-    return Options(**{**vars(options), "storage_uri": source})
 
 
 def _require_image(workload: Workload) -> None:

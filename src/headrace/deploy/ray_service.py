@@ -6,14 +6,15 @@ Source: `RayService` (ray.io/v1) of KubeRay, and the configuration files of Ray 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from headrace.deploy import checks, documents, pod
 from headrace.deploy.documents import Manifest
-from headrace.deploy.workload import Options, Workload, find, require_tracking
+from headrace.deploy.workload import MARGIN, Options, Workload, find, require_tracking
 from headrace.packaging import bundle_builder, folder_image
 
-BUILDER = "headrace.ray:app"
+BUILDER, REPEATS = "headrace.ray:app", "headrace.ray:repeat_unanswered"
 # Where images have what they serve.
 PLACES = {"folder": folder_image.TARGET}
 # Ports of Ray: of its proxies, of its control store, of its dashboard, and of the agents, which
@@ -119,7 +120,13 @@ def _template(
 ) -> dict[str, Any]:
     """A pod, with probes instead of KubeRay's own, which need `wget`; slim images have none."""
     path, _, port = ready.rpartition(":")
-    variables = {"HOME": "/tmp", "HEADRACE_HOME": "/tmp/headrace", **workload.options.env}
+    variables = {
+        "HOME": "/tmp",
+        "HEADRACE_HOME": "/tmp/headrace",
+        # Requests of a replica that dies before it answers are sent to another one.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": REPEATS,
+        **workload.options.env,
+    }
     # Ray writes to more places than /tmp in some versions.
     security = {
         key: value for key, value in pod.SECURITY.items() if key != "readOnlyRootFilesystem"
@@ -149,6 +156,7 @@ def _template(
     }
     memory = {"medium": "Memory", "sizeLimit": SHARED_MEMORY}
     volumes = [pod.TMP_VOLUME, {"name": "shm", "emptyDir": memory}]
-    grace = workload.grace_period
+    # Replicas finish their requests, which may take as long as any request.
+    grace = math.ceil(workload.settings.infer_timeout) + MARGIN
     spec = {"terminationGracePeriodSeconds": grace, "containers": [container], "volumes": volumes}
     return {"spec": spec}

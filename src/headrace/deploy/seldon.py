@@ -7,6 +7,7 @@ which has the containers of Seldon's own that a `ServerConfig` of ours would hav
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from headrace.deploy import pod
@@ -31,7 +32,7 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
         ConfigurationError: SOURCE is not one model, or Seldon cannot fetch it.
     """
     if options.storage_uri is None and is_uri(source) and "://" in source:
-        options = Options(**{**vars(options), "storage_uri": source})
+        options = replace(options, storage_uri=source)
     place = options.storage_uri or ""
     if place.lower().startswith(TRACKED):
         raise ConfigurationError(

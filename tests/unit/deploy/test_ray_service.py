@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace import ray
 from headrace.deploy import ray_service
 from headrace.deploy.workload import Options
 from headrace.errors import ConfigurationError
@@ -62,6 +63,20 @@ def test_each_replica_is_a_server_and_the_head_has_none():
     # As much as one replica asks for, so that there is one in each pod.
     assert container["resources"]["limits"]["cpu"] == "1500m"
     assert "enableInTreeAutoscaling" not in cluster
+
+
+def test_what_the_manifest_names_of_headrace_exists_and_a_pod_outlives_its_requests():
+    spec, application = of("models:/wine@champion", env=TRACKING)
+
+    cluster = spec["rayClusterConfig"]
+    for part in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = part["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] > ray.DRAIN_TIMEOUT
+        variables = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+        named = [variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"], application["import_path"]]
+        for module, function in (name.split(":") for name in named):
+            assert module == ray.__name__
+            assert callable(getattr(ray, function))
 
 
 def test_replicas_are_scaled_between_two_numbers():
