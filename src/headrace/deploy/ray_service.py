@@ -107,6 +107,8 @@ def _service(workload: Workload) -> Manifest:
         "spec": {
             "serveConfigV2": documents.dump(serve_config(workload)),
             "rayClusterConfig": {
+                # Otherwise whoever reaches the cluster may run code in it.
+                "authOptions": {"mode": "token"},
                 **({"enableInTreeAutoscaling": True} if most > options.replicas else {}),
                 "headGroupSpec": head,
                 "workerGroupSpecs": [workers],

@@ -17,7 +17,9 @@ TRACKING = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
 # Of `RayService`, ray.io/v1: what we write, by where it is.
 FIELDS = {
     "spec": {"serveConfigV2", "rayClusterConfig"},
-    "cluster": {"enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"},
+    "cluster": {
+        *("authOptions", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"),
+    },
     "head": {"rayStartParams", "template"},
     "workers": {
         *("groupName", "replicas", "minReplicas", "maxReplicas"),
