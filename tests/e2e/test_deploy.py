@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,24 +101,41 @@ def test_every_variable_in_a_manifest_is_a_setting_and_every_port_is_the_one_it_
         assert set(probed) <= {settings.http_port}, target
 
 
-def test_the_runtime_of_kserve_serves_what_is_mounted_under_the_name_of_its_service(tmp_path: Path):
-    save_mlflow(tmp_path / "wine")
-    place = str(tmp_path / "wine")
-    _, (runtime, service) = kserve.manifests(place, Options(storage_uri="s3://bucket/wine"))
+@contextmanager
+def on_kserve(tmp_path: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The address of a server that KServe's runtime of ours starts, and that runtime's `spec`."""
+    options = Options(storage_uri="s3://bucket/models", name="red")
+    _, (runtime, service) = kserve.manifests(str(folder), options)
     (container,) = runtime["spec"]["containers"]
     # KServe replaces templates by what the service says, and mounts what it has fetched.
     asked_format = service["spec"]["predictor"]["model"]["modelFormat"]["name"]
-    text = json.dumps(container).replace("{{.Name}}", "red")
+    text = json.dumps(container).replace("{{.Name}}", service["metadata"]["name"])
     filled = json.loads(text.replace("{{.Annotations.modelFormat}}", asked_format))
-    python = python_with(tmp_path, {"/mnt/models": tmp_path / "wine"})
+    python = python_with(tmp_path, {"/mnt/models": folder})
     env = variables(filled, tmp_path / "home")
-
     with serving(env=env, python=python, ports=FREE) as server:
+        yield server.http, runtime["spec"]
+
+
+def test_the_runtime_of_kserve_serves_what_is_mounted_under_the_name_of_its_service(tmp_path: Path):
+    save_mlflow(tmp_path / "wine")
+
+    with on_kserve(tmp_path, tmp_path / "wine") as (url, spec):
         rows = wines().head(3).to_dict(orient="records")
-        answer = ask(server.http, "POST", "/v1/models/red:predict", {"instances": rows})
+        answer = ask(url, "POST", "/v1/models/red:predict", {"instances": rows})
         assert answer.status == 200, answer.body
-        path = runtime["spec"]["annotations"]["prometheus.kserve.io/path"]
-        assert 'model="red"' in ask(server.http, "GET", path).body.decode()
+        path = spec["annotations"]["prometheus.kserve.io/path"]
+        assert 'model="red"' in ask(url, "GET", path).body.decode()
+
+
+def test_the_runtime_of_kserve_serves_a_folder_of_models_under_their_own_names(tmp_path: Path):
+    for name in ("a", "b"):
+        write_model(tmp_path / "models", name=name)
+
+    with on_kserve(tmp_path, tmp_path / "models") as (url, _):
+        for name in ("a", "b"):
+            answer = ask(url, "POST", f"/v2/models/{name}/infer", numbers(2))
+            assert answer.json["outputs"][0]["data"] == [4]
 
 
 def test_the_server_of_seldon_starts_empty_and_ready_with_its_variables(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from headrace.errors import ConfigurationError
 from support.clients import TEST_TIMEOUT, environment, run_script
 from support.custom import write_model
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(TEST_TIMEOUT)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(TEST_TIMEOUT),
+    pytest.mark.skipif(
+        platform.machine() == "aarch64", reason="Helm's library has no wheel for this machine"
+    ),
+]
 
 EVERYTHING = {
     "autoscaling": {"enabled": True, "maxReplicas": 4},
