@@ -21,6 +21,7 @@ TARGETS = {
     "compose": "a Compose file with Prometheus and Grafana",
     "systemd": "a unit file of systemd",
 }
+SHARED = {"kserve": ("--runtime", "ClusterServingRuntime"), "seldon": ("--server", "Server")}
 ON_KUBERNETES = ("kserve", "seldon", "ray", "helm")
 
 
@@ -78,6 +79,16 @@ def _add_arguments(parser: argparse.ArgumentParser, target: str) -> None:
             "--storage-uri",
             metavar="URI",
             help="where the platform fetches the model, if SOURCE is on this machine",
+        )
+    if target in SHARED:
+        flag, what = SHARED[target]
+        parser.add_argument(
+            flag,
+            dest="shared",
+            metavar="NAME",
+            default="headrace",
+            help=f"name of the {what}, which models share that need the same image (default "
+            "headrace)",
         )
     if target in ON_KUBERNETES:
         parser.add_argument(
@@ -147,7 +158,12 @@ def _chosen(options: argparse.Namespace) -> Options:
         gpus=checks.whole(given.get("gpus") or "0", "--gpus", least=0),
         replicas=replicas,
         max_replicas=most,
+        shared=checks.name(given.get("shared") or "headrace", _shared_flag(options.target)),
     )
+
+
+def _shared_flag(target: str) -> str:
+    return SHARED[target][0] if target in SHARED else ""
 
 
 def _about_image(workload: Workload, target: str) -> list[str]:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from headrace import configuration
 from headrace.deploy import checks, pod
 from headrace.deploy.documents import Manifest
 from headrace.deploy.workload import (
+    LEAST_MEMORY,
     OWN_FORMAT,
     Options,
     Workload,
@@ -22,8 +24,8 @@ from headrace.deploy.workload import (
 from headrace.errors import ConfigurationError, shorten
 from headrace.runtimes.catalog import RUNTIMES
 
-RUNTIME = "headrace"
 CONTAINER = "kserve-container"
+PLATFORM = "kserve"
 PROTOCOLS = ("v1", "v2", "grpc-v2")
 # What KServe's storage initializer fetches.
 FETCHED = (
@@ -55,7 +57,7 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
             f"--storage-uri: expected a URI that KServe fetches, which begins with one of "
             f"{', '.join(FETCHED)}, got '{shorten(options.storage_uri)}'"
         )
-    workload = find(source, options, "kserve")
+    workload = find(source, options, PLATFORM)
     require_tracking(workload)
     if not workload.storage_uri:
         _require_image(workload)
@@ -64,7 +66,9 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
         raise ConfigurationError(
             f"--storage-uri is for models, and a {workload.kind} is in its image; leave it out"
         )
-    return workload, [_runtime(workload), _service(workload, _model(workload))]
+    runtime = _shared(workload)
+    _require_same_ports(workload, runtime)
+    return workload, [_runtime(runtime), _service(workload, _model(workload, runtime))]
 
 
 def formats() -> Iterator[dict[str, Any]]:
@@ -88,13 +92,38 @@ def _require_image(workload: Workload) -> None:
         )
 
 
+def _shared(workload: Workload) -> Workload:
+    """What all models of the runtime share: nothing of this one but its image."""
+    settings = configuration.resolve({"platform": PLATFORM}, {}, None).settings
+    options = Options(shared=workload.options.shared)
+    return replace(
+        workload,
+        settings=settings,
+        options=options,
+        drain_delay=0.0,
+        cpu="1",
+        memory=f"{LEAST_MEMORY}Gi",
+    )
+
+
+def _require_same_ports(workload: Workload, runtime: Workload) -> None:
+    for name in ("http_port", "grpc_port", "metrics_endpoint"):
+        ours, theirs = (getattr(each.settings, name) for each in (workload, runtime))
+        if ours != theirs:
+            raise ConfigurationError(
+                f"{name} is {ours or 'off'}, but it is {theirs} for every model of the runtime: "
+                "leave it out, or put the model into an image and give --image without "
+                "--storage-uri"
+            )
+
+
 def _runtime(workload: Workload) -> Manifest:
     container = {
         "name": CONTAINER,
         "image": workload.image,
         "args": ["serve"],
         "env": [
-            *pod.env(workload.own_variables("kserve")),
+            *pod.env(workload.own_variables(PLATFORM)),
             # KServe fills these in from the InferenceService.
             {"name": "HEADRACE_MODEL_NAME", "value": "{{.Name}}"},
             {"name": "HEADRACE_MODEL_IMPLEMENTATION", "value": "{{.Annotations.modelFormat}}"},
@@ -104,7 +133,7 @@ def _runtime(workload: Workload) -> Manifest:
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ClusterServingRuntime",
-        "metadata": {"name": RUNTIME},
+        "metadata": {"name": workload.options.shared},
         "spec": {
             **_scraping(workload),
             "supportedModelFormats": list(formats()),
@@ -134,18 +163,21 @@ def _service(workload: Workload, predictor: dict[str, Any]) -> Manifest:
     }
 
 
-def _model(workload: Workload) -> dict[str, Any]:
+def _model(workload: Workload, runtime: Workload) -> dict[str, Any]:
+    common = runtime.variables(PLATFORM)
+    own = workload.variables(PLATFORM)
+    variables = {name: value for name, value in own.items() if common.get(name) != value}
     known = workload.format_version in VERSIONS.get(workload.model_format, ())
     return {
         "model": {
-            "runtime": RUNTIME,
+            "runtime": workload.options.shared,
             "modelFormat": {
                 "name": workload.model_format,
                 **({"version": workload.format_version} if known else {}),
             },
             "protocolVersion": "v2",
             "storageUri": workload.storage_uri,
-            **({"env": pod.env(workload.options.env)} if workload.options.env else {}),
+            **({"env": pod.env(variables)} if variables else {}),
             **pod.env_from(workload),
             "resources": workload.resources,
         }
@@ -157,7 +189,7 @@ def _own_container(workload: Workload) -> dict[str, Any]:
         "name": CONTAINER,
         "image": workload.image,
         "args": workload.command,
-        "env": pod.env(workload.variables("kserve")),
+        "env": pod.env(workload.variables(PLATFORM)),
         **pod.env_from(workload),
         **_container(workload),
     }

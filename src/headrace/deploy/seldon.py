@@ -18,7 +18,6 @@ from headrace.runtimes.catalog import RUNTIMES
 from headrace.settings import MIB
 from headrace.sources.artifacts import is_uri
 
-SERVER = "headrace"
 # The configuration, and the container in it that is replaced.
 CONFIG = CONTAINER = "mlserver"
 # Of that configuration's list, what we serve; the rest of our formats is added to it.
@@ -92,7 +91,7 @@ def _server(workload: Workload) -> Manifest:
     return {
         "apiVersion": "mlops.seldon.io/v1alpha1",
         "kind": "Server",
-        "metadata": {"name": SERVER},
+        "metadata": {"name": workload.options.shared},
         "spec": {
             "serverConfig": CONFIG,
             "extraCapabilities": capabilities(),
@@ -111,7 +110,7 @@ def _model(workload: Workload) -> Manifest:
         "metadata": {"name": workload.name},
         "spec": {
             "storageUri": workload.storage_uri,
-            "server": SERVER,
+            "server": workload.options.shared,
             "requirements": [workload.model_format],
             "replicas": workload.options.replicas,
             # What Seldon's scheduler counts against the memory of the server.

@@ -58,6 +58,8 @@ class Options:
     gpus: int = 0
     replicas: int = 1
     max_replicas: int | None = None
+    # What models share: the name of KServe's runtime, or of Seldon's server.
+    shared: str = "headrace"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,8 @@ def test_a_chart_is_written_to_a_new_folder(tmp_path, capsys):
         (["kserve", "--replicas", "0"], "--replicas: expected a whole number from 1"),
         (["kserve", "--replicas", "3", "--max-replicas", "2"], "--max-replicas: expected at least"),
         (["kserve", "--gpus", "one"], "--gpus: expected a whole number from 0"),
+        (["kserve", "--runtime", "My Runtime"], "--runtime: expected lower-case letters"),
+        (["seldon", "--server", "a_b"], "--server: expected lower-case letters"),
         (["kserve", "--cpu", "many"], "--cpu: expected a number of cores"),
         (["kserve", "--memory", "4GB"], "--memory: expected an amount"),
         (["kserve", "--env", "A"], "--env: expected NAME=VALUE, got 'A'"),

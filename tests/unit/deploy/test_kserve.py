@@ -113,6 +113,31 @@ def test_the_runtime_serves_every_format_and_protocol_of_kserves_runtime_for_mls
     assert container["resources"] == their_container["resources"]
 
 
+def test_what_models_of_one_runtime_share_does_not_depend_on_any_of_them(tmp_path):
+    folder = write_mlmodel(tmp_path / "wine")
+    (folder / "settings.json").write_text('{"drain_timeout": 90, "parallel_workers": 2}')
+    flags = {"env": {"A": "1"}, "memory": "8Gi", "secrets": ("login",), "replicas": 3}
+
+    plain = of("s3://bucket/other", image="hr:1")
+    other = of(folder, storage_uri="s3://bucket/wine", image="hr:1", **flags)
+
+    assert plain["ClusterServingRuntime"] == other["ClusterServingRuntime"]
+    model = other["InferenceService"]["spec"]["predictor"]["model"]
+    assert model["env"] == [
+        {"name": "HEADRACE_DRAIN_TIMEOUT", "value": "90"},
+        {"name": "A", "value": "1"},
+    ]
+    assert model["resources"]["limits"] == {"cpu": "2", "memory": "8Gi"}
+    named = of("s3://bucket/other", shared="torch")
+    assert named["ClusterServingRuntime"]["metadata"]["name"] == "torch"
+    assert named["InferenceService"]["spec"]["predictor"]["model"]["runtime"] == "torch"
+
+
+def test_a_port_that_the_runtime_does_not_have_is_refused():
+    with pytest.raises(ConfigurationError, match="http_port is 9999, but it is 8080 for every"):
+        of("s3://bucket/wine", env={"HEADRACE_HTTP_PORT": "9999"})
+
+
 def test_the_runtime_is_not_chosen_for_models_that_do_not_name_it():
     spec = of("s3://bucket/wine")["ClusterServingRuntime"]["spec"]
 

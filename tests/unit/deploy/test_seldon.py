@@ -42,7 +42,7 @@ def test_a_server_of_the_type_mlserver_has_our_image_and_a_model_names_it(tmp_pa
     # Of the configuration's containers, the one of this name is replaced.
     assert container["name"] == "mlserver"
     assert container["image"] == "hr:1"
-    assert model["server"] == seldon.SERVER
+    assert model["server"] == "headrace"
     assert model["storageUri"] == "s3://b/m"
 
 
