@@ -339,7 +339,9 @@ class Server:
         await asyncio.sleep(settings.drain_delay)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.drain_timeout
-        await _finish(self._listeners, deadline)
+        # Where requests keep coming, there is always one in flight; then the rest of the time is for
+        # the last of them.
+        await _finish(self._listeners, loop.time() + settings.drain_timeout / 2)
         for listener in self._listeners:
             listener.close_listeners()
             listener.shut_down_connections()

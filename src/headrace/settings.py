@@ -207,8 +207,8 @@ class ServerSettings:
     health_route: str = setting("", "further path of /v2/health/ready", unset="none")
     predict_route: str = setting(
         "",
-        "further path that takes instances and answers predictions, as "
-        "/v1/models/MODEL:predict does, for the only model",
+        "further path that takes what /v1/models/MODEL:predict and /invocations take, for the only "
+        "model",
         unset="none",
     )
     cors_settings: CorsSettings | None = setting(

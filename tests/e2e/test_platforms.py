@@ -14,10 +14,10 @@ import joblib
 import pytest
 import yaml
 
-from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import Answer, ask, numbers
 from support.custom import write_model
 from support.mounts import python_with
+from support.repository_calls import called
 from support.serving import COMMAND, Server, serving, starting
 from support.wine import save_mlflow, trained, wines
 
@@ -30,7 +30,6 @@ AZURE_FIELDS = {
     *("$schema", "name", "endpoint_name", "model", "environment"),
     *("instance_type", "instance_count"),
 }
-SERVICE = "/inference.GRPCInferenceService/"
 
 
 def rows() -> list[dict[str, float]]:
@@ -208,6 +207,62 @@ def test_vertex_names_the_port_the_routes_and_the_model(tmp_path: Path):
         assert "platform vertex (AIP_HTTP_PORT)" in shown(server)
 
 
+def test_vertex_may_send_any_body_that_invocations_takes(tmp_path: Path):
+    # What its `rawPredict` gets, it sends on as it is.
+    routes = {"AIP_HEALTH_ROUTE": "/health", "AIP_PREDICT_ROUTE": "/predict"}
+    table = wines().head(3)
+    split = {"dataframe_split": json.loads(table.to_json(orient="split"))}
+    bodies = [
+        (table.to_csv(index=False).encode(), "text/csv"),
+        (json.dumps(split).encode(), "application/json"),
+        (json.dumps({"dataframe_records": rows()}).encode(), "application/json"),
+        (json.dumps({"inputs": table.to_dict("list")}).encode(), "application/json"),
+        (json.dumps({"instances": rows()}).encode(), "application/json"),
+    ]
+    model = save_mlflow(tmp_path / "model")
+
+    with serving("--platform", "vertex", model, env=routes) as server:
+        for body, content_type in bodies:
+            headers = {"Content-Type": content_type}
+            answer = ask(server.http, "POST", "/predict", body, headers).json
+            assert list(answer.values()) == [expected()]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{}", "application/json", 400),
+        (b'{"dataframe_split": 1}', "application/json", 400),
+        (b"\xff\xd8\xff", "image/jpeg", 415),
+    ],
+)
+def test_vertex_gets_a_refusal_of_any_other_body(
+    body: bytes, content_type: str, status: int, vertex: str
+):
+    answer = ask(vertex, "POST", "/predict", body, {"Content-Type": content_type})
+    assert answer.status == status
+
+
+@pytest.fixture(scope="module")
+def vertex(tmp_path_factory: pytest.TempPathFactory):
+    routes = {"AIP_HEALTH_ROUTE": "/health", "AIP_PREDICT_ROUTE": "/predict"}
+    folder = write_model(tmp_path_factory.mktemp("vertex"))
+    with serving("--platform", "vertex", folder, env=routes) as server:
+        yield server.http
+
+
+@pytest.mark.parametrize(
+    "instances", [[1.0, 2.5], [[1.0], [2.5]], [{"x": 1.0}, {"x": 2.5}], [1, 2.5]]
+)
+def test_vertex_gets_a_prediction_for_each_instance_of_whatever_form(
+    instances: list[Any], vertex: str
+):
+    for body in ({"instances": instances}, {"instances": instances, "parameters": {"a": 1}}):
+        answer = ask(vertex, "POST", "/predict", body)
+        predictions = answer.json["predictions"]
+        assert [each[0] if isinstance(each, list) else each for each in predictions] == [2, 5]
+
+
 def test_vertex_may_name_a_path_that_another_protocol_has(tmp_path: Path):
     routes = {"AIP_HEALTH_ROUTE": "/", "AIP_PREDICT_ROUTE": "/invocations"}
 
@@ -284,15 +339,6 @@ def test_seldons_agent_loads_and_unloads_models_over_grpc(tmp_path: Path):
         assert (entry.name, entry.state) == ("iris_1", "UNAVAILABLE")
         assert ask(server.http, "GET", "/v2/health/ready").status == 200
         assert "platform seldon (/mnt/agent)" in shown(server)
-
-
-def called(channel: grpc.Channel, method: str, **fields: Any) -> Any:
-    request = getattr(pb, f"{method}Request")(**fields)
-    answer = getattr(pb, f"{method}Response")
-    call = channel.unary_unary(
-        SERVICE + method, request.__class__.SerializeToString, answer.FromString
-    )
-    return call(request, timeout=60)
 
 
 def test_seldons_agent_may_repeat_a_load_that_is_done_or_under_way(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -121,25 +122,46 @@ def configuration(image: str) -> dict[str, Any]:
 @contextmanager
 def started(image: str, env: Mapping[str, str]) -> Iterator[Container]:
     """The image as its configuration says, as its user, on a root that cannot be written to."""
+    with unpacked(image) as root, running(root, configuration(image), env) as container:
+        yield container
+
+
+@contextmanager
+def unpacked(image: str) -> Iterator[Path]:
+    """The root of the image, which any number of containers may share, for it is read-only."""
     name = buildah("from", "--pull-never", image)
     try:
-        container = Container(Path(buildah("mount", name)), configuration(image), env)
-        try:
-            yield container
-        finally:
-            container.close()
+        yield Path(buildah("mount", name))
     finally:
         buildah("umount", name)
         buildah("rm", name)
 
 
+@contextmanager
+def running(
+    root: Path,
+    config: dict[str, Any],
+    env: Mapping[str, str],
+    mounts: Mapping[str, Path] | None = None,
+) -> Iterator[Container]:
+    """A container that sees each folder, read-only, at the path that is its key."""
+    container = Container(root, config, env, mounts or {})
+    try:
+        yield container
+    finally:
+        container.close()
+
+
 class Container:
-    """A process in the file system of an image, in a mount namespace of its own."""
+    """A process in the file system of an image, in a mount namespace of its own.
+
+    As Kubernetes' restricted pods, it has no capabilities and can get none.
+    """
 
     # No shell reads what follows the script.
     _SCRIPT = """
     set -eu
-    root=$1; user=$2; shift 2
+    root=$1; user=${2%:*}; group=${2#*:}; shift 2
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount -t tmpfs tmpfs "$root/tmp"
@@ -148,10 +170,18 @@ class Container:
     mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
-    exec chroot --userspec="$user" "$root" "$@"
+    MOUNTS
+    exec chroot "$root" setpriv --reuid="$user" --regid="$group" --clear-groups \\
+      --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
     """
 
-    def __init__(self, root: Path, config: dict[str, Any], env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: dict[str, Any],
+        env: Mapping[str, str],
+        mounts: Mapping[str, Path],
+    ) -> None:
         self.config = config
         self.announced: dict[str, str] = {}
         self._log = KEPT / f"log-{os.getpid()}-{root.parent.name}"
@@ -162,14 +192,21 @@ class Container:
         self._variables = variables
         directory = ["/usr/bin/env", "-C", config["WorkingDir"]]
         command = [*directory, *(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+        self._made = [made for target in mounts for made in _made(root / target.lstrip("/"))]
+        script = self._SCRIPT.replace("MOUNTS", "\n".join(_mounting(root, mounts)))
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--propagation=private", "sh", "-c", self._SCRIPT, "sh",
+                ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh",
                  str(root), config["User"], *command],
                 pass_fds=[ready_fd], env=variables, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         os.close(ready_fd)
+
+    def privileges(self) -> dict[str, str]:
+        """What /proc says about the rights of the server, such as `CapEff` and `NoNewPrivs`."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program next to it, as its user and with its variables."""
@@ -199,6 +236,24 @@ class Container:
             self.process.kill()
         self.process.wait()
         self._log.unlink()
+        # The next container of the same root must not see them.
+        for folder in reversed(self._made):
+            folder.rmdir()
+
+
+def _made(place: Path) -> list[Path]:
+    """The folders that were missing up to `place`, outermost first; now they are there."""
+    missing = [folder for folder in (place, *place.parents) if not folder.exists()][::-1]
+    place.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _mounting(root: Path, mounts: Mapping[str, Path]) -> Iterator[str]:
+    """Lines of a script that mount each folder, read-only."""
+    for target, folder in mounts.items():
+        place = shlex.quote(str(root / target.lstrip("/")))
+        yield f"mount --bind {shlex.quote(str(folder))} {place}"
+        yield f"mount -o remount,bind,ro {place}"
 
 
 def _make_base() -> None:

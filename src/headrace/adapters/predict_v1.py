@@ -24,6 +24,7 @@ from headrace.adapters.adapter import (
     refuse_plugin,
 )
 from headrace.adapters.examples import predict_body
+from headrace.adapters.mlflow_scoring import MLflowScoring
 from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post
 from headrace.errors import InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -35,7 +36,8 @@ ROWS, COLUMNS = "predictions", "outputs"
 # TensorFlow Serving's name for the only signature that most models have.
 SIGNATURE = "serving_default"
 MEDIA_TYPES = (b"", b"application/json", b"application/x-www-form-urlencoded")
-
+# What only a body of MLflow's scoring protocol has.
+SCORING_KEYS = {"dataframe_split", "dataframe_records", "messages", "prompt", "input"}
 
 _NOTHING = msgspec.Raw()
 
@@ -83,8 +85,7 @@ class PredictV1(Adapter):
     )
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
-        media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media_type not in MEDIA_TYPES:
+        if _media_type(request) not in MEDIA_TYPES:
             raise UnsupportedMedia("this route takes application/json")
         refuse_plugin(model)
         try:
@@ -163,12 +164,41 @@ class PredictV1(Adapter):
 
 
 class FurtherPredictV1(PredictV1):
-    """The same protocol at a path that a platform chose, for the only model that is served."""
+    """The same protocol at a path that a platform chose, for the only model that is served.
+
+    Vertex AI's `rawPredict` sends any body there: what `/invocations` takes is taken too.
+    """
 
     pages = ()
 
     def __init__(self, path: str) -> None:
         self.routes = (Route(path),)
+        self._scoring = MLflowScoring()
+
+    def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
+        if _media_type(request) in MEDIA_TYPES and not _is_of_scoring(request.body):
+            return super().decode(request, model)
+        return self._scoring.decode(request, model)
+
+    def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
+        if context in (ROWS, COLUMNS):
+            return super().encode(model, response, id, context)
+        return self._scoring.encode(model, response, id, context)
+
+
+def _is_of_scoring(body: bytes) -> bool:
+    """Whether the body has one of MLflow's keys, and none of this protocol."""
+    if b'"instances"' in body or b'"inputs"' in body:
+        return False
+    try:
+        found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return not SCORING_KEYS.isdisjoint(found)
+
+
+def _media_type(request: HttpRequest) -> bytes:
+    return request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
 def _listed(name: str) -> dict[str, Any]:

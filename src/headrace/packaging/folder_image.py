@@ -88,11 +88,14 @@ def base_image(options: ImageOptions, python: str | None) -> str:
 
 
 def _name_of_single(models: list[FoundModel], folder: Path) -> dict[str, str]:
-    """The name of a model that has none of its own: its folder has another name in the image."""
+    """The name of a model that has none of its own: its folder has another name in the image.
+
+    In the variable that KServe sets too, so that it can name the model that it mounts.
+    """
     if len(models) > 1:
         return {}
     name = models[0].settings.name
-    return {"HEADRACE_MODEL_NAME": checked_name(name, str(folder))}
+    return {"MLSERVER_MODEL_NAME": checked_name(name, str(folder))}
 
 
 def _common_python(models: list[FoundModel]) -> str | None:

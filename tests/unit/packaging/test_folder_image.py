@@ -108,7 +108,7 @@ def test_requirements_outside_the_folder_are_refused(tmp_path, line):
 def test_a_single_model_keeps_its_name_and_several_have_theirs(tmp_path):
     model(tmp_path / "wine")
     one = plan(tmp_path, ImageOptions())
-    assert one.image.env == {"HEADRACE_MODEL_NAME": "wine"}
+    assert one.image.env == {"MLSERVER_MODEL_NAME": "wine"}
 
     model(tmp_path / "iris")
     assert plan(tmp_path, ImageOptions()).image.env == {}
