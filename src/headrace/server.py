@@ -339,12 +339,12 @@ class Server:
         await asyncio.sleep(settings.drain_delay)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.drain_timeout
-        # Where requests keep coming, there is always one in flight; then the rest of the time is for
-        # the last of them.
+        # Where requests keep coming there is always one in flight. The last of them get the rest of
+        # the time.
         await _finish(self._listeners, loop.time() + settings.drain_timeout / 2)
         for listener in self._listeners:
             listener.close_listeners()
-            listener.shut_down_connections()
+        await asyncio.gather(*(each.shut_down_connections() for each in self._listeners))
         # What was accepted before the listeners closed is served too.
         left = await _finish(self._listeners, deadline)
         if left:

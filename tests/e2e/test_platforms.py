@@ -8,6 +8,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import joblib
@@ -169,6 +170,43 @@ def test_a_load_that_memory_is_too_short_for_is_a_507(hosting: str, tmp_path: Pa
         refused = load(hosting, name, str(folder))
         assert (refused.status, refused.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
     assert ask(hosting, "GET", "/models").json == {"models": []}
+
+
+def test_a_worker_that_is_killed_while_a_model_loads_is_short_memory_and_costs_no_neighbour(
+    hosting: str, tmp_path: Path
+):
+    assert load(hosting, "a", str(write_model(tmp_path, name="a"))).status == 200
+    killed = write_model(tmp_path, name="killed", load="os.kill(os.getpid(), 9)")
+
+    refused = load(hosting, "killed", str(killed))
+
+    assert (refused.status, refused.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
+    assert [each["modelName"] for each in ask(hosting, "GET", "/models").json["models"]] == ["a"]
+    answer = ask(hosting, "POST", "/models/a/invoke", {"inputs": [2.0]})
+    assert answer.json == {"predictions": [4.0]}
+
+
+NAMES = ["8f1c" * 256, "a b", "naïve 模型", "100%25", "a?b#c", "..", "%2e%2e", "invoke", "a:b;c=d"]
+
+
+def test_the_names_of_sagemaker_may_be_any_text_without_a_slash(hosting: str, tmp_path: Path):
+    place = str(write_model(tmp_path))
+    for name in NAMES:
+        path = "/models/" + quote(name, safe="").replace(".", "%2E")
+        assert load(hosting, name, place).status == 200
+        assert ask(hosting, "GET", path).json == {"modelName": name, "modelUrl": place}
+        # For logs only: what the caller of the endpoint named, such as the archive in a bucket.
+        headers = {"X-Amzn-SageMaker-Target-Model": "folder/model.tar.gz"}
+        answer = ask(hosting, "POST", f"{path}/invoke", {"inputs": [2.0]}, headers)
+        assert answer.json == {"predictions": [4.0]}
+        assert ask(hosting, "DELETE", path).status == 200
+        assert ask(hosting, "GET", path).status == 404
+
+
+def test_a_name_with_a_slash_is_refused_however_it_is_written(hosting: str, tmp_path: Path):
+    assert load(hosting, "a/b", str(write_model(tmp_path))).status == 400
+    for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/invoke")]:
+        assert ask(hosting, method, f"/models/a%2Fb{path}", {}).status == 404
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", {"model_name": "a"}, {"model_name": "", "url": "/"}])

@@ -88,7 +88,7 @@ class GrpcListener:
         if self._closing is None:
             self._closing = asyncio.create_task(self._server.stop(self._settings.drain_timeout))
 
-    def shut_down_connections(self) -> None:
+    async def shut_down_connections(self) -> None:
         """Nothing to do: closing the listener has told every connection to go away."""
 
     async def flush(self, deadline: float) -> int:

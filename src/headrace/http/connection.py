@@ -243,11 +243,16 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def shutdown(self) -> None:
+    @property
+    def is_new(self) -> bool:
+        """Whether no request has arrived yet."""
+        return self.cycle is None
+
+    def shutdown(self, spare_new: bool = True) -> None:
         """Close if idle; otherwise close once the current request is answered."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        elif self._receiving == IDLE:
+        elif self._receiving == IDLE and not (spare_new and self.is_new):
             self.transport.close()
 
     def expire(self, now: float) -> None:

@@ -8,7 +8,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ from headrace.settings import ServerSettings
 BACKLOG = 2048
 SWEEP_INTERVAL = 1.0
 FLUSH_INTERVAL = 0.01
+# Seconds in which the request on a connection that was just opened is expected to arrive.
+ARRIVALS = 0.2
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -67,7 +69,7 @@ def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
 class Listener:
     """Serves an ASGI application on sockets that `bind` opened.
 
-    To drain it: set `announce_close`, call `close_listeners()` and `shut_down_connections()`,
+    To drain it: set `announce_close`, call `close_listeners()`, await `shut_down_connections()`,
     wait until `in_flight()` is empty, and call `stop()`, in this order.
     """
 
@@ -88,6 +90,9 @@ class Listener:
         self._config.load()
         self._state = AnswerHeads()
         self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._connect: Callable[[], Connection]
+        self._accepting: list[asyncio.Task[Any]] = []
         self._ticks: asyncio.Task[None] | None = None
         self._announce_close = False
 
@@ -108,11 +113,13 @@ class Listener:
         self = cls(app, settings)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
-        connect = functools.partial(
+        self._connect = functools.partial(
             Connection, self._config, self._state, settings, refuse, loop, self._direct
         )
         for sock in sockets:
-            self._servers.append(await loop.create_server(connect, sock=sock, backlog=BACKLOG))
+            server = await loop.create_server(self._connect, sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
+            self._sockets.append(sock)
         self._ticks = loop.create_task(self._tick(sweep_interval))
         return self
 
@@ -136,15 +143,40 @@ class Listener:
         return self._state.tasks
 
     def close_listeners(self) -> None:
-        """Stop accepting connections; those that are open stay open."""
+        """Stop accepting connections; those that are open stay open.
+
+        The kernel resets those that it has accepted and a process has not, so they are taken first.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            for _ in range(BACKLOG):
+                try:
+                    accepted, _ = sock.accept()
+                except OSError:
+                    break
+                accepted.setblocking(False)
+                opening = loop.connect_accepted_socket(self._connect, accepted)
+                self._accepting.append(loop.create_task(opening))
+        self._sockets.clear()
         for server in self._servers:
             server.close()
 
-    def shut_down_connections(self) -> None:
-        """Close idle connections; the others close after their answer, which announces it."""
+    async def shut_down_connections(self) -> None:
+        """Close idle connections; the others close after their answer, which announces it.
+
+        A connection that has sent nothing yet may have a request on its way, and is idle only if
+        that has not arrived after a moment.
+        """
         self.announce_close = True
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for connection in list(self.connections):
             connection.shutdown()
+        loop = asyncio.get_running_loop()
+        moment = loop.time() + ARRIVALS
+        while any(each.is_new for each in self.connections) and loop.time() < moment:
+            await asyncio.sleep(FLUSH_INTERVAL)
+        for connection in list(self.connections):
+            connection.shutdown(spare_new=False)
 
     async def flush(self, deadline: float) -> int:
         """Wait until all answers are sent; return how many connections are behind at `deadline`."""

@@ -221,7 +221,7 @@ def test_shutting_down_closes_idle_connections_and_finishes_busy_ones():
         await busy.send(GET.replace(b"/v2", b"/slow"))
         await until(listener.in_flight)
         listener.close_listeners()
-        listener.shut_down_connections()
+        await listener.shut_down_connections()
         assert await idle.is_closed()
         proceed.set()
         _, headers, body = await busy.read_answer()

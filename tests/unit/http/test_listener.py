@@ -191,7 +191,7 @@ def test_a_request_half_received_at_shutdown_is_still_answered():
         await client.ask(GET)
         await client.send(GET[:10])
         await until(lambda: any(c._receiving for c in listener.connections))
-        listener.shut_down_connections()
+        await listener.shut_down_connections()
         status, headers, _ = await client.ask(GET[10:])
         assert (status, headers["connection"]) == (200, "close")
 
