@@ -63,9 +63,7 @@ def test_a_walk_goes_on_where_the_model_in_the_token_was_unloaded(hosting: FakeH
     assert page(hosting, token)[0] == NAMES[PAGE_SIZE : 2 * PAGE_SIZE]
 
 
-@pytest.mark.parametrize(
-    ("token", "first"), [("", NAMES[0]), ("b", "naïve"), ("\x00", "0000")]
-)
+@pytest.mark.parametrize(("token", "first"), [("", NAMES[0]), ("b", "naïve"), ("\x00", "0000")])
 def test_a_token_that_names_no_model_is_a_place_in_their_order(
     token: str, first: str, hosting: FakeHosting
 ) -> None:
