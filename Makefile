@@ -15,12 +15,14 @@ RUNTIMES := .venv-runtimes$(SUFFIX)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := -m pytest -n 2 --dist loadfile
+# What the other targets for tests leave.
+LIGHT := not runtimes and not images and not ray
 # Enough to try an interpreter: pure code, workers, and a server from start to stop.
 SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-short test-runtimes test-images test-endurance test-newest test-lowest \
+.PHONY: help install demo test test-short test-runtimes test-images test-ray test-endurance test-newest test-lowest \
   check fmt bench docs lock clean
 
 help: ## List these targets
@@ -33,16 +35,19 @@ demo: $(DEMO)/.installed ## Train, serve and query the wine model; CHECK=1 check
 	$(DEMO)/bin/python examples/wine/demo.py --port $(PORT) $(if $(CHECK),--check)
 
 test: $(VENV)/.installed ## Run the tests; ARGS='-k batch' selects some
-	$(BIN)/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
+	$(BIN)/python $(PYTEST) -m '$(LIGHT)' $(ARGS)
 
 test-short: $(VENV)/.installed ## Run some of the tests, to try an interpreter: PYTHON=python3.13
-	$(BIN)/python $(PYTEST) -m 'not runtimes and not images' $(SHORT) $(ARGS)
+	$(BIN)/python $(PYTEST) -m '$(LIGHT)' $(SHORT) $(ARGS)
 
 test-runtimes: $(RUNTIMES)/.installed ## Run the tests that need a heavy framework, in .venv-runtimes
 	HF_HUB_OFFLINE=1 $(RUNTIMES)/bin/python $(PYTEST) -m runtimes $(ARGS)
 
 test-images: $(VENV)/.installed ## Build images and start them, where buildah and mmdebstrap are
 	$(BIN)/python -m pytest -m images tests/images $(ARGS)
+
+test-ray: $(VENV)/.installed ## Run the tests that start a cluster of Ray, which has an environment of its own
+	$(BIN)/python -m pytest -m ray tests/e2e $(ARGS)
 
 test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers and the store; ROUNDS=100
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
@@ -52,13 +57,13 @@ test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
-	.venv-newest/bin/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
+	.venv-newest/bin/python $(PYTEST) -m '$(LIGHT)' $(ARGS)
 
 test-lowest: $(VENV)/.installed ## Run the tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 	  --constraints locks/lowest.txt -e '.[test]'
-	.venv-lowest/bin/python $(PYTEST) -m 'not runtimes and not images' $(ARGS)
+	.venv-lowest/bin/python $(PYTEST) -m '$(LIGHT)' $(ARGS)
 
 check: $(VENV)/.installed ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check
@@ -85,6 +90,7 @@ lock: $(VENV)/.installed ## Pin what these targets install, in locks/; ARGS=--up
 	$(PROJECT) --extra check --extra bench -o locks/check.txt
 	$(PROJECT) --extra mlflow --extra sklearn -o locks/demo.txt
 	$(PROJECT) -o locks/server.txt
+	$(PROJECT) --extra ray -o locks/ray.txt
 	$(PROJECT) --extra test-runtimes --excludes locks/cuda.txt --no-emit-package torch \
 	  -o locks/runtimes.txt
 	for each in locks/clients/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
