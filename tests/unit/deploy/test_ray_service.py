@@ -64,6 +64,8 @@ def test_each_replica_is_a_server_and_the_head_has_none():
     (container,) = workers["template"]["spec"]["containers"]
     # As much as one replica asks for, so that there is one in each pod.
     assert container["resources"]["limits"]["cpu"] == "1500m"
+    hook = {"name": "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"}
+    assert {**hook, "value": "headrace.ray:repeat_unanswered"} in container["env"]
     assert "enableInTreeAutoscaling" not in cluster
 
 
