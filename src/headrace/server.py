@@ -34,6 +34,7 @@ from headrace.admin.metrics import MetricsApp
 from headrace.admin.mlflow_webhook import mlflow_webhook_routes, read_secret
 from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
 from headrace.admin.observed import Observed
+from headrace.admin.rollout_metrics import RolloutCollector
 from headrace.admin.sagemaker_routes import sagemaker_routes
 from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.hosting import Hosting, find_hosted
@@ -41,6 +42,7 @@ from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
+from headrace.dataplane.observers.rollout_observer import RolloutObserver
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors import processors, thread_counts
@@ -119,14 +121,20 @@ class Application:
         followed = [model for model in models if model.follow is not None]
         self._follower = Follower(self.repository, settings, followed, Registry())
         platform = platform_table.named(settings.platform)
-        self.dataplane = DataPlane(self.repository, settings, platform.repeats_loads)
+        self.dataplane = DataPlane(
+            self.repository, settings, platform.repeats_loads, self._follower
+        )
         self.calls = Calls(observers(settings))
+        if any(traffic.follow.canary for traffic in self._follower.traffic.values()):
+            self.calls.observe(RolloutObserver())
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
         )
         router = Router(protocols(settings))
         path = settings.metrics_endpoint
         self.metrics = MetricsApp(self.dataplane, self._placement, path) if path else None
+        if self.metrics is not None:
+            self.metrics.add(RolloutCollector(self._follower.traffic))
         self._counts_as_mlserver = False
         if settings.metrics_rest_server_prefix:
             self._count_as_mlserver()

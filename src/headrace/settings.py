@@ -275,7 +275,8 @@ class ModelSettings:
     is `mlflow` or `strict`, and None where the server's applies. `fault` is what is wrong with a
     model's description, which keeps it from loading. Each worker that holds the model works on
     `max_concurrency` requests at once, and without it on as many as the model says itself.
-    `follow` says how a registered model is followed; None if it is not.
+    `follow` says how a registered model is followed; None if it is not. With `must_answer_example`,
+    a model that cannot answer the input example logged with it does not load.
     """
 
     name: str
@@ -303,6 +304,7 @@ class ModelSettings:
     fault: str = ""
     max_concurrency: int | None = None
     follow: dict[str, Any] | None = None
+    must_answer_example: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from headrace.errors import InvalidModel
 from headrace.model import Model
 from headrace.runtimes import create
 from headrace.settings import ModelSettings
@@ -96,3 +98,17 @@ def test_the_example_is_shown_in_the_documentation(tmp_path: Path) -> None:
         answer = client.post("/invocations", json=example["example"])
 
     assert np.allclose(answer.json()["predictions"], Y[:2])
+
+
+@pytest.mark.parametrize("must", [True, False])
+def test_a_model_that_must_answer_its_example_and_cannot_does_not_load(
+    tmp_path: Path, must: bool
+) -> None:
+    settings = replace(saved(tmp_path, LinearRegression(), X[:1]), must_answer_example=must)
+    runtime = create(settings)
+
+    if must:
+        with pytest.raises(InvalidModel, match="input example logged with it fails: .*not fitted"):
+            runtime.load()
+    else:
+        runtime.load()

@@ -39,14 +39,23 @@ class World:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
 
-    def register(self, name: str, body: str, column: str = "x") -> str:
-        """A new version of a model whose `predict` has this body; returns the version."""
+    def register(self, name: str, body: str, column: str = "x", example: bool = False) -> str:
+        """A new version of a model whose `predict` has this body; returns the version.
+
+        With `example`, a row was logged with it.
+        """
         flavor = {"loader_module": "mlflow.pyfunc.model", "model_code_path": "model.py", "env": {}}
         signature = {"inputs": json.dumps([{"type": "double", "name": column}])}
-        described = {"flavors": {"python_function": flavor}, "signature": signature}
+        described: dict[str, Any] = {
+            "flavors": {"python_function": flavor}, "signature": signature,
+        }  # fmt: skip
         run = self.post("runs/create", experiment_id="0", start_time=0)["run"]["info"]
         source = f"{run['artifact_uri']}/model"
         self.upload(f"{source}/model.py", CODE.format(body=body))
+        if example:
+            row = {"dataframe_split": {"columns": [column], "data": [[1.0]]}}
+            described["saved_input_example_info"] = {"serving_input_path": "example.json"}
+            self.upload(f"{source}/example.json", json.dumps(row))
         self.upload(f"{source}/MLmodel", json.dumps(described))
         with suppress(urllib.error.HTTPError):
             self.post("registered-models/create", name=name)

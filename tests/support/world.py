@@ -17,13 +17,18 @@ from headrace.settings import ModelSettings, ServerSettings
 
 
 class FakeExecutor:
-    """Loads whatever does not say `broken`; answers with the key of the load that ran."""
+    """Loads whatever does not say `broken`; answers with the key of the load that ran.
+
+    A model with a `fault` in its `extra` raises that when it is asked, and one that `hangs` never
+    answers.
+    """
 
     def __init__(self) -> None:
         self.loaded: dict[str, ModelSettings] = {}
         self.tried: dict[str, int] = {}
         self.loading = 0
         self.most_loading = 0
+        self.withdrawn = 0
         self.may_load = asyncio.Event()
         self.may_load.set()
         self.may_answer = asyncio.Event()
@@ -62,8 +67,16 @@ class FakeExecutor:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
         await self.may_answer.wait()
-        assert key in self.loaded, "asked after it was unloaded"
+        await self._misbehave(key)
         return InferenceResponse([], {"key": key})
+
+    async def _misbehave(self, key: str) -> None:
+        assert key in self.loaded, "asked after it was unloaded"
+        extra = self.loaded[key].extra
+        if fault := extra.get("fault"):
+            raise fault
+        if extra.get("hangs"):
+            await asyncio.get_running_loop().create_future()
 
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
@@ -74,10 +87,11 @@ class FakeExecutor:
         self, key: str, request: InferenceRequest, deadline: float
     ) -> AsyncGenerator[InferenceResponse, None]:
         await self.may_answer.wait()
-        assert key in self.loaded, "asked after it was unloaded"
+        await self._misbehave(key)
         yield InferenceResponse([], {"key": key})
 
-    def withdraw(self, request: InferenceRequest) -> None: ...
+    def withdraw(self, request: InferenceRequest) -> None:
+        self.withdrawn += 1
 
     async def unload(self, key: str) -> None:
         self.loaded.pop(key, None)

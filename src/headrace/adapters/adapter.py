@@ -144,6 +144,8 @@ class Adapter:
     selects_by_body = False
     # Whether streamed answers are the model's own bytes, rather than events.
     relays = False
+    # Whether canaries get requests of this protocol.
+    may_try = True
     # What ends a stream of events.
     last_event = b""
     # OpenAPI components that `operation` refers to.

@@ -20,6 +20,7 @@ from headrace.admin.json_response import json_response
 from headrace.admin.mlserver_docs import mlserver_docs_routes
 from headrace.admin.observed import Observed
 from headrace.admin.repository_routes import repository_routes
+from headrace.admin.rollout_routes import rollout_routes
 from headrace.admin.scoring_version import scoring_version
 from headrace.admin.status import status_routes
 from headrace.admin.triton_routes import triton_routes
@@ -68,6 +69,7 @@ def admin_app(
         *triton_routes(dataplane),
         *_model_routes(control),
         *repository_routes(dataplane),
+        *rollout_routes(dataplane),
         *mlserver_docs_routes(dataplane, router),
         *control.protocol_routes(),
         *status_routes(dataplane, router),

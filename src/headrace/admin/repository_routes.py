@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.admin.json_response import json_response
+from headrace.admin.object_body import read_object
 from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput
-from headrace.http.body import read_body
-from headrace.http.header_fields import collect
 
 PREFIX = "/v2/repository"
-LARGEST_BODY = 1024 * 1024
 
 
 def repository_routes(dataplane: DataPlane) -> list[Route]:
@@ -37,28 +32,18 @@ class RepositoryControl:
         self._dataplane = dataplane
 
     async def index(self, request: Request) -> Response:
-        ready = (await _read(request)).get("ready") or False
+        ready = (await read_object(request)).get("ready") or False
         if not isinstance(ready, bool):
             raise InvalidInput("ready: expected true or false")
         return json_response(self._dataplane.index(ready))
 
     async def load(self, request: Request) -> Response:
-        parameters = (await _read(request)).get("parameters")
+        parameters = (await read_object(request)).get("parameters")
         await self._dataplane.load(request.path_params["name"], parameters)
         return json_response({})
 
     async def unload(self, request: Request) -> Response:
         # No model here depends on another, so `unload_dependents` changes nothing.
-        await _read(request)
+        await read_object(request)
         await self._dataplane.unload(request.path_params["name"])
         return json_response({})
-
-
-async def _read(request: Request) -> dict[str, Any]:
-    body = await read_body(collect(request.scope["headers"]), request.receive, LARGEST_BODY)
-    if not body.strip():
-        return {}
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput("the body is not a JSON object") from None

@@ -21,6 +21,7 @@ from headrace.cli import (
     images,
     infer,
     models_command,
+    rollout,
     serve,
 )
 from headrace.cli.parser import Parser
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deploy_command.add_command(commands)
     health_check.add_command(commands)
     models_command.add_command(commands)
+    rollout.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

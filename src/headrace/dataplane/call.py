@@ -15,6 +15,7 @@ from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import HeadraceError
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel
 
 logger = logging.getLogger("headrace.dataplane")
@@ -32,6 +33,10 @@ class Call:
     the batcher to fill in. `method` is that of HTTP, and empty otherwise. `is_inner` marks the call
     of a runner, which another call waits for, and `is_message` that of one message of a stream of
     gRPC, which was answered with `messages`.
+
+    For a model that is followed, `traffic` is how its requests are divided, and `given` the version
+    that this one was given, unless its caller named one or another version took over. With
+    `is_trial`, that is a canary; see `Trial`.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.
@@ -45,6 +50,9 @@ class Call:
     is_inner = False
     is_message = False
     messages = 0
+    traffic: Traffic | None = None
+    given: ServedModel | None = None
+    is_trial = False
 
     def __init__(
         self,
@@ -65,6 +73,15 @@ class Call:
     def seconds(self) -> float:
         """Seconds since the request arrived."""
         return perf_counter() - self.started
+
+    def header(self, name: str) -> str | None:
+        """A header field, or a key of gRPC's metadata, by its lower-case name."""
+        value = self.headers.get(name)
+        return value if isinstance(value, str) else None
+
+    def member(self, path: str) -> str | None:
+        """The text or number at a dotted path of the body; None if there is none."""
+        return None
 
 
 class Calls:
@@ -94,6 +111,15 @@ class Calls:
         for admit in self._observers.admit:
             admit(call)
 
+    def begin(self, call: Call) -> None:
+        """Let observers look at a call whose request is decoded; `submit` and `stream` do it too.
+
+        Raises:
+            HeadraceError: one of them refuses it.
+        """
+        for decoded in self._observers.decoded:
+            decoded(call)
+
     def submit(
         self, call: Call, model: ServedModel, request: InferenceRequest, timeout: float | None
     ) -> asyncio.Future[InferenceResponse]:
@@ -105,6 +131,8 @@ class Calls:
         call.model = model
         for decoded in self._observers.decoded:
             decoded(call)
+        if call.traffic is not None:
+            model = call.model = model.current
         return model.submit(request, timeout, call.timing)
 
     async def stream(
@@ -118,6 +146,8 @@ class Calls:
         call.model = model
         for decoded in self._observers.decoded:
             decoded(call)
+        if call.traffic is not None:
+            model = call.model = model.current
         async with aclosing(model.stream(request, timeout)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
 from headrace import __version__
+from headrace.dataplane.call import Call
 from headrace.dataplane.resolve import Resolver, Speaker
 from headrace.dataplane.statistics import model_statistics
 from headrace.dataplane.triton_config import model_config
-from headrace.errors import Forbidden, ShuttingDown, Unimplemented
+from headrace.errors import Forbidden, NotFound, ShuttingDown, Unimplemented, shorten
 from headrace.protocol.messages import TensorMetadata
+from headrace.repository.follower import Follower
 from headrace.repository.repeated_loads import RepeatedLoads
 from headrace.repository.repository import ModelRepository
+from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
 
@@ -34,10 +37,16 @@ class DataPlane:
     """
 
     def __init__(
-        self, repository: ModelRepository, settings: ServerSettings, repeats_loads: bool = False
+        self,
+        repository: ModelRepository,
+        settings: ServerSettings,
+        repeats_loads: bool = False,
+        follower: Follower | None = None,
     ) -> None:
         self._repository = repository
-        self._resolver = Resolver(repository)
+        self._follower = follower
+        self.traffic: Mapping[str, Traffic] = follower.traffic if follower is not None else {}
+        self._resolver = Resolver(repository, self.traffic)
         self._load = RepeatedLoads(repository).load if repeats_loads else repository.load
         self.settings = settings
         self.draining = False
@@ -194,6 +203,42 @@ class DataPlane:
         self._require_repository_api()
         await self._repository.unload(name)
 
+    def rollout(self, name: str) -> dict[str, Any]:
+        """The state of a followed model's rollout; see `Follower.rollout`.
+
+        Raises:
+            NotFound: no model of that name is followed.
+        """
+        return self._following(name).rollout(name)
+
+    def decide(self, name: str, decision: str, reason: str) -> dict[str, Any]:
+        """Decide about a followed model's canary; returns the state after that.
+
+        Raises:
+            Forbidden: the operation is switched off.
+            NotFound: no model of that name is followed, or there is no such decision.
+            Conflict: the model has no canary.
+        """
+        self._require_repository_api()
+        follower = self._following(name)
+        decisions = {
+            "promote": follower.promote,
+            "hold": follower.hold,
+            "rollback": follower.roll_back,
+        }
+        if decision not in decisions:
+            raise NotFound(
+                f"'{shorten(decision)}' is no decision about a rollout; there are: "
+                f"{', '.join(decisions)}"
+            )
+        decisions[decision](name, reason or "by request")
+        return follower.rollout(name)
+
+    def _following(self, name: str) -> Follower:
+        if self._follower is None:
+            raise NotFound(f"model '{shorten(name)}' is not followed")
+        return self._follower
+
     def _unready(self) -> list[ServedModel]:
         """The models that should be able to answer, and cannot."""
         models = self._repository.models()
@@ -213,9 +258,20 @@ class DataPlane:
         if self.draining:
             raise ShuttingDown("the server is draining")
 
-    def find(self, name: str | None, version: str | None, protocol: Speaker) -> ServedModel:
+    def find(
+        self, name: str | None, version: str | None, protocol: Speaker, call: Call | None = None
+    ) -> ServedModel:
         """The model for a request; see `Resolver.find`. Hot."""
-        return self._resolver.find(name, version, protocol)
+        return self._resolver.find(name, version, protocol, call)
+
+    def find_named(self, name: str, version: str | None, call: Call) -> ServedModel:
+        """The model for a request that names one; see `Resolver.get`. Hot."""
+        return self._resolver.get(name, version, call)
+
+    def deciding_member(self, name: str | None) -> str:
+        """The path of the member of a body that decides on a model's version; "" if none does."""
+        traffic = self.traffic.get(name) if name is not None else None
+        return traffic.deciding_member if traffic is not None else ""
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """The model of that name; without a version, the default one. Hot.

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
-from headrace.errors import InvalidInput, NotFound, listing
+from headrace.dataplane.call import Call
+from headrace.errors import InvalidInput, ModelNotReady, NotFound, listing
 from headrace.repository.repository import ModelRepository
+from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel
+
+# The header, or the key of gRPC's metadata, with which a request names a version of a followed
+# model, and an answer says which one it is from.
+VERSION_HEADER = "x-model-version"
 
 
 class Speaker(Protocol):
@@ -15,6 +23,8 @@ class Speaker(Protocol):
     # How a request names a model, and the error if there is none.
     named_at: str
     absent: str
+    # Whether canaries get requests of this protocol.
+    may_try: bool
 
     def speaks(self, model: ServedModel) -> bool:
         """Whether the model can be called in this protocol."""
@@ -26,14 +36,21 @@ class Speaker(Protocol):
 class Resolver:
     """Finds models by name and version, or the only one that speaks a protocol.
 
-    Anything beyond the request itself that selects a model, such as a traffic split, goes here.
+    `traffic` says how the requests for each followed model are divided among its versions.
     """
 
-    def __init__(self, repository: ModelRepository) -> None:
+    def __init__(
+        self, repository: ModelRepository, traffic: Mapping[str, Traffic] = MappingProxyType({})
+    ) -> None:
         self._repository = repository
+        self._traffic = traffic
 
-    def find(self, name: str | None, version: str | None, protocol: Speaker) -> ServedModel:
+    def find(
+        self, name: str | None, version: str | None, protocol: Speaker, call: Call | None = None
+    ) -> ServedModel:
         """The model that a request names; without a name, the only one of its protocol. Hot.
+
+        With a `call`, the version of a followed model may be its canary, which the call says then.
 
         Raises:
             NotFound: no model of that name or version is configured, or none speaks the protocol.
@@ -41,9 +58,42 @@ class Resolver:
                 and one that has not loaded may.
             InvalidInput: several speak it; the message says where to name one.
         """
-        if name is not None:
-            return self._repository.get(name, version)
-        return self._only(protocol)
+        model = self._only(protocol) if name is None else self._repository.get(name, version)
+        if self._traffic and call is not None and protocol.may_try:
+            return self._divided(model, version, call)
+        return model
+
+    def get(self, name: str, version: str | None, call: Call) -> ServedModel:
+        """As `find`, where every request names its model. Hot.
+
+        Raises:
+            NotFound: no model of that name or version is configured.
+        """
+        model = self._repository.get(name, version)
+        return self._divided(model, version, call) if self._traffic else model
+
+    def _divided(self, model: ServedModel, version: str | None, call: Call) -> ServedModel:
+        """The version that answers a call, if the model that its request names is followed."""
+        traffic = self._traffic.get(model.name)
+        if traffic is None:
+            return model
+        call.traffic = traffic
+        if version is not None:
+            return model
+        asked = call.header(VERSION_HEADER)
+        if asked is not None:
+            return self._repository.get(model.name, asked)
+        call.given = model
+        canary = traffic.choose(call)
+        # One that is not ready has just been unloaded.
+        if canary is None or not canary.is_ready:
+            return model
+        if not self._repository.is_ready(canary):
+            call.given = None
+            traffic.failed(canary, ModelNotReady.kind)
+            return model
+        call.given, call.is_trial = canary, True
+        return canary
 
     def _only(self, protocol: Speaker) -> ServedModel:
         wanted = [model for model in self._repository.models() if model.wanted]

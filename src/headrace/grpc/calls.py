@@ -21,6 +21,21 @@ PROTOCOL = "open_inference_grpc"
 STOPPING = "the server is stopping"
 
 
+class RpcCall(Call):
+    """A call over gRPC, with its message once a model is looked for."""
+
+    message: Any = None
+
+    def member(self, path: str) -> str | None:
+        """A parameter of the message; the rest of it has no names that JSON bodies share."""
+        head, _, name = path.partition(".")
+        if head != "parameters" or self.message is None or name not in self.message.parameters:
+            return None
+        parameter = self.message.parameters[name]
+        choice = parameter.WhichOneof("parameter_choice")
+        return None if choice is None else str(getattr(parameter, choice))
+
+
 class Rpc:
     """One message of one RPC as a call, and the time its caller allows for it.
 
@@ -30,7 +45,7 @@ class Rpc:
 
     __slots__ = ("call", "context", "form", "turn")
 
-    def __init__(self, context: Any, call: Call, form: StreamForm | None = None) -> None:
+    def __init__(self, context: Any, call: RpcCall, form: StreamForm | None = None) -> None:
         self.context = context
         self.call = call
         self.form = form
@@ -43,7 +58,7 @@ class Rpc:
     def next_message(self) -> Rpc:
         """The next message of the same stream, as a call of its own."""
         call = self.call
-        again = Call(call.protocol, call.route, call.request_id, call.peer, call.headers)
+        again = RpcCall(call.protocol, call.route, call.request_id, call.peer, call.headers)
         again.is_message = True
         return Rpc(self.context, again, self.form)
 
@@ -222,7 +237,7 @@ class CallRunner:
         given = metadata.get("x-request-id")
         id = self._calls.request_id(given if isinstance(given, str) else None)
         context.set_trailing_metadata((("x-request-id", id),))
-        return Rpc(context, Call(PROTOCOL, name, id, context.peer(), metadata))
+        return Rpc(context, RpcCall(PROTOCOL, name, id, context.peer(), metadata))
 
     def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
         """The message of a call, once the call is admitted."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from headrace.dataplane import Calls, DataPlane
+from headrace.dataplane import VERSION_HEADER, Calls, DataPlane, Trial
 from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc
@@ -26,6 +26,7 @@ from headrace.protocol.open_inference.grpc_messages import (
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
+from headrace.serving.served_model import ServedModel
 
 SHARED_MEMORY_METHODS = [
     f"{kind}SharedMemory{verb}"
@@ -45,7 +46,7 @@ REPOSITORY_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModel
 class Decoded(NamedTuple):
     """A decoded message with the model it is for, and what its answers need."""
 
-    model: Any
+    model: ServedModel
     message: GrpcRequest
     id: str
     timeout: float | None
@@ -123,22 +124,35 @@ class InferenceService:
 
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
-        decoded = await self._decode(message, rpc)
-        return await _encode(decoded, rpc, await self._infer(decoded, rpc))
+        model = self._find(message, rpc)
+        if rpc.call.is_trial:
+            answer = await self._trial(message, rpc).answer(partial(self._answer, rpc))
+        else:
+            answer = await self._answer(rpc, await self._decode(message, rpc, model))
+        if rpc.call.traffic is not None:
+            assert rpc.call.model is not None, "it has answered"
+            version = rpc.call.model.version or ""
+            await rpc.context.send_initial_metadata(((VERSION_HEADER, version),))
+        return answer
 
     async def model_stream_infer(self, message: Any, rpc: Rpc) -> AsyncGenerator[Any, None]:
         """The answers to one request of a stream; just one if its model does not stream."""
+        model = self._find(message, rpc)
+        if rpc.call.is_trial:
+            answers = self._trial(message, rpc).stream(partial(self._answers, message, rpc))
+        else:
+            answers = self._answers(message, rpc, await self._decode(message, rpc, model))
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    async def _answers(self, message: Any, rpc: Rpc, decoded: Decoded) -> AsyncGenerator[Any, None]:
         form = rpc.form or BARE
-        decoded = await self._decode(message, rpc)
-        model, request = decoded.model, decoded.message.request
-        if not model.model_metadata.streams:
-            answer = await _encode(decoded, rpc, await self._infer(decoded, rpc))
-            yield form.answer(answer, is_last=True)
+        if not decoded.model.model_metadata.streams:
+            yield form.answer(await self._answer(rpc, decoded), is_last=True)
             return
         rpc.answer_as_they_come()
-        async with aclosing(
-            self._calls.stream(rpc.call, model, request, decoded.timeout)
-        ) as pieces:
+        async with aclosing(self._pieces(decoded, rpc)) as pieces:
             async for piece in pieces:
                 yield form.answer(await _encode(decoded, rpc, piece), is_last=False)
         if (last := form.after(message)) is not None:
@@ -173,9 +187,15 @@ class InferenceService:
     async def shared_memory(self, message: Any, rpc: Rpc) -> Any:
         raise Unimplemented(NO_SHARED_MEMORY)
 
-    async def _decode(self, message: Any, rpc: Rpc) -> Decoded:
-        model = self._dataplane.get(message.model_name, message.model_version or None)
+    def _find(self, message: Any, rpc: Rpc) -> ServedModel:
+        """Find the model, before decoding: a request that cannot be decoded is its failure."""
+        rpc.call.message = message
+        version = message.model_version or None
+        model = self._dataplane.find_named(message.model_name, version, rpc.call)
         rpc.call.model = model
+        return model
+
+    async def _decode(self, message: Any, rpc: Rpc, model: ServedModel) -> Decoded:
         if rpc.call.received >= LARGE:
             decoded = await asyncio.to_thread(decode_request, message)
         else:
@@ -191,10 +211,32 @@ class InferenceService:
                 decoded.request.context["headers"].update(model.cloud_events.of_request(id))
         return Decoded(model, decoded, id, rpc.timeout())
 
+    def _trial(self, message: Any, rpc: Rpc) -> Trial[Decoded]:
+        """A call that is given to a canary."""
+
+        async def prepare(model: ServedModel, waited: float) -> Decoded:
+            decoded = await self._decode(message, rpc, model)
+            if waited and decoded.timeout is None:
+                return decoded._replace(timeout=max(model.infer_timeout - waited, 0.0))
+            return decoded
+
+        return Trial(self._calls, rpc.call, prepare)
+
+    async def _answer(self, rpc: Rpc, decoded: Decoded) -> pb.ModelInferResponse:
+        return await _encode(decoded, rpc, await self._infer(decoded, rpc))
+
     async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
         # A caller who leaves cancels this task, and with it the future that it awaits.
         request = decoded.message.request
+        if rpc.call.is_trial:
+            return await decoded.model.submit(request, decoded.timeout, rpc.call.timing)
         return await self._calls.submit(rpc.call, decoded.model, request, decoded.timeout)
+
+    def _pieces(self, decoded: Decoded, rpc: Rpc) -> AsyncGenerator[InferenceResponse, None]:
+        request = decoded.message.request
+        if rpc.call.is_trial:
+            return decoded.model.stream(request, decoded.timeout)
+        return self._calls.stream(rpc.call, decoded.model, request, decoded.timeout)
 
 
 def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from copy import copy
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
-from headrace.adapters.adapter import Headers, Reply
+from headrace.adapters.adapter import HeaderList, Headers, Reply
 from headrace.dataplane import (
+    VERSION_HEADER,
     Call,
     Calls,
     DataPlane,
+    Trial,
     as_error,
     seconds_given,
 )
 from headrace.errors import Cancelled
-from headrace.http import header_fields
+from headrace.http import body_members, header_fields
 from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
 from headrace.http.cycle import WITHOUT_BODY
+from headrace.http.departure import has_left, settled, withdrawn_with_caller
 from headrace.http.events import Events
 from headrace.http.header_fields import collect, given_id
 from headrace.http.refusals import CALL, refusal
@@ -27,6 +31,7 @@ from headrace.http.relay import Relay
 from headrace.http.router import RouteMatch, Router
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.serving.served_model import ServedModel
 
 Scope = dict[str, Any]
 # Sends an answer, with the id of its request.
@@ -37,10 +42,9 @@ T = TypeVar("T")
 
 # Bytes from which on bodies are decoded, and answers encoded, in a thread.
 LARGE = 256 * 1024
+VERSION_FIELD = VERSION_HEADER.encode()
 # What nginx logs for a client that closed its connection before the answer.
 CLIENT_CLOSED_REQUEST = 499
-# In the scope of a request whose caller left, if the connection belongs to another server.
-LEFT = "headrace.left"
 
 
 class HttpCall(Call):
@@ -66,6 +70,20 @@ class HttpCall(Call):
         # Read by few observers, so that the others pay nothing for it.
         method: str = self.scope["method"]
         return method
+
+    def header(self, name: str) -> str | None:
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def member(self, path: str) -> str | None:
+        if path not in self._members:
+            self._members[path] = body_members.member(self.headers, self.body, path)
+        return self._members[path]
+
+    @cached_property
+    def _members(self) -> dict[str, str | None]:
+        # What was read of a large body in a thread is not read again.
+        return {}
 
     def selected(self) -> tuple[str | None, str | None]:
         """The name and the version of the model that the request is for; see `Adapter.select`."""
@@ -98,9 +116,15 @@ class InferenceRoutes:
             call.received = len(call.body)
             large = len(call.body) >= LARGE
             by_body = large and match.adapter.selects_by_body
-            self._find(call, *await in_thread_if(by_body, call.selected))
-            streams = await in_thread_if(large, self._read, call)
-            if _has_left(scope):
+            name, version = await in_thread_if(by_body, call.selected)
+            if large and (path := self._dataplane.deciding_member(name)):
+                await asyncio.to_thread(call.member, path)
+            self._find(call, name, version)
+            if call.is_trial:
+                streams = match.adapter.wants_stream(match.route, call.body)
+            else:
+                streams = await in_thread_if(large, self._read, call)
+            if has_left(scope):
                 raise Cancelled("the caller left before the model began")
             if streams and call.adapter.relays:
                 relayed = await self._relay(call, receive, send)
@@ -111,17 +135,20 @@ class InferenceRoutes:
             elif streams:
                 await self._stream(call, receive, send)
                 return
+            elif call.is_trial:
+                task = asyncio.ensure_future(self._trial(call).answer(self._attempt))
+                reply = await settled(scope, receive, task)
             else:
-                reply = await self._finish(call, await _settled(scope, receive, self._submit(call)))
+                reply = await self._finish(call, await settled(scope, receive, self._submit(call)))
         except (Cancelled, asyncio.CancelledError) as exc:
             # Unless the connection gave up on the body, and has refused the call itself.
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
-            if isinstance(exc, asyncio.CancelledError) and not _has_left(scope):
+            if isinstance(exc, asyncio.CancelledError) and not has_left(scope):
                 raise
             return
         except Exception as exc:
             reply = self._refusal(call, exc)
-        if _has_left(scope):
+        if has_left(scope):
             self._calls.left(call, CLIENT_CLOSED_REQUEST)
             return
         # A call that was refused has ended already.
@@ -147,6 +174,11 @@ class InferenceRoutes:
             call.body = body
             call.received = len(body)
             self._find(call, *call.selected())
+            if call.is_trial:
+                task = asyncio.ensure_future(self._trial(call).answer(self._attempt))
+                connection.on_disconnect = task.cancel
+                task.add_done_callback(partial(self._on_finished, connection, call, answer))
+                return task
             self._decode(call)
             future = self._submit(call)
         except Exception as exc:
@@ -217,19 +249,20 @@ class InferenceRoutes:
         A failure before the first piece is an ordinary error; a later one is sent as an event,
         which ends the answer.
         """
-        adapter, model = call.adapter, call.model
-        assert model is not None, "decoding found it"
+        adapter = call.adapter
         events = Events(send, call.request_id.encode())
-        pieces = self._calls.stream(call, model, call.request, call.timeout)
-        with _withdrawn_with_caller(call.scope, receive):
+        if call.is_trial:
+            answer = self._trial(call).stream(self._attempted_events)
+        else:
+            assert call.model is not None, "it was found before"
+            pieces = self._calls.stream(call, call.model, call.request, call.timeout)
+            answer = self._events(call, pieces)
+        with withdrawn_with_caller(call.scope, receive):
             try:
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        if model.model_metadata.takes_headers:
-                            piece, fields = header_fields.taken(piece, model.name)
-                            events.add_headers(fields)
-                        write = partial(adapter.event, model, piece, call.shown, call.context)
-                        await events.send(await in_thread_if(_is_large(piece), write))
+                async with aclosing(answer):
+                    async for event, fields in answer:
+                        events.add_headers(fields)
+                        await events.send(event)
             except Exception as exc:
                 if not events.started or isinstance(exc, Cancelled):
                     raise
@@ -239,11 +272,29 @@ class InferenceRoutes:
                 await events.end()
                 self._calls.refused(call, error, status, events.sent)
             else:
-                end = partial(adapter.last_events, model, call.shown, call.context)
-                if last := await in_thread_if(events.sent >= LARGE, end):
-                    await events.send(last)
                 await events.end()
                 self._calls.answered(call, 200, events.sent)
+
+    async def _events(
+        self, call: HttpCall, pieces: AsyncGenerator[InferenceResponse, None]
+    ) -> AsyncGenerator[tuple[bytes, HeaderList], None]:
+        """The events of a streamed answer, each with the header fields that it would add."""
+        sent = 0
+        fields: HeaderList = []
+        async with aclosing(pieces):
+            async for piece in pieces:
+                model = call.model
+                assert model is not None, "it answers"
+                if model.model_metadata.takes_headers:
+                    piece, fields = header_fields.taken(piece, model.name)
+                write = partial(call.adapter.event, model, piece, call.shown, call.context)
+                event = await in_thread_if(_is_large(piece), write)
+                sent += len(event)
+                yield event, fields if call.traffic is None else _with_version(fields, model)
+        assert call.model is not None, "it has answered"
+        end = partial(call.adapter.last_events, call.model, call.shown, call.context)
+        if last := await in_thread_if(sent >= LARGE, end):
+            yield last, fields
 
     async def _relay(self, call: HttpCall, receive: Any, send: Any) -> Reply | None:
         """Send a model's own answer as its pieces come; one that is a single piece is returned."""
@@ -251,7 +302,7 @@ class InferenceRoutes:
         assert model is not None, "decoding found it"
         relay = Relay(send, call.request_id.encode())
         pieces = self._calls.stream(call, model, call.request, call.timeout)
-        with _withdrawn_with_caller(call.scope, receive):
+        with withdrawn_with_caller(call.scope, receive):
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
@@ -277,7 +328,7 @@ class InferenceRoutes:
         Raises:
             HeadraceError: no model answers, or it is not clear which.
         """
-        call.model = self._dataplane.find(name, version, call.adapter)
+        call.model = self._dataplane.find(name, version, call.adapter, call)
 
     def _read(self, call: HttpCall) -> bool:
         """Decode the request, and return whether its answer is to be streamed."""
@@ -304,6 +355,31 @@ class InferenceRoutes:
         given = headers.get(b"x-request-timeout")
         call.timeout = seconds_given(given.decode("latin-1")) if given else None
 
+    def _trial(self, call: HttpCall) -> Trial[HttpCall]:
+        """A call that is given to a canary; each version that is asked has a copy of it."""
+        return Trial(self._calls, call, partial(self._prepare, call))
+
+    async def _prepare(self, call: HttpCall, model: ServedModel, waited: float) -> HttpCall:
+        attempt = copy(call)
+        attempt.model = model
+        await in_thread_if(len(call.body) >= LARGE, self._decode, attempt)
+        if waited:
+            limit = model.infer_timeout if attempt.timeout is None else attempt.timeout
+            attempt.timeout = max(limit - waited, 0.0)
+        call.request = attempt.request
+        return attempt
+
+    async def _attempt(self, attempt: HttpCall) -> Reply:
+        assert attempt.model is not None, "it was prepared for one"
+        answer = attempt.model.submit(attempt.request, attempt.timeout, attempt.timing)
+        return await self._finish(attempt, await answer)
+
+    def _attempted_events(
+        self, attempt: HttpCall
+    ) -> AsyncGenerator[tuple[bytes, HeaderList], None]:
+        assert attempt.model is not None, "it was prepared for one"
+        return self._events(attempt, attempt.model.stream(attempt.request, attempt.timeout))
+
     def _submit(self, call: HttpCall) -> asyncio.Future[InferenceResponse]:
         assert call.model is not None, "decoding found it"
         return self._calls.submit(call, call.model, call.request, call.timeout)
@@ -314,6 +390,13 @@ class InferenceRoutes:
         Raises:
             BadModelOutput: it cannot be expressed in the request's protocol.
         """
+        reply = self._encoded(call, response)
+        if call.traffic is None:
+            return reply
+        assert call.model is not None, "it has answered"
+        return reply._replace(headers=_with_version(reply.headers, call.model))
+
+    def _encoded(self, call: HttpCall, response: InferenceResponse) -> Reply:
         model = call.model
         assert model is not None, "it has answered"
         if not model.model_metadata.takes_headers:
@@ -326,7 +409,15 @@ class InferenceRoutes:
 
     def _refusal(self, call: HttpCall, exc: Exception) -> Reply:
         """The answer to a call that is refused, or that failed."""
-        return refusal(self._calls, call, exc, call.adapter.error)
+        reply = refusal(self._calls, call, exc, call.adapter.error)
+        if call.traffic is None or call.model is None:
+            return reply
+        return reply._replace(headers=_with_version(reply.headers, call.model))
+
+
+def _with_version(fields: HeaderList, model: ServedModel) -> HeaderList:
+    """Header fields with the version of a followed model, which is one of several."""
+    return [*fields, (VERSION_FIELD, (model.version or "").encode())]
 
 
 def _is_large(response: InferenceResponse) -> bool:
@@ -339,54 +430,6 @@ def _is_large(response: InferenceResponse) -> bool:
 async def in_thread_if(large: bool, work: Callable[..., T], *arguments: Any) -> T:
     """What `work` returns; what is large is done in a thread, so that it holds up nobody else."""
     return await asyncio.to_thread(work, *arguments) if large else work(*arguments)
-
-
-@contextmanager
-def _withdrawn_with_caller(scope: Any, receive: Any) -> Iterator[None]:
-    """Cancel the current task if its caller leaves."""
-    connection = scope.get("headrace.connection")
-    task = asyncio.current_task()
-    assert task is not None, "an ASGI application runs in one"
-    if connection is None:
-        # Another server's connection: only the disconnect can still arrive after the body.
-        watching = asyncio.ensure_future(receive())
-        watching.add_done_callback(partial(_on_left, scope, task))
-        try:
-            yield
-        finally:
-            watching.cancel()
-        return
-    connection.on_disconnect = task.cancel
-    try:
-        yield
-    finally:
-        connection.on_disconnect = None
-
-
-async def _settled(
-    scope: Scope, receive: Any, future: asyncio.Future[InferenceResponse]
-) -> InferenceResponse:
-    """The answer of a model; a caller who leaves withdraws the request."""
-    connection = scope.get("headrace.connection")
-    if connection is None:
-        # Another server's connection: only the disconnect can still arrive after the body.
-        watching = asyncio.ensure_future(receive())
-        watching.add_done_callback(partial(_on_left, scope, future))
-        try:
-            return await future
-        finally:
-            watching.cancel()
-    connection.on_disconnect = future.cancel
-    try:
-        return await future
-    finally:
-        connection.on_disconnect = None
-
-
-def _on_left(scope: Scope, future: asyncio.Future[Any], watching: asyncio.Future[Any]) -> None:
-    if not watching.cancelled() and watching.exception() is None and not future.done():
-        scope[LEFT] = True
-        future.cancel()
 
 
 async def send_reply(send: Any, reply: Reply, request_id: str) -> None:
@@ -413,11 +456,3 @@ def _compress(accepted: bytes, reply: Reply) -> Reply:
         return reply
     added = [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
     return Reply(status, [*fields, *added], body)
-
-
-def _has_left(scope: Scope) -> bool:
-    connection = scope.get("headrace.connection")
-    if connection is None:
-        return LEFT in scope
-    left: bool = connection.has_left()
-    return left

@@ -166,6 +166,8 @@ class OwnRoute(Adapter):
     """The adapter of one request to a model's own route, which a handler in the worker answers."""
 
     name = "model_route"
+    # Another version need not have the same handlers.
+    may_try = False
 
     def __init__(self, route: ModelRoute, parameters: dict[str, str]) -> None:
         self._route = route

@@ -10,11 +10,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from headrace.errors import Conflict, HeadraceError, InvalidModel
+from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
 from headrace.executors.executor import Exhausted, LoadOverdue
 from headrace.repository.compatibility import differences
 from headrace.repository.repository import ModelRepository
 from headrace.repository.rollout_records import RolloutRecords
+from headrace.repository.rollout_status import rollout_status
 from headrace.rollouts.desired import Desired, desired, named
 from headrace.rollouts.record import Outcome, Record
 from headrace.rollouts.traffic import Traffic
@@ -27,6 +28,8 @@ logger = logging.getLogger("headrace.repository")
 
 # Models that ask in step would ask all at once.
 JITTER = 0.2
+# Seconds for writing the last records when the server stops.
+LAST_RECORDS = 5.0
 
 
 class Follower:
@@ -50,12 +53,14 @@ class Follower:
         self._repository = repository
         self._settings = settings
         self._registry = registry
+        self._is_careful = not settings.follow_incompatible
         self._clock = clock
         folder = home_folder() / "rollouts"
         self._records = RolloutRecords(folder, registry, settings.follow_tags)
         self._followed = {model.name: _Model(Followed(model), self._breached) for model in models}
         self.traffic = {name: model.traffic for name, model in self._followed.items()}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Ask for every model once and load what is named; then keep asking until `close`.
@@ -79,7 +84,7 @@ class Follower:
         model = self._followed.get(name)
         if model is None or model.version is None:
             return find(name)
-        return [Followed(each).pinned(model.version) for each in find(name)]
+        return [Followed(each).pinned(model.version, self._is_careful) for each in find(name)]
 
     def poll_registered(self, name: str) -> list[str]:
         """Ask about a registered model soon; returns the names of the models that follow it.
@@ -91,10 +96,67 @@ class Follower:
             model.poll.set()
         return [model.name for model in polled]
 
+    def rollout(self, name: str) -> dict[str, Any]:
+        """The state of a model's rollout; see `rollout_status`.
+
+        Raises:
+            NotFound: no model of that name is followed.
+        """
+        model = self._model(name)
+        return rollout_status(model.traffic, model.wanted, model.record)
+
+    def promote(self, name: str, reason: str) -> None:
+        """Give the canary all requests, until the registry names another stable version.
+
+        Raises:
+            NotFound: no model of that name is followed.
+            Conflict: it has no canary that gets requests.
+        """
+        model = self._model(name)
+        self._decide(model, self._on_trial(model), Outcome.PROMOTED, reason)
+        logger.info("version %s is promoted", model.wanted.canary, extra={"model": name})
+
+    def hold(self, name: str, reason: str) -> None:
+        """Leave the canary the part of the requests that it has now.
+
+        Raises:
+            NotFound, Conflict: as `promote`.
+        """
+        model = self._model(name)
+        self._decide(model, self._on_trial(model), Outcome.HELD, reason)
+        logger.info(
+            "version %s is held at %g %% of the requests", model.wanted.canary,
+            model.traffic.percent, extra={"model": name},
+        )  # fmt: skip
+
+    def roll_back(self, name: str, reason: str) -> None:
+        """Give the stable version all requests; also after the canary was promoted.
+
+        Raises:
+            NotFound: no model of that name is followed.
+            Conflict: it has no canary, not even one that is being loaded.
+        """
+        model = self._model(name)
+        record, wanted = model.record, model.wanted
+        is_promoted = record is not None and record.canary == model.version != record.stable
+        if not is_promoted and (record is None or record.canary != wanted.canary):
+            if wanted.canary is None or model.version is None:
+                raise Conflict(f"model '{shorten(name)}' has no canary")
+            # It is being loaded.
+            record = Record(model.version, wanted.canary, self._clock())
+        assert record is not None, "there is one, or it was made"
+        model.traffic.roll_back()
+        self._decide(model, record, Outcome.ROLLED_BACK, reason)
+        self._report_rollback(model)
+
     async def close(self) -> None:
-        """Stop asking."""
+        """Stop asking, and keep what is to be remembered."""
         for task in self._tasks:
             task.cancel()
+        if writing := list(self._writing):
+            await asyncio.wait(writing, timeout=LAST_RECORDS)
+            for task in writing:
+                task.cancel()
         await self._registry.close()
 
     async def _keep_asking(self, model: _Model) -> None:
@@ -114,7 +176,7 @@ class Follower:
         """Ask the registry, and move to what it names."""
         try:
             registered = await self._registry.look(model.followed.registered)
-            model.record = self._records.agreed(model.record, registered)
+            self._hear_others(model, registered)
             wanted = desired(registered, model.followed, model.record, self._clock())
             if wanted.stable is None:
                 raise _unnamed(registered, model.followed)
@@ -126,14 +188,34 @@ class Follower:
             model.trouble = ""
             self._note(model)
         model.registered, model.wanted = registered, wanted
-        model.held &= wanted.versions
+        model.held &= named(registered, model.followed)
+        if wanted.is_over and model.record is not None:
+            self._decide(model, model.record, Outcome.PROMOTED, "its last step is over")
         if wanted.stable != model.version:
             new = await self._provided(model, wanted.stable)
+            original = registered.version(model.followed.stable)
+            if new is None and model.version is None and original not in (None, wanted.stable):
+                # It was promoted, and does not load any more.
+                new = await self._provided(model, original or "")
             if new is not None:
                 self._move(model, new)
         if not only_stable:
             await self._fill_roles(model)
         self._end_others(model)
+
+    def _hear_others(self, model: _Model, registered: Registered) -> None:
+        """Take over what other servers have decided, or let them know."""
+        before, followed = model.record, model.followed
+        model.record = self._records.agreed(before, followed, registered)
+        if model.record != before and model.record is not None:
+            self._remember(model, model.record)
+            if model.record.outcome is Outcome.ROLLED_BACK:
+                if model.traffic.canary is not None:
+                    model.traffic.roll_back()
+                self._report_rollback(model)
+        elif not self._records.is_kept(before, followed, registered):
+            assert before is not None, "there is one to be kept"
+            self._remember(model, before)
 
     async def _provided(
         self, model: _Model, version: str, alone: bool = False
@@ -168,9 +250,9 @@ class Follower:
             return found
         if found is not None:
             await repository.drop(name, version)
-        new = await repository.add(model.followed.pinned(version), alone)
+        new = await repository.add(model.followed.pinned(version, self._is_careful), alone)
         old = repository.known(name, model.version) if model.version else None
-        if old is not None and not self._settings.follow_incompatible:
+        if old is not None and self._is_careful:
             found_differences = differences(old.model_metadata, new.model_metadata)
             if found_differences:
                 reason = (
@@ -227,6 +309,9 @@ class Follower:
         if record is None or record.canary != version:
             self._remember(model, Record(stable, version, now))
             logger.info("the rollout of version %s begins", version, extra={"model": model.name})
+        elif record.stable != stable:
+            # The registry has named another stable version meanwhile.
+            self._remember(model, record.instead_of(stable))
         if traffic.canary is not canary or traffic.percent != wanted.percent:
             logger.info(
                 "version %s gets %g %% of the requests", version, wanted.percent,
@@ -235,26 +320,43 @@ class Follower:
         traffic.try_out(canary, wanted.percent, wanted.step)
         canary.reason = f"canary: {wanted.percent:g} % of the requests"
 
+    def _model(self, name: str) -> _Model:
+        model = self._followed.get(name)
+        if model is None:
+            raise NotFound(f"model '{shorten(name)}' is not followed")
+        return model
+
+    def _on_trial(self, model: _Model) -> Record:
+        """The record of the canary that gets requests now."""
+        record, canary = model.record, model.traffic.canary
+        if record is None or canary is None:
+            raise Conflict(f"model '{shorten(model.name)}' has no canary that gets requests")
+        return record
+
     def _breached(self, model: _Model, reason: str) -> None:
         """A rule has ended the canary, which gets no more requests."""
         assert model.record is not None, "it has begun"
-        record = model.record.decided(Outcome.ROLLED_BACK, self._clock(), reason)
-        self._remember(model, record)
-        self._report_rollback(model, record)
+        self._decide(model, model.record, Outcome.ROLLED_BACK, reason)
+        self._report_rollback(model)
+
+    def _decide(self, model: _Model, record: Record, outcome: Outcome, reason: str) -> None:
+        """Remember a decision; the next turn, which is at once, does what follows from it."""
+        self._remember(model, record.decided(outcome, self._clock(), reason, model.traffic.percent))
         model.poll.set()
 
-    def _report_rollback(self, model: _Model, record: Record) -> None:
-        logger.error(
-            "version %s is rolled back: %s", record.canary, record.reason,
-            extra={"model": model.name},
-        )  # fmt: skip
-        served = self._repository.known(model.name, record.canary)
+    def _report_rollback(self, model: _Model) -> None:
+        assert model.record is not None, "it was just decided"
+        version, reason = model.record.canary, model.record.reason
+        logger.error("version %s is rolled back: %s", version, reason, extra={"model": model.name})
+        served = self._repository.known(model.name, version)
         if served is not None and served.state is State.READY:
-            served.reason = f"rolled back: {record.reason}"
+            served.reason = f"rolled back: {reason}"
 
     def _remember(self, model: _Model, record: Record) -> None:
         model.record = record
-        self._spawn(self._records.keep(model.followed, record))
+        task = asyncio.create_task(self._records.keep(model.followed, record))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     def _end_others(self, model: _Model) -> None:
         """Unload the versions without a role in `keep` seconds, and forget those nobody names."""
@@ -324,7 +426,7 @@ class _Model:
         self.registered: Registered | None = None
         self.wanted = Desired(None)
         self.record: Record | None = None
-        self.held: set[str] = set()
+        self.held: set[str | None] = set()
         self.listed: set[str] = set()
         self.ending: set[str] = set()
         self.trouble = ""

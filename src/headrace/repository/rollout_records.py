@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from headrace.errors import HeadraceError
+from headrace.rollouts.desired import candidate
 from headrace.rollouts.record import LONGEST, TAG, Record, agreed, decoded, encoded
 from headrace.sources.follow import Followed
 from headrace.sources.model_registry import Registered, Registry
@@ -39,9 +40,13 @@ class RolloutRecords:
             logger.warning("the record of a rollout cannot be read: %s", error.strerror)
             return None
 
-    def agreed(self, own: Record | None, registered: Registered) -> Record | None:
+    def agreed(
+        self, own: Record | None, followed: Followed, registered: Registered
+    ) -> Record | None:
         """What counts, now that the registry has answered."""
-        return agreed(own, self._tagged(registered)) if self._shared else own
+        if not self._shared:
+            return own
+        return agreed(own, self._tagged(registered), candidate(registered, followed))
 
     async def keep(self, followed: Followed, record: Record) -> None:
         """Keep a record for the next start, and for other servers."""
@@ -63,9 +68,11 @@ class RolloutRecords:
                         "other servers do not learn of the rollout: %s", error.message, extra=extra
                     )
 
-    def is_known_to_others(self, record: Record | None, registered: Registered) -> bool:
-        """Whether the registry says the same, if it is to."""
-        return not self._shared or record is None or self._tagged(registered) == record
+    def is_kept(self, record: Record | None, followed: Followed, registered: Registered) -> bool:
+        """Whether other servers can know of a record, if they are to and it is of any use."""
+        if not self._shared or record is None or record.canary != candidate(registered, followed):
+            return True
+        return self._tagged(registered) == record
 
     def _tagged(self, registered: Registered) -> Record | None:
         return decoded(registered.tags.get(TAG, ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.rollouts.record import Outcome, Record
 from headrace.sources.follow import Canary, Followed
@@ -39,6 +39,12 @@ def named(registered: Registered, followed: Followed) -> set[str | None]:
     return {registered.version(selector) for selector in (followed.stable, *others)}
 
 
+def candidate(registered: Registered, followed: Followed) -> str | None:
+    """The version that the registry names as the canary, whatever has become of it."""
+    canary = followed.follow.canary
+    return registered.version(canary.alias) if canary is not None else None
+
+
 def desired(
     registered: Registered, followed: Followed, record: Record | None, now: float
 ) -> Desired:
@@ -49,41 +55,36 @@ def desired(
     follow = followed.follow
     stable = registered.version(followed.stable)
     shadow = registered.version(follow.shadow.alias) if follow.shadow is not None else None
-    candidate = registered.version(follow.canary.alias) if follow.canary is not None else None
-    if stable is None or follow.canary is None or candidate in (None, stable):
-        return Desired(stable, shadow=shadow if shadow != stable else None)
-    assert candidate is not None
-    found = _rollout(stable, candidate, follow.canary, record, now)
-    return found if shadow in (None, found.stable) else _with_shadow(found, shadow)
-
-
-def _with_shadow(found: Desired, shadow: str | None) -> Desired:
-    return Desired(
-        found.stable, found.canary, shadow, found.percent, found.step, found.ends, found.is_over
-    )
+    version = candidate(registered, followed)
+    if stable is None or follow.canary is None or version is None or version == stable:
+        found = Desired(stable)
+    else:
+        found = _rollout(stable, version, follow.canary, record, now)
+    return replace(found, shadow=None if shadow == found.stable else shadow)
 
 
 def _rollout(
-    stable: str, candidate: str, canary: Canary, record: Record | None, now: float
+    stable: str, version: str, canary: Canary, record: Record | None, now: float
 ) -> Desired:
+    """The roles of two different versions, of which the second is the canary for now."""
     shares = canary.shares
-    if record is None or record.canary != candidate:
-        return Desired(stable, candidate, percent=shares[0])
+    if record is None or record.canary != version:
+        return Desired(stable, version, percent=shares[0])
     if record.outcome is Outcome.ROLLED_BACK:
         return Desired(stable)
     if record.outcome is Outcome.PROMOTED:
         # Unless the registry has named another stable version since.
-        return Desired(candidate if record.stable == stable else stable)
+        return Desired(version if record.stable == stable else stable)
     if record.outcome is Outcome.HELD:
         step = max((at for at, each in enumerate(shares) if each <= record.percent), default=0)
-        return Desired(stable, candidate, percent=record.percent, step=step)
+        return Desired(stable, version, percent=record.percent, step=step)
     bake = canary.step_seconds
     if bake is None:
-        return Desired(stable, candidate, percent=shares[0])
+        return Desired(stable, version, percent=shares[0])
     step = int(max(now - record.since, 0.0) // bake) if bake else len(shares)
     if step >= len(shares) and shares[-1] == 100:
-        return Desired(candidate, is_over=True)
+        return Desired(version, is_over=True)
     at = min(step, len(shares) - 1)
     is_last = at == len(shares) - 1 and shares[-1] < 100
     ends = None if is_last else record.since + (at + 1) * bake
-    return Desired(stable, candidate, percent=shares[at], step=at, ends=ends)
+    return Desired(stable, version, percent=shares[at], step=at, ends=ends)

@@ -36,6 +36,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     percent: float = 0.0
     reason: str = ""
 
+    def instead_of(self, stable: str) -> Record:
+        """The same canary, which is to replace another version now."""
+        return msgspec.structs.replace(self, stable=stable)
+
     def decided(
         self, outcome: Outcome, at: float, reason: str = "", percent: float = 0.0
     ) -> Record:
@@ -56,16 +60,14 @@ def decoded(text: str | bytes) -> Record | None:
         return None
     try:
         return msgspec.json.decode(text, type=Record)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 
-def agreed(own: Record | None, shared: Record | None) -> Record | None:
-    """What counts if this server and the others remember different things.
+def agreed(own: Record | None, shared: Record | None, canary: str | None) -> Record | None:
+    """What counts of the present canary, if this server and the others remember different things.
 
-    Of two decisions about one canary, the later one counts, and what was decided counts more than
-    what was not. In all other cases it is what the others see too.
+    The later decision counts, and any decision more than none.
     """
-    if own is None or shared is None:
-        return shared or own
-    return own if own.canary == shared.canary and own.at > shared.at else shared
+    found = [each for each in (shared, own) if each is not None and each.canary == canary]
+    return max(found, key=lambda record: record.at, default=own)

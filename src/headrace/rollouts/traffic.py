@@ -26,9 +26,8 @@ class Traffic:
     """The versions of one followed model that have a role now, each of them loaded.
 
     `percent` of the requests that name no version are for the canary. `breached` is called with
-    the reason when a rule ends the canary, which has no more requests from then on. `fallbacks`
-    counts the requests that a canary failed, by its version and the kind of error: the stable
-    version answered them.
+    the reason when a rule ends the canary, which has no more requests from then on. `failures`
+    counts the requests that canaries failed, by version and kind of error.
     """
 
     def __init__(self, followed: Followed, breached: Callable[[str], None]) -> None:
@@ -39,7 +38,7 @@ class Traffic:
         self.shadow: ServedModel | None = None
         self.percent = 0.0
         self.evidence = Evidence(self.follow.rollback)
-        self.fallbacks: Counter[tuple[str, str]] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
         self.rollbacks = 0
         self._registered = followed.registered
         self._breached = breached
@@ -91,8 +90,8 @@ class Traffic:
             self.evidence.stable.add(seconds)
 
     def failed(self, model: ServedModel, kind: str) -> None:
-        """Count a request that a canary failed, and that the stable version answers."""
-        self.fallbacks[model.version or "", kind] += 1
+        """Count a request that a canary failed by its own fault."""
+        self.failures[model.version or "", kind] += 1
         if model is self.canary:
             self._judge(self.evidence.fail(kind))
 
@@ -104,8 +103,12 @@ class Traffic:
         if self.canary is not None and self.canary is self.shadow:
             self._judge(self.evidence.compare(agreed))
 
+    def roll_back(self) -> None:
+        """As `end_canary`, and count it."""
+        self.rollbacks += 1
+        self.end_canary()
+
     def _judge(self, reason: str) -> None:
         if reason:
-            self.rollbacks += 1
-            self.end_canary()
+            self.roll_back()
             self._breached(reason)

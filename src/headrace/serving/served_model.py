@@ -106,6 +106,14 @@ class ServedModel:
         return self.state is State.READY
 
     @property
+    def current(self) -> ServedModel:
+        """The one that answers for it: itself, unless another one has replaced it."""
+        model = self
+        while model.state is not State.READY and model.successor is not None:
+            model = model.successor
+        return model
+
+    @property
     def has_loaded(self) -> bool:
         """Whether its metadata is known."""
         return self.batcher is not None

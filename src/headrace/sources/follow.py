@@ -217,9 +217,14 @@ class Followed:
             )
         self.stable = selector
 
-    def pinned(self, version: str) -> ModelSettings:
-        """The settings of one version."""
-        return replace(self.settings, uri=f"models:/{self.registered}/{version}", version=version)
+    def pinned(self, version: str, checked: bool = True) -> ModelSettings:
+        """The settings of one version, which has to answer its input example if it is `checked`."""
+        return replace(
+            self.settings,
+            uri=f"models:/{self.registered}/{version}",
+            version=version,
+            must_answer_example=checked,
+        )
 
 
 def marked(models: Iterable[ModelSettings]) -> list[ModelSettings]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace import Model
-from headrace.admin.repository_routes import LARGEST_BODY
+from headrace.admin.object_body import LARGEST_BODY
 from headrace.testing import TestClient
 
 INDEX = "/v2/repository/index"

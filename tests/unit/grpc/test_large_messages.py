@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from headrace.errors import InvalidInput
+from headrace.grpc.calls import RpcCall
 from headrace.grpc.servicer import LARGE, MANY, InferenceService
 from headrace.protocol.messages import InferenceResponse, ModelMetadata
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -44,7 +45,7 @@ class FakePlane:
     def __init__(self, outputs: list[Tensor]) -> None:
         self._outputs = outputs
 
-    def get(self, name: str, version: str | None) -> Any:
+    def find_named(self, name: str, version: str | None, call: Any) -> Any:
         return SimpleNamespace(
             name="m",
             version=None,
@@ -60,7 +61,8 @@ class FakePlane:
 def _infer(message: Any, received: int, outputs: list[Tensor] | None = None) -> None:
     plane = cast(Any, FakePlane(outputs or []))
     service = InferenceService(plane, plane, cast(Any, None))
-    call = SimpleNamespace(received=received, model=None)
+    call = RpcCall("grpc", "ModelInfer", "1")
+    call.received = received
     rpc = SimpleNamespace(call=call, request_id="1", timeout=lambda: None, context=None)
     asyncio.run(cast(Any, service.model_infer(message, cast(Any, rpc))))
 

@@ -94,6 +94,9 @@ class MLflowRuntime(Model):
         self.row_independent = by_flavor or bool(self.settings.extra.get("batchable"))
         if self.row_independent:
             self.row_independent = self._holds_promise(folder)
+        # The answer of an agent costs money, and depends on other services.
+        if self.settings.must_answer_example and self._agent is None:
+            self._answer_example(folder)
 
     def _methods_of(self, model: Callable[[], Any]) -> dict[str, Predict]:
         """The methods of the model inside that may be asked for, and `predict`.
@@ -137,6 +140,23 @@ class MLflowRuntime(Model):
             self.settings.name,
         )
         return False
+
+    def _answer_example(self, folder: MLflowFolder) -> None:
+        """Answer the input example as if a caller had sent it.
+
+        Raises:
+            InvalidModel: that fails.
+        """
+        example = input_example.request_of(folder)
+        if example is None:
+            return
+        try:
+            self.infer(example)
+        except Exception as error:
+            raise InvalidModel(
+                f"the input example logged with it fails: {type(error).__name__}: "
+                f"{shorten(error, 200)}"
+            ) from error
 
     @property
     def _can_stream(self) -> bool:

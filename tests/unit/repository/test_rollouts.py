@@ -1,0 +1,280 @@
+"""The rollout of a followed model: what is loaded, remembered and shared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from headrace.errors import Conflict, LoadFailed, ModelFailed, NotFound
+from headrace.repository.follower import Follower
+from headrace.rollouts.record import TAG, Outcome, decoded
+from headrace.serving.served_model import State
+from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources import artifacts
+from headrace.sources.model_registry import Registered
+from support import virtual_time
+from support.world import World
+
+CANARY = {"alias": "@challenger", "percent": 50}
+STEPS = {"alias": "@challenger", "steps": [10, 50, 100], "bake": 600}
+
+
+class FakeRegistry:
+    """Has one registered model, whose aliases a test moves."""
+
+    def __init__(self, **aliases: str) -> None:
+        self.aliases = aliases
+        self.tags: dict[str, str] = {}
+        self.is_down = False
+
+    async def look(self, name: str) -> Registered:
+        if self.is_down:
+            raise LoadFailed("it is down")
+        return Registered(dict(self.aliases), {}, "9", dict(self.tags))
+
+    async def tag(self, name: str, key: str, value: str) -> None:
+        if self.is_down:
+            raise LoadFailed("it is down")
+        self.tags[key] = value
+
+    async def close(self) -> None: ...
+
+
+class Replica:
+    """A server that follows the model `m`; its versions do what `faults` says."""
+
+    def __init__(self, registry: FakeRegistry, follow: dict[str, Any], **settings: Any) -> None:
+        self.world = World()
+        self.registry = registry
+        model = ModelSettings("m", "fake:Fake", uri="models:/m@champion", follow=follow)
+        loop = asyncio.get_running_loop()
+        self.follower = Follower(
+            self.world.repository,
+            ServerSettings(**settings),
+            [model],
+            cast(Any, registry),
+            clock=lambda: 1e9 + loop.time(),
+        )
+        self.traffic = self.follower.traffic["m"]
+
+    async def start(self) -> Replica:
+        await self.follower.start()
+        await asyncio.sleep(1)
+        return self
+
+    @property
+    def roles(self) -> tuple[str | None, str | None, float]:
+        """The stable version, the canary, and its percentage."""
+        stable, canary = self.traffic.stable, self.traffic.canary
+        return stable and stable.version, canary and canary.version, self.traffic.percent
+
+    @property
+    def listed(self) -> dict[str | None, State]:
+        return {each.version: each.state for each in self.world.repository.models()}
+
+    def breach(self) -> None:
+        """Let a rule end the canary."""
+        assert self.traffic.canary is not None
+        canary = self.traffic.canary
+        for _ in range(self.traffic.follow.rollback.min_requests):
+            self.traffic.failed(canary, ModelFailed.kind)
+
+
+async def true(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread does, for which virtual time is too fast."""
+    while not condition():
+        await asyncio.sleep(1)
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs a coroutine in virtual time, with a folder of its own for what servers keep."""
+
+    async def fetch(uri: str, timeout: float, report: Any) -> tuple[str, None]:
+        return uri, None
+
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setattr(artifacts, "fetch", fetch)
+    return virtual_time.run
+
+
+def test_a_canary_is_loaded_beside_the_stable_version_and_gets_its_part(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": CANARY}
+        ).start()
+        assert replica.roles == ("1", "2", 50)
+        assert replica.world.repository.get("m").version == "1"
+        assert "canary: 50 %" in replica.world.repository.get("m", "2").reason
+
+    running(main())
+
+
+def test_the_steps_go_on_with_the_clock_until_the_canary_is_promoted(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": STEPS}
+        ).start()
+        seen = [replica.roles]
+        for _ in range(3):
+            await asyncio.sleep(620)
+            seen.append(replica.roles)
+        assert seen == [("1", "2", 10), ("1", "2", 50), ("1", "2", 100), ("2", None, 0)]
+        await asyncio.sleep(100)
+        assert replica.listed == {"2": State.READY}
+        replica.registry.aliases["champion"] = "3"
+        await asyncio.sleep(100)
+        assert replica.roles == ("3", None, 0)
+
+    running(main())
+
+
+def test_a_canary_that_breaks_a_rule_is_held_back_with_its_reason(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": CANARY}
+        ).start()
+        replica.breach()
+        assert replica.roles == ("1", None, 0)
+        for wait in (1, 100, 10_000):
+            await asyncio.sleep(wait)
+            assert replica.roles == ("1", None, 0)
+            assert "rolled back: 100 of 100" in replica.world.repository.get("m", "2").reason
+        assert replica.listed == {"1": State.READY, "2": State.UNAVAILABLE}
+        replica.registry.aliases["challenger"] = "4"
+        await asyncio.sleep(100)
+        assert replica.roles == ("1", "4", 50)
+        assert replica.listed == {"1": State.READY, "4": State.READY}
+
+    running(main())
+
+
+def test_a_restart_goes_on_where_the_rollout_was(running: Any, tmp_path: Path) -> None:
+    registry = FakeRegistry(champion="1", challenger="2")
+
+    async def begin() -> None:
+        replica = await Replica(registry, {"canary": STEPS}).start()
+        await asyncio.sleep(610)
+        assert replica.roles == ("1", "2", 50)
+        await true((tmp_path / "rollouts/m.json").exists)
+        await replica.follower.close()
+
+    async def go_on() -> None:
+        await asyncio.sleep(650)
+        replica = await Replica(registry, {"canary": STEPS}).start()
+        assert replica.roles == ("1", "2", 50)
+        replica.breach()
+        await true(lambda: "rolled_back" in (tmp_path / "rollouts/m.json").read_text())
+        await replica.follower.close()
+        again = await Replica(registry, {"canary": STEPS}).start()
+        assert again.roles == ("1", None, 0)
+
+    running(begin())
+    running(go_on())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_replicas_learn_of_a_rollback_through_the_tag_if_they_may(
+    running: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: bool
+) -> None:
+    registry = FakeRegistry(champion="1", challenger="2")
+
+    async def main() -> None:
+        replicas = []
+        for home in ("a", "b"):
+            monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / home))
+            replica = Replica(registry, {"canary": CANARY}, follow_tags=shared)
+            replicas.append(await replica.start())
+        first, second = replicas
+        first.breach()
+        if shared:
+            await true(lambda: "rolled_back" in registry.tags.get(TAG, ""))
+        await asyncio.sleep(60)
+        assert first.roles == ("1", None, 0)
+        assert second.roles == (("1", None, 0) if shared else ("1", "2", 50))
+        assert (TAG in registry.tags) is shared
+        if shared:
+            record = decoded(registry.tags[TAG])
+            assert record is not None
+            assert record.outcome is Outcome.ROLLED_BACK
+            assert second.traffic.rollbacks == 1
+
+    running(main())
+
+
+def test_a_rollback_that_the_registry_could_not_be_told_is_told_later(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY}, follow_tags=True).start()
+        await true(lambda: TAG in registry.tags)
+        registry.is_down = True
+        replica.breach()
+        await asyncio.sleep(60)
+        assert "rolled_back" not in registry.tags[TAG]
+        registry.is_down = False
+        await true(lambda: "rolled_back" in registry.tags[TAG])
+
+    running(main())
+
+
+def test_a_canary_can_be_promoted_and_rolled_back_after_that(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": CANARY}
+        ).start()
+        replica.follower.promote("m", "it is good")
+        await asyncio.sleep(100)
+        assert replica.roles == ("2", None, 0)
+        assert replica.listed == {"2": State.READY}
+        state = replica.follower.rollout("m")["rollout"]
+        assert (state["outcome"], state["reason"]) == ("promoted", "it is good")
+        replica.follower.roll_back("m", "it is not")
+        await asyncio.sleep(100)
+        assert replica.roles == ("1", None, 0)
+
+    running(main())
+
+
+def test_a_canary_that_is_held_keeps_its_part(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": STEPS}
+        ).start()
+        replica.follower.hold("m", "")
+        await asyncio.sleep(10_000)
+        assert replica.roles == ("1", "2", 10)
+
+    running(main())
+
+
+def test_what_has_no_canary_cannot_be_decided_about(running: Any) -> None:
+    async def main() -> None:
+        replica = await Replica(FakeRegistry(champion="1"), {"canary": CANARY}).start()
+        follower = replica.follower
+        for decide in (follower.promote, follower.hold, follower.roll_back):
+            with pytest.raises(Conflict, match="has no canary"):
+                decide("m", "")
+            with pytest.raises(NotFound, match="'other' is not followed"):
+                decide("other", "")
+
+    running(main())
+
+
+def test_a_record_that_cannot_be_kept_is_no_failure(
+    running: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
+) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+
+    async def main() -> None:
+        replica = await Replica(
+            FakeRegistry(champion="1", challenger="2"), {"canary": CANARY}
+        ).start()
+        await true(lambda: "cannot be kept for a restart" in caplog.text)
+        assert replica.roles == ("1", "2", 50)
+
+    running(main())
