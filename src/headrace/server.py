@@ -112,7 +112,12 @@ class Application:
         self._settings = settings
         self._models = [model for model in models if model.follow is None]
         log_format = logs.settled(settings.log_format)
-        self._placement = Placement(settings, Environments(settings), log_format, self._ask)
+        # A worker that no model needs is not started, and takes no processor from the others.
+        instances = sum(model.instances for model in models) or settings.parallel_workers
+        workers = min(settings.parallel_workers, instances)
+        self._placement = Placement(
+            settings, Environments(settings), log_format, self._ask, workers
+        )
         hosted = HostedSource(os.environ)
         self.repository = ModelRepository(
             Loader(settings, self._placement),

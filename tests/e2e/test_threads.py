@@ -45,9 +45,17 @@ def test_libraries_compute_with_the_processors_that_the_server_may_use(how: str,
 
 def test_workers_share_the_processors(tmp_path: Path):
     workers = processors.usable()
+    folder = write_model(tmp_path, COUNTS, instances=workers)
 
-    with serving("--parallel-workers", workers, write_model(tmp_path, COUNTS)) as server:
+    with serving("--parallel-workers", workers, folder) as server:
         assert counted(server.http) == [1, 1, 1]
+
+
+def test_workers_that_no_model_needs_take_no_processor_from_the_others(tmp_path: Path):
+    folder = write_model(tmp_path, 'return np.array([float("OMP_NUM_THREADS" in os.environ)])')
+
+    with serving("--parallel-workers", processors.usable(), folder) as server:
+        assert counted(server.http) == [0]
 
 
 def test_what_the_user_has_set_comes_first(tmp_path: Path):

@@ -33,6 +33,11 @@ def test_every_block_of_the_page_for_operators_shows_what_the_page_shows(tmp_pat
         assert line in page.log()
 
 
+def test_every_block_of_the_page_on_production_shows_what_the_page_shows(tmp_path: Path) -> None:
+    with tutorial(HOW_TO / "production.md", tmp_path) as page:
+        assert len(page.follow_all()) == 2
+
+
 @pytest.mark.parametrize("name", WALKS)
 def test_the_index_and_the_readme_lead_to_each_walk(name: str) -> None:
     root = TUTORIALS.parents[1]

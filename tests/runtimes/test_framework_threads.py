@@ -34,9 +34,10 @@ def test_as_many_workers_as_processors_compute_with_one_thread_each(
     framework: str, counts: str, tmp_path: Path
 ) -> None:
     pytest.importorskip(framework)
-    folder = write_model(tmp_path, counts)
+    workers = processors.usable()
+    folder = write_model(tmp_path, counts, instances=workers)
 
-    with serving("--parallel-workers", processors.usable(), folder) as server:
+    with serving("--parallel-workers", workers, folder) as server:
         answer = ask(server.http, "POST", "/v2/models/m/infer", numbers(1, 2))
 
     assert answer.json["outputs"][0]["data"] == [1]

@@ -48,7 +48,7 @@ class Placement:
     """Finds an executor for each model.
 
     A pool starts with its first model and stops after its last one. `ask` is what the calls of
-    runners in workers are passed on to.
+    runners in workers are passed on to. `workers` are those that share the processors.
     """
 
     def __init__(
@@ -57,13 +57,14 @@ class Placement:
         interpreters: Interpreters,
         log_format: str,
         ask: AskModel = refuse,
+        workers: int = 1,
     ) -> None:
         self._settings = settings
         self._interpreters = interpreters
         self._log_format = log_format
         self._ask = ask
         self._inline = InlineExecutor(settings.load_timeout)
-        self._threads = _threads(settings.parallel_workers)
+        self._threads = _threads(max(1, workers))
         self._pools: dict[Group, WorkerPool] = {}
         # Each model's own modules, by its key.
         self._models: dict[Group, dict[str, dict[str, str]]] = {}
@@ -163,13 +164,13 @@ class Placement:
 def _threads(workers: int) -> dict[str, str]:
     """Variables for a worker that shares the processors of this process with others like it."""
     usable = processors.usable()
-    share = max(1, usable // max(1, workers))
+    share = max(1, usable // workers)
     added = thread_counts.variables(os.environ, share, processors.installed())
     if thread_counts.OPENMP in added:
         logger.info(
             "each worker computes with %d of this machine's %d processors, unless %s is set: it "
             "may use %d, with %d workers",
-            *(share, processors.installed(), thread_counts.OPENMP, usable, max(1, workers)),
+            *(share, processors.installed(), thread_counts.OPENMP, usable, workers),
         )
     return added
 
