@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from headrace import configuration
+from headrace.admin.rollout_metrics import RolloutCollector
 from headrace.deploy import compose, kserve, monitoring, pod, seldon, systemd
 from headrace.deploy.workload import Options
 from headrace.protocol.error_table import TABLE
@@ -157,8 +159,11 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_one_that_a_server_has(t
         assert failed.status == 500
         exported = ask(server.http, "GET", "/metrics").body.decode()
 
-    # One by one, with the suffixes that samples have.
-    samples = set(re.findall(r"^([a-z_]+)", exported, re.M))
+    # With the suffixes that samples have. A server has the metrics of rollouts if it has a canary.
+    rollouts = CollectorRegistry()
+    rollouts.register(RolloutCollector({}))
+    declared = re.findall(r"^# TYPE (\w+)", generate_latest(rollouts).decode(), re.M)
+    samples = {*re.findall(r"^([a-z_]+)", exported, re.M), *declared}
     named = {name for text in expressions() for name in NAMES.findall(text)}
     assert len(named) >= 10
     assert named - samples == set()
