@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from headrace.deploy import ray_service
+from headrace.deploy.workload import Options
 from support.asking import Answer, ask, numbers
 from support.clients import BUILD_TIMEOUT
 from support.custom import write_model
@@ -25,6 +28,12 @@ time.sleep(0.05)
 rows = np.ones(len(x))
 pids = {"replica": rows * os.getppid(), "worker": rows * os.getpid()}
 return {"y": x * 2, "rows": rows * len(x), **pids}
+"""
+# Unknown keys are refused.
+VALIDATE = """
+import sys, yaml
+from ray.serve.schema import ServeDeploySchema
+ServeDeploySchema.model_validate(yaml.safe_load(sys.stdin))
 """
 INFER = "/v2/models/m/infer"
 
@@ -166,6 +175,24 @@ def test_the_command_line_of_ray_serves_a_folder(ray: Cluster, folder: Path) -> 
     assert done.returncode == 0, done.stderr
     answer = ask(ray.http, "POST", INFER, numbers(1, 2))
     ray.do("delete", name="cli")
+
+    assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
+
+
+def test_ray_deploys_the_application_of_the_manifest(ray: Cluster, folder: Path) -> None:
+    _, (manifest,) = ray_service.manifests(str(folder), Options(cpu="500m"))
+    configuration = manifest["spec"]["serveConfigV2"]
+    done = subprocess.run(
+        [ray.python, "-c", VALIDATE], input=configuration, capture_output=True, text=True,
+        env=ray.variables, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (application,) = yaml.safe_load(configuration)["applications"]
+    arguments = {**application["args"], "source": str(folder)}
+    name = application["name"]
+    ray.do("run", arguments=arguments, name=name, prefix=application["route_prefix"])
+    answer = ask(ray.http, "POST", INFER, numbers(1, 2))
+    ray.do("delete", name=name)
 
     assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
 
