@@ -25,8 +25,8 @@ class Platform:
     it is not there at the start. `variables` are settings under the platform's names. It relies on
     the settings in `expects`; those in `suits` come after settings files.
 
-    `repeats_loads`: it may repeat a request to load a model. `names_models`: it loads models from
-    folders and under names of its own, with SageMaker's calls below `/models`.
+    `repeats_loads`: it may repeat a request to load or unload a model. `names_models`: it loads
+    models from folders and under names of its own, with SageMaker's calls below `/models`.
     """
 
     name: str

@@ -239,7 +239,10 @@ class ServerSettings:
         unit="seconds",
     )
     drain_timeout: float = setting(
-        30.0, "after SIGTERM, how long requests in flight may take to finish", unit="seconds"
+        30.0,
+        "after SIGTERM, how long requests in flight may take to finish; new ones are taken until "
+        "none is in flight, for at most half of it",
+        unit="seconds",
     )
     access_log: bool | None = setting(
         None,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import grpc
 import joblib
 import pytest
 import yaml
@@ -18,7 +16,6 @@ import yaml
 from support.asking import Answer, ask, numbers
 from support.custom import write_model
 from support.mounts import python_with
-from support.repository_calls import called
 from support.serving import COMMAND, Server, serving, starting
 from support.wine import save_mlflow, trained, wines
 
@@ -341,72 +338,6 @@ def test_the_example_for_azure_has_the_fields_of_a_deployment():
     for route in routes.values():
         assert route.keys() == {"port", "path"}
         assert route["port"] == port
-
-
-# Seldon Core 2
-
-
-def test_seldons_agent_loads_and_unloads_models_over_grpc(tmp_path: Path):
-    agent = tmp_path / "agent"
-    agent.mkdir()
-    python = python_with(tmp_path, {"/mnt/agent": agent})
-    variables = {
-        "MLSERVER_HTTP_PORT": "0",
-        "MLSERVER_GRPC_PORT": "0",
-        "MLSERVER_MODELS_DIR": "/mnt/agent/models",
-        "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
-    }
-    with (
-        serving(env={**IN_IMAGE, **variables}, python=python, ports=()) as server,
-        grpc.insecure_channel(server.announced["grpc"]) as channel,
-    ):
-        assert ask(server.http, "GET", "/v2/health/ready").status == 200
-        assert called(channel, "ServerLive").live
-        assert not called(channel, "RepositoryIndex").models
-
-        write_model(agent / "models", name="iris_1", parameters={"version": "1"})
-        for _ in range(2):
-            called(channel, "RepositoryModelLoad", model_name="iris_1")
-            answer = ask(server.http, "POST", "/v2/models/iris_1/infer", numbers(2))
-            assert answer.json["outputs"][0]["data"] == [4]
-        (entry,) = called(channel, "RepositoryIndex").models
-        assert (entry.name, entry.state) == ("iris_1", "READY")
-
-        called(channel, "RepositoryModelUnload", model_name="iris_1")
-        (entry,) = called(channel, "RepositoryIndex").models
-        assert (entry.name, entry.state) == ("iris_1", "UNAVAILABLE")
-        assert ask(server.http, "GET", "/v2/health/ready").status == 200
-        assert "platform seldon (/mnt/agent)" in shown(server)
-
-
-def test_seldons_agent_may_repeat_a_load_that_is_done_or_under_way(tmp_path: Path):
-    models = tmp_path / "models"
-    count = "open(os.path.join(HERE, '..', 'loads'), 'a').write('.')"
-    begin = "open(os.path.join(HERE, 'begin')).read()"
-    folder = write_model(models, load=f"{count}; {begin}", name="iris_1")
-    os.mkfifo(folder / "begin")
-    variables = {"MLSERVER_MODELS_DIR": str(models)}
-
-    with (
-        serving("--platform", "seldon", env=variables) as server,
-        grpc.insecure_channel(server.announced["grpc"]) as channel,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        under_way = [
-            threads.submit(called, channel, "RepositoryModelLoad", model_name="iris_1")
-            for _ in range(2)
-        ]
-        # Opening it waits for the model, which has begun to load by then.
-        (folder / "begin").write_text("now")
-        for load in under_way:
-            load.result()
-        called(channel, "RepositoryModelLoad", model_name="iris_1")
-        assert (models / "loads").read_text() == "."
-
-        (folder / "begin").unlink()
-        (folder / "begin").write_text("changed")
-        called(channel, "RepositoryModelLoad", model_name="iris_1")
-        assert (models / "loads").read_text() == ".."
 
 
 # No platform

@@ -33,7 +33,7 @@ class DataPlane:
     """Health, metadata and control of the models of a repository, which stays private.
 
     Errors are `HeadraceError`s; each transport translates their kinds with its own table.
-    `repeats_loads` says that callers repeat a request to load a model.
+    `repeats_loads` says that callers repeat a request to load or unload a model.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class DataPlane:
         self._follower = follower
         self.traffic: Mapping[str, Traffic] = follower.traffic if follower is not None else {}
         self._resolver = Resolver(repository, self.traffic)
-        self._load = RepeatedLoads(repository).load if repeats_loads else repository.load
+        loads = RepeatedLoads(repository) if repeats_loads else repository
+        self._load, self._unload = loads.load, loads.unload
         self.settings = settings
         self.draining = False
         self.loaded = False
@@ -201,7 +202,7 @@ class DataPlane:
             NotFound, Conflict: see `ModelRepository.unload`.
         """
         self._require_repository_api()
-        await self._repository.unload(name)
+        await self._unload(name)
 
     def rollout(self, name: str) -> dict[str, Any]:
         """The state of a followed model's rollout; see `Follower.rollout`.

@@ -1,4 +1,4 @@
-"""Loads for callers that repeat a request until it succeeds, as Seldon's agent does."""
+"""Loads and unloads for callers that repeat a request until it succeeds, as Seldon's agent does."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ class RepeatedLoads:
             # The callers may have left, and then nobody reads the outcome.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(task)
+
+    async def unload(self, name: str) -> None:
+        """Return when the model is unloaded; an unload that is under way is waited for.
+
+        Raises:
+            NotFound: see `ModelRepository.unload`.
+        """
+        while True:
+            await self._repository.settled(name)
+            try:
+                await self._repository.unload(name)
+            except Conflict:
+                # Another one began in the meantime.
+                continue
+            return
 
     async def _load(self, name: str) -> None:
         while True:

@@ -64,3 +64,19 @@ async def test_a_load_waits_for_an_unload_that_is_under_way(world: World) -> Non
 async def test_a_model_that_is_not_on_disk_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
         await RepeatedLoads(world.repository).load("m")
+
+
+@in_world
+async def test_an_unload_waits_for_another_and_one_that_is_done_may_be_repeated(
+    world: World,
+) -> None:
+    world.disk = [model()]
+    loads = RepeatedLoads(world.repository)
+    await loads.load("m")
+
+    await asyncio.gather(*(loads.unload("m") for _ in range(3)))
+    await loads.unload("m")
+
+    assert not world.repository.is_ready(world.repository.get("m"))
+    with pytest.raises(NotFound):
+        await loads.unload("nobody")
