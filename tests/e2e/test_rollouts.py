@@ -89,12 +89,25 @@ class Rollout:
 
     def ask_grpc(self, client, *metadata):
         """The version that answered, by the metadata and by the message; both say the same."""
-        data = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 1])
-        data.contents.fp64_contents.append(1.0)
-        message = pb.ModelInferRequest(model_name=self.name, inputs=[data])
-        answer, call = client.with_call(message, metadata=metadata, timeout=60)
+        answer, call = client.with_call(self.message(), metadata=metadata, timeout=60)
         assert dict(call.initial_metadata())["x-model-version"] == answer.model_version
         return answer.model_version
+
+    def ask_stream(self, server, count):
+        """The versions that answered the messages of one stream."""
+        with grpc.insecure_channel(server.announced["grpc"]) as channel:
+            stream = channel.stream_stream(
+                "/inference.GRPCInferenceService/ModelStreamInfer",
+                request_serializer=pb.ModelInferRequest.SerializeToString,
+                response_deserializer=pb.ModelInferResponse.FromString,
+            )
+            answers = list(stream(iter([self.message()] * count), timeout=60))
+        return [answer.model_version for answer in answers]
+
+    def message(self):
+        data = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 1])
+        data.contents.fp64_contents.append(1.0)
+        return pb.ModelInferRequest(model_name=self.name, inputs=[data])
 
     def command(self, server, verb, reason=None):
         """What a command about the rollout prints."""
@@ -125,6 +138,8 @@ def test_a_canary_gets_its_share_of_the_requests(world, tmp_path):
             assert abs(seen[rollout.canary] - 10) <= 1
             named = rollout.ask_grpc(client, ("x-model-version", rollout.canary))
             assert named == rollout.canary
+        seen = Counter(rollout.ask_stream(server, 50))
+        assert abs(seen[rollout.canary] - 10) <= 1
         page = ask(server.metrics, "GET", "/metrics").body.decode()
         assert f'headrace_rollout_percent{{model="shared",version="{rollout.canary}"}} 20.0' in page
 
@@ -136,8 +151,9 @@ def test_a_canary_that_fails_is_rolled_back_and_no_caller_notices(world, tmp_pat
     with rollout.serve() as server:
         rollout.wait(server)
         with inference_client(server) as client:
-            seen = Counter([rollout.ask(server) for _ in range(20)])
-            seen.update(rollout.ask_grpc(client) for _ in range(20))
+            seen = Counter(rollout.ask_stream(server, 7))
+            seen.update(rollout.ask_grpc(client) for _ in range(7))
+            seen.update(rollout.ask(server) for _ in range(26))
         assert seen == {rollout.stable: 40}
         assert f"version {rollout.canary} is rolled back: 3 of 3 requests failed" in server.log()
 

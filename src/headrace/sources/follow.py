@@ -136,6 +136,8 @@ class Follow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     )
 
 
+# RFC 9110 5.1.
+_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DURATION = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) *(?P<unit>[smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -186,6 +188,8 @@ def _faults(follow: Follow) -> Iterator[str]:
     sticky = canary.sticky
     if sticky is not None and bool(sticky.header) == bool(sticky.field):
         yield "follow.canary.sticky: expected either header or field"
+    elif sticky is not None and sticky.header and not _FIELD_NAME.fullmatch(sticky.header):
+        yield f"follow.canary.sticky.header: '{shorten(sticky.header)}' is no name of a header"
 
 
 class Followed:

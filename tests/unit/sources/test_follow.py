@@ -74,6 +74,7 @@ CANARY = {"alias": "@challenger", "percent": 10}
         ({"canary": {**CANARY, "steps": [10, 20]}}, "canary.bake is missing"),
         ({"canary": {**CANARY, "bake": "2 weeks"}}, "canary.bake: expected seconds or such as"),
         ({"canary": {**CANARY, "sticky": {}}}, "canary.sticky: expected either header or field"),
+        ({"canary": {**CANARY, "sticky": {"header": "a b"}}}, "canary.sticky.header: 'a b' is no"),
         ({"rollback": {"disagreement": 0.1}}, "rollback.disagreement: there is no shadow"),
     ],
 )
