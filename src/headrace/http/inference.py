@@ -390,22 +390,19 @@ class InferenceRoutes:
         Raises:
             BadModelOutput: it cannot be expressed in the request's protocol.
         """
-        reply = self._encoded(call, response)
-        if call.traffic is None:
-            return reply
-        assert call.model is not None, "it has answered"
-        return reply._replace(headers=_with_version(reply.headers, call.model))
-
-    def _encoded(self, call: HttpCall, response: InferenceResponse) -> Reply:
         model = call.model
         assert model is not None, "it has answered"
         if not model.model_metadata.takes_headers:
-            return call.adapter.encode(model, response, call.shown, call.context)
-        response, added = header_fields.taken(response, model.name)
-        status, fields, body = call.adapter.encode(model, response, call.shown, call.context)
-        # What the protocol itself says comes first.
-        own = {name for name, _ in fields}
-        return Reply(status, [*fields, *(each for each in added if each[0] not in own)], body)
+            reply = call.adapter.encode(model, response, call.shown, call.context)
+        else:
+            response, added = header_fields.taken(response, model.name)
+            status, fields, body = call.adapter.encode(model, response, call.shown, call.context)
+            # What the protocol itself says comes first.
+            own = {name for name, _ in fields}
+            reply = Reply(status, [*fields, *(each for each in added if each[0] not in own)], body)
+        if call.traffic is None:
+            return reply
+        return reply._replace(headers=_with_version(reply.headers, model))
 
     def _refusal(self, call: HttpCall, exc: Exception) -> Reply:
         """The answer to a call that is refused, or that failed."""
