@@ -158,7 +158,7 @@ def test_a_restart_goes_on_where_the_rollout_was(running: Any, tmp_path: Path) -
 
     async def begin() -> None:
         replica = await Replica(registry, {"canary": STEPS}).start()
-        await asyncio.sleep(610)
+        await asyncio.sleep(640)
         assert replica.roles == ("1", "2", 50)
         await true((tmp_path / "rollouts/m.json").exists)
         await replica.follower.close()
