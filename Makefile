@@ -47,7 +47,7 @@ test-images: $(VENV)/.installed ## Build images and start them, where buildah an
 	$(BIN)/python -m pytest -m images tests/images $(ARGS)
 
 test-ray: $(VENV)/.installed ## Run the tests that start a cluster of Ray, which has an environment of its own
-	$(BIN)/python -m pytest -m ray tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -m ray tests/e2e/test_ray.py $(ARGS)
 
 test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers and the store; ROUNDS=100
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from prometheus_client.core import Metric
+
 from headrace import configuration
 from headrace.errors import LoadFailed, ModelNotReady, ShuttingDown, did_you_mean
 from headrace.model import Model
@@ -121,6 +123,12 @@ class AsgiApp:
             raise ModelNotReady("the application is not started")
         if reasons := self._application.dataplane.not_ready():
             raise ModelNotReady(f"models are not ready: {_listed(reasons)}")
+
+    def metrics(self) -> list[Metric]:
+        """The metrics of the server and its models, as far as they are known in this process."""
+        application = self._application
+        page = application.metrics if application is not None else None
+        return [] if page is None else list(page.collector.collect())
 
     async def stop(self) -> None:
         """Stop the workers. Requests that still wait or run fail at once."""

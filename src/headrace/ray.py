@@ -12,6 +12,7 @@ serve.run(headrace.ray.app("models:/wine@champion", num_replicas=2))
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
@@ -29,7 +30,10 @@ from headrace.errors import ConfigurationError, MissingDependency, did_you_mean,
 from headrace.http.repeating import Repeating
 from headrace.model import Model
 from headrace.observability import logs
+from headrace.ray_metrics import INTERVAL, RayMetrics
 from headrace.settings import ServerSettings
+
+logger = logging.getLogger("headrace")
 
 Source = str | os.PathLike[str] | type[Model]
 
@@ -118,11 +122,23 @@ class Replica:
         """Load the models; not left to the lifespan events, as Ray does not show why they fail."""
         await self._app.start()
         self._app.require_ready()
+        self._exporting = asyncio.create_task(self._export())
         return _without_request_id(self._app)
 
     async def check_health(self) -> None:
         """Raise if a model cannot answer; Ray replaces replicas that do so repeatedly."""
         self._app.require_ready()
+
+    async def _export(self) -> None:
+        from ray.serve import metrics
+
+        exported = RayMetrics(metrics)
+        try:
+            while True:
+                exported.update(self._app.metrics())
+                await asyncio.sleep(INTERVAL)
+        except Exception:
+            logger.exception("metrics are no longer passed on to Ray")
 
 
 def _without_request_id(app: Any) -> Any:

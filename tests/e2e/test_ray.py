@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.deploy import ray_service
 from headrace.deploy.workload import Options
@@ -27,7 +28,8 @@ PREDICT = """
 time.sleep(0.05)
 rows = np.ones(len(x))
 pids = {"replica": rows * os.getppid(), "worker": rows * os.getpid()}
-return {"y": x * 2, "rows": rows * len(x), **pids}
+threads = rows * int(os.environ.get("OMP_NUM_THREADS", "0"))
+return {"y": x * 2, "rows": rows * len(x), "threads": threads, **pids}
 """
 # Unknown keys are refused.
 VALIDATE = """
@@ -36,6 +38,7 @@ from ray.serve.schema import ServeDeploySchema
 ServeDeploySchema.model_validate(yaml.safe_load(sys.stdin))
 """
 INFER = "/v2/models/m/infer"
+SUCCESSES = "ray_model_infer_request_success_total"
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,16 @@ def test_no_request_fails_while_replicas_are_added_killed_and_removed(
     until(lambda: not any(is_alive(pid) for pid in left), PATIENCE, "no process is left")
 
 
+def exported(ray: Cluster, name: str) -> float | None:
+    """How many requests an application has answered, by Ray's metrics."""
+    page = ask(ray.metrics, "GET", "/metrics").body.decode()
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.labels.get("application") == name and sample.name == SUCCESSES:
+                return sample.value
+    return None
+
+
 def test_a_model_whose_worker_is_killed_costs_no_request_and_no_replica(
     ray: Cluster, folder: Path
 ) -> None:
@@ -90,6 +103,8 @@ def test_a_model_whose_worker_is_killed_costs_no_request_and_no_replica(
         before = load.answers[-1]
         os.kill(int(before["worker"][0]), signal.SIGKILL)
         load.answered(20)
+    answered = len(load.answers)
+    until(lambda: exported(ray, "steady") == answered, PATIENCE, "Ray has the metrics")
     ray.do("delete", name="steady")
 
     assert load.failures == []
@@ -176,7 +191,10 @@ def test_the_command_line_of_ray_serves_a_folder(ray: Cluster, folder: Path) -> 
     answer = ask(ray.http, "POST", INFER, numbers(1, 2))
     ray.do("delete", name="cli")
 
-    assert answer.json["outputs"][0]["data"] == [2.0, 4.0]
+    outputs = {each["name"]: each["data"] for each in answer.json["outputs"]}
+    assert outputs["y"] == [2.0, 4.0]
+    # As many as the replica has processors.
+    assert outputs["threads"] == [2.0, 2.0]
 
 
 def test_ray_deploys_the_application_of_the_manifest(ray: Cluster, folder: Path) -> None:
@@ -217,12 +235,13 @@ def test_a_wrong_argument_is_refused_before_anything_starts(
 
 
 def test_the_status_says_why_replicas_do_not_start(ray: Cluster, tmp_path: Path) -> None:
+    once = {"max_constructor_retry_count": 1}
     with pytest.raises(RayFailed):
-        ray.run(tmp_path / "nothing", "missing")
+        ray.run(tmp_path / "nothing", "missing", **once)
     write_model(tmp_path, name="fine")
     write_model(tmp_path, load='raise OSError("no weights")')
     with pytest.raises(RayFailed):
-        ray.run(tmp_path, "failing")
+        ray.run(tmp_path, "failing", **once)
     missing, failing = ray.do("status", name="missing"), ray.do("status", name="failing")
     for name in ("missing", "failing"):
         ray.do("delete", name=name)

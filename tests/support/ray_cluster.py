@@ -38,19 +38,19 @@ class RayFailed(Exception):
 
 
 class Cluster:
-    """A running cluster. `http` is the URL of its proxy, without a trailing slash."""
+    """A running cluster. `http` and `metrics` are the URLs of its proxy and of Ray's metrics."""
 
     def __init__(self) -> None:
         self.python = environment("ray", ours=True)
         # The paths of its sockets may have 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port, metrics_port = _free_port(), _free_port()
         self.http = f"http://127.0.0.1:{port}"
+        self.metrics = f"http://127.0.0.1:{metrics_port}"
         self.variables = {**os.environ, **VARIABLES, "HEADRACE_HOME": str(self.folder / "home")}
         with (self.folder / "log").open("wb") as log:
             self._driver = subprocess.Popen(
-                [self.python, SCRIPTS / "ray_driver.py", str(port), str(self.folder)],
+                [self.python, SCRIPTS / "ray_driver.py", port, metrics_port, str(self.folder)],
                 env=self.variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -109,6 +109,12 @@ class Cluster:
         line = self._driver.stdout.readline()
         assert line, f"the driver ended; its log:\n{self.log()}"
         return json.loads(line)
+
+
+def _free_port() -> str:
+    # Ray cannot be given a port of 0: it says nowhere which one it took.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
 
 
 @contextmanager

@@ -53,7 +53,8 @@ class MetricsApp:
     def __init__(self, dataplane: DataPlane, workers: Workers, path: str = "/metrics") -> None:
         self.path = path
         self._registry = CollectorRegistry()
-        self._registry.register(ServerCollector(dataplane, workers))
+        self.collector = ServerCollector(dataplane, workers)
+        self._registry.register(self.collector)
         ProcessCollector(registry=self._registry)
         self._workers = workers
         self._users = UserMetrics(self._registry.collect())

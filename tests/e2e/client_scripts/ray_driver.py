@@ -50,7 +50,7 @@ def delete(name: str) -> None:
     serve.delete(name)
 
 
-def main(port: str, folder: str) -> None:
+def main(port: str, metrics_port: str, folder: str) -> None:
     # Ray and what it starts print on standard output as well.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -58,6 +58,7 @@ def main(port: str, folder: str) -> None:
         _node_ip_address="127.0.0.1",
         _temp_dir=folder,
         include_dashboard=False,
+        _metrics_export_port=int(metrics_port),
         num_cpus=4,
         object_store_memory=80 * 1024 * 1024,
     )
