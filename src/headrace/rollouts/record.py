@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,10 @@ import msgspec
 TAG = "headrace.rollout"
 LONGEST = 4000
 LONGEST_REASON = 1000
+
+# Anybody who may set tags may write a record: seconds since 1970, up to the year 5138.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 
 class Outcome(StrEnum):
@@ -30,10 +35,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     stable: str
     canary: str
-    since: float
+    since: Seconds
     outcome: Outcome = Outcome.NONE
-    at: float = 0.0
-    percent: float = 0.0
+    at: Seconds = 0.0
+    percent: Percentage = 0.0
     reason: str = ""
 
     def instead_of(self, stable: str) -> Record:

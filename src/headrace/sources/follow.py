@@ -123,7 +123,9 @@ class Follow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     ] = None
     keep: Annotated[
         float,
-        msgspec.Meta(ge=0, description="seconds that the version before stays loaded after a move"),
+        msgspec.Meta(
+            ge=0, description="seconds that the previous version stays loaded after a move"
+        ),
     ] = 60.0
     canary: Annotated[
         Canary | None, msgspec.Meta(description="a version that a part of the requests reaches")
@@ -140,18 +142,22 @@ class Follow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DURATION = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) *(?P<unit>[smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST = 1000 * 86400.0
 
 
 def seconds(duration: float | str) -> float:
     """Seconds of a duration such as 90, "90s", "15m", "2h" or "1d".
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or longer than 1000 days.
     """
     found = _DURATION.fullmatch(str(duration).strip())
     if found is None:
         raise ValueError(f"expected seconds or such as 90s, 15m, 2h, got '{shorten(duration)}'")
-    return float(found["number"]) * _UNITS[found["unit"]]
+    number = float(found["number"]) * _UNITS[found["unit"]]
+    if number > LONGEST:
+        raise ValueError(f"expected at most 1000d, got '{shorten(duration)}'")
+    return number
 
 
 def _faults(follow: Follow) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,14 @@ def test_a_record_survives_its_encoding(record):
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "no", '{"stable": 1}', "[" * 100_000, "\ud800"])
 def test_what_is_no_record_is_none(text):
     assert decoded(text) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("since", 1e300), ("at", 1e300), ("percent", -1), ("percent", 101)]
+)
+def test_a_record_with_an_impossible_time_or_percentage_is_none(key, value):
+    record = {"stable": "1", "canary": "2", "since": 1000.0, "outcome": "held", key: value}
+    assert decoded(json.dumps(record)) is None
 
 
 def test_a_record_fits_into_a_tag_whatever_its_reason_is():

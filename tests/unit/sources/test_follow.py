@@ -73,6 +73,8 @@ CANARY = {"alias": "@challenger", "percent": 10}
         ({"canary": {**CANARY, "steps": [10, 10]}}, "canary.steps: expected each above"),
         ({"canary": {**CANARY, "steps": [10, 20]}}, "canary.bake is missing"),
         ({"canary": {**CANARY, "bake": "2 weeks"}}, "canary.bake: expected seconds or such as"),
+        ({"canary": {**CANARY, "bake": 1e12}}, "canary.bake: expected at most 1000d"),
+        ({"canary": {**CANARY, "bake": f"{'9' * 400}d"}}, "canary.bake: expected at most 1000d"),
         ({"canary": {**CANARY, "sticky": {}}}, "canary.sticky: expected either header or field"),
         ({"canary": {**CANARY, "sticky": {"header": "a b"}}}, "canary.sticky.header: 'a b' is no"),
         ({"rollback": {"disagreement": 0.1}}, "rollback.disagreement: there is no shadow"),
