@@ -270,8 +270,14 @@ class DataPlane:
         return self._resolver.get(name, version, call)
 
     def deciding_member(self, name: str | None) -> str:
-        """The path of the member of a body that decides on a model's version; "" if none does."""
-        traffic = self.traffic.get(name) if name is not None else None
+        """The path of the member of a body that decides on a model's version; "" if none does.
+
+        Without a name, that of any model: it is not known yet which one is meant.
+        """
+        if name is None:
+            paths = (each.deciding_member for each in self.traffic.values())
+            return next(filter(None, paths), "")
+        traffic = self.traffic.get(name)
         return traffic.deciding_member if traffic is not None else ""
 
     def get(self, name: str, version: str | None = None) -> ServedModel:

@@ -17,11 +17,12 @@ def member(headers: Mapping[bytes, bytes], body: bytes, path: str) -> str | None
     What follows the JSON of a binary request is not read.
     """
     length = headers.get(b"inference-header-content-length", b"")
-    text = body[: int(length)] if length.isdigit() else body
     names = path.split(".")
     try:
+        text = body[: int(length)] if length.isdigit() else body
         found = msgspec.json.decode(text, type=_form(tuple(names)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        # It is no such body, which is refused when it is decoded.
         return None
     for _ in names:
         found = found.value if found is not None else None

@@ -121,7 +121,8 @@ class InferenceRoutes:
                 await asyncio.to_thread(call.member, path)
             self._find(call, name, version)
             if call.is_trial:
-                streams = match.adapter.wants_stream(match.route, call.body)
+                wants_stream = match.adapter.wants_stream
+                streams = await in_thread_if(large, wants_stream, match.route, call.body)
             else:
                 streams = await in_thread_if(large, self._read, call)
             if has_left(scope):
@@ -136,7 +137,7 @@ class InferenceRoutes:
                 await self._stream(call, receive, send)
                 return
             elif call.is_trial:
-                task = asyncio.ensure_future(self._trial(call).answer(self._attempt))
+                task = asyncio.ensure_future(self._trial(call).answer(partial(self._attempt, call)))
                 reply = await settled(scope, receive, task)
             else:
                 reply = await self._finish(call, await settled(scope, receive, self._submit(call)))
@@ -175,7 +176,7 @@ class InferenceRoutes:
             call.received = len(body)
             self._find(call, *call.selected())
             if call.is_trial:
-                task = asyncio.ensure_future(self._trial(call).answer(self._attempt))
+                task = asyncio.ensure_future(self._trial(call).answer(partial(self._attempt, call)))
                 connection.on_disconnect = task.cancel
                 task.add_done_callback(partial(self._on_finished, connection, call, answer))
                 return task
@@ -369,9 +370,10 @@ class InferenceRoutes:
         call.request = attempt.request
         return attempt
 
-    async def _attempt(self, attempt: HttpCall) -> Reply:
+    async def _attempt(self, call: HttpCall, attempt: HttpCall) -> Reply:
         assert attempt.model is not None, "it was prepared for one"
-        answer = attempt.model.submit(attempt.request, attempt.timeout, attempt.timing)
+        # Observers have set `timing` since the attempt was copied.
+        answer = attempt.model.submit(attempt.request, attempt.timeout, call.timing)
         return await self._finish(attempt, await answer)
 
     def _attempted_events(

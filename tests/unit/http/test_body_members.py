@@ -38,3 +38,8 @@ def test_what_follows_the_json_of_a_binary_request_is_not_read() -> None:
     head = json.dumps(BODY).encode()
     length = {b"inference-header-content-length": str(len(head)).encode()}
     assert member(length, head + b"\xff" * 100, "parameters.user") == "alice"
+
+
+def test_a_length_with_too_many_digits_for_a_number_finds_nothing() -> None:
+    length = {b"inference-header-content-length": b"9" * 5000}
+    assert member(length, json.dumps(BODY).encode(), "parameters.user") is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headrace.dataplane.observers.access_log import AccessLog
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
 from headrace.rollouts.traffic import Traffic
 from headrace.settings import ModelSettings
@@ -123,3 +124,15 @@ def test_an_unknown_version_is_not_found(served: tuple[Any, Traffic]) -> None:
     answer = asked(served[0], WHOLE, "good", **{"x-model-version": "7"})
     assert answer.status_code == 404
     assert "has no version '7'" in answer.text
+
+
+def test_the_access_log_says_how_long_a_canary_computed(
+    served: tuple[Any, Traffic], caplog: pytest.LogCaptureFixture
+) -> None:
+    client, _ = served
+    client.app._application.calls.observe(AccessLog())
+    with caplog.at_level("INFO", "headrace.calls"):
+        assert asked(client, WHOLE, "good").headers["x-model-version"] == "2"
+    (line,) = [record for record in caplog.records if record.getMessage() == "answered"]
+    assert (line.version, line.rows) == ("2", 1)  # type: ignore[attr-defined]
+    assert line.compute_ms is not None  # type: ignore[attr-defined]
