@@ -54,7 +54,11 @@ class Watcher:
         try:
             while True:
                 await asyncio.sleep(self._interval)
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:
+                    # The next look may be right, and without one no change would be seen again.
+                    logger.exception("watching failed; this is a bug")
         finally:
             for task in self._under_way.values():
                 task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from headrace.executors import retry
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import State
 from headrace.sources.folder_source import FolderSource
+from support import virtual_time
 from support.world import World, in_world
 
 
@@ -188,3 +190,24 @@ async def test_a_model_whose_pool_is_generated_does_not_seem_to_change(
     await disk.look(3)
 
     assert world.executor.tried == {"m": 1}
+
+
+def test_a_look_that_fails_does_not_end_the_watching(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        watcher = Watcher(World().repository, list, 15)
+        looks: list[None] = []
+
+        async def look() -> None:
+            looks.append(None)
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(watcher, "look", look)
+        watching = asyncio.create_task(watcher.run())
+        await asyncio.sleep(50)
+        watching.cancel()
+        assert len(looks) == 3
+
+    virtual_time.run(main())
+    assert "watching failed; this is a bug" in caplog.text
