@@ -35,7 +35,7 @@ LAST_RECORDS = 5.0
 class Follower:
     """Keeps the versions of each followed model as the registry, the settings and the clock say.
 
-    The version before stays loaded for `keep` seconds. A version that does not load, or that
+    The previous version stays loaded for `keep` seconds. A version that does not load, or that
     callers would notice, gets no request and is not tried again until the registry names another
     one. While the registry does not answer, everything stays as it is.
 
@@ -60,7 +60,8 @@ class Follower:
         self._followed = {model.name: _Model(Followed(model), self._breached) for model in models}
         self.traffic = {name: model.traffic for name, model in self._followed.items()}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writing: set[asyncio.Task[None]] = set()
+        # By name: what writes the record of a model.
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Ask for every model once and load what is named; then keep asking until `close`.
@@ -153,7 +154,7 @@ class Follower:
         """Stop asking, and keep what is to be remembered."""
         for task in self._tasks:
             task.cancel()
-        if writing := list(self._writing):
+        if writing := list(self._writing.values()):
             await asyncio.wait(writing, timeout=LAST_RECORDS)
             for task in writing:
                 task.cancel()
@@ -173,7 +174,10 @@ class Follower:
                 logger.exception("following failed; this is a bug", extra={"model": model.name})
 
     async def _turn(self, model: _Model, only_stable: bool = False) -> None:
-        """Ask the registry, and move to what it names."""
+        """Ask the registry, and move to what it names.
+
+        A decision about a canary does not wait for a registry that does not answer.
+        """
         try:
             registered = await self._registry.look(model.followed.registered)
             self._hear_others(model, registered)
@@ -182,11 +186,13 @@ class Follower:
                 raise _unnamed(registered, model.followed)
         except HeadraceError as exc:
             self._stay(model, exc)
-            return
-        if model.trouble:
-            logger.info("the registry answers again", extra={"model": model.name})
-            model.trouble = ""
-            self._note(model)
+            if model.registered is None or not model.is_decided:
+                return
+            registered = model.registered
+            wanted = desired(registered, model.followed, model.record, self._clock())
+        else:
+            self._answers_again(model)
+        assert wanted.stable is not None, "the registry has named one"
         model.registered, model.wanted = registered, wanted
         model.held &= named(registered, model.followed)
         if wanted.is_over and model.record is not None:
@@ -201,7 +207,8 @@ class Follower:
                 self._move(model, new)
         if not only_stable:
             await self._fill_roles(model)
-        self._end_others(model)
+        if not model.trouble:
+            self._end_others(model)
 
     def _hear_others(self, model: _Model, registered: Registered) -> None:
         """Take over what other servers have decided, or let them know."""
@@ -269,7 +276,7 @@ class Follower:
         if model.traffic.canary is new:
             model.traffic.end_canary()
         model.version, model.traffic.stable = version, new
-        new.reason = ""
+        self._note(model)
         logger.info(
             "moved to version %s%s", version,
             f" from {before}" if before else f", which {model.followed.stable} names",
@@ -293,6 +300,8 @@ class Follower:
         assert model.registered is not None, "the registry has answered"
         now = self._clock()
         model.wanted = desired(model.registered, model.followed, model.record, now)
+        if traffic.canary is not None and traffic.canary is not canary:
+            traffic.canary.reason = ""
         if canary is None or model.wanted.canary != canary.version:
             traffic.end_canary()
         else:
@@ -354,9 +363,18 @@ class Follower:
 
     def _remember(self, model: _Model, record: Record) -> None:
         model.record = record
-        task = asyncio.create_task(self._records.keep(model.followed, record))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        if model.name not in self._writing:
+            self._writing[model.name] = asyncio.create_task(self._keep_record(model))
+
+    async def _keep_record(self, model: _Model) -> None:
+        """Keep the record, and after that the latest of those that there are meanwhile."""
+        kept = None
+        try:
+            while model.record is not None and model.record is not kept:
+                kept = model.record
+                await self._records.keep(model.followed, kept)
+        finally:
+            del self._writing[model.name]
 
     def _end_others(self, model: _Model) -> None:
         """Unload the versions without a role in `keep` seconds, and forget those nobody names."""
@@ -400,6 +418,12 @@ class Follower:
         if model.awaited is not None:
             self._repository.give_up(model.awaited, error)
 
+    def _answers_again(self, model: _Model) -> None:
+        if model.trouble:
+            logger.info("the registry answers again", extra={"model": model.name})
+            model.trouble = ""
+            self._note(model)
+
     def _note(self, model: _Model) -> None:
         """Show in the index that what is served may be stale."""
         served = self._repository.known(model.name, model.version) if model.version else None
@@ -437,6 +461,12 @@ class _Model:
     @property
     def name(self) -> str:
         return self.followed.settings.name
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a canary was promoted or rolled back, so that the clock moves nothing."""
+        record = self.record
+        return record is not None and record.outcome in (Outcome.PROMOTED, Outcome.ROLLED_BACK)
 
     def is_rolled_back(self, version: str) -> bool:
         """Whether it was a canary that a rule, or somebody, has ended."""

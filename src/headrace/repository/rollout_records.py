@@ -27,7 +27,6 @@ class RolloutRecords:
         self._folder = folder
         self._registry = registry
         self._shared = shared
-        self._writing: dict[str, asyncio.Lock] = {}
 
     def read(self, followed: Followed) -> Record | None:
         """The record that this server kept the last time."""
@@ -49,24 +48,22 @@ class RolloutRecords:
         return agreed(own, self._tagged(registered), candidate(registered, followed))
 
     async def keep(self, followed: Followed, record: Record) -> None:
-        """Keep a record for the next start, and for other servers."""
-        name = followed.settings.name
-        extra = {"model": name}
-        async with self._writing.setdefault(name, asyncio.Lock()):
+        """Keep a record for the next start, and for other servers; one after the other."""
+        extra = {"model": followed.settings.name}
+        try:
+            await asyncio.to_thread(_write, self._file(followed), encoded(record))
+        except OSError as error:
+            logger.warning(
+                "the record of the rollout cannot be kept for a restart: %s",
+                error.strerror, extra=extra,
+            )  # fmt: skip
+        if self._shared:
             try:
-                await asyncio.to_thread(_write, self._file(followed), encoded(record))
-            except OSError as error:
+                await self._registry.tag(followed.registered, TAG, encoded(record))
+            except HeadraceError as error:
                 logger.warning(
-                    "the record of the rollout cannot be kept for a restart: %s",
-                    error.strerror, extra=extra,
-                )  # fmt: skip
-            if self._shared:
-                try:
-                    await self._registry.tag(followed.registered, TAG, encoded(record))
-                except HeadraceError as error:
-                    logger.warning(
-                        "other servers do not learn of the rollout: %s", error.message, extra=extra
-                    )
+                    "other servers do not learn of the rollout: %s", error.message, extra=extra
+                )
 
     def is_kept(self, record: Record | None, followed: Followed, registered: Registered) -> bool:
         """Whether other servers can know of a record, if they are to and it is of any use."""

@@ -15,7 +15,7 @@ class Desired:
 
     `percent` of the requests are for the canary, whose present step is the `step`th, from 0. The
     step ends at `ends`, in seconds since 1970, if it ends by itself. With `is_over`, the steps of
-    the version in `stable` have come to their end, and it takes the place of the version before.
+    the version in `stable` have come to their end, and it takes the place of the previous version.
     """
 
     stable: str | None

@@ -114,6 +114,23 @@ def test_a_canary_is_loaded_beside_the_stable_version_and_gets_its_part(running:
     running(main())
 
 
+@pytest.mark.parametrize("next_canary", ["3", None])
+def test_a_version_that_is_no_canary_any_more_is_not_called_one(
+    running: Any, next_canary: str | None
+) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY}).start()
+        del registry.aliases["challenger"]
+        if next_canary is not None:
+            registry.aliases["challenger"] = next_canary
+        await asyncio.sleep(20)
+        assert replica.roles[1] == next_canary
+        assert replica.world.repository.get("m", "2").reason == ""
+
+    running(main())
+
+
 def test_the_steps_go_on_with_the_clock_until_the_canary_is_promoted(running: Any) -> None:
     async def main() -> None:
         replica = await Replica(
@@ -235,6 +252,59 @@ def test_a_canary_can_be_promoted_and_rolled_back_after_that(running: Any) -> No
         replica.follower.roll_back("m", "it is not")
         await asyncio.sleep(100)
         assert replica.roles == ("1", None, 0)
+
+    running(main())
+
+
+def test_a_promotion_is_rolled_back_while_the_registry_is_down(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY, "keep": 600}).start()
+        replica.follower.promote("m", "it is good")
+        await asyncio.sleep(100)
+        registry.is_down = True
+        await asyncio.sleep(100)
+        replica.follower.roll_back("m", "it is not")
+        await asyncio.sleep(100)
+        assert replica.roles == ("1", None, 0)
+        assert "may be stale" in replica.world.repository.get("m").reason
+        await asyncio.sleep(1000)
+        assert replica.listed == {"1": State.READY, "2": State.READY}
+
+    running(main())
+
+
+def test_a_canary_goes_no_further_while_the_registry_is_down(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": STEPS}).start()
+        registry.is_down = True
+        await asyncio.sleep(10_000)
+        assert replica.roles == ("1", "2", 10)
+
+    running(main())
+
+
+def test_of_the_records_that_wait_to_be_kept_only_the_latest_is(running: Any) -> None:
+    class Slow(FakeRegistry):
+        written: list[str] = []
+        answers = asyncio.Event()
+
+        async def tag(self, name: str, key: str, value: str) -> None:
+            record = decoded(value)
+            assert record is not None
+            self.written.append(record.reason)
+            await self.answers.wait()
+
+    async def main() -> None:
+        registry = Slow(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY}, follow_tags=True).start()
+        await true(lambda: registry.written == [""])
+        for number in range(100):
+            replica.follower.hold("m", str(number))
+        registry.answers.set()
+        await true(lambda: len(registry.written) > 1)
+        assert registry.written[1] == "99"
 
     running(main())
 
