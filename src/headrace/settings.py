@@ -279,7 +279,8 @@ class ModelSettings:
     model's description, which keeps it from loading. Each worker that holds the model works on
     `max_concurrency` requests at once, and without it on as many as the model says itself.
     `follow` says how a registered model is followed; None if it is not. With `must_answer_example`,
-    a model that cannot answer the input example logged with it does not load.
+    a model that cannot answer the input example logged with it does not load. `in_background` keeps
+    a model, such as a shadow, in a worker apart that gets the processor when nobody else wants it.
     """
 
     name: str
@@ -308,6 +309,7 @@ class ModelSettings:
     max_concurrency: int | None = None
     follow: dict[str, Any] | None = None
     must_answer_example: bool = False
+    in_background: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -42,10 +42,9 @@ class Chosen:
 
 def asking(folder: Path, name: str = "asking", **extra: Any) -> ModelSettings:
     (folder / "asking.py").write_text(ASKING)
-    gid = extra.pop("gid", None)
-    return ModelSettings(
-        name, "asking.Asking", folder=str(folder), extra=extra, inference_pool_gid=gid
-    )
+    known = {"inference_pool_gid": extra.pop("gid", None)}
+    known["in_background"] = extra.pop("background", False)
+    return ModelSettings(name, "asking.Asking", folder=str(folder), extra=extra, **known)
 
 
 async def load(placement: Placement, settings: ModelSettings) -> Callable[[str], Any]:
@@ -101,6 +100,20 @@ def test_models_of_different_groups_share_no_worker(tmp_path: Path) -> None:
         second = await load(placement, asking(tmp_path, "b", gid="2"))
 
         assert await first("os.getpid()") != await second("os.getpid()")
+
+    run(test)
+
+
+def test_a_worker_in_the_background_gives_way_to_every_other_process(tmp_path: Path) -> None:
+    async def test(placement: Placement) -> None:
+        ask = await load(placement, asking(tmp_path, background=True))
+
+        assert await ask("os.nice(0)") == "19"
+        assert await ask("open('/proc/self/oom_score_adj').read().strip()") == "1000"
+        # Models run in threads of their own, and each thread has a policy.
+        assert await ask("os.sched_getscheduler(0) == os.SCHED_IDLE") == "True"
+        other = await load(placement, asking(tmp_path, "other"))
+        assert await other("os.sched_getscheduler(0) == os.SCHED_IDLE") == "False"
 
     run(test)
 

@@ -37,11 +37,13 @@ class Group(NamedTuple):
     """Models that share workers: they have the same interpreter and `inference_pool_gid`.
 
     Models without a gid that bring different modules of the same name are in different parts.
+    Those in the background never share a worker with those that are not.
     """
 
     python: str
     gid: str | None
     part: int = 0
+    in_background: bool = False
 
 
 class Placement:
@@ -79,7 +81,8 @@ class Placement:
             LoadFailed: the environment that the model needs cannot be provided.
         """
         is_inline = settings.inline or self._settings.parallel_workers <= 0
-        if is_inline and not needs_worker(settings):
+        # The server's own threads cannot give way to one another, so nothing in them is background.
+        if is_inline and not settings.in_background and not needs_worker(settings):
             if settings.environment or settings.environment_path or settings.environment_tarball:
                 raise InvalidModel(
                     f"model '{settings.name}' asks for an environment of its own, but runs inside "
@@ -88,7 +91,8 @@ class Placement:
             return self._inline
         python = await self._interpreters.python_for(settings, progress)
         modules = await asyncio.to_thread(own_modules, settings)
-        group = self._group(python, settings.inference_pool_gid, modules)
+        group = Group(python, settings.inference_pool_gid, in_background=settings.in_background)
+        group = self._without_clash(group, modules)
         self._models.setdefault(group, {})[key] = modules
         return self._pool(group)
 
@@ -139,12 +143,12 @@ class Placement:
         await asyncio.gather(self._inline.stop(), *(pool.stop() for pool in self.pools))
         await self._interpreters.close()
 
-    def _group(self, python: str, gid: str | None, modules: dict[str, str]) -> Group:
-        part = 0
-        if gid is None:
-            while any(_clash(modules, other) for other in self._others(Group(python, None, part))):
-                part += 1
-        return Group(python, gid, part)
+    def _without_clash(self, group: Group, modules: dict[str, str]) -> Group:
+        """The first part of a group in which nobody brings other modules of the same name."""
+        if group.gid is None:
+            while any(_clash(modules, other) for other in self._others(group)):
+                group = group._replace(part=group.part + 1)
+        return group
 
     def _others(self, group: Group) -> Iterable[dict[str, str]]:
         return self._models.get(group, {}).values()
@@ -154,9 +158,11 @@ class Placement:
         if pool is None:
             settings = self._settings
             environment = Environment(
-                group.python, settings.log_level, self._log_format, self._ask, self._threads
+                *(group.python, settings.log_level, self._log_format, self._ask, self._threads),
+                in_background=group.in_background,
             )
-            size = max(1, settings.parallel_workers)
+            # Memory is as scarce as the processor: one worker is enough for what nobody waits for.
+            size = 1 if group.in_background else max(1, settings.parallel_workers)
             pool = self._pools[group] = WorkerPool(environment, size, settings.load_timeout)
         return pool
 

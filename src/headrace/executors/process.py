@@ -38,7 +38,7 @@ class Environment:
     """The interpreter workers run on and how they log (`text` or `json`).
 
     `ask` answers what runners in them ask of other models. `threads` are variables that say how
-    many threads a worker computes with.
+    many threads a worker computes with. Workers `in_background` give way to every other process.
     """
 
     python: str
@@ -46,6 +46,7 @@ class Environment:
     log_format: str = "text"
     ask: AskModel = refuse
     threads: Mapping[str, str] = field(default_factory=dict)
+    in_background: bool = False
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a worker."""
@@ -170,6 +171,7 @@ def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], 
         *("--fd", str(fd), "--parent", str(os.getpid())),
         # A custom format may look like a flag.
         *("--log-level", environment.log_level, f"--log-format={environment.log_format}"),
+        *(["--background"] if environment.in_background else []),
     ]
     reading, writing = Output.pipe()
     try:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 from headrace.observability import logs
 from headrace.runtimes import import_lock
@@ -19,6 +20,9 @@ from headrace.worker.host import ModelHost
 logger = logging.getLogger("headrace.worker")
 
 PR_SET_PDEATHSIG = 1
+# Of `nice`, and what the kernel goes by when it looks for a process to kill.
+LEAST_PRIORITY = 19
+MOST_EXPENDABLE = "1000"
 
 
 def main() -> int:
@@ -28,11 +32,15 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True, help="process to die with")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
+    parser.add_argument("--background", action="store_true", help="give way to other processes")
     arguments = parser.parse_args()
     # What a model prints appears at once, although standard output is a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logs.configure(arguments.log_level, arguments.log_format)
     _die_with_parent(arguments.parent)
+    if arguments.background:
+        # Before there are other threads: each has a priority of its own, and inherits this one.
+        _give_way()
     # The server decides when a worker stops: a signal to the whole group must not kill it first.
     # Handlers, not SIG_IGN, so that programs started by a model get the default back.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -67,6 +75,16 @@ def _accept(listener: socket.socket, host: ModelHost) -> None:
         with lock:
             connected += 1
         threading.Thread(target=serve, args=(sock,), name="front", daemon=True).start()
+
+
+def _give_way() -> None:
+    """Run when nothing else wants the processor, and be the first to go when memory is short."""
+    os.nice(LEAST_PRIORITY)
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write(MOST_EXPENDABLE)
 
 
 def _die_with_parent(parent: int) -> None:

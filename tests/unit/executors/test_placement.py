@@ -58,8 +58,12 @@ class World:
         self.placement = Placement(ServerSettings(**settings), self.interpreters, "json")
         self.notes: list[str] = []
 
-    async def place(self, key: str, gid: str | None = None, **extra: Any) -> Any:
-        settings = ModelSettings(key, "fake:Fake", extra=extra, inference_pool_gid=gid)
+    async def place(
+        self, key: str, gid: str | None = None, background: bool = False, **extra: Any
+    ) -> Any:
+        settings = ModelSettings(
+            key, "fake:Fake", extra=extra, inference_pool_gid=gid, in_background=background
+        )
         return await self.placement.place(key, settings, self.notes.append)
 
 
@@ -95,8 +99,13 @@ def test_models_of_one_interpreter_share_a_pool(world_of: Any) -> None:
         ({"gid": "1"}, {"gid": "2"}),
         ({"gid": "1"}, {}),
         ({"modules": {"late": "/a/late.py"}}, {"modules": {"late": "/b/late.py"}}),
+        ({}, {"background": True}),
+        ({"gid": "1"}, {"gid": "1", "background": True}),
     ],
-    ids=["interpreters", "groups", "one in a group", "modules of a name"],
+    ids=[
+        *("interpreters", "groups", "one in a group", "modules of a name"),
+        *("one in the background", "one of a group in the background"),
+    ],
 )
 def test_models_that_differ_share_none(first: Any, second: Any, world_of: Any) -> None:
     async def test(world: World) -> None:
@@ -151,6 +160,20 @@ def test_a_pool_is_made_as_the_server_is_set(world_of: Any) -> None:
         assert pool.environment.log_format == "json"
 
     world_of(test, parallel_workers=3, load_timeout=7.0, log_level="debug")
+
+
+def test_models_in_the_background_share_one_worker_even_if_the_others_run_inside(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        front = await world.place("a")
+        pool = await world.place("b", background=True)
+
+        assert isinstance(front, InlineExecutor)
+        assert (pool.size, pool.environment.in_background) == (1, True)
+        assert await world.place("c", background=True) is pool
+
+    world_of(test, parallel_workers=0)
 
 
 def test_a_pool_ends_with_its_last_model(world_of: Any) -> None:
