@@ -22,6 +22,7 @@ from headrace.admin.user_metrics import UserMetrics
 from headrace.dataplane import DataPlane
 from headrace.errors import MethodNotAllowed, NotFound
 from headrace.http.router import route_path
+from headrace.serving.served_model import ServedModel
 
 LABELS = ("model", "version")
 # A worker that takes longer never holds up a scrape; its last answer is shown instead.
@@ -134,6 +135,39 @@ class ServerCollector(Collector):
                 queued.add_metric(labels, batcher.queued)
                 flight.add_metric(labels, batcher.in_flight)
         yield from (success, failure, duration, queued, flight, batches, rows, ready, words)
+        yield from _shadows(self._dataplane.models())
         yield CounterMetricFamily(
             "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
         )
+
+
+def _shadows(models: Iterable[ServedModel]) -> Iterator[Metric]:
+    """What shadows did, each under its own version."""
+    compared = CounterMetricFamily(
+        "headrace_shadow_compared", "Answers compared with the primary's", labels=LABELS
+    )
+    disagreed = CounterMetricFamily(
+        "headrace_shadow_disagreed", "Those that were different", labels=LABELS
+    )
+    errors = CounterMetricFamily(
+        "headrace_shadow_errors", "Copies that failed", labels=(*LABELS, "code")
+    )
+    dropped = CounterMetricFamily(
+        "headrace_shadow_dropped", "Copies that were not sent", labels=(*LABELS, "reason")
+    )
+    duration = HistogramMetricFamily(
+        "headrace_shadow_duration", "Seconds from sent to answered or failed", labels=LABELS
+    )
+    for model in models:
+        counts = model.metrics.shadow
+        if counts is None:
+            continue
+        labels = [model.name, model.version or ""]
+        compared.add_metric(labels, counts.compared)
+        disagreed.add_metric(labels, counts.disagreed)
+        for code, count in counts.errors.items():
+            errors.add_metric([*labels, code], count)
+        for reason, count in counts.dropped.items():
+            dropped.add_metric([*labels, reason], count)
+        duration.add_metric(labels, cumulative(counts.duration), counts.duration.total)
+    yield from (compared, disagreed, errors, dropped, duration)

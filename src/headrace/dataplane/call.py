@@ -133,7 +133,13 @@ class Calls:
             decoded(call)
         if call.traffic is not None:
             model = call.model = model.current
-        return model.submit(request, timeout, call.timing)
+        answer = model.submit(request, timeout, call.timing)
+        for submitted in self._observers.submitted:
+            try:
+                submitted(call, request, answer)
+            except Exception:
+                _log_bug()
+        return answer
 
     async def stream(
         self, call: Call, model: ServedModel, request: InferenceRequest, timeout: float | None

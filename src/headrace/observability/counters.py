@@ -126,10 +126,32 @@ class BatchCounts:
         return found
 
 
-class ModelMetrics:
-    """What is counted for one served model, over all its loads."""
+class ShadowCounts:
+    """What became of the requests that a shadow was to get copies of.
 
-    __slots__ = ("batching", "duration", "failed_for", "failures", "passed_over", "successes")
+    `dropped` is by why they were not sent, and `errors` by the kind of error. Every `disagreed` is
+    one of the `compared`. `duration` is from sent to answered, however that ended.
+    """
+
+    __slots__ = ("compared", "disagreed", "dropped", "duration", "errors")
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.disagreed = 0
+        self.dropped: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.duration = Histogram()
+
+
+class ModelMetrics:
+    """What is counted for one served model, over all its loads.
+
+    `shadow` is for what it does as a shadow, and None if it has never been one.
+    """
+
+    __slots__ = (
+        "batching", "duration", "failed_for", "failures", "passed_over", "shadow", "successes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.batching = BatchCounts()
@@ -141,3 +163,4 @@ class ModelMetrics:
         # Of all requests, and the part of it that is of failures.
         self.duration = Histogram()
         self.failed_for = 0.0
+        self.shadow: ShadowCounts | None = None

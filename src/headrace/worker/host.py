@@ -319,8 +319,13 @@ def _is_of_model(error: BaseException | None) -> bool:
 
 def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:
     """The error for the caller, even for SystemExit, which would leave them waiting otherwise."""
-    name = hosted.settings.name
-    logger.error("model %s failed", name, exc_info=exc, extra={"request_id": request.id})
+    settings = hosted.settings
+    name = settings.name
+    fields = {"model": name, "version": settings.version, "request_id": request.id}
+    if settings.in_background:
+        # The request has been answered, by another version and under the same id.
+        fields["role"] = "shadow"
+    logger.error("model %s failed", name, exc_info=exc, extra=fields)
     return ModelFailed(f"model '{name}' failed on this request; the server's log has the details")
 
 

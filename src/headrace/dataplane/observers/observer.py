@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
+
     from headrace.dataplane.call import Call
     from headrace.errors import HeadraceError
+    from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
 
 class Observer:
@@ -29,6 +32,14 @@ class Observer:
         Raises:
             HeadraceError: to refuse the call.
         """
+
+    def submitted(
+        self,
+        call: Call,
+        request: InferenceRequest,
+        answer: asyncio.Future[InferenceResponse],
+    ) -> None:
+        """The request is on its way to the call's model. Not called for streams."""
 
     def answered(self, call: Call) -> None:
         """The call is answered, with `call.status`."""
@@ -54,6 +65,7 @@ class Observers:
 
         self.admit = hooks("admit")
         self.decoded = hooks("decoded")
+        self.submitted = hooks("submitted")
         self.answered = hooks("answered")
         self.refused = hooks("refused")
         self.left = hooks("left")
