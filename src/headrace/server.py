@@ -43,6 +43,7 @@ from headrace.dataplane.observers.call_counters import MetricsObserver
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
+from headrace.dataplane.observers.shadow import Shadows
 from headrace.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors import processors, thread_counts
@@ -63,6 +64,7 @@ from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
 from headrace.repository.repository import Find, ModelRepository
+from headrace.repository.shadowing import Shadowing
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ModelSettings, ServerSettings
@@ -119,17 +121,24 @@ class Application:
             settings, Environments(settings), log_format, self._ask, workers
         )
         hosted = HostedSource(os.environ)
+        loader = Loader(settings, self._placement)
         self.repository = ModelRepository(
-            Loader(settings, self._placement),
+            loader,
             find_hosted(hosted, lambda name: self._follower.find(find, name)),
         )
         followed = [model for model in models if model.follow is not None]
-        self._follower = Follower(self.repository, settings, followed, Registry())
+        self.calls = Calls(observers(settings))
+        self._shadows = Shadows(self.calls.observe)
+        self._shadowing = Shadowing(loader, self._shadows, settings.follow_incompatible)
+        self._follower = Follower(
+            *(self.repository, settings, followed, Registry()),
+            want_shadow=self._shadowing.want,
+        )
         platform = platform_table.named(settings.platform)
         self.dataplane = DataPlane(
-            self.repository, settings, platform.repeats_loads, self._follower
+            *(self.repository, settings, platform.repeats_loads, self._follower),
+            self._shadowing.loaded,
         )
-        self.calls = Calls(observers(settings))
         if any(traffic.follow.canary for traffic in self._follower.traffic.values()):
             self.calls.observe(RolloutObserver())
         self._runner_calls = RunnerCalls(
@@ -198,6 +207,8 @@ class Application:
     async def close(self) -> None:
         """Stop the workers and everything else."""
         await self._follower.close()
+        await self._shadowing.close()
+        self._shadows.close()
         await self.repository.close()
 
 

@@ -135,13 +135,13 @@ class ServerCollector(Collector):
                 queued.add_metric(labels, batcher.queued)
                 flight.add_metric(labels, batcher.in_flight)
         yield from (success, failure, duration, queued, flight, batches, rows, ready, words)
-        yield from _shadows(self._dataplane.models())
+        yield from _of_shadows(self._dataplane.shadows())
         yield CounterMetricFamily(
             "headrace_worker_restarts", "Workers started again", value=self._workers.restarts
         )
 
 
-def _shadows(models: Iterable[ServedModel]) -> Iterator[Metric]:
+def _of_shadows(models: Iterable[ServedModel]) -> Iterator[Metric]:
     """What shadows did, each under its own version."""
     compared = CounterMetricFamily(
         "headrace_shadow_compared", "Answers compared with the primary's", labels=LABELS

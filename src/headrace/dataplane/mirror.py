@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import NamedTuple
 
 from headrace.dataplane.agreement import difference
-from headrace.dataplane.even_share import EvenShare
 from headrace.dataplane.lull import Lull
 from headrace.errors import HeadraceError
 from headrace.executors.daemon_thread import DaemonThread
@@ -19,6 +18,7 @@ from headrace.observability.counters import ShadowCounts
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
+from headrace.rollouts.split import Spacing, threshold
 from headrace.serving.served_model import ServedModel
 
 logger = logging.getLogger("headrace.shadow")
@@ -73,7 +73,8 @@ class Mirror:
     ) -> None:
         self.primary = primary
         self.shadow = shadow
-        self._sample = EvenShare(sample)
+        self._below = threshold(sample * 100)
+        self._spacing = Spacing()
         self._tolerance = tolerance
         self._judge = judge
         self._lull = lull
@@ -95,7 +96,7 @@ class Mirror:
 
     def offer(self, request: InferenceRequest, answer: asyncio.Future[InferenceResponse]) -> None:
         """Send a copy of a request once it is answered, if it is in the sample. Hot."""
-        if model_call.is_route(request) or not self._sample.takes_next():
+        if model_call.is_route(request) or self._spacing.next() >= self._below:
             return
         if len(self._waiting) >= MOST_WAITING:
             self._drop(self._what_holds_up())

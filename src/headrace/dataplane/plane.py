@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any
 
 from headrace import __version__
@@ -33,7 +34,8 @@ class DataPlane:
     """Health, metadata and control of the models of a repository, which stays private.
 
     Errors are `HeadraceError`s; each transport translates their kinds with its own table.
-    `repeats_loads` says that callers repeat a request to load or unload a model.
+    `repeats_loads` says that callers repeat a request to load or unload a model. `shadows` are the
+    models that no request reaches, by name.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class DataPlane:
         settings: ServerSettings,
         repeats_loads: bool = False,
         follower: Follower | None = None,
+        shadows: Mapping[str, ServedModel] = MappingProxyType({}),
     ) -> None:
         self._repository = repository
         self._follower = follower
+        self._shadows = shadows
         self.traffic: Mapping[str, Traffic] = follower.traffic if follower is not None else {}
         self._resolver = Resolver(repository, self.traffic)
         loads = RepeatedLoads(repository) if repeats_loads else repository
@@ -156,7 +160,7 @@ class DataPlane:
         Implements "index" of the model repository extension.
         """
         entries = []
-        for model in self._repository.models():
+        for model in self._listed():
             can_answer = self._repository.is_ready(model)
             if ready and not can_answer:
                 continue
@@ -173,6 +177,13 @@ class DataPlane:
                 }
             )
         return entries
+
+    def _listed(self) -> list[ServedModel]:
+        """All models, and the shadows whose version is not among them."""
+        found = self._repository.models()
+        known = {(model.name, model.version) for model in found}
+        shadows = self.shadows()
+        return [*found, *(each for each in shadows if (each.name, each.version) not in known)]
 
     async def load(self, name: str, parameters: Any = None) -> None:
         """Load a model from disk, or reload it; the previous load answers until then.
@@ -291,6 +302,10 @@ class DataPlane:
     def models(self) -> list[ServedModel]:
         """Every version of every model, sorted by name, oldest version first."""
         return self._repository.models()
+
+    def shadows(self) -> list[ServedModel]:
+        """The shadow of each model that has one; no request reaches it."""
+        return list(self._shadows.values())
 
     def names(self) -> list[str]:
         """The names of all models, sorted."""

@@ -31,6 +31,9 @@ JITTER = 0.2
 # Seconds for writing the last records when the server stops.
 LAST_RECORDS = 5.0
 
+# Says which version the shadow of a model is to have, if any; see `Shadowing.want`.
+WantShadow = Callable[[Followed, Traffic, "str | None"], None]
+
 
 class Follower:
     """Keeps the versions of each followed model as the registry, the settings and the clock say.
@@ -39,7 +42,8 @@ class Follower:
     callers would notice, gets no request and is not tried again until the registry names another
     one. While the registry does not answer, everything stays as it is.
 
-    `traffic` has one entry for each followed model, for the request path to read.
+    `traffic` has one entry for each followed model, for the request path to read. Shadows are
+    loaded elsewhere, by what `want_shadow` calls.
     """
 
     def __init__(
@@ -49,12 +53,14 @@ class Follower:
         models: Iterable[ModelSettings],
         registry: Registry,
         clock: Callable[[], float] = time.time,
+        want_shadow: WantShadow = lambda *_: None,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._registry = registry
         self._is_careful = not settings.follow_incompatible
         self._clock = clock
+        self._want_shadow = want_shadow
         folder = home_folder() / "rollouts"
         self._records = RolloutRecords(folder, registry, settings.follow_tags)
         self._followed = {model.name: _Model(Followed(model), self._breached) for model in models}
@@ -287,13 +293,13 @@ class Follower:
             model.awaited = None
 
     async def _fill_roles(self, model: _Model) -> None:
-        """Load the canary and the shadow, and give them their requests."""
+        """Load the canary and give it its requests; the shadow follows when it is ready."""
         traffic, version = model.traffic, model.version
         traffic.stable = self._repository.known(model.name, version) if version else None
         if traffic.stable is None or traffic.stable.state is not State.READY:
             # Nothing answers yet, or somebody has unloaded it.
             traffic.end_canary()
-            traffic.shadow = None
+            self._want_shadow(model.followed, traffic, None)
             return
         canary = await self._loaded(model, model.wanted.canary)
         # Something may have been decided while it loaded.
@@ -306,7 +312,7 @@ class Follower:
             traffic.end_canary()
         else:
             self._try_out(model, canary, now)
-        traffic.shadow = await self._loaded(model, model.wanted.shadow)
+        self._want_shadow(model.followed, traffic, model.wanted.shadow)
 
     async def _loaded(self, model: _Model, version: str | None) -> ServedModel | None:
         return None if version is None else await self._provided(model, version, alone=True)

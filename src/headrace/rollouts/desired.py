@@ -28,8 +28,8 @@ class Desired:
 
     @property
     def versions(self) -> set[str]:
-        """All versions that have a role."""
-        return {each for each in (self.stable, self.canary, self.shadow) if each is not None}
+        """The versions that requests reach."""
+        return {each for each in (self.stable, self.canary) if each is not None}
 
 
 def named(registered: Registered, followed: Followed) -> set[str | None]:

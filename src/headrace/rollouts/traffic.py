@@ -100,7 +100,8 @@ class Traffic:
 
         It says something about the canary only if that is the version in the shadow.
         """
-        if self.canary is not None and self.canary is self.shadow:
+        canary, shadow = self.canary, self.shadow
+        if canary is not None and shadow is not None and canary.version == shadow.version:
             self._judge(self.evidence.compare(agreed))
 
     def roll_back(self) -> None:

@@ -42,8 +42,11 @@ class Shadows(Observer):
     ) -> None:
         """Mirror this share of the primary's requests, from now on, and to this shadow alone.
 
-        `judge` gets the outcome of each comparison, see `Mirror`.
+        `judge` gets the outcome of each comparison, see `Mirror`. What is mirrored already goes on.
         """
+        found = self._mirrors.get(primary.name)
+        if found is not None and found.primary is primary and found.shadow is shadow:
+            return
         self.end(primary.name)
         self._mirrors[primary.name] = Mirror(
             primary, shadow, sample, tolerance, judge, self._lull, self._thread
