@@ -109,6 +109,8 @@ def test_a_worker_in_the_background_gives_way_to_every_other_process(tmp_path: P
         ask = await load(placement, asking(tmp_path, background=True))
 
         assert await ask("os.nice(0)") == "19"
+        if Path("/proc/self/autogroup").exists():
+            assert (await ask("open('/proc/self/autogroup').read()")).strip().endswith("nice 19")
         assert await ask("open('/proc/self/oom_score_adj').read().strip()") == "1000"
         # Models run in threads of their own, and each thread has a policy.
         assert await ask("os.sched_getscheduler(0) == os.SCHED_IDLE") == "True"

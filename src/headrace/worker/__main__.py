@@ -10,19 +10,16 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
 
 from headrace.observability import logs
 from headrace.runtimes import import_lock
+from headrace.worker import background
 from headrace.worker.front_connection import Connection
 from headrace.worker.host import ModelHost
 
 logger = logging.getLogger("headrace.worker")
 
 PR_SET_PDEATHSIG = 1
-# Of `nice`, and what the kernel goes by when it looks for a process to kill.
-LEAST_PRIORITY = 19
-MOST_EXPENDABLE = "1000"
 
 
 def main() -> int:
@@ -39,8 +36,8 @@ def main() -> int:
     logs.configure(arguments.log_level, arguments.log_format)
     _die_with_parent(arguments.parent)
     if arguments.background:
-        # Before there are other threads: each has a priority of its own, and inherits this one.
-        _give_way()
+        # Before there are other threads.
+        background.give_way()
     # The server decides when a worker stops: a signal to the whole group must not kill it first.
     # Handlers, not SIG_IGN, so that programs started by a model get the default back.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -75,16 +72,6 @@ def _accept(listener: socket.socket, host: ModelHost) -> None:
         with lock:
             connected += 1
         threading.Thread(target=serve, args=(sock,), name="front", daemon=True).start()
-
-
-def _give_way() -> None:
-    """Run when nothing else wants the processor, and be the first to go when memory is short."""
-    os.nice(LEAST_PRIORITY)
-    if hasattr(os, "SCHED_IDLE"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write(MOST_EXPENDABLE)
 
 
 def _die_with_parent(parent: int) -> None:
