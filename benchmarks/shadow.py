@@ -26,7 +26,7 @@ from benchmarks import load, machine, render, servers, wine
 from benchmarks.scenarios import INFER
 
 NAME = "shadow"
-ROUNDS, SECONDS, WARM_UP_SECONDS = 5, 3, 1
+ROUNDS, SECONDS, WARM_UP_SECONDS = 4, 2, 1
 KINDS = ("without", "with")
 # The shadow is loaded when nothing else wants the processor.
 PATIENCE = 300.0

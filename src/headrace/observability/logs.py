@@ -16,7 +16,8 @@ from typing import Any
 
 # Fields a caller may pass with `extra=`; each appears in the line under its own name.
 FIELDS = (
-    *("request_id", "protocol", "route", "model", "version", "status", "grpc_status", "kind"),
+    *("request_id", "protocol", "route", "model", "version", "role", "status"),
+    *("grpc_status", "kind"),
     *("pid", "seconds", "bytes_in", "bytes_out", "rows", "batch", "queue_ms", "compute_ms"),
     *("total_ms", "caller"),
 )
