@@ -98,7 +98,8 @@ class Shadowing:
         Raises:
             HeadraceError: with the reason, which is logged.
         """
-        settings = replace(followed.pinned(version), in_background=True, instances=1)
+        settings = followed.pinned(version, not self._takes_incompatible)
+        settings = replace(settings, in_background=True, instances=1)
         model = self.loaded[traffic.name] = self._loader.admit(settings)
         model.wanted = False
         try:

@@ -30,7 +30,7 @@ class Versions:
 
     async def ask(self, number: str, names_version: bool = False) -> None:
         call = Call("open_inference", "/v2/models/{name}/infer", "id-1")
-        call.names_version = names_version
+        call.given = None if names_version else self.version(number)
         await self.calls.submit(call, self.version(number), request(), None)
         self.calls.answered(call, 200, 1)
 

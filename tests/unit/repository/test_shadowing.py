@@ -72,7 +72,7 @@ class World:
         self.followed.pinned = self._pinned  # type: ignore[method-assign]
         self.traffic = Traffic(self.followed, print)
 
-    def _pinned(self, version: str) -> ModelSettings:
+    def _pinned(self, version: str, checked: bool = True) -> ModelSettings:
         extra = self.extra.get(version, {})
         return replace(self.followed.settings, uri="", version=version, extra=extra)
 

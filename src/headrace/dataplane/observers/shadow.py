@@ -71,11 +71,12 @@ class Shadows(Observer):
     def submitted(
         self, call: Call, request: InferenceRequest, answer: asyncio.Future[InferenceResponse]
     ) -> None:
-        model = call.model
-        if model is None or call.names_version:
+        # None for a call that names a version, and for one that another version takes over.
+        given = call.given
+        if given is None:
             return
-        mirror = self._mirrors.get(model.name)
-        if mirror is not None and mirror.primary is model:
+        mirror = self._mirrors.get(given.name)
+        if mirror is not None and mirror.primary is given is call.model:
             mirror.offer(request, answer)
 
     def _thread(self) -> DaemonThread:
