@@ -15,7 +15,9 @@ import pytest
 
 from headrace.dataplane import Call, Calls
 from headrace.dataplane.observers.shadow import Shadows
+from headrace.executors import placement
 from headrace.executors.placement import Placement
+from headrace.executors.process import Environment
 from headrace.observability.counters import ShadowCounts
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
@@ -39,9 +41,17 @@ class Version(Model):
 KILLS_ITSELF = "os.kill(os.getpid(), signal.SIGKILL)"
 HANGS = "threading.Event().wait()"
 RAISES = "raise ValueError('the shadow')"
-# A worker in the background waits for a processor that nobody else wants.
-PATIENCE = 300
-pytestmark = pytest.mark.timeout(900)
+PATIENCE = 120
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the shadow start in good time on a machine that is busy with other tests."""
+
+    def environment(*arguments: Any, in_background: bool) -> Environment:
+        return Environment(*arguments)
+
+    monkeypatch.setattr(placement, "Environment", environment)
 
 
 class Here:
@@ -83,6 +93,7 @@ class World:
     async def ask(self) -> int:
         """The process that answered a request of a caller."""
         call = Call("open_inference", "/v2/models/{name}/infer", "id-1")
+        call.given = self.primary
         sent = InferenceRequest([Tensor("x", "FP64", [1], bytes(8))], id="id-1")
         response = await self.calls.submit(call, self.primary, sent, None)
         self.calls.answered(call, 200, 8)

@@ -22,6 +22,9 @@ logger = logging.getLogger("headrace.executors")
 
 Progress = Callable[[str], None]
 
+# How much longer than others a model may take to load that gives way to them.
+BACKGROUND_PATIENCE = 10
+
 
 class Interpreters(Protocol):
     """Finds, builds or unpacks the interpreter that suits a model."""
@@ -161,9 +164,11 @@ class Placement:
                 *(group.python, settings.log_level, self._log_format, self._ask, self._threads),
                 in_background=group.in_background,
             )
-            # Memory is as scarce as the processor: one worker is enough for what nobody waits for.
-            size = 1 if group.in_background else max(1, settings.parallel_workers)
-            pool = self._pools[group] = WorkerPool(environment, size, settings.load_timeout)
+            size, timeout = max(1, settings.parallel_workers), settings.load_timeout
+            if group.in_background:
+                # Memory is as scarce as the processor, and nobody waits for the answers.
+                size, timeout = 1, timeout * BACKGROUND_PATIENCE
+            pool = self._pools[group] = WorkerPool(environment, size, timeout)
         return pool
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from headrace.errors import HeadraceError, InvalidModel
-from headrace.executors.executor import LoadOverdue
 from headrace.repository.compatibility import differences
 from headrace.repository.loading import Loader
 from headrace.rollouts.traffic import Traffic
@@ -110,7 +109,8 @@ class Shadowing:
                 "version %s gets no copies of requests: %s", version, error.message,
                 extra={"model": model.name, "version": version, "role": "shadow"},
             )  # fmt: skip
-            if not isinstance(error, (InvalidModel, LoadOverdue)):
+            # One that takes too long may have waited for a processor all the time.
+            if not isinstance(error, InvalidModel):
                 await asyncio.sleep(PAUSE)
                 del self.loaded[traffic.name]
             raise

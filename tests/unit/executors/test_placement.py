@@ -171,9 +171,10 @@ def test_models_in_the_background_share_one_worker_even_if_the_others_run_inside
 
         assert isinstance(front, InlineExecutor)
         assert (pool.size, pool.environment.in_background) == (1, True)
+        assert pool.load_timeout == 70.0
         assert await world.place("c", background=True) is pool
 
-    world_of(test, parallel_workers=0)
+    world_of(test, parallel_workers=0, load_timeout=7.0)
 
 
 def test_a_pool_ends_with_its_last_model(world_of: Any) -> None:
