@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headrace.runtimes import openmp
+
 # OpenBLAS, MKL, BLIS, PyTorch, scikit-learn, XGBoost, LightGBM, NumExpr and Arrow follow this one.
-OPENMP = "OMP_NUM_THREADS"
+OPENMP = openmp.VARIABLE
 # These have variables of their own only.
 OTHERS = (
     "VECLIB_MAXIMUM_THREADS",
@@ -26,6 +28,5 @@ def variables(environ: Mapping[str, str], processors: int, installed: int) -> di
     """
     if processors >= installed:
         return {}
-    given = environ.get(OPENMP, "").split(",")[0].strip()
-    count = given if given.isdecimal() and int(given) else str(processors)
+    count = str(openmp.thread_count(processors, environ))
     return {name: count for name in (OPENMP, *OTHERS) if not environ.get(name)}

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
-from headrace.executors.executor import Exhausted, LoadOverdue
 from headrace.repository.compatibility import differences
+from headrace.repository.loading import may_pass
 from headrace.repository.repository import ModelRepository
 from headrace.repository.rollout_records import RolloutRecords
 from headrace.repository.rollout_status import rollout_status
@@ -200,7 +200,7 @@ class Follower:
             self._answers_again(model)
         assert wanted.stable is not None, "the registry has named one"
         model.registered, model.wanted = registered, wanted
-        model.held &= named(registered, model.followed)
+        model.rejected &= named(registered, model.followed)
         if wanted.is_over and model.record is not None:
             self._decide(model, model.record, Outcome.PROMOTED, "its last step is over")
         if wanted.stable != model.version:
@@ -233,14 +233,14 @@ class Follower:
     async def _provided(
         self, model: _Model, version: str, alone: bool = False
     ) -> ServedModel | None:
-        """A version, loaded beside the one that answers; None if it is or is now held back."""
-        if version in model.held:
+        """A version, loaded beside the one that answers; None if it is or is now rejected."""
+        if version in model.rejected:
             return None
         try:
             return await self._provide(model, version, alone)
         except HeadraceError as exc:
-            if not _may_pass(exc):
-                model.held.add(version)
+            if not may_pass(exc):
+                model.rejected.add(version)
             logger.error(
                 "version %s gets no requests: %s", version, exc.message, extra={"model": model.name}
             )
@@ -443,7 +443,7 @@ class Follower:
 
 
 class _Model:
-    """A followed model: the version that answers, and those that are held back.
+    """A followed model: the version that answers, and those that are `rejected`.
 
     `awaited` stands for it in the index until a version answers. `listed` are the versions that
     were loaded or tried, and `ending` those that will be unloaded.
@@ -456,7 +456,7 @@ class _Model:
         self.registered: Registered | None = None
         self.wanted = Desired(None)
         self.record: Record | None = None
-        self.held: set[str | None] = set()
+        self.rejected: set[str | None] = set()
         self.listed: set[str] = set()
         self.ending: set[str] = set()
         self.trouble = ""
@@ -489,8 +489,3 @@ def _unnamed(registered: Registered, followed: Followed) -> InvalidModel:
     return InvalidModel(
         f"registered model '{followed.registered}' has no {followed.stable}; its aliases: {known}"
     )
-
-
-def _may_pass(error: HeadraceError) -> bool:
-    """Whether a move failed for a reason outside of the version, which is then tried again."""
-    return isinstance(error, (Exhausted, Conflict)) and not isinstance(error, LoadOverdue)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed
-from headrace.executors.executor import Executor, LoadOverdue, WorkerLost
+from headrace.errors import Conflict, HeadraceError, InvalidModel, LoadFailed
+from headrace.executors.executor import Executor, Exhausted, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol import cloud_events
 from headrace.protocol.cloud_events import CloudEvents
@@ -243,6 +243,11 @@ class Loader:
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)
+
+
+def may_pass(error: HeadraceError) -> bool:
+    """Whether a load failed for a reason outside of the model, so that it is worth another try."""
+    return isinstance(error, (Exhausted, Conflict)) and not isinstance(error, LoadOverdue)
 
 
 def _is_remote(uri: str) -> bool:

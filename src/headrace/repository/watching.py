@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError
-from headrace.executors.executor import Exhausted, LoadOverdue
+from headrace.repository.loading import may_pass
 from headrace.repository.repository import ModelRepository
 from headrace.repository.stamp import Stamp, stamp_of
 from headrace.settings import ModelSettings
@@ -122,8 +122,7 @@ class Watcher:
             await self._repository.load(name)
         except HeadraceError as exc:
             logger.error("not loaded: %s", exc.message, extra={"model": name})
-            if isinstance(exc, (Exhausted, Conflict)) and not isinstance(exc, LoadOverdue):
-                # The reason lies outside of the model and may pass.
+            if may_pass(exc):
                 return
         self._handled[name] = stamp
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+
+VARIABLE = "OMP_NUM_THREADS"
 
 
-def thread_count(otherwise: int) -> int:
+def thread_count(otherwise: int, environ: Mapping[str, str] = os.environ) -> int:
     """The number in `OMP_NUM_THREADS`; `otherwise` if there is none.
 
-    The server sets it for workers that may use only a part of the machine's processors.
+    It may have one for each level of nesting, of which the first is meant. The server sets it for
+    workers that may use only a part of the machine's processors.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    given = environ.get(VARIABLE, "").split(",")[0].strip()
     return int(given) if given.isdecimal() and int(given) else otherwise
