@@ -14,7 +14,7 @@ from headrace.errors import ConfigurationError, HeadraceError, shorten
 TIMEOUT = 30.0
 VERBS = {
     "promote": "give the canary all requests",
-    "rollback": "give the stable version all requests, and hold the canary back",
+    "rollback": "give the stable version all requests, until the alias of the canary moves",
     "hold": "leave the canary the part of the requests that it has now",
 }
 
