@@ -201,6 +201,11 @@ class Follower:
         assert wanted.stable is not None, "the registry has named one"
         model.registered, model.wanted = registered, wanted
         model.rejected &= named(registered, model.followed)
+        canary = model.traffic.canary
+        if canary is not None and canary.version not in (wanted.canary, wanted.stable):
+            # It ends before the next one is loaded, which is what the record may be about by now.
+            canary.reason = ""
+            model.traffic.end_canary()
         if wanted.is_over and model.record is not None:
             self._decide(model, model.record, Outcome.PROMOTED, "its last step is over")
         if wanted.stable != model.version:
@@ -306,8 +311,6 @@ class Follower:
         assert model.registered is not None, "the registry has answered"
         now = self._clock()
         model.wanted = desired(model.registered, model.followed, model.record, now)
-        if traffic.canary is not None and traffic.canary is not canary:
-            traffic.canary.reason = ""
         if canary is None or model.wanted.canary != canary.version:
             traffic.end_canary()
         else:

@@ -131,6 +131,24 @@ def test_a_version_that_is_no_canary_any_more_is_not_called_one(
     running(main())
 
 
+def test_a_canary_ends_before_the_next_one_is_loaded(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY}).start()
+        replica.world.executor.may_load.clear()
+        registry.aliases["challenger"] = "3"
+        await asyncio.sleep(20)
+        assert replica.listed["3"] is State.LOADING
+        assert replica.roles == ("1", None, 0)
+        with pytest.raises(Conflict, match="has no canary that gets requests"):
+            replica.follower.promote("m", "")
+        replica.world.executor.may_load.set()
+        await asyncio.sleep(20)
+        assert replica.roles == ("1", "3", 50)
+
+    running(main())
+
+
 def test_the_steps_go_on_with_the_clock_until_the_canary_is_promoted(running: Any) -> None:
     async def main() -> None:
         replica = await Replica(
