@@ -37,9 +37,11 @@ class RayMetrics:
 
     def _count(self, family: Metric, sample: Sample) -> None:
         key = (sample.name, tuple(sample.labels.values()))
-        more = sample.value - self._counted.get(key, 0.0)
+        counted = self._counted.get(key, 0.0)
+        # A version that was unloaded and is loaded again counts from zero.
+        more = sample.value - counted if sample.value >= counted else sample.value
+        self._counted[key] = sample.value
         if more > 0:
-            self._counted[key] = sample.value
             self._metric("Counter", family, sample).inc(more, sample.labels)
 
     def _metric(self, kind: str, family: Metric, sample: Sample) -> Any:

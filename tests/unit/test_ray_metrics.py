@@ -75,6 +75,8 @@ def histogram(*buckets: tuple[str, float], total: float) -> Metric:
         ([[counter(a=3)]], {("rows_total", ("a",)): 3}),
         ([[counter(a=3)], [counter(a=3, b=1)], [counter(a=5, b=1)]],
          {("rows_total", ("a",)): 5, ("rows_total", ("b",)): 1}),
+        ([[counter(a=5)], [counter(b=1)], [counter(a=2, b=1)], [counter(a=3, b=1)]],
+         {("rows_total", ("a",)): 8, ("rows_total", ("b",)): 1}),
         ([[counter(a=0)]], {}),
         ([[gauge(4)], [gauge(0)]], {("queued", ("a",)): 0}),
         ([[histogram(("0.1", 1), ("+Inf", 2), total=1.5)],
@@ -82,7 +84,7 @@ def histogram(*buckets: tuple[str, float], total: float) -> Metric:
          {("seconds_bucket_total", ("a", "0.1")): 1, ("seconds_bucket_total", ("a", "+Inf")): 3,
           ("seconds_count_total", ("a",)): 3, ("seconds_sum_total", ("a",)): 2.5}),
     ],
-    ids=["counter", "grown", "zero", "gauge", "histogram"],
+    ids=["counter", "grown", "from zero again", "zero", "gauge", "histogram"],
 )  # fmt: skip
 def test_ray_shows_what_was_counted(rounds: list[list[Metric]], values: dict[Any, float]) -> None:
     ray = FakeRay()
