@@ -92,6 +92,10 @@ def _lines(state: dict[str, Any]) -> list[str]:
         if state[role] is not None:
             share = f", {canary['percent']:g} % of the requests" if role == "canary" else ""
             lines.append(f"{role:<9} version {state[role]['version']}{share}")
+    if state.get("moves_to"):
+        lines.append(f"{'moves to':<9} version {state['moves_to']}, once it is loaded")
+    if canary is None and state.get("no_canary"):
+        lines.append(f"{'canary':<9} none: {state['no_canary']}")
     if canary is not None:
         failed = sum(canary["failures"].values())
         lines.append(f"{'requests':<9} {canary['requests']}, of which {failed} failed")

@@ -15,8 +15,8 @@ from headrace.repository.compatibility import differences
 from headrace.repository.loading import may_pass
 from headrace.repository.repository import ModelRepository
 from headrace.repository.rollout_records import RolloutRecords
-from headrace.repository.rollout_status import rollout_status
-from headrace.rollouts.desired import Desired, desired, named
+from headrace.repository.rollout_status import rollout_status, why_none
+from headrace.rollouts.desired import Desired, candidate, desired, named
 from headrace.rollouts.record import Outcome, Record
 from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
@@ -109,8 +109,14 @@ class Follower:
         Raises:
             NotFound: no model of that name is followed.
         """
-        model = self._model(name)
-        return rollout_status(model.traffic, model.wanted, model.record)
+        model, version, wanted = self._model(name), None, Desired(None)
+        if model.registered is not None:
+            version = candidate(model.registered, model.followed)
+            wanted = desired(model.registered, model.followed, model.record, self._clock())
+        served = self._repository.known(name, version) if version is not None else None
+        is_loading = version in wanted.versions and version not in model.rejected
+        why = why_none(model.traffic, model.followed, version, served, is_loading)
+        return {**rollout_status(model.traffic, wanted, model.record), "no_canary": why}
 
     def promote(self, name: str, reason: str) -> None:
         """Give the canary all requests, until the registry names another stable version.

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import msgspec
 
+from headrace.errors import shorten
+
 # The tag of a registered model that replicas share; MLflow takes up to 5000 characters.
 TAG = "headrace.rollout"
 LONGEST = 4000
 LONGEST_REASON = 1000
+# Seconds that a decision is later than the one that it changes, whatever the clock says.
+LATER = 0.001
 
 # Anybody who may set tags may write a record: seconds since 1970, up to the year 5138.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
@@ -48,7 +52,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     def decided(
         self, outcome: Outcome, at: float, reason: str = "", percent: float = 0.0
     ) -> Record:
-        """The same canary with another outcome."""
+        """The same canary with another outcome.
+
+        It is later than the one before, even if that is from a server whose clock is ahead.
+        """
+        if self.outcome is not Outcome.NONE:
+            at = max(at, self.at + LATER)
         return msgspec.structs.replace(
             self, outcome=outcome, at=at, reason=reason[:LONGEST_REASON], percent=percent
         )
@@ -64,9 +73,15 @@ def decoded(text: str | bytes) -> Record | None:
     if len(text) > LONGEST:
         return None
     try:
-        return msgspec.json.decode(text, type=Record)
+        found = msgspec.json.decode(text, type=Record)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+    return msgspec.structs.replace(found, reason=_printable(found.reason))
+
+
+def _printable(reason: str) -> str:
+    """A reason that anybody who may set a tag can have written."""
+    return reason if reason.isprintable() else shorten(reason, LONGEST_REASON)
 
 
 def agreed(own: Record | None, shared: Record | None, canary: str | None) -> Record | None:

@@ -79,7 +79,8 @@ class Traffic:
             key = asking.header(self._header)
         elif self._field:
             key = asking.member(self._field)
-        place = self._spacing.next() if key is None else point(self._salt, key)
+        # All those whose key is empty are not one caller.
+        place = point(self._salt, key) if key else self._spacing.next()
         return self.canary if place < self._threshold else None
 
     def answered(self, model: ServedModel, seconds: float) -> None:

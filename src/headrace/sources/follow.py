@@ -138,6 +138,10 @@ class Follow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     )
 
 
+# MLflow's stages; any other word without an @ is an alias whose @ is missing, or a mistake.
+_STAGES = frozenset(("none", "staging", "production", "archived"))
+# Names in the path of a member.
+MOST_NAMES = 32
 # RFC 9110 5.1.
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DURATION = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) *(?P<unit>[smhd]?)")
@@ -160,6 +164,13 @@ def seconds(duration: float | str) -> float:
     return number
 
 
+def _is_selector(word: str) -> bool:
+    """Whether a word is an alias, a stage or latest, rather than a version or a mistake."""
+    if word.startswith("@"):
+        return bool(word[1:]) and not set("@/") & set(word[1:])
+    return word.lower() in {*_STAGES, "latest"}
+
+
 def _faults(follow: Follow) -> Iterator[str]:
     """What is wrong with the keys that have to fit each other."""
     canary, shadow = follow.canary, follow.shadow
@@ -169,9 +180,12 @@ def _faults(follow: Follow) -> Iterator[str]:
         "shadow": shadow.alias if shadow is not None else None,
     }
     for role, word in moving.items():
-        if word is not None and (not word.strip("@/") or word.isdecimal()):
+        if word is not None and not _is_selector(word):
             key = role if role == "stable" else f"{role}.alias"
-            yield f"follow.{key}: expected what moves, such as @{role}, got '{shorten(word)}'"
+            yield (
+                f"follow.{key}: expected what moves, which is an alias such as @{role}, a stage, "
+                f"or latest, got '{shorten(word)}'"
+            )
     if follow.rollback.disagreement is not None and shadow is None:
         yield "follow.rollback.disagreement: there is no shadow whose answers are compared"
     if canary is None:
@@ -188,7 +202,8 @@ def _faults(follow: Follow) -> Iterator[str]:
         yield "follow.canary.bake is missing, the time that each of the steps lasts"
     if canary.bake is not None:
         try:
-            seconds(canary.bake)
+            if not seconds(canary.bake):
+                yield "follow.canary.bake: expected more than 0 s, got 0"
         except ValueError as error:
             yield f"follow.canary.bake: {error}"
     sticky = canary.sticky
@@ -196,6 +211,13 @@ def _faults(follow: Follow) -> Iterator[str]:
         yield "follow.canary.sticky: expected either header or field"
     elif sticky is not None and sticky.header and not _FIELD_NAME.fullmatch(sticky.header):
         yield f"follow.canary.sticky.header: '{shorten(sticky.header)}' is no name of a header"
+    elif sticky is not None and sticky.field:
+        names = sticky.field.split(".")
+        if not all(names) or len(names) > MOST_NAMES:
+            yield (
+                f"follow.canary.sticky.field: expected up to {MOST_NAMES} names with dots between "
+                f"them, such as parameters.user, got '{shorten(sticky.field)}'"
+            )
 
 
 class Followed:
@@ -225,7 +247,18 @@ class Followed:
                 f"{'one version' if selector else 'no version'}; name what moves, such as "
                 f"models:/{self.registered}@champion"
             )
+        if not _is_selector(selector):
+            raise ConfigurationError(
+                f"model '{settings.name}' cannot be followed: '{shorten(selector)}' is no alias, "
+                f"such as @champion, no stage, and not latest"
+            )
         self.stable = selector
+        for role, other in (("canary", self.follow.canary), ("shadow", self.follow.shadow)):
+            if other is not None and other.alias == selector:
+                raise ConfigurationError(
+                    f"model '{settings.name}': follow.{role}.alias: '{shorten(other.alias)}' "
+                    f"decides the stable version; name another alias, such as @{role}"
+                )
 
     def pinned(self, version: str, checked: bool = True) -> ModelSettings:
         """The settings of one version, which has to answer its input example if it is `checked`."""

@@ -58,6 +58,15 @@ def test_the_state_is_shown_to_people(listener, capsys):
     assert answer["asked"] == [("GET", "/v2/repository/models/wine/rollout", b"")]
 
 
+def test_it_is_shown_why_there_is_no_canary(listener, capsys):
+    url, answer = listener
+    answer["body"] = {**STATE, "canary": None, "no_canary": "it is being loaded", "moves_to": "6"}
+    assert main(["rollout", "status", "wine", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "canary    none: it is being loaded" in shown
+    assert "moves to  version 6, once it is loaded" in shown
+
+
 def test_scripts_get_what_the_server_answers(listener, capsys):
     assert main(["rollout", "status", "wine", "--json", "--url", listener[0]]) == 0
     assert json.loads(capsys.readouterr().out) == STATE

@@ -105,6 +105,13 @@ async def test_a_caller_stays_at_one_version(
 
 
 @in_world
+async def test_those_who_leave_their_name_empty_are_not_one_caller(world: World) -> None:
+    resolver, _ = await divided(world, 50, sticky={"header": "X-User"})
+    seen = Counter(resolver.find("m", None, PROTOCOL, a_call(x_user="")).version for _ in range(20))
+    assert abs(seen["2"] - 10) <= 1
+
+
+@in_world
 async def test_a_canary_whose_worker_is_down_gets_nothing_and_that_counts(world: World) -> None:
     resolver, traffic = await divided(world, 100)
     assert traffic.canary is not None

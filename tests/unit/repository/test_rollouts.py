@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.errors import Conflict, LoadFailed, ModelFailed, NotFound
+from headrace.errors import Conflict, InvalidModel, LoadFailed, ModelFailed, NotFound
 from headrace.repository.follower import Follower
-from headrace.rollouts.record import TAG, Outcome, decoded
+from headrace.rollouts.record import TAG, Outcome, decoded, encoded
 from headrace.serving.served_model import State
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
@@ -364,5 +364,71 @@ def test_a_record_that_cannot_be_kept_is_no_failure(
         ).start()
         await true(lambda: "cannot be kept for a restart" in caplog.text)
         assert replica.roles == ("1", "2", 50)
+
+    running(main())
+
+
+def test_a_decision_counts_though_the_clock_of_the_one_before_was_ahead(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY}, follow_tags=True).start()
+        await true(lambda: TAG in registry.tags)
+        ahead = decoded(registry.tags[TAG])
+        assert ahead is not None
+        registry.tags[TAG] = encoded(ahead.decided(Outcome.HELD, 2e9, percent=20))
+        await asyncio.sleep(60)
+        assert replica.roles == ("1", "2", 20)
+        replica.follower.roll_back("m", "it is bad")
+        await true(lambda: "rolled_back" in registry.tags[TAG])
+        await asyncio.sleep(60)
+        assert replica.roles == ("1", None, 0)
+
+    running(main())
+
+
+def test_the_state_says_why_there_is_no_canary(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def missing(uri: str, timeout: float, report: Any) -> tuple[str, None]:
+        raise InvalidModel("there is no such file")
+
+    async def main() -> None:
+        registry = FakeRegistry(champion="1")
+        replica = await Replica(registry, {"canary": CANARY}).start()
+
+        def why() -> str:
+            found = replica.follower.rollout("m")["no_canary"]
+            return found or ""
+
+        assert why() == "registered model 'm' has no @challenger"
+        registry.aliases["challenger"] = "1"
+        await asyncio.sleep(60)
+        assert why() == "@challenger is version 1, which is the stable one"
+        registry.aliases["challenger"] = "2"
+        await asyncio.sleep(60)
+        assert why() == ""
+        replica.follower.roll_back("m", "it is bad")
+        expected = "version 2 gets no requests until @challenger moves: rolled back: it is bad"
+        assert why() == expected
+        monkeypatch.setattr(artifacts, "fetch", missing)
+        registry.aliases["challenger"] = "3"
+        await asyncio.sleep(60)
+        assert "there is no such file" in why()
+
+    running(main())
+
+
+def test_the_state_says_which_version_is_loaded_to_take_the_stable_ones_place(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = await Replica(registry, {"canary": CANARY, "keep": 0}).start()
+        replica.follower.promote("m", "")
+        await asyncio.sleep(100)
+        replica.follower.roll_back("m", "it is bad")
+        state = replica.follower.rollout("m")
+        assert (state["stable"], state["moves_to"]) == ({"version": "2"}, "1")
+        await asyncio.sleep(100)
+        state = replica.follower.rollout("m")
+        assert (state["stable"], state["moves_to"]) == ({"version": "1"}, None)
 
     running(main())

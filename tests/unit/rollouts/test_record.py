@@ -71,3 +71,14 @@ def test_the_later_decision_about_the_present_canary_counts(own, shared, expecte
 def test_two_replicas_that_share_what_they_remember_agree(first, second):
     kept = agreed(first, second, "2")
     assert agreed(second, kept, "2") == kept or kept.canary != "2"
+
+
+def test_a_reason_that_others_wrote_can_be_printed():
+    record = decoded(encoded(RUNNING.decided(Outcome.HELD, 1.0, "a\n\x1b[31mb")))
+    assert record.reason == r"a\n\x1b[31mb"
+    assert decoded(encoded(record)) == record
+
+
+def test_a_decision_is_later_than_the_one_it_changes_whatever_the_clock_says():
+    record = PROMOTED.decided(Outcome.ROLLED_BACK, PROMOTED.at - 500)
+    assert agreed(record, PROMOTED, "2") == agreed(PROMOTED, record, "2") == record

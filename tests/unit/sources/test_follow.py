@@ -38,7 +38,10 @@ def test_the_uri_decides_unless_stable_does(uri, follow, selector):
     assert (found.registered, found.stable) == ("wine", selector)
 
 
-@pytest.mark.parametrize("uri", ["models:/wine/7", "models:/wine", "runs:/1/model", "/a/folder"])
+@pytest.mark.parametrize(
+    "uri",
+    ["models:/wine/7", "models:/wine", "runs:/1/model", "/a/folder", "models:/a/b@champion"],
+)
 def test_what_does_not_move_cannot_be_followed(uri):
     with pytest.raises(ConfigurationError, match="cannot be followed"):
         Followed(model(uri))
@@ -75,6 +78,13 @@ CANARY = {"alias": "@challenger", "percent": 10}
         ({"canary": {**CANARY, "bake": "2 weeks"}}, "canary.bake: expected seconds or such as"),
         ({"canary": {**CANARY, "bake": 1e12}}, "canary.bake: expected at most 1000d"),
         ({"canary": {**CANARY, "bake": f"{'9' * 400}d"}}, "canary.bake: expected at most 1000d"),
+        ({"canary": {**CANARY, "bake": "0m"}}, "canary.bake: expected more than 0 s"),
+        ({"canary": {"alias": "challenger", "percent": 1}}, "canary.alias: expected what moves"),
+        ({"canary": {"alias": "@a/b", "percent": 1}}, "canary.alias: expected what moves"),
+        ({"canary": {"alias": "@champion", "percent": 1}}, "canary.alias: '@champion' decides the"),
+        ({"shadow": {"alias": "@champion"}}, "shadow.alias: '@champion' decides the stable"),
+        ({"canary": {**CANARY, "sticky": {"field": "a..b"}}}, "canary.sticky.field: expected up"),
+        ({"canary": {**CANARY, "sticky": {"field": "a." * 99 + "a"}}}, "canary.sticky.field: exp"),
         ({"canary": {**CANARY, "sticky": {}}}, "canary.sticky: expected either header or field"),
         ({"canary": {**CANARY, "sticky": {"header": "a b"}}}, "canary.sticky.header: 'a b' is no"),
         ({"rollback": {"disagreement": 0.1}}, "rollback.disagreement: there is no shadow"),
