@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from headrace.admin.json_response import json_response
 from headrace.errors import ConfigurationError, InvalidInput, Unauthenticated
-from headrace.http.body import read_body
+from headrace.http.body import read_small_body
 from headrace.http.header_fields import collect
 from headrace.protocol.open_inference.json_faults import refusal
 
@@ -109,7 +109,7 @@ class Webhook:
                 "expected the headers X-MLflow-Delivery-Id, X-MLflow-Timestamp and "
                 "X-MLflow-Signature of a webhook that has a secret"
             )
-        body = await read_body(headers, request.receive, LARGEST_BODY)
+        body = await read_small_body(headers, request.receive, LARGEST_BODY)
         signed = hmac.digest(self._secret, b".".join((id, at, body)), "sha256")
         if not hmac.compare_digest(signature, VERSION + base64.b64encode(signed)):
             raise Unauthenticated("the signature is not that of the secret of this server")

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from headrace.errors import InvalidInput
-from headrace.http.body import read_body
+from headrace.http.body import read_small_body
 from headrace.http.header_fields import collect
 
 LARGEST_BODY = 1024 * 1024
@@ -21,7 +21,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         InvalidInput: it is something else.
         TooLarge: it is larger than any of these requests needs to be.
     """
-    body = await read_body(collect(request.scope["headers"]), request.receive, LARGEST_BODY)
+    body = await read_small_body(collect(request.scope["headers"]), request.receive, LARGEST_BODY)
     if not body.strip():
         return {}
     try:

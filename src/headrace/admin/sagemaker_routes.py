@@ -16,7 +16,7 @@ from starlette.routing import Route
 from headrace.admin.json_response import json_response
 from headrace.dataplane.hosting import Hosting
 from headrace.errors import InvalidInput
-from headrace.http.body import read_body
+from headrace.http.body import read_small_body
 from headrace.http.header_fields import collect
 from headrace.protocol.open_inference.json_faults import refusal
 
@@ -52,7 +52,9 @@ class HostedModels:
 
     async def load(self, request: Request) -> Response:
         """Answers once the model can be asked: 409 if it is loaded, 507 if memory is short."""
-        body = await read_body(collect(request.scope["headers"]), request.receive, LARGEST_BODY)
+        body = await read_small_body(
+            collect(request.scope["headers"]), request.receive, LARGEST_BODY
+        )
         try:
             wanted = msgspec.json.decode(body, type=Wanted)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
