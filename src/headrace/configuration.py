@@ -222,9 +222,9 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
         raise ConfigurationError(
             f"{origin}: expected a path that begins with /, got '{shorten(value)}'"
         )
-    if field.name.endswith("_route") and value and set(value) & set("{}?#"):
+    if field.name.endswith("_route") and value and set(value) & set("{}?#%"):
         raise ConfigurationError(
-            f"{origin}: expected a path without braces, ? and #, got '{shorten(value)}'"
+            f"{origin}: expected a path without braces, ?, # and %, got '{shorten(value)}'"
         )
     if field.name == "metrics_rest_server_prefix" and not re.fullmatch(
         r"([a-zA-Z_]\w*)?", value or "", re.A

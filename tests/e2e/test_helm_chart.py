@@ -75,6 +75,18 @@ def test_helm_and_kubernetes_find_nothing_wrong_with_the_chart(tmp_path):
     assert found["envFrom"] == [{"secretRef": {"name": "login"}}]
 
 
+@pytest.mark.parametrize("name", ["on", "null", "y"])
+def test_a_chart_whose_name_is_another_value_in_yaml_is_valid(name, tmp_path):
+    chart, _ = write(tmp_path, name=name)
+
+    objects = rendered(chart, name=name, **EVERYTHING)
+
+    labels = objects["Deployment"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == name
+    assert objects["Service"]["metadata"]["name"] == name
+    assert objects["ConfigMap"]["metadata"]["name"] == f"{name}-dashboard"
+
+
 def test_everything_that_can_be_turned_on_is_valid_too(tmp_path):
     chart, _ = write(tmp_path)
 

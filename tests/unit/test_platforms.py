@@ -125,3 +125,9 @@ def test_variables_that_a_platform_reads_are_not_called_unknown():
     environ = {"MLSERVER_MODELS_DIR": "/mnt/agent/models"}
     assert "MLSERVER_MODELS_DIR" in resolve({}, environ, None).warnings[0]
     assert resolve({"platform": "seldon"}, environ, None).warnings == []
+
+
+@pytest.mark.parametrize("route", ["/a/{x}", "/a?b", "/a#b", "/a%20b"])
+def test_a_route_that_no_request_could_match_is_refused(route):
+    with pytest.raises(ConfigurationError, match="AIP_PREDICT_ROUTE: expected a path without"):
+        resolve({"platform": "vertex"}, {**VERTEX, "AIP_PREDICT_ROUTE": route}, None)

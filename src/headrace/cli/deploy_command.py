@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,8 +176,9 @@ def _about_image(workload: Workload, target: str) -> list[str]:
             f"the image {workload.image} has to hold Headrace and the frameworks of the model; "
             "--image names another"
         ]
-    make = f"headrace build {workload.source} -t {workload.image}"
+    source = shlex.quote(workload.source)
+    make = f"headrace build {source} -t {workload.image}"
     if workload.kind == "bundle":
-        make = f"headrace containerize {workload.source}"
+        make = f"headrace containerize {source}"
     where = "" if target == "compose" else ", and push it to where the cluster pulls images"
     return [f"make the image with `{make}`{where}; --image names another"]

@@ -13,8 +13,11 @@ LONGEST_NAME = 50
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _SECRET = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CPU = re.compile(r"\d+(\.\d+)?|\d+m")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+# In thousandths, Kubernetes' finest.
+_CPU = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?|[0-9]{1,9}m")
+_MEMORY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+# In bytes: less than any Python needs, and more than any machine has.
+LEAST_MEMORY, MOST_MEMORY = 16 * 1024**2, 1024**5
 
 
 def name(given: str, where: str) -> str:
@@ -81,7 +84,8 @@ def cpu(given: str) -> str:
     """
     if not _CPU.fullmatch(given) or not given.strip("0.m"):
         raise ConfigurationError(
-            f"--cpu: expected a number of cores, such as 2, 0.5 or 500m, got '{shorten(given)}'"
+            f"--cpu: expected a number of cores in thousandths, such as 2, 0.5 or 500m, got "
+            f"'{shorten(given)}'"
         )
     return given
 
@@ -93,9 +97,10 @@ def memory(given: str) -> str:
         ConfigurationError: it is none.
     """
     match = _MEMORY.fullmatch(given)
-    if match is None or not match[1].strip("0."):
+    if match is None or not LEAST_MEMORY <= size(given) <= MOST_MEMORY:
         raise ConfigurationError(
-            f"--memory: expected an amount, such as 4Gi or 512Mi, got '{shorten(given)}'"
+            f"--memory: expected an amount from 16Mi to 1024Ti, such as 4Gi or 512Mi, got "
+            f"'{shorten(given)}'"
         )
     return given
 
@@ -121,7 +126,8 @@ def whole(given: str, flag: str, least: int = 1) -> int:
     Raises:
         ConfigurationError: it is none, or less than `least`.
     """
-    if not given.isascii() or not given.isdecimal() or not least <= int(given[:7]) <= 100_000:
+    is_number = given.isascii() and given.isdecimal() and len(given) <= 6
+    if not is_number or not least <= int(given) <= 100_000:
         raise ConfigurationError(
             f"{flag}: expected a whole number from {least} to 100000, got '{shorten(given)}'"
         )

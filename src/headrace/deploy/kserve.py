@@ -6,6 +6,7 @@ Source: `ClusterServingRuntime` (v1alpha1) and `InferenceService` (v1beta1) of K
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -84,11 +85,11 @@ def formats() -> Iterator[dict[str, Any]]:
 
 def _require_image(workload: Workload) -> None:
     if workload.kind in ("folder", "model") and not workload.image_given:
-        what = f"'{shorten(workload.source)}'"
+        build = f"headrace build {shlex.quote(workload.source)}"
         raise ConfigurationError(
-            f"{what} is on this machine, where KServe cannot fetch it: copy it to a store and give "
-            f"--storage-uri (such as s3://BUCKET/{workload.name}), or put it into an image "
-            f"(`headrace build {workload.source} -t REGISTRY/{workload.name}:1`) and give --image"
+            f"'{shorten(workload.source)}' is on this machine, where KServe cannot fetch it: copy "
+            f"it to a store and give --storage-uri (such as s3://BUCKET/{workload.name}), or put "
+            f"it into an image (`{build} -t REGISTRY/{workload.name}:1`) and give --image"
         )
 
 

@@ -14,6 +14,7 @@ from headrace.deploy import pod
 from headrace.deploy.documents import Manifest
 from headrace.deploy.workload import OWN_FORMAT, TRACKED, Options, Workload, find
 from headrace.errors import ConfigurationError, shorten
+from headrace.platform_table import named
 from headrace.runtimes.catalog import RUNTIMES
 from headrace.settings import MIB
 from headrace.sources.artifacts import is_uri
@@ -41,6 +42,7 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
         )
     workload = find(source, options, "seldon")
     _require_one_model(workload)
+    _require_own_settings(workload)
     return workload, [_server(workload), _model(workload)]
 
 
@@ -66,6 +68,16 @@ def _require_one_model(workload: Workload) -> None:
             f"'{shorten(workload.source)}' is not where Seldon can fetch it: copy it to a store, "
             f"and give --storage-uri, such as s3://BUCKET/{workload.name}"
         )
+
+
+def _require_own_settings(workload: Workload) -> None:
+    """Refuse what the agent, which is in the same pod, does not know."""
+    for name, expected in named("seldon").expects.items():
+        given = getattr(workload.settings, name)
+        if given != expected:
+            raise ConfigurationError(
+                f"{name} is {given}, but Seldon's agent relies on {expected}; leave it out"
+            )
 
 
 def _server(workload: Workload) -> Manifest:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from headrace.deploy import checks
@@ -28,6 +29,8 @@ from headrace.sources.service_source import reference_of
 WRONG_SETTINGS = 2
 WATCHDOG = "30s"
 HOMES = ("/home", "/root", "/run/user")
+# The server has its own, which are empty.
+TEMPORARY = ("/tmp", "/var/tmp")
 
 UNIT = """\
 [Unit]
@@ -101,6 +104,10 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
     require_tracking(workload)
     place, folder = _place(source, workload)
     paths = [place, folder, program]
+    if any(path.endswith("\\") for path in (*paths, source)):
+        raise ConfigurationError(
+            "systemd joins a line that ends with \\ with the next; rename what has one at its end"
+        )
     settings = workload.settings
     start = settings.fetch_timeout + settings.environment_timeout + settings.load_timeout
     stop = settings.drain_delay + settings.drain_timeout + MARGIN
@@ -121,8 +128,16 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
         name=workload.name,
         folder=f"WorkingDirectory={_literal(folder)}\n" if folder else "",
         resources="\n".join(_resources(options)),
-        homes="read-only" if any(_below_home(path) for path in paths) else "yes",
+        homes="read-only" if any(_is_below(HOMES, path) for path in paths) else "yes",
     )
+    hidden = [
+        f"the server does not see {path}: it has a {top} of its own (PrivateTmp), and the system "
+        "clears it; move it elsewhere first"
+        for path in dict.fromkeys(paths)
+        for top in TEMPORARY
+        if _is_below([top], path)
+    ]
+    workload = replace(workload, notes=(*workload.notes, *hidden))
     return workload, re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -158,8 +173,8 @@ def _resources(options: Options) -> Sequence[str]:
     return lines
 
 
-def _below_home(path: str) -> bool:
-    return any(path == home or path.startswith(f"{home}/") for home in HOMES)
+def _is_below(folders: Sequence[str], path: str) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _literal(text: str) -> str:

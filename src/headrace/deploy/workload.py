@@ -196,8 +196,8 @@ def require_tracking(workload: Workload) -> None:
     if workload.arguments and workload.source.lower().startswith(TRACKED) and not known:
         raise ConfigurationError(
             f"'{shorten(workload.source)}' is fetched from a tracking server when the container "
-            "starts: name it with --env MLFLOW_TRACKING_URI=URL, or name a Secret that does "
-            "with --env-from"
+            "starts: name it with --env MLFLOW_TRACKING_URI=URL, or on Kubernetes with a Secret "
+            "(--env-from)"
         )
 
 

@@ -14,6 +14,8 @@ logger = logging.getLogger("headrace")
 
 # Seconds that a message may wait for a manager that does not read.
 PATIENCE = 1.0
+# Seconds between two signs of life, at least and at most.
+SHORTEST, LONGEST = 0.1, 3600.0
 
 
 class ServiceManager:
@@ -21,6 +23,7 @@ class ServiceManager:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
+        self._is_reached = True
         self.watchdog_interval = _watchdog_interval(environ) if self._address else None
 
     def ready(self, status: str) -> None:
@@ -44,13 +47,19 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(PATIENCE)
                 sender.sendto(message.encode(), at)
+            self._is_reached = True
         except OSError as error:
-            logger.warning("NOTIFY_SOCKET %s: %s", self._address, error.strerror or error)
+            # Signs of life go on, and would fill the log.
+            if self._is_reached:
+                logger.warning("NOTIFY_SOCKET %s: %s", self._address, error.strerror or error)
+            self._is_reached = False
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:
     """Seconds between two signs of life, half of what the watchdog waits; None without one."""
     wanted, process = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID")
-    if not wanted.isdecimal() or not int(wanted) or process not in (None, "", str(os.getpid())):
+    if not wanted.isdecimal() or not wanted.strip("0"):
         return None
-    return int(wanted) / 2e6
+    if process not in (None, "", str(os.getpid())):
+        return None
+    return min(max(float(wanted) / 2e6, SHORTEST), LONGEST)

@@ -44,6 +44,15 @@ class HostedSource:
         return [replace(models[0], name=name)]
 
     def size(self, name: str) -> int:
-        """The bytes of all files of a model; a folder that is not there has none."""
-        files = Path(self.places[name]).rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
+        """The bytes of all files of a model; a folder that is not there has none.
+
+        Raises:
+            InvalidModel: it cannot be read, or changes meanwhile.
+        """
+        place = self.places[name]
+        if not os.path.isdir(place):
+            return 0
+        try:
+            return sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())
+        except OSError as error:
+            raise InvalidModel(f"'{shorten(place)}' cannot be read: {error.strerror}") from error

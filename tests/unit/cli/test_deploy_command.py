@@ -81,6 +81,18 @@ def test_the_command_that_makes_the_image_is_named(tmp_path, capsys):
     assert f"make the image with `headrace build {folder} -t m`" in capsys.readouterr().err
 
 
+def test_the_command_that_makes_the_image_can_be_pasted_whatever_the_folder_is_called(
+    tmp_path, capsys
+):
+    folder = tmp_path / "my $models"
+    write_model(folder, name="a")
+    write_model(folder, name="b")
+
+    assert main(["deploy", "compose", str(folder)]) == 0
+
+    assert f"`headrace build '{folder}' -t my-models`" in capsys.readouterr().err
+
+
 def test_a_chart_is_written_to_a_new_folder(tmp_path, capsys):
     chart = tmp_path / "chart"
 

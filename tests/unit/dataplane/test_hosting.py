@@ -117,3 +117,14 @@ def folder(*names: str) -> Iterator[str]:
             settings = {"name": name or "m", "implementation": "sklearn"}
             (Path(root) / name / "model-settings.json").write_text(json.dumps(settings))
         yield root
+
+
+@in_world
+async def test_a_place_that_is_no_path_is_refused_as_no_folder(world: World) -> None:
+    host = Host(world)
+
+    for place in ("/" + "a" * 5000, "/tmp/\0"):
+        with pytest.raises(InvalidModel, match="is not a folder"):
+            await host.hosting.load("m", place)
+
+    assert host.hosting.places() == []

@@ -96,3 +96,14 @@ def test_a_service_is_no_model_of_seldons(tmp_path):
 
     with pytest.raises(ConfigurationError, match="is a service, and Seldon loads models only"):
         of(f"{tmp_path}/service.py:svc", storage_uri="s3://b/m")
+
+
+@pytest.mark.parametrize("variable", ["HEADRACE_GRPC_PORT", "MLSERVER_HTTP_PORT"])
+def test_a_port_that_the_agent_does_not_know_is_refused(variable, tmp_path):
+    with pytest.raises(ConfigurationError, match="_port is 9999, but Seldon's agent relies on 9"):
+        of(write_model(tmp_path), storage_uri="s3://b/m", env={variable: "9999"})
+
+
+def test_an_address_that_the_agent_cannot_reach_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"host is 127\.0\.0\.1"):
+        of(write_model(tmp_path), storage_uri="s3://b/m", env={"HEADRACE_HOST": "127.0.0.1"})

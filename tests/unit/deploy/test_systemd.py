@@ -98,3 +98,16 @@ def test_limits_are_set_if_they_are_asked_for():
 def test_a_relative_program_is_refused():
     with pytest.raises(ConfigurationError, match="--program: expected an absolute path"):
         of("s3://bucket/wine", "bin/headrace")
+
+
+@pytest.mark.parametrize("top", ["/tmp", "/var/tmp"])
+def test_a_program_in_a_folder_that_the_unit_hides_is_named(top):
+    workload, _ = systemd.unit("s3://bucket/wine", Options(), f"{top}/env/bin/headrace")
+
+    (note,) = workload.notes
+    assert f"does not see {top}/env/bin/headrace: it has a {top} of its own" in note
+
+
+def test_a_source_that_would_join_two_lines_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="joins a line"):
+        of(write_model(tmp_path, name="m").rename(tmp_path / "m\\"))

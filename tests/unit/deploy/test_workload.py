@@ -91,8 +91,8 @@ def test_a_name_that_is_given_is_taken_as_it_is_or_refused(name):
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
-        (checks.cpu, ["1", "0.5", "500m", "16"], ["0", "0m", "1.5m", "-1", "1e3", "", "two"]),
-        (checks.memory, ["512Mi", "4Gi", "1.5G"], ["0", "0Gi", "4GB", "4 Gi", "-1Gi", "", "x"]),
+        (checks.cpu, ["1", "0.5", "500m", "16"], ["0", "0m", "1.5m", "-1", "1e3", "", "9" * 20]),
+        (checks.memory, ["512Mi", "4Gi", "1.5G"], ["0", "0.5", "1Ki", "4GB", "-1Gi", "", "x"]),
         (checks.secret, ["a", "a.b-c"], ["A", "-a", "a_b", "", "a/b"]),
     ],
 )
@@ -101,6 +101,17 @@ def test_amounts_and_secrets_are_checked(check, good, bad):
     for each in bad:
         with pytest.raises(ConfigurationError):
             check(each)
+
+
+def test_digits_of_other_scripts_and_amounts_that_no_machine_has_are_no_amounts():
+    amounts = {checks.cpu: ["٣", "0.0001", "9999999"], checks.memory: ["٣Gi", "1025Ti", "9" * 30]}
+    for check, bad in amounts.items():
+        for each in bad:
+            with pytest.raises(ConfigurationError, match="expected a"):
+                check(each)
+    for each in ("٣", "0000000000007", "100001"):
+        with pytest.raises(ConfigurationError, match="--gpus: expected a whole number"):
+            checks.whole(each, "--gpus", least=0)
 
 
 def test_amounts_have_their_size():

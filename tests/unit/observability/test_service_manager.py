@@ -69,3 +69,20 @@ def test_the_watchdog_is_fed_twice_in_its_time_if_it_waits_for_this_process(
     manager, variables, interval
 ):
     assert ServiceManager(environ(manager, **variables)).watchdog_interval == interval
+
+
+@pytest.mark.parametrize("wanted", ["1", "9" * 30, "9" * 400, "9" * 5000])
+def test_a_watchdog_of_any_number_is_fed_at_a_bounded_rate(wanted):
+    told = ServiceManager({"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": wanted})
+
+    assert told.watchdog_interval is not None
+    assert 0.1 <= told.watchdog_interval <= 3600
+
+
+def test_a_manager_that_is_not_there_is_a_warning_once(tmp_path, caplog):
+    told = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "none")})
+
+    for _ in range(3):
+        told.alive()
+
+    assert len(caplog.records) == 1
