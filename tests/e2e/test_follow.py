@@ -52,6 +52,17 @@ def test_a_version_that_the_alias_moves_to_is_served(world):
         until(lambda: predicted(server.http) == 1.0, PATIENCE, "the old version answers again")
 
 
+def test_a_model_says_which_version_it_is_where_it_came_from_and_what_its_files_are(world):
+    version = world.register("pinned", answers(1))
+    world.point("pinned", "champion", version)
+    with serving("models:/pinned@champion", *MOVES, env=world.env) as server:
+        shown = ask(server.http, "GET", "/v2/models/pinned").json["parameters"]
+        assert shown["uri"] == f"models:/pinned/{version}"
+        assert shown["source"].startswith("mlflow-artifacts:/")
+        assert shown["digest"].startswith("sha256:")
+        assert shown["digest"] in server.log()
+
+
 def test_a_version_that_does_not_load_gets_no_request_until_the_alias_moves(world):
     world.point("held", "champion", world.register("held", answers(1)))
     with serving("models:/held@champion", *MOVES, env=world.env) as server:

@@ -94,7 +94,7 @@ async def _build(options: argparse.Namespace) -> None:
     try:
         for found in open_source(options.model, None, environ).found():
             model = found.settings
-            uri, download = await artifacts.fetch(model.uri, settings.fetch_timeout, print)
+            uri, download, _ = await artifacts.fetch(model.uri, settings.fetch_timeout, print)
             try:
                 python = await environments.python_for(replace(model, uri=uri), print)
             finally:

@@ -162,7 +162,7 @@ def local(source: str) -> Iterator[Path]:
         return
     try:
         timeout = ServerSettings().fetch_timeout
-        place, download = asyncio.run(artifacts.fetch(source, timeout, print_note))
+        place, download, _ = asyncio.run(artifacts.fetch(source, timeout, print_note))
     except LoadFailed as error:
         raise ConfigurationError(f"SOURCE '{source}': {error.message}") from None
     try:

@@ -125,8 +125,8 @@ class DataPlane:
             "inputs": [_tensor(tensor) for tensor in metadata.inputs],
             "outputs": [_tensor(tensor) for tensor in metadata.outputs],
         }
-        if metadata.parameters or metadata.of_mlserver:
-            answer["parameters"] = metadata.parameters
+        if metadata.parameters or metadata.of_mlserver or model.origin:
+            answer["parameters"] = {**metadata.parameters, **model.origin}
         return answer
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
 from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
@@ -26,10 +25,12 @@ from headrace.sources.model_registry import Registered, Registry
 
 logger = logging.getLogger("headrace.repository")
 
-# Models that ask in step would ask all at once.
+# Servers that ask in step would ask all at once.
 JITTER = 0.2
 # Seconds for writing the last records when the server stops.
 LAST_RECORDS = 5.0
+# Seconds between two questions about one model.
+LEAST_PAUSE = 1.0
 
 # Says which version the shadow of a model is to have, if any; see `Shadowing.want`.
 WantShadow = Callable[[Followed, Traffic, "str | None"], None]
@@ -85,6 +86,8 @@ class Follower:
             if follow.canary is not None or follow.shadow is not None:
                 model.poll.set()
             self._spawn(self._keep_asking(model))
+        if self._followed:
+            self._spawn(self._ask_for_all())
 
     def find(self, find: Callable[[str], list[ModelSettings]], name: str) -> list[ModelSettings]:
         """What `find` says of a model, at the version that is served."""
@@ -172,18 +175,25 @@ class Follower:
                 task.cancel()
         await self._registry.close()
 
-    async def _keep_asking(self, model: _Model) -> None:
+    async def _ask_for_all(self) -> None:
+        """Let all models ask at once, which is one call; other servers ask at other times."""
         interval = self._settings.follow_interval
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval * random.uniform(1 - JITTER, 1 + JITTER)):
-                    await model.poll.wait()
+            await asyncio.sleep(interval * random.uniform(1 - JITTER, 1 + JITTER))
+            for model in self._followed.values():
+                model.poll.set()
+
+    async def _keep_asking(self, model: _Model) -> None:
+        while True:
+            await model.poll.wait()
             model.poll.clear()
             try:
                 await self._turn(model)
             except Exception:
                 # The next turn may be right, and without one the model would never move again.
                 logger.exception("following failed; this is a bug", extra={"model": model.name})
+            # However many webhooks arrive.
+            await asyncio.sleep(min(LEAST_PAUSE, self._settings.follow_interval))
 
     async def _turn(self, model: _Model, only_stable: bool = False) -> None:
         """Ask the registry, and move to what it names.

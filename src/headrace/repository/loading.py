@@ -99,7 +99,7 @@ class Loader:
             await _surely(self._fail(model, "its load was given up"))
             raise
         seconds = round(asyncio.get_running_loop().time() - started, 3)
-        logger.info("model is ready", extra={**_fields(model), "seconds": seconds})
+        logger.info("model is ready", extra={**_fields(model), **model.origin, "seconds": seconds})
 
     async def retire(self, model: ServedModel, reason: str) -> None:
         """Let a model that is UNLOADING finish its requests, then free it; it ends UNAVAILABLE."""
@@ -175,11 +175,14 @@ class Loader:
         """The settings of a model whose files are here."""
         timeout = self._settings.fetch_timeout
         async with self._fetch_gate if _is_remote(model.settings.uri) else nullcontext():
-            uri, download = await artifacts.fetch(model.settings.uri, timeout, report)
-        if download is not None:
-            self._downloads[model.key] = download
+            is_followed = model.settings.follow is not None
+            fetched = await artifacts.fetch(model.settings.uri, timeout, report, is_followed)
+        if fetched.folder is not None:
+            self._downloads[model.key] = fetched.folder
+        if is_followed:
+            model.origin = {"uri": model.settings.uri, **fetched.origin}
         most = model.settings.max_concurrency or self._settings.max_concurrency
-        return replace(model.settings, uri=uri, max_concurrency=most)
+        return replace(model.settings, uri=fetched.path, max_concurrency=most)
 
     async def _fail(self, model: ServedModel, reason: str) -> None:
         await self._release(model)

@@ -54,7 +54,8 @@ class ServedModel:
     `scoring_signature` is the one for `/invocations`, which may be more tolerant.
     `cloud_events` makes the headers that callers of MLServer expect, if they do.
     `successor` is the load that replaced this one. `retry` says when a failed load is tried
-    again.
+    again. `origin` says what a followed model is: the `uri` of its version, and the `source` and
+    the `digest` of its files.
     """
 
     settings: ModelSettings
@@ -71,6 +72,7 @@ class ServedModel:
     successor: ServedModel | None = None
     retry: Retry | None = None
     alone: bool = False
+    origin: dict[str, str] = field(default_factory=dict)
     streamer: Streamer | None = None
     streams: int = 0
     _streams_ended: asyncio.Event | None = None

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from headrace.errors import HeadraceError, InvalidModel, LoadFailed, StoreFailed, from_kind
 from headrace.executors.executor import Exhausted
@@ -37,10 +38,22 @@ def is_uri(model: str) -> bool:
     return bool(separator) and len(scheme) > 1 and scheme.replace("-", "").isalnum()
 
 
-async def fetch(uri: str, timeout: float, progress: Progress) -> tuple[str, Path | None]:
-    """Return the local path of `uri` and, when it was downloaded, the folder to remove later.
+class Fetched(NamedTuple):
+    """A model that is here: its path and, if it was downloaded, the folder to remove later.
 
-    `progress` gets a sentence about what is tried, and for how many seconds at most.
+    `origin` has the `source` from which a registered model came, and the `digest` of its files.
+    """
+
+    path: str
+    folder: Path | None = None
+    origin: dict[str, str] = {}
+
+
+async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool = False) -> Fetched:
+    """Bring what `uri` names to this machine, if it is not there.
+
+    `progress` gets a sentence about what is tried, and for how many seconds at most. `with_origin`
+    asks for `Fetched.origin`, for which every file is read.
 
     Raises:
         Exhausted: it was not downloaded within `timeout` seconds, or MLflow's client has given up
@@ -51,15 +64,17 @@ async def fetch(uri: str, timeout: float, progress: Progress) -> tuple[str, Path
     """
     if not is_uri(uri):
         await _verify(uri)
-        return uri, None
+        return Fetched(uri)
     if uri.startswith("file:"):
-        return path_of_file_uri(uri), None
+        return Fetched(path_of_file_uri(uri))
     shown = _USER.sub("", uri)
     server = _server(uri)
     source = f" from {server}" if server else ""
     progress(f"fetching {shown}{source}, for at most {timeout:g} s (--fetch-timeout)")
     folder = _download_folder()
     command = [sys.executable, "-m", "headrace.worker.fetch", uri, str(folder)]
+    if with_origin:
+        command.append("--origin")
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
@@ -83,7 +98,7 @@ async def fetch(uri: str, timeout: float, progress: Progress) -> tuple[str, Path
         raise
     finally:
         waiting.cancel()
-    return answer, folder
+    return Fetched(str(answer["path"]), folder, answer.get("origin", {}))
 
 
 async def _waits(what: str, timeout: float, progress: Progress) -> None:
@@ -168,13 +183,13 @@ def sweep() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parse(output: bytes, hint: str) -> str:
+def _parse(output: bytes, hint: str) -> dict[str, Any]:
     try:
-        answer = json.loads(output)
+        answer: dict[str, Any] = json.loads(output)
     except ValueError:
         raise LoadFailed("the process that fetches models ended without an answer") from None
     if "path" in answer:
-        return str(answer["path"])
+        return answer
     error: HeadraceError = from_kind(answer["kind"], answer["message"])
     if type(error) is InvalidModel:
         raise InvalidModel(error.message + hint)

@@ -1,22 +1,30 @@
 """Resolve and download one model URI through MLflow's client, then exit.
 
-Runs as `python -m headrace.worker.fetch URI FOLDER`, so that MLflow never enters the server.
-Prints a line of JSON: `{"path": ...}`, or `{"kind": ..., "message": ...}`. Before it may come lines
-`{"trouble": ...}`, one for each try that failed.
+Runs as `python -m headrace.worker.fetch URI FOLDER [--origin]`, so that MLflow never enters the
+server. Prints a line of JSON: `{"path": ...}`, or `{"kind": ..., "message": ...}`. Before it may
+come lines `{"trouble": ...}`, one for each try that failed. `--origin` adds `origin`, which has the
+`source` of a registered model's version, and the `digest` of its files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import re
 import sys
-from typing import Callable
+from contextlib import suppress
+from typing import Any, Callable
 
 from headrace.errors import MissingDependency, shorten
 from headrace.runtimes import fetch_failure
 from headrace.runtimes.catalog import MLFLOW
+
+_VERSION = re.compile(r"models:/+([^/@]+)/([0-9]+)")
+_USER = re.compile(r"(?<=//)[^/@]*@")
+# MLflow's client writes it into what it has fetched, and it names the version.
+_ADDED = frozenset(("registered_model_meta",))
 
 
 class FailedTries(logging.Handler):
@@ -61,6 +69,34 @@ def fetch(uri: str, folder: str) -> dict[str, str]:
     return {"path": path}
 
 
+def origin(uri: str, path: str) -> dict[str, str]:
+    """Where a version of a registered model came from, and the digest of what arrived."""
+    found = {"digest": f"sha256:{digest(path)}"}
+    if version := _VERSION.fullmatch(uri):
+        # It has just answered; but what is here is served also without an answer to this.
+        with suppress(Exception):
+            from mlflow.tracking import MlflowClient
+
+            source = MlflowClient().get_model_version_download_uri(version[1], version[2])
+            found["source"] = _USER.sub("", source)
+    return found
+
+
+def digest(path: str) -> str:
+    """The SHA-256 of the sorted lines `SHA-256 SIZE PATH` of all files."""
+    lines = []
+    for folder, _, files in os.walk(path):
+        for name in files:
+            if name in _ADDED:
+                continue
+            file = os.path.join(folder, name)
+            with open(file, "rb") as opened:
+                hashed = hashlib.file_digest(opened, "sha256").hexdigest()
+            inner = os.path.relpath(file, path).replace(os.sep, "/")
+            lines.append(f"{hashed} {os.path.getsize(file)} {inner}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _failure(kind: str, message: str) -> dict[str, str]:
     return {"kind": kind, "message": message}
 
@@ -70,13 +106,15 @@ def main() -> int:
     answer_to = os.dup(1)
     os.dup2(2, 1)
 
-    def tell(line: dict[str, str]) -> None:
+    def tell(line: dict[str, Any]) -> None:
         os.write(answer_to, json.dumps(line).encode() + b"\n")
 
     logging.getLogger("urllib3.connectionpool").addHandler(
         FailedTries(lambda trouble: tell({"trouble": trouble}))
     )
-    result = fetch(sys.argv[1], sys.argv[2])
+    result: dict[str, Any] = dict(fetch(sys.argv[1], sys.argv[2]))
+    if "--origin" in sys.argv[3:] and "path" in result:
+        result["origin"] = origin(sys.argv[1], result["path"])
     tell(result)
     return 0 if "path" in result else 1
 

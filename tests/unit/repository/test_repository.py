@@ -176,9 +176,9 @@ async def test_an_unload_waits_for_the_last_open_stream(world: World) -> None:
 def test_what_was_downloaded_for_a_model_is_removed_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fetch(uri: str, timeout: float, progress: Any) -> tuple[str, Path]:
+    async def fetch(*_: Any) -> artifacts.Fetched:
         (tmp_path / "fetched").mkdir()
-        return str(tmp_path / "fetched"), tmp_path / "fetched"
+        return artifacts.Fetched(str(tmp_path / "fetched"), tmp_path / "fetched")
 
     @in_world
     async def test(world: World) -> None:
@@ -319,11 +319,11 @@ def test_downloads_that_take_long_hold_up_no_model_that_is_on_disk(
 ) -> None:
     may_end, fetching = asyncio.Event(), set[str]()
 
-    async def fetch(uri: str, timeout: float, progress: Any) -> tuple[str, None]:
+    async def fetch(uri: str, *_: Any) -> artifacts.Fetched:
         if uri.startswith("s3:"):
             fetching.add(uri)
             await may_end.wait()
-        return uri, None
+        return artifacts.Fetched(uri)
 
     @in_world
     async def test(world: World) -> None:

@@ -94,8 +94,8 @@ async def true(condition: Callable[[], bool]) -> None:
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs a coroutine in virtual time, with a folder of its own for what servers keep."""
 
-    async def fetch(uri: str, timeout: float, report: Any) -> tuple[str, None]:
-        return uri, None
+    async def fetch(uri: str, *_: Any) -> artifacts.Fetched:
+        return artifacts.Fetched(uri)
 
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setattr(artifacts, "fetch", fetch)

@@ -140,7 +140,7 @@ def test_a_file_uri_names_a_path_with_any_character(name: str, form: str, tmp_pa
     uri = path.as_uri() if form == "escaped" else f"file://{path}"
 
     assert path_of_file_uri(uri) == str(path)
-    assert asyncio.run(artifacts.fetch(uri, 1, lambda step: None)) == (str(path), None)
+    assert asyncio.run(artifacts.fetch(uri, 1, lambda step: None)).path == str(path)
 
 
 def test_letters_of_all_languages_stay_what_they_are_in_messages() -> None:
