@@ -422,7 +422,7 @@ class Follower:
         try:
             while version not in (model.version, *model.wanted.versions):
                 try:
-                    if model.is_rolled_back(version):
+                    if model.record is not None and model.record.has_rolled_back(version):
                         await self._repository.retire(served, served.reason)
                     else:
                         await self._repository.drop(model.name, version)
@@ -492,15 +492,6 @@ class _Model:
         """Whether a canary was promoted or rolled back, so that the clock moves nothing."""
         record = self.record
         return record is not None and record.outcome in (Outcome.PROMOTED, Outcome.ROLLED_BACK)
-
-    def is_rolled_back(self, version: str) -> bool:
-        """Whether it was a canary that a rule, or somebody, has ended."""
-        record = self.record
-        return (
-            record is not None
-            and record.outcome is Outcome.ROLLED_BACK
-            and record.canary == version
-        )
 
 
 def _unnamed(registered: Registered, followed: Followed) -> InvalidModel:

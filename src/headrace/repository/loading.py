@@ -181,6 +181,8 @@ class Loader:
             self._downloads[model.key] = fetched.folder
         if is_followed:
             model.origin = {"uri": model.settings.uri, **fetched.origin}
+            told = ", ".join(f"{key} {value}" for key, value in model.origin.items())
+            logger.info("fetched: %s", told, extra=_fields(model))
         most = model.settings.max_concurrency or self._settings.max_concurrency
         return replace(model.settings, uri=fetched.path, max_concurrency=most)
 

@@ -45,6 +45,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     percent: Percentage = 0.0
     reason: str = ""
 
+    def has_rolled_back(self, version: str) -> bool:
+        """Whether a version was a canary that a rule, or somebody, has ended."""
+        return self.outcome is Outcome.ROLLED_BACK and self.canary == version
+
     def instead_of(self, stable: str) -> Record:
         """The same canary, which is to replace another version now."""
         return msgspec.structs.replace(self, stable=stable)

@@ -36,7 +36,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 class Lookup:
     """Asks for registered models, for many of them at once where the registry can.
 
-    One call for fifty of them costs a thirtieth of fifty calls.
+    One call for fifty of them costs a twentieth of fifty calls.
     """
 
     def __init__(self, client: Any) -> None:
