@@ -205,7 +205,7 @@ class Follower:
             self._hear_others(model, registered)
             wanted = desired(registered, model.followed, model.record, self._clock())
             if wanted.stable is None:
-                raise _unnamed(registered, model.followed)
+                raise registered.without(model.followed.registered, model.followed.stable)
         except HeadraceError as exc:
             self._stay(model, exc)
             if model.registered is None or not model.is_decided:
@@ -492,10 +492,3 @@ class _Model:
         """Whether a canary was promoted or rolled back, so that the clock moves nothing."""
         record = self.record
         return record is not None and record.outcome in (Outcome.PROMOTED, Outcome.ROLLED_BACK)
-
-
-def _unnamed(registered: Registered, followed: Followed) -> InvalidModel:
-    known = ", ".join(f"@{alias}" for alias in sorted(registered.aliases)) or "none"
-    return InvalidModel(
-        f"registered model '{followed.registered}' has no {followed.stable}; its aliases: {known}"
-    )

@@ -44,6 +44,11 @@ class Registered:
         stages = {stage.lower(): version for stage, version in self.stages.items()}
         return stages.get(selector.lower())
 
+    def without(self, name: str, selector: str) -> InvalidModel:
+        """The error where `selector` means no version of the registered model of that name."""
+        known = ", ".join(f"@{alias}" for alias in sorted(self.aliases)) or "none"
+        return InvalidModel(f"registered model '{name}' has no {selector}; its aliases: {known}")
+
 
 class Registry:
     """Looks up registered models. One child process serves all; it is started when first needed.

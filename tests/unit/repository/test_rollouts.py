@@ -389,7 +389,7 @@ def test_a_decision_counts_though_the_clock_of_the_one_before_was_ahead(running:
 def test_the_state_says_why_there_is_no_canary(
     running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def missing(uri: str, timeout: float, report: Any) -> tuple[str, None]:
+    async def missing(*_: Any) -> artifacts.Fetched:
         raise InvalidModel("there is no such file")
 
     async def main() -> None:
