@@ -22,7 +22,7 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-short test-runtimes test-images test-ray test-endurance test-newest test-lowest \
+.PHONY: help install demo test test-short test-runtimes test-images test-ray test-endurance faults test-newest test-lowest \
   check fmt bench docs lock clean
 
 help: ## List these targets
@@ -53,6 +53,10 @@ test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers
 	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/e2e/test_starts.py \
 	  tests/e2e/test_kills.py tests/e2e/test_service_storms.py tests/unit/store/test_processes.py \
 	  tests/unit/packaging/test_bundle_processes.py $(ARGS)
+
+faults: $(VENV)/.installed ## Follow a registry that is killed, through 50 moves to good and bad versions, and write the figures
+	HEADRACE_TEST_ROUNDS=50 HEADRACE_TEST_RESULTS=benchmarks/results \
+	  $(BIN)/python -m pytest tests/e2e/test_follow_faults.py $(ARGS)
 
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest

@@ -16,11 +16,12 @@ from pathlib import Path
 from benchmarks import echo
 
 ROOT = Path(__file__).parent.parent
-START_TIMEOUT = 90.0
+START_TIMEOUT = 600.0
 STOP_TIMEOUT = 10.0
 HEALTH = {
     "uvicorn": "/",
     "mlflow": "/ping",
+    "tracking": "/health",
     "starlette": "/health",
     "bentoml": "/readyz",
     "bentoml-legacy": "/readyz",
