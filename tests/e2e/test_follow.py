@@ -15,6 +15,7 @@ from support.tracking import tracking_server
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.registry,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(900),
 ]

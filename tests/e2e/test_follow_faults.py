@@ -29,6 +29,7 @@ from support.tracking import TrackingServer
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.registry,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(7200),
 ]

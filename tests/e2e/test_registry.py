@@ -18,6 +18,7 @@ from support.wine import DATA, columns, save_mlflow, trained, wines
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.registry,
     pytest.mark.filterwarnings("ignore"),
     # Two starts of MLflow come before the first test.
     pytest.mark.timeout(900),

@@ -19,6 +19,7 @@ from support.tracking import tracking_server
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.registry,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(900),
 ]
