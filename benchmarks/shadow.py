@@ -31,7 +31,8 @@ KINDS = ("without", "with")
 # The shadow is loaded when nothing else wants the processor.
 PATIENCE = 300.0
 FREE_GOAL, SHED_GOAL = 0.95, 0.9
-COUNTER = re.compile(r'^headrace_shadow_(\w+)_total\{.*?(?:reason="(\w+)")?[^"]*\} (\S+)$', re.M)
+COUNTER = re.compile(r"^headrace_shadow_(\w+)_total\{(.*)\} (\S+)$", re.MULTILINE)
+REASON = re.compile(r'(?:reason|code)="(\w+)"')
 WAITS = """
 import time
 import mlflow
@@ -219,10 +220,11 @@ def _counters(url: str) -> dict[str, float]:
     """What is counted of the shadow."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    return {
-        f"{name} {reason}" if reason else name: float(value)
-        for name, reason, value in COUNTER.findall(text)
-    }
+    found = {}
+    for name, labels, value in COUNTER.findall(text):
+        reason = REASON.search(labels)
+        found[f"{name} {reason[1]}" if reason else name] = float(value)
+    return found
 
 
 def _loaded(server: servers.Server, scenario: Scenario, script: Path) -> dict[str, float]:
