@@ -100,7 +100,7 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
         raise ConfigurationError(
             f"--program: expected an absolute path, as systemd does, got '{shorten(program)}'"
         )
-    workload = find(source, options, "none")
+    workload = find(source, options, "none", keeps_home=True)
     require_tracking(workload)
     place, folder = _place(source, workload)
     paths = [place, folder, program]

@@ -140,8 +140,10 @@ class Workload:
         return {**self.own_variables(platform), **self.options.env}
 
 
-def find(source: str, options: Options, platform: str) -> Workload:
+def find(source: str, options: Options, platform: str, keeps_home: bool = False) -> Workload:
     """What SOURCE is, for a server that runs on that platform.
+
+    With `keeps_home`, what a server writes into its home is still there when it starts again.
 
     Raises:
         ConfigurationError: SOURCE is nothing that can be served, or a flag is wrong.
@@ -181,8 +183,22 @@ def find(source: str, options: Options, platform: str) -> Workload:
         memory=options.memory or f"{max(LEAST_MEMORY, math.ceil(1 + loaded_size / GIB))}Gi",
         loaded_size=loaded_size,
         options=options,
-        notes=tuple(resolved.warnings),
+        notes=(*resolved.warnings, *_about_canaries(found.models, resolved.settings, keeps_home)),
     )
+
+
+def _about_canaries(
+    models: Sequence[FoundModel], settings: ServerSettings, keeps_home: bool
+) -> list[str]:
+    """What to set so that a container that is replaced goes on with the rollouts of the others."""
+    if keeps_home or settings.follow_tags:
+        return []
+    names = [each.settings.name for each in models if (each.settings.follow or {}).get("canary")]
+    return [
+        f"model '{name}' has a canary: --env HEADRACE_FOLLOW_TAGS=true keeps the record of its "
+        "rollout in the registry; otherwise each new container begins it again"
+        for name in names
+    ]
 
 
 def require_tracking(workload: Workload) -> None:

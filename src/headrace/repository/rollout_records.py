@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
 from headrace.errors import HeadraceError
 from headrace.rollouts.desired import candidate
 from headrace.rollouts.record import LONGEST, TAG, Record, agreed, decoded, encoded
+from headrace.sources.artifacts import REGISTRY_VARIABLES as VARIABLES
 from headrace.sources.follow import Followed
 from headrace.sources.model_registry import Registered, Registry
 
@@ -75,8 +77,13 @@ class RolloutRecords:
         return decoded(registered.tags.get(TAG, ""))
 
     def _file(self, followed: Followed) -> Path:
-        # Names of models have no more than 250 characters, of which quoting makes up to three each.
-        return self._folder / f"{quote(followed.settings.name, safe='')[:200]}.json"
+        # Models of one name may come from several registries; and quoting makes names longer than
+        # names of files may be.
+        name = followed.settings.name
+        asked = next(filter(None, map(os.environ.get, VARIABLES)), "")
+        told_apart = "\0".join((asked, followed.registered, name)).encode()
+        digest = sha256(told_apart).hexdigest()[:16]
+        return self._folder / f"{quote(name, safe='')[:100]}-{digest}.json"
 
 
 def _write(file: Path, text: str) -> None:

@@ -26,6 +26,8 @@ Progress = Callable[[str], None]
 
 # Seconds after which a fetch says that it still waits; then after twice as many, and so on.
 FIRST_WORD = 10.0
+# The variables that say where MLflow's client looks up registered models; the first one counts.
+REGISTRY_VARIABLES = ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
 
 # A logged model has an identifier, which needs no version.
 _UNVERSIONED = re.compile(r"models:/+(?!m-[0-9a-f]{32}$)([^/@]+)")
@@ -159,7 +161,7 @@ def _variables(uri: str) -> tuple[str, ...]:
     """The variables that say where MLflow's client looks a URI up."""
     scheme = uri.partition(":")[0]
     if scheme == "models":
-        return ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
+        return REGISTRY_VARIABLES
     return ("MLFLOW_TRACKING_URI",) if scheme == "runs" else ()
 
 

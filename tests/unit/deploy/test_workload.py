@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from headrace import __version__, bundles, picklable_model
@@ -143,6 +145,24 @@ def test_cores_are_those_of_the_workers_that_the_settings_ask_for(tmp_path):
     limits = find(str(folder), Options(gpus=2), "none").resources["limits"]
 
     assert limits == {"cpu": "4", "memory": "2Gi", "nvidia.com/gpu": 2}
+
+
+def test_a_canary_in_containers_needs_a_record_that_outlives_them(tmp_path):
+    settings = {
+        "name": "wine",
+        "implementation": "mlflow",
+        "parameters": {"uri": "models:/wine@champion"},
+        "follow": {"canary": {"alias": "@challenger", "percent": 10}},
+    }
+    (tmp_path / "model-settings.json").write_text(json.dumps(settings))
+    tags = {"HEADRACE_FOLLOW_TAGS": "true"}
+
+    (note,) = find(str(tmp_path), Options(), "none").notes
+
+    assert "wine" in note
+    assert "HEADRACE_FOLLOW_TAGS" in note
+    assert find(str(tmp_path), Options(env=tags), "none").notes == ()
+    assert find(str(tmp_path), Options(), "none", keeps_home=True).notes == ()
 
 
 def test_ports_and_times_are_those_that_the_server_will_have(tmp_path):

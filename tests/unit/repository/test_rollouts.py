@@ -195,7 +195,7 @@ def test_a_restart_goes_on_where_the_rollout_was(running: Any, tmp_path: Path) -
         replica = await Replica(registry, {"canary": STEPS}).start()
         await asyncio.sleep(640)
         assert replica.roles == ("1", "2", 50)
-        await true((tmp_path / "rollouts/m.json").exists)
+        await true(lambda: list(tmp_path.glob("rollouts/m-*.json")))
         await replica.follower.close()
 
     async def go_on() -> None:
@@ -203,7 +203,8 @@ def test_a_restart_goes_on_where_the_rollout_was(running: Any, tmp_path: Path) -
         replica = await Replica(registry, {"canary": STEPS}).start()
         assert replica.roles == ("1", "2", 50)
         replica.breach()
-        await true(lambda: "rolled_back" in (tmp_path / "rollouts/m.json").read_text())
+        (kept,) = tmp_path.glob("rollouts/m-*.json")
+        await true(lambda: "rolled_back" in kept.read_text())
         await replica.follower.close()
         again = await Replica(registry, {"canary": STEPS}).start()
         assert again.roles == ("1", None, 0)
@@ -432,3 +433,21 @@ def test_the_state_says_which_version_is_loaded_to_take_the_stable_ones_place(ru
         assert (state["stable"], state["moves_to"]) == ({"version": "1"}, None)
 
     running(main())
+
+
+def test_another_registry_with_a_model_of_that_name_has_a_record_of_its_own(
+    running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        for place in ("http://one", "http://two"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+            replica = await Replica(
+                FakeRegistry(champion="1", challenger="2"), {"canary": STEPS}
+            ).start()
+            assert replica.roles == ("1", "2", 10)
+            await asyncio.sleep(640)
+            assert replica.roles == ("1", "2", 50)
+            await replica.follower.close()
+
+    running(main())
+    assert len(list(tmp_path.glob("rollouts/m-*.json"))) == 2
