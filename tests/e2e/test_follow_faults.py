@@ -49,10 +49,7 @@ BODIES = {
     "answers what is no output": "return object()",
 }
 ANSWERS = ("good", "is slow")
-ORDER = (
-    *("good", "does not load", "is slow", "raises", "good", "crashes"),
-    *("good", "answers what is no output"),
-)
+ORDER = ("good", "does not load", "is slow", "raises", "crashes", "answers what is no output")
 # The registry is killed in the middle of every so many moves.
 KILLED_EVERY = 5
 
