@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.shadow", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
+    # So that the servers end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         result = measure(options.rounds)
     except (load.LoadFailed, servers.NotStarted) as error:
