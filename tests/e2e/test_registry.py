@@ -126,7 +126,9 @@ def test_what_the_registry_does_not_have_ends_the_server_at_once_with_its_reason
         assert server.wait(STARTED) == 1
         log = server.log()
     assert f"MLflow cannot fetch '{uri}': " in log
-    assert log.count(f"fetching {uri}") == 1
+    tries = [line for line in log.splitlines() if f"fetching {uri}" in line]
+    # A slow machine is told how long a fetch has taken so far.
+    assert len([line for line in tries if "so far" not in line]) == 1
     assert "Traceback" not in log
 
 
