@@ -54,7 +54,7 @@ def arranged(**sticky: Any) -> tuple[Resolver, Traffic, Versions]:
     followed = Followed(ModelSettings("wine", "mlflow", uri=uri, follow={"canary": canary}))
     traffic, versions = Traffic(followed, lambda reason: None), Versions()
     traffic.stable = versions.stable
-    traffic.try_out(versions.canary, PERCENT, 0)
+    traffic.start_canary(versions.canary, PERCENT, 0)
     return Resolver(cast(ModelRepository, versions), {"wine": traffic}), traffic, versions
 
 
@@ -80,7 +80,7 @@ def moved_back() -> int:
     before: set[int] = set()
     back = 0
     for step, percent in enumerate(GROWTH):
-        traffic.try_out(versions.canary, percent, step)
+        traffic.start_canary(versions.canary, percent, step)
         now = {each for each in range(REQUESTS) if found(resolver, versions, f"user-{each}")}
         back += len(before - now)
         before = now

@@ -65,7 +65,7 @@ SCENARIOS = (
 
 
 def main() -> int:
-    """Measure, print, write the result; returns 1 when there is none or a goal is missed."""
+    """Measure, print and write the result; returns 1 if a goal is missed or a server fails."""
     parser = argparse.ArgumentParser(prog="benchmarks.shadow", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()

@@ -145,7 +145,7 @@ class Adapter:
     # Whether streamed answers are the model's own bytes, rather than events.
     relays = False
     # Whether canaries get requests of this protocol.
-    may_try = True
+    reaches_canaries = True
     # What ends a stream of events.
     last_event = b""
     # OpenAPI components that `operation` refers to.

@@ -12,7 +12,8 @@ from headrace.dataplane import DataPlane
 from headrace.errors import InvalidInput, shorten
 
 PATH = "/v2/repository/models/{name}/rollout"
-LONGEST_REASON = 500
+# Characters of a reason that a person gives.
+LONGEST_GIVEN = 500
 
 
 def rollout_routes(dataplane: DataPlane) -> list[Route]:
@@ -35,9 +36,7 @@ class Rollouts:
 
     async def decide(self, request: Request) -> Response:
         reason = (await read_object(request)).get("reason") or ""
-        if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
-            raise InvalidInput(f"reason: expected a text of at most {LONGEST_REASON} characters")
+        if not isinstance(reason, str) or len(reason) > LONGEST_GIVEN:
+            raise InvalidInput(f"reason: expected a text of at most {LONGEST_GIVEN} characters")
         name, decision = request.path_params["name"], request.path_params["decision"]
-        return json_response(
-            self._dataplane.decide(name, decision, shorten(reason, LONGEST_REASON))
-        )
+        return json_response(self._dataplane.decide(name, decision, shorten(reason, LONGEST_GIVEN)))

@@ -67,7 +67,22 @@ def _add_arguments(parser: argparse.ArgumentParser, target: str) -> None:
             metavar="FILE",
             help="path of `headrace` on the machine (default: where it is on this one)",
         )
-        return
+    else:
+        _add_image_arguments(parser, target)
+    if target in ON_KUBERNETES:
+        _add_replica_arguments(parser)
+    if target == "helm":
+        parser.add_argument(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            type=Path,
+            required=True,
+            help="new folder for the chart",
+        )
+
+
+def _add_image_arguments(parser: argparse.ArgumentParser, target: str) -> None:
     parser.add_argument(
         "--image",
         metavar="IMAGE",
@@ -91,29 +106,20 @@ def _add_arguments(parser: argparse.ArgumentParser, target: str) -> None:
             help=f"name of the {what}, which models share that need the same image (default "
             "headrace)",
         )
-    if target in ON_KUBERNETES:
-        parser.add_argument(
-            "--env-from",
-            metavar="SECRET",
-            action="append",
-            default=[],
-            help="Secret whose keys become variables, such as credentials; may be repeated",
-        )
-        parser.add_argument(
-            "--replicas", metavar="N", default="1", help="servers at least (default 1)"
-        )
-        parser.add_argument(
-            "--max-replicas", metavar="N", help="servers at most (default: as many as at least)"
-        )
-    if target == "helm":
-        parser.add_argument(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            type=Path,
-            required=True,
-            help="new folder for the chart",
-        )
+
+
+def _add_replica_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--env-from",
+        metavar="SECRET",
+        action="append",
+        default=[],
+        help="Secret whose keys become variables, such as credentials; may be repeated",
+    )
+    parser.add_argument("--replicas", metavar="N", default="1", help="servers at least (default 1)")
+    parser.add_argument(
+        "--max-replicas", metavar="N", help="servers at most (default: as many as at least)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

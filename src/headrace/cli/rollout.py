@@ -51,7 +51,7 @@ def _asked(options: argparse.Namespace, method: str, path: str, body: Any = None
     """What the server answers.
 
     Raises:
-        ConfigurationError: the address is none.
+        ConfigurationError: the address is not valid.
         HeadraceError: it does not answer, or refuses.
     """
     url = options.url if "://" in options.url else f"http://{options.url}"

@@ -36,7 +36,7 @@ class Call:
 
     For a model that is followed, `traffic` is how its requests are divided, and `given` the version
     that this one was given, unless its caller named one or another version took over. With
-    `is_trial`, that is a canary; see `Trial`.
+    `for_canary`, that is a canary; see `CanaryCall`.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.
@@ -52,7 +52,7 @@ class Call:
     messages = 0
     traffic: Traffic | None = None
     given: ServedModel | None = None
-    is_trial = False
+    for_canary = False
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Call:
         return value if isinstance(value, str) else None
 
     def member(self, path: str) -> str | None:
-        """The text or number at a dotted path of the body; None if there is none."""
+        """The text or number at a dotted path of the body, or None if it has no such member."""
         return None
 
 

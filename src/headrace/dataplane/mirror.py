@@ -58,7 +58,7 @@ class Mirror:
     Copies wait here, apart from the requests of callers, and are sent one by one when nothing else
     is to be done: no request of the primary waits, and the event loop is idle. Those that come
     when the queue is full are dropped. `judge` gets whether an answer was that of the primary; a
-    failure by the shadow's own fault is none.
+    failure that is the shadow's own fault counts as a different answer.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Speaker(Protocol):
     named_at: str
     absent: str
     # Whether canaries get requests of this protocol.
-    may_try: bool
+    reaches_canaries: bool
 
     def speaks(self, model: ServedModel) -> bool:
         """Whether the model can be called in this protocol."""
@@ -59,7 +59,7 @@ class Resolver:
             InvalidInput: several speak it; the message says where to name one.
         """
         model = self._only(protocol) if name is None else self._repository.get(name, version)
-        if self._traffic and call is not None and protocol.may_try:
+        if self._traffic and call is not None and protocol.reaches_canaries:
             return self._divided(model, version, call)
         return model
 
@@ -92,7 +92,7 @@ class Resolver:
             call.given = None
             traffic.failed(canary, ModelNotReady.kind)
             return model
-        call.given, call.is_trial = canary, True
+        call.given, call.for_canary = canary, True
         return canary
 
     def _only(self, protocol: Speaker) -> ServedModel:

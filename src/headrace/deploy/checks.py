@@ -80,7 +80,7 @@ def cpu(given: str) -> str:
     """A number of cores, such as 2, 0.5 or 500m.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not one.
     """
     if not _CPU.fullmatch(given) or not given.strip("0.m"):
         raise ConfigurationError(
@@ -94,7 +94,7 @@ def memory(given: str) -> str:
     """An amount of memory, such as 4Gi or 512Mi.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not one.
     """
     match = _MEMORY.fullmatch(given)
     if match is None or not LEAST_MEMORY <= size(given) <= MOST_MEMORY:
@@ -124,7 +124,7 @@ def whole(given: str, flag: str, least: int = 1) -> int:
     """A whole number.
 
     Raises:
-        ConfigurationError: it is none, or less than `least`.
+        ConfigurationError: it is not one, or less than `least`.
     """
     is_number = given.isascii() and given.isdecimal() and len(given) <= 6
     if not is_number or not least <= int(given) <= 100_000:

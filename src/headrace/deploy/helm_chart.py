@@ -68,7 +68,13 @@ def _chart(workload: Workload) -> dict[str, Any]:
 
 def _values(workload: Workload) -> Iterator[Section]:
     """The values in sections, each with a sentence about it."""
-    options, settings = workload.options, workload.settings
+    yield from _what_runs(workload)
+    yield from _how_it_is_reached(workload)
+    yield from _how_it_lives(workload)
+
+
+def _what_runs(workload: Workload) -> Iterator[Section]:
+    options = workload.options
     yield (
         "Name of all objects; by default the name of the release.",
         {"name": ""},
@@ -106,6 +112,10 @@ def _values(workload: Workload) -> Iterator[Section]:
             "envFromSecrets": list(options.secrets),
         },
     )
+
+
+def _how_it_is_reached(workload: Workload) -> Iterator[Section]:
+    settings = workload.settings
     yield (
         "Ports, of the container and of the Service. The metrics are at the one of HTTP too.",
         {
@@ -129,6 +139,9 @@ def _values(workload: Workload) -> Iterator[Section]:
             }
         },
     )
+
+
+def _how_it_lives(workload: Workload) -> Iterator[Section]:
     yield (
         "Seconds: of the wait before SIGTERM, while requests still arrive; in which the server is\n"
         "# not ready but takes requests; in which those in flight may finish; and until SIGKILL.",
@@ -136,7 +149,7 @@ def _values(workload: Workload) -> Iterator[Section]:
             "drain": {
                 "preStop": PRE_STOP,
                 "delay": math.ceil(workload.drain_delay),
-                "timeout": math.ceil(settings.drain_timeout),
+                "timeout": math.ceil(workload.settings.drain_timeout),
                 "margin": MARGIN,
             }
         },

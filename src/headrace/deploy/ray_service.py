@@ -107,7 +107,7 @@ def _service(workload: Workload) -> Manifest:
         "spec": {
             "serveConfigV2": documents.dump(serve_config(workload)),
             "rayClusterConfig": {
-                # Otherwise whoever reaches the cluster may run code in it.
+                # Without a token, anyone who can reach the cluster can run code in it.
                 "authOptions": {"mode": "token"},
                 **({"enableInTreeAutoscaling": True} if most > options.replicas else {}),
                 "headGroupSpec": head,

@@ -19,7 +19,7 @@ from headrace.packaging import dockerfile_syntax
 from headrace.packaging.bundle_record import BundleInfo
 from headrace.runtimes import artefact, catalog
 from headrace.settings import ModelSettings, ServerSettings
-from headrace.sources.artifacts import is_uri
+from headrace.sources.artifacts import REGISTRY_VARIABLES, is_uri
 from headrace.sources.bundle_source import BundleSource, is_bundle
 from headrace.sources.discovery import open_source, settings_folder
 from headrace.sources.model_file import FoundModel
@@ -35,7 +35,6 @@ PLAIN_IMAGE = f"headrace:{__version__}"
 OWN_FORMAT = "headrace"
 # Schemes whose URIs only MLflow's client understands, which has to know the tracking server.
 TRACKED = ("models:", "runs:", "mlflow-artifacts:")
-TRACKING = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 # Seconds that the pod still gets requests after its removal began.
 PRE_STOP = 5
 # Seconds between the end of the drain and SIGKILL.
@@ -113,7 +112,7 @@ class Workload:
 
     @property
     def resources(self) -> dict[str, dict[str, Any]]:
-        """As much as is requested is the limit too, so that nobody else's load slows it down."""
+        """Requests and limits are equal, so that other pods cannot take what it needs."""
         amounts: dict[str, Any] = {"cpu": self.cpu, "memory": self.memory}
         if self.options.gpus:
             amounts["nvidia.com/gpu"] = self.options.gpus
@@ -208,7 +207,7 @@ def require_tracking(workload: Workload) -> None:
         ConfigurationError: no variable and no Secret names it.
     """
     options = workload.options
-    known = options.secrets or any(name in options.env for name in TRACKING)
+    known = options.secrets or any(name in options.env for name in REGISTRY_VARIABLES)
     if workload.arguments and workload.source.lower().startswith(TRACKED) and not known:
         raise ConfigurationError(
             f"'{shorten(workload.source)}' is fetched from a tracking server when the container "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from headrace.dataplane import VERSION_HEADER, Calls, DataPlane, Trial
+from headrace.dataplane import VERSION_HEADER, Calls, CanaryCall, DataPlane
 from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc
@@ -125,8 +125,8 @@ class InferenceService:
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
         """Answer one request. Hot."""
         model = self._find(message, rpc)
-        if rpc.call.is_trial:
-            answer = await self._trial(message, rpc).answer(partial(self._answer, rpc))
+        if rpc.call.for_canary:
+            answer = await self._canary_call(message, rpc).answer(partial(self._answer, rpc))
         else:
             answer = await self._answer(rpc, await self._decode(message, rpc, model))
         if rpc.call.traffic is not None:
@@ -138,8 +138,8 @@ class InferenceService:
     async def model_stream_infer(self, message: Any, rpc: Rpc) -> AsyncGenerator[Any, None]:
         """The answers to one request of a stream; just one if its model does not stream."""
         model = self._find(message, rpc)
-        if rpc.call.is_trial:
-            answers = self._trial(message, rpc).stream(partial(self._answers, message, rpc))
+        if rpc.call.for_canary:
+            answers = self._canary_call(message, rpc).stream(partial(self._answers, message, rpc))
         else:
             answers = self._answers(message, rpc, await self._decode(message, rpc, model))
         async with aclosing(answers):
@@ -211,7 +211,7 @@ class InferenceService:
                 decoded.request.context["headers"].update(model.cloud_events.of_request(id))
         return Decoded(model, decoded, id, rpc.timeout())
 
-    def _trial(self, message: Any, rpc: Rpc) -> Trial[Decoded]:
+    def _canary_call(self, message: Any, rpc: Rpc) -> CanaryCall[Decoded]:
         """A call that is given to a canary."""
 
         async def prepare(model: ServedModel, waited: float) -> Decoded:
@@ -220,7 +220,7 @@ class InferenceService:
                 return decoded._replace(timeout=max(model.infer_timeout - waited, 0.0))
             return decoded
 
-        return Trial(self._calls, rpc.call, prepare)
+        return CanaryCall(self._calls, rpc.call, prepare)
 
     async def _answer(self, rpc: Rpc, decoded: Decoded) -> pb.ModelInferResponse:
         return await _encode(decoded, rpc, await self._infer(decoded, rpc))
@@ -228,13 +228,13 @@ class InferenceService:
     async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
         # A caller who leaves cancels this task, and with it the future that it awaits.
         request = decoded.message.request
-        if rpc.call.is_trial:
+        if rpc.call.for_canary:
             return await decoded.model.submit(request, decoded.timeout, rpc.call.timing)
         return await self._calls.submit(rpc.call, decoded.model, request, decoded.timeout)
 
     def _pieces(self, decoded: Decoded, rpc: Rpc) -> AsyncGenerator[InferenceResponse, None]:
         request = decoded.message.request
-        if rpc.call.is_trial:
+        if rpc.call.for_canary:
             return decoded.model.stream(request, decoded.timeout)
         return self._calls.stream(rpc.call, decoded.model, request, decoded.timeout)
 

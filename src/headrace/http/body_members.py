@@ -12,7 +12,8 @@ Leaf = str | int | float | bool | None
 
 
 def member(headers: Mapping[bytes, bytes], body: bytes, path: str) -> str | None:
-    """The text or number at a dotted path of a body, as text; None if there is none.
+    """The text or number at a dotted path of a body, as text, or None if the body has no
+    such member.
 
     What follows the JSON of a binary request is not read.
     """
@@ -22,7 +23,7 @@ def member(headers: Mapping[bytes, bytes], body: bytes, path: str) -> str | None
         text = body[: int(length)] if length.isdigit() else body
         found = msgspec.json.decode(text, type=_form(tuple(names)))
     except (msgspec.DecodeError, ValueError, RecursionError):
-        # It is no such body, which is refused when it is decoded.
+        # The body is refused when it is decoded.
         return None
     for _ in names:
         found = found.value if found is not None else None

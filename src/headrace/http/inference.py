@@ -14,8 +14,8 @@ from headrace.dataplane import (
     VERSION_HEADER,
     Call,
     Calls,
+    CanaryCall,
     DataPlane,
-    Trial,
     as_error,
     seconds_given,
 )
@@ -120,7 +120,7 @@ class InferenceRoutes:
             if large and (path := self._dataplane.deciding_member(name)):
                 await asyncio.to_thread(call.member, path)
             self._find(call, name, version)
-            if call.is_trial:
+            if call.for_canary:
                 wants_stream = match.adapter.wants_stream
                 streams = await in_thread_if(large, wants_stream, match.route, call.body)
             else:
@@ -136,8 +136,8 @@ class InferenceRoutes:
             elif streams:
                 await self._stream(call, receive, send)
                 return
-            elif call.is_trial:
-                task = asyncio.ensure_future(self._trial(call).answer(partial(self._attempt, call)))
+            elif call.for_canary:
+                task = self._ask_canary(call)
                 reply = await settled(scope, receive, task)
             else:
                 reply = await self._finish(call, await settled(scope, receive, self._submit(call)))
@@ -175,8 +175,8 @@ class InferenceRoutes:
             call.body = body
             call.received = len(body)
             self._find(call, *call.selected())
-            if call.is_trial:
-                task = asyncio.ensure_future(self._trial(call).answer(partial(self._attempt, call)))
+            if call.for_canary:
+                task = self._ask_canary(call)
                 connection.on_disconnect = task.cancel
                 task.add_done_callback(partial(self._on_finished, connection, call, answer))
                 return task
@@ -252,8 +252,8 @@ class InferenceRoutes:
         """
         adapter = call.adapter
         events = Events(send, call.request_id.encode())
-        if call.is_trial:
-            answer = self._trial(call).stream(self._attempted_events)
+        if call.for_canary:
+            answer = self._canary_call(call).stream(self._attempted_events)
         else:
             assert call.model is not None, "it was found before"
             pieces = self._calls.stream(call, call.model, call.request, call.timeout)
@@ -356,9 +356,13 @@ class InferenceRoutes:
         given = headers.get(b"x-request-timeout")
         call.timeout = seconds_given(given.decode("latin-1")) if given else None
 
-    def _trial(self, call: HttpCall) -> Trial[HttpCall]:
+    def _ask_canary(self, call: HttpCall) -> asyncio.Task[Reply]:
+        answer = self._canary_call(call).answer(partial(self._attempt, call))
+        return asyncio.create_task(answer)
+
+    def _canary_call(self, call: HttpCall) -> CanaryCall[HttpCall]:
         """A call that is given to a canary; each version that is asked has a copy of it."""
-        return Trial(self._calls, call, partial(self._prepare, call))
+        return CanaryCall(self._calls, call, partial(self._prepare, call))
 
     async def _prepare(self, call: HttpCall, model: ServedModel, waited: float) -> HttpCall:
         attempt = copy(call)

@@ -167,7 +167,7 @@ class OwnRoute(Adapter):
 
     name = "model_route"
     # Another version need not have the same handlers.
-    may_try = False
+    reaches_canaries = False
 
     def __init__(self, route: ModelRoute, parameters: dict[str, str]) -> None:
         self._route = route

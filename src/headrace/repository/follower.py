@@ -129,7 +129,7 @@ class Follower:
             Conflict: it has no canary that gets requests.
         """
         model = self._model(name)
-        self._decide(model, self._on_trial(model), Outcome.PROMOTED, reason)
+        self._decide(model, self._canary_record(model), Outcome.PROMOTED, reason)
         logger.info("version %s is promoted", model.wanted.canary, extra={"model": name})
 
     def hold(self, name: str, reason: str) -> None:
@@ -139,7 +139,7 @@ class Follower:
             NotFound, Conflict: as `promote`.
         """
         model = self._model(name)
-        self._decide(model, self._on_trial(model), Outcome.HELD, reason)
+        self._decide(model, self._canary_record(model), Outcome.HELD, reason)
         logger.info(
             "version %s is held at %g %% of the requests", model.wanted.canary,
             model.traffic.percent, extra={"model": name},
@@ -330,13 +330,13 @@ class Follower:
         if canary is None or model.wanted.canary != canary.version:
             traffic.end_canary()
         else:
-            self._try_out(model, canary, now)
+            self._start_canary(model, canary, now)
         self._want_shadow(model.followed, traffic, model.wanted.shadow)
 
     async def _loaded(self, model: _Model, version: str | None) -> ServedModel | None:
         return None if version is None else await self._provided(model, version, alone=True)
 
-    def _try_out(self, model: _Model, canary: ServedModel, now: float) -> None:
+    def _start_canary(self, model: _Model, canary: ServedModel, now: float) -> None:
         """Give the canary, which is loaded, its part of the requests."""
         wanted, record, traffic = model.wanted, model.record, model.traffic
         stable, version = model.version or "", canary.version or ""
@@ -351,7 +351,7 @@ class Follower:
                 "version %s gets %g %% of the requests", version, wanted.percent,
                 extra={"model": model.name},
             )  # fmt: skip
-        traffic.try_out(canary, wanted.percent, wanted.step)
+        traffic.start_canary(canary, wanted.percent, wanted.step)
         canary.reason = f"canary: {wanted.percent:g} % of the requests"
 
     def _model(self, name: str) -> _Model:
@@ -360,7 +360,7 @@ class Follower:
             raise NotFound(f"model '{shorten(name)}' is not followed")
         return model
 
-    def _on_trial(self, model: _Model) -> Record:
+    def _canary_record(self, model: _Model) -> Record:
         """The record of the canary that gets requests now."""
         record, canary = model.record, model.traffic.canary
         if record is None or canary is None:

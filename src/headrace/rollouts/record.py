@@ -73,7 +73,7 @@ def encoded(record: Record) -> str:
 
 
 def decoded(text: str | bytes) -> Record | None:
-    """The record in a text; None if there is none that can be read."""
+    """The record in a text, or None if it cannot be read."""
     if len(text) > LONGEST:
         return None
     try:

@@ -56,7 +56,7 @@ class Traffic:
         """The path of the member of a body that decides, if bodies have to be read for that."""
         return self._field if self._threshold else ""
 
-    def try_out(self, canary: ServedModel, percent: float, step: int) -> None:
+    def start_canary(self, canary: ServedModel, percent: float, step: int) -> None:
         """Give a version this percentage of the requests, as the `step`th step of its rollout."""
         if self._step != (canary, step):
             # At 100 %, there is no more of the stable version than what is known already.

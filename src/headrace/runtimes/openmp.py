@@ -9,7 +9,7 @@ VARIABLE = "OMP_NUM_THREADS"
 
 
 def thread_count(otherwise: int, environ: Mapping[str, str] = os.environ) -> int:
-    """The number in `OMP_NUM_THREADS`; `otherwise` if there is none.
+    """The number in `OMP_NUM_THREADS`, or `otherwise` if it is not set to one.
 
     It may have one for each level of nesting, of which the first is meant. The server sets it for
     workers that may use only a part of the machine's processors.

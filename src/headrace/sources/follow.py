@@ -153,7 +153,7 @@ def seconds(duration: float | str) -> float:
     """Seconds of a duration such as 90, "90s", "15m", "2h" or "1d".
 
     Raises:
-        ValueError: it is none, or longer than 1000 days.
+        ValueError: it is not a duration, or longer than 1000 days.
     """
     found = _DURATION.fullmatch(str(duration).strip())
     if found is None:

@@ -43,7 +43,7 @@ async def divided(world: World, percent: float = 10, **canary: Any) -> tuple[Res
     await world.repository.load_all([model("m", "1")])
     traffic.stable = world.repository.get("m", "1")
     world.repository.prefer(traffic.stable)
-    traffic.try_out(await world.repository.add(model("m", "2")), percent, 0)
+    traffic.start_canary(await world.repository.add(model("m", "2")), percent, 0)
     return Resolver(world.repository, {"m": traffic}), traffic
 
 
@@ -59,7 +59,7 @@ async def test_a_call_says_which_version_it_was_given(world: World) -> None:
     resolver, traffic = await divided(world, 100)
     call = a_call()
     found = resolver.find(None, None, PROTOCOL, call)
-    assert (found.version, call.given, call.is_trial, call.traffic) == ("2", found, True, traffic)
+    assert (found.version, call.given, call.for_canary, call.traffic) == ("2", found, True, traffic)
 
 
 @in_world
@@ -67,7 +67,7 @@ async def test_whoever_names_a_version_gets_it(world: World) -> None:
     resolver, _ = await divided(world, 100)
     by_header = a_call(x_model_version="1")
     assert resolver.find("m", None, PROTOCOL, by_header).version == "1"
-    assert (by_header.is_trial, by_header.given) == (False, None)
+    assert (by_header.for_canary, by_header.given) == (False, None)
     assert resolver.find("m", "1", PROTOCOL, a_call()).version == "1"
     assert resolver.find("m", "1", PROTOCOL, a_call(x_model_version="2")).version == "1"
     assert resolver.get("m", "1", a_call()).version == "1"

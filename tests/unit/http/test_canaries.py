@@ -61,7 +61,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Any, Traffic]]:
         assert application is not None
         traffic.stable = application.repository.get("m", "1")
         application.repository.prefer(traffic.stable)
-        traffic.try_out(application.repository.get("m", "2"), 100, 0)
+        traffic.start_canary(application.repository.get("m", "2"), 100, 0)
         application.calls.observe(RolloutObserver())
         application.dataplane.traffic["m"] = traffic  # type: ignore[index]
         yield client, traffic

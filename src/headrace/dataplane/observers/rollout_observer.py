@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RolloutObserver(Observer):
-    """Sees the calls that a version answers to which they were given. `Trial` counts failures."""
+    """Counts calls answered by the version that they were given; `CanaryCall` counts the rest."""
 
     def answered(self, call: Call) -> None:
         if call.traffic is not None and call.given is not None and call.given is call.model:

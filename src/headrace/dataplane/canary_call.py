@@ -29,7 +29,7 @@ P = TypeVar("P", bound=Prepared)
 T = TypeVar("T")
 
 
-class Trial(Generic[P]):
+class CanaryCall(Generic[P]):
     """One call whose `model` is a canary.
 
     Whatever the canary does, its caller gets an answer if the stable version has one. A request

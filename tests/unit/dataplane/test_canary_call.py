@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.dataplane import Call, Calls, Trial
+from headrace.dataplane import Call, Calls, CanaryCall
 from headrace.errors import InvalidInput, ModelFailed, Poisoned
 from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel
@@ -34,14 +34,14 @@ class Tried:
         await self.world.repository.load_all([model("m", "1", **stable)])
         self.traffic.stable = self.world.repository.get("m", "1")
         added = await self.world.repository.add(model("m", "2", **canary))
-        self.traffic.try_out(added, 100, 0)
+        self.traffic.start_canary(added, 100, 0)
         return self
 
-    def trial(self) -> tuple[Call, Trial[Any]]:
+    def canary_call(self) -> tuple[Call, CanaryCall[Any]]:
         call = Call("p", "r", "1")
-        call.traffic, call.is_trial = self.traffic, True
+        call.traffic, call.for_canary = self.traffic, True
         call.model = call.given = self.traffic.canary
-        return call, Trial(Calls(), call, _prepare)
+        return call, CanaryCall(Calls(), call, _prepare)
 
 
 async def _prepare(model: ServedModel, waited: float) -> Any:
@@ -62,16 +62,16 @@ async def _pieces(prepared: Any) -> AsyncGenerator[str, None]:
             raise ModelFailed("in the middle")
 
 
-async def streamed(trial: Trial[Any]) -> list[str]:
-    return [piece async for piece in trial.stream(_pieces)]
+async def streamed(canary_call: CanaryCall[Any]) -> list[str]:
+    return [piece async for piece in canary_call.stream(_pieces)]
 
 
-async def answered(trial: Trial[Any]) -> list[str]:
-    return [await trial.answer(_ask)]
+async def answered(canary_call: CanaryCall[Any]) -> list[str]:
+    return [await canary_call.answer(_ask)]
 
 
 HOW = pytest.mark.parametrize("how", [answered, streamed])
-How = Callable[[Trial[Any]], Coroutine[Any, Any, list[str]]]
+How = Callable[[CanaryCall[Any]], Coroutine[Any, Any, list[str]]]
 
 
 def tried(
@@ -81,8 +81,8 @@ def tried(
 
     async def main() -> tuple[Tried, Call, list[str]]:
         found = await Tried(World()).start(stable or {}, canary or {})
-        call, trial = found.trial()
-        return found, call, await how(trial)
+        call, canary_call = found.canary_call()
+        return found, call, await how(canary_call)
 
     found: tuple[Tried, Call, list[str]] = virtual_time.run(main())
     return found
@@ -127,7 +127,7 @@ def test_a_request_that_both_fail_says_nothing_about_the_canary(how: How) -> Non
     async def main() -> Tried:
         found = await Tried(World()).start(stable, canary)
         with pytest.raises(ModelFailed, match="stable"):
-            await how(found.trial()[1])
+            await how(found.canary_call()[1])
         return found
 
     assert not virtual_time.run(main()).traffic.failures
@@ -136,7 +136,7 @@ def test_a_request_that_both_fail_says_nothing_about_the_canary(how: How) -> Non
 def test_a_canary_that_hangs_costs_half_of_the_time() -> None:
     async def main() -> float:
         found = await Tried(World()).start({}, {"hangs": True})
-        await found.trial()[1].answer(_ask)
+        await found.canary_call()[1].answer(_ask)
         return asyncio.get_running_loop().time()
 
     assert virtual_time.run(main()) == pytest.approx(30, abs=0.1)
@@ -145,14 +145,14 @@ def test_a_canary_that_hangs_costs_half_of_the_time() -> None:
 def test_a_slow_canary_that_answers_before_the_stable_version_counts() -> None:
     async def main() -> tuple[str, Call]:
         found = await Tried(World()).start({"hangs": True}, {})
-        call, trial = found.trial()
+        call, canary_call = found.canary_call()
 
         async def ask(prepared: Any) -> str:
             if prepared.model is found.traffic.canary:
                 await asyncio.sleep(40)
             return await _ask(prepared)
 
-        return await trial.answer(ask), call
+        return await canary_call.answer(ask), call
 
     answer, call = virtual_time.run(main())
     assert (answer, call.model.version) == ("2", "2")
@@ -162,7 +162,7 @@ def test_a_stream_that_breaks_in_the_middle_counts_against_the_canary() -> None:
     async def main() -> Tried:
         found = await Tried(World()).start({}, {"breaks": True})
         with pytest.raises(ModelFailed, match="in the middle"):
-            await streamed(found.trial()[1])
+            await streamed(found.canary_call()[1])
         return found
 
     assert virtual_time.run(main()).traffic.failures == {("2", "model_error"): 1}
@@ -172,7 +172,7 @@ def test_a_rule_ends_the_canary_at_once() -> None:
     async def main() -> Tried:
         found = await Tried(World()).start({}, {"fault": ModelFailed("no")})
         for _ in range(2):
-            assert await found.trial()[1].answer(_ask) == "1"
+            assert await found.canary_call()[1].answer(_ask) == "1"
         return found
 
     found = virtual_time.run(main())
@@ -184,7 +184,7 @@ def test_a_rule_ends_the_canary_at_once() -> None:
 def test_a_caller_who_leaves_withdraws_the_request_from_both() -> None:
     async def main() -> int:
         found = await Tried(World()).start({"hangs": True}, {"hangs": True})
-        task = asyncio.create_task(found.trial()[1].answer(_ask))
+        task = asyncio.create_task(found.canary_call()[1].answer(_ask))
         await asyncio.sleep(35)
         assert found.world.executor.withdrawn == 0
         task.cancel()
