@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
 from headrace.repository.compatibility import differences
+from headrace.repository.followed_model import FollowedModel
 from headrace.repository.loading import may_pass
 from headrace.repository.repository import ModelRepository
 from headrace.repository.rollout_records import RolloutRecords
@@ -64,7 +65,9 @@ class Follower:
         self._want_shadow = want_shadow
         folder = home_folder() / "rollouts"
         self._records = RolloutRecords(folder, registry, settings.follow_tags)
-        self._followed = {model.name: _Model(Followed(model), self._breached) for model in models}
+        self._followed = {
+            model.name: FollowedModel(Followed(model), self._breached) for model in models
+        }
         self.traffic = {name: model.traffic for name, model in self._followed.items()}
         self._tasks: set[asyncio.Task[None]] = set()
         # By name: what writes the record of a model.
@@ -183,7 +186,7 @@ class Follower:
             for model in self._followed.values():
                 model.poll.set()
 
-    async def _keep_asking(self, model: _Model) -> None:
+    async def _keep_asking(self, model: FollowedModel) -> None:
         while True:
             await model.poll.wait()
             model.poll.clear()
@@ -195,7 +198,7 @@ class Follower:
             # However many webhooks arrive.
             await asyncio.sleep(min(LEAST_PAUSE, self._settings.follow_interval))
 
-    async def _turn(self, model: _Model, only_stable: bool = False) -> None:
+    async def _turn(self, model: FollowedModel, only_stable: bool = False) -> None:
         """Ask the registry, and move to what it names.
 
         A decision about a canary does not wait for a registry that does not answer.
@@ -237,7 +240,7 @@ class Follower:
         if not model.trouble:
             self._end_others(model)
 
-    def _hear_others(self, model: _Model, registered: Registered) -> None:
+    def _hear_others(self, model: FollowedModel, registered: Registered) -> None:
         """Take over what other servers have decided, or let them know."""
         before, followed = model.record, model.followed
         model.record = self._records.agreed(before, followed, registered)
@@ -252,7 +255,7 @@ class Follower:
             self._remember(model, before)
 
     async def _provided(
-        self, model: _Model, version: str, alone: bool = False
+        self, model: FollowedModel, version: str, alone: bool = False
     ) -> ServedModel | None:
         """A version, loaded beside the one that answers; None if it is or is now rejected."""
         if version in model.rejected:
@@ -269,7 +272,7 @@ class Follower:
                 self._repository.give_up(model.awaited, exc)
             return None
 
-    async def _provide(self, model: _Model, version: str, alone: bool) -> ServedModel:
+    async def _provide(self, model: FollowedModel, version: str, alone: bool) -> ServedModel:
         """Load a version, if it is not there, and compare it with the one that answers.
 
         Raises:
@@ -296,7 +299,7 @@ class Follower:
                 raise InvalidModel(f"{reason} (--follow-incompatible moves all the same)")
         return new
 
-    def _move(self, model: _Model, new: ServedModel) -> None:
+    def _move(self, model: FollowedModel, new: ServedModel) -> None:
         """Send a version the requests from now on."""
         before, version = model.version, new.version
         self._repository.prefer(new)
@@ -313,7 +316,7 @@ class Follower:
             self._repository.forget(model.awaited)
             model.awaited = None
 
-    async def _fill_roles(self, model: _Model) -> None:
+    async def _fill_roles(self, model: FollowedModel) -> None:
         """Load the canary and give it its requests; the shadow follows when it is ready."""
         traffic, version = model.traffic, model.version
         traffic.stable = self._repository.known(model.name, version) if version else None
@@ -333,10 +336,10 @@ class Follower:
             self._start_canary(model, canary, now)
         self._want_shadow(model.followed, traffic, model.wanted.shadow)
 
-    async def _loaded(self, model: _Model, version: str | None) -> ServedModel | None:
+    async def _loaded(self, model: FollowedModel, version: str | None) -> ServedModel | None:
         return None if version is None else await self._provided(model, version, alone=True)
 
-    def _start_canary(self, model: _Model, canary: ServedModel, now: float) -> None:
+    def _start_canary(self, model: FollowedModel, canary: ServedModel, now: float) -> None:
         """Give the canary, which is loaded, its part of the requests."""
         wanted, record, traffic = model.wanted, model.record, model.traffic
         stable, version = model.version or "", canary.version or ""
@@ -354,31 +357,31 @@ class Follower:
         traffic.start_canary(canary, wanted.percent, wanted.step)
         canary.reason = f"canary: {wanted.percent:g} % of the requests"
 
-    def _model(self, name: str) -> _Model:
+    def _model(self, name: str) -> FollowedModel:
         model = self._followed.get(name)
         if model is None:
             raise NotFound(f"model '{shorten(name)}' is not followed")
         return model
 
-    def _canary_record(self, model: _Model) -> Record:
+    def _canary_record(self, model: FollowedModel) -> Record:
         """The record of the canary that gets requests now."""
         record, canary = model.record, model.traffic.canary
         if record is None or canary is None:
             raise Conflict(f"model '{shorten(model.name)}' has no canary that gets requests")
         return record
 
-    def _breached(self, model: _Model, reason: str) -> None:
+    def _breached(self, model: FollowedModel, reason: str) -> None:
         """A rule has ended the canary, which gets no more requests."""
         assert model.record is not None, "it has begun"
         self._decide(model, model.record, Outcome.ROLLED_BACK, reason)
         self._report_rollback(model)
 
-    def _decide(self, model: _Model, record: Record, outcome: Outcome, reason: str) -> None:
+    def _decide(self, model: FollowedModel, record: Record, outcome: Outcome, reason: str) -> None:
         """Remember a decision; the next turn, which is at once, does what follows from it."""
         self._remember(model, record.decided(outcome, self._clock(), reason, model.traffic.percent))
         model.poll.set()
 
-    def _report_rollback(self, model: _Model) -> None:
+    def _report_rollback(self, model: FollowedModel) -> None:
         assert model.record is not None, "it was just decided"
         version, reason = model.record.canary, model.record.reason
         logger.error("version %s is rolled back: %s", version, reason, extra={"model": model.name})
@@ -386,12 +389,12 @@ class Follower:
         if served is not None and served.state is State.READY:
             served.reason = f"rolled back: {reason}"
 
-    def _remember(self, model: _Model, record: Record) -> None:
+    def _remember(self, model: FollowedModel, record: Record) -> None:
         model.record = record
         if model.name not in self._writing:
             self._writing[model.name] = asyncio.create_task(self._keep_record(model))
 
-    async def _keep_record(self, model: _Model) -> None:
+    async def _keep_record(self, model: FollowedModel) -> None:
         """Keep the record, and after that the latest of those that there are meanwhile."""
         kept = None
         try:
@@ -401,7 +404,7 @@ class Follower:
         finally:
             del self._writing[model.name]
 
-    def _end_others(self, model: _Model) -> None:
+    def _end_others(self, model: FollowedModel) -> None:
         """Unload the versions without a role in `keep` seconds, and forget those nobody names."""
         assert model.registered is not None, "the registry has answered"
         still_named = named(model.registered, model.followed)
@@ -416,7 +419,7 @@ class Follower:
                 model.listed.discard(version)
                 self._repository.forget(served)
 
-    async def _end_later(self, model: _Model, served: ServedModel) -> None:
+    async def _end_later(self, model: FollowedModel, served: ServedModel) -> None:
         version = served.version or ""
         await asyncio.sleep(model.followed.follow.keep)
         try:
@@ -434,7 +437,7 @@ class Follower:
         finally:
             model.ending.discard(version)
 
-    def _stay(self, model: _Model, error: HeadraceError) -> None:
+    def _stay(self, model: FollowedModel, error: HeadraceError) -> None:
         """Leave everything as it is, since the registry does not say what to serve."""
         if error.message != model.trouble:
             logger.warning("%s", error.message, extra={"model": model.name})
@@ -443,13 +446,13 @@ class Follower:
         if model.awaited is not None:
             self._repository.give_up(model.awaited, error)
 
-    def _answers_again(self, model: _Model) -> None:
+    def _answers_again(self, model: FollowedModel) -> None:
         if model.trouble:
             logger.info("the registry answers again", extra={"model": model.name})
             model.trouble = ""
             self._note(model)
 
-    def _note(self, model: _Model) -> None:
+    def _note(self, model: FollowedModel) -> None:
         """Show in the index that what is served may be stale."""
         served = self._repository.known(model.name, model.version) if model.version else None
         if served is not None and served.state is State.READY:
@@ -459,36 +462,3 @@ class Follower:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Model:
-    """A followed model: the version that answers, and those that are `rejected`.
-
-    `awaited` stands for it in the index until a version answers. `listed` are the versions that
-    were loaded or tried, and `ending` those that will be unloaded.
-    """
-
-    def __init__(self, followed: Followed, breached: Callable[[_Model, str], None]) -> None:
-        self.followed = followed
-        self.traffic = Traffic(followed, lambda reason: breached(self, reason))
-        self.version: str | None = None
-        self.registered: Registered | None = None
-        self.wanted = Desired(None)
-        self.record: Record | None = None
-        self.rejected: set[str | None] = set()
-        self.listed: set[str] = set()
-        self.ending: set[str] = set()
-        self.trouble = ""
-        self.awaited: ServedModel | None = None
-        # Set when the registry is to be asked at once.
-        self.poll = asyncio.Event()
-
-    @property
-    def name(self) -> str:
-        return self.followed.settings.name
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether a canary was promoted or rolled back, so that the clock moves nothing."""
-        record = self.record
-        return record is not None and record.outcome in (Outcome.PROMOTED, Outcome.ROLLED_BACK)
