@@ -272,6 +272,8 @@ class ModelRepository:
             raise Conflict(f"model '{shorten(name)}' is already being loaded or unloaded")
         task = self._busy[name] = asyncio.create_task(self._between_tries(name, work))
         task.add_done_callback(lambda _: self._busy.pop(name))
+        # A task that is cancelled before it starts leaves the work unbegun.
+        task.add_done_callback(lambda _: work.close())
         # The caller may have left, and then nobody reads the outcome.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
@@ -337,13 +339,9 @@ class ModelRepository:
 
     async def _between_tries(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
         """Stop the tries for a change; afterwards, try again the wanted models that failed."""
-        try:
-            if (trying := self._trying.pop(name, None)) is not None:
-                trying.cancel()
-                await asyncio.wait([trying])
-        except BaseException:
-            work.close()
-            raise
+        if (trying := self._trying.pop(name, None)) is not None:
+            trying.cancel()
+            await asyncio.wait([trying])
         try:
             return await work
         finally:
