@@ -5,6 +5,7 @@ PORT ?= 8080
 CHECK ?=
 ARGS ?=
 ROUNDS ?= 100
+COMMIT ?= origin/main
 
 # An interpreter given as PYTHON gets environments of its own.
 NAMED := $(filter command line environment override,$(origin PYTHON))
@@ -23,7 +24,7 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-short test-runtimes test-images test-registry test-ray \
-  test-endurance test-newest test-lowest faults check fmt bench docs lock clean
+  test-endurance test-newest test-lowest faults check fmt bench bench-regress docs lock clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PYTHON=python3.11]"
@@ -84,6 +85,9 @@ fmt: $(VENV)/.installed ## Format, and fix what ruff can fix
 
 bench: $(VENV)/.installed ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-regress: $(VENV)/.installed ## Compare the hot path with COMMIT=origin/main, in instructions; needs valgrind
+	$(BIN)/python -m benchmarks.regress $(COMMIT) $(ARGS)
 
 docs: $(VENV)/.installed ## Render the settings page, and check every link between the pages
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page

@@ -54,7 +54,7 @@ def compare(folder: Path, commit: str, rounds: int, seconds: int) -> dict[str, A
     model = wine.save(folder / "models")
     script = folder / "request.lua"
     load.write_script(script, scenarios.tensor_body())
-    earlier = {"PYTHONPATH": str(_extract(commit, folder / "earlier"))}
+    earlier = {"PYTHONPATH": str(extract(commit, folder / "earlier"))}
     states = {"before": earlier, "after": {}, "after, access log": {"HEADRACE_ACCESS_LOG": "1"}}
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with ExitStack() as stack:
@@ -107,10 +107,13 @@ def _medians(states: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, f
     }
 
 
-def _extract(commit: str, folder: Path) -> Path:
+def extract(commit: str, folder: Path) -> Path:
+    """Write the code of a commit to `folder`, and return where Python finds it."""
     archive = subprocess.run(
-        ["git", "archive", commit, "src"], cwd=render.ROOT, capture_output=True, check=True
+        ["git", "archive", commit, "src"], cwd=render.ROOT, capture_output=True
     )
+    if archive.returncode:
+        raise servers.NotStarted(f"git has no {commit}: {archive.stderr.decode().strip()}")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder / "src"
