@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import re
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from math import nan, prod
-from typing import Annotated, Any, Literal, NoReturn, cast
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import simdjson
 
 from headrace.errors import BadModelOutput, InvalidInput, shorten
-from headrace.protocol.bfloat16 import from_bfloat16, to_bfloat16
+from headrace.protocol.bfloat16 import from_bfloat16
 from headrace.protocol.datatypes import DATATYPES, Datatype
 from headrace.protocol.open_inference.data_faults import (
     label,
@@ -30,26 +28,18 @@ from headrace.protocol.open_inference.data_faults import (
     other_nesting,
     out_of_range,
 )
+from headrace.protocol.open_inference.large_numbers import (
+    EXACT,
+    NOT_STRUCTURE,
+    is_skeleton,
+    narrowed,
+    pack_numbers,
+    wrong_count,
+)
 from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
 # Below this many characters, the typed decoder is faster than setting up the large path.
 LARGE = 16_384
-
-# Up to this many characters, the texts of a thread share one parser; each larger one gets its own.
-_KEPT = 2**20
-
-
-class _Parsers(threading.local):
-    """A parser for each thread: one cannot be used by two at once."""
-
-    def __init__(self) -> None:
-        self.kept = simdjson.Parser()
-
-
-_PARSERS = _Parsers()
-
-# Up to here, each double stands for exactly one whole number.
-_EXACT = 2**53 - 1
 
 _LONE_TEXT = msgspec.json.Decoder(
     str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=1)]
@@ -58,8 +48,6 @@ _LONE_TEXT = msgspec.json.Decoder(
 _WHITESPACE = b" \t\r\n"
 _OPEN = ord("[")
 _SPACE = ord(" ")
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
-_NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
 _HOLLOW = re.compile(rb"\[[ \t\r\n]*\]")
 
 
@@ -85,7 +73,7 @@ def pack_json(
     if not count:
         return _pack_empty(text, shape, name)
     if len(text) >= LARGE and form.by_buffer:
-        packed = _pack_large(text, kind, shape, count, name)
+        packed = pack_numbers(text, 0, len(text), kind, shape, count, name)
         if packed is not None:
             return packed
     # Only an array of arrays, or one with a space after its bracket, needs its depth counted.
@@ -99,8 +87,28 @@ def pack_json(
     if depth > 1:
         values = _flatten(values, shape, name)
     if len(values) != count:
-        _refuse_count(len(values), shape, count, name)
+        raise wrong_count(len(values), shape, count, name)
     return form.pack(values, kind, shape, name)
+
+
+def pack_array(
+    text: bytes,
+    place: tuple[int, int],
+    kind: Datatype,
+    shape: Sequence[int],
+    count: int,
+    name: str,
+) -> Buffer | None:
+    """As `pack_json`, for a large array `text[start:end]` whose syntax has not been checked.
+
+    None where `pack_json` has to decide.
+
+    Raises:
+        InvalidInput: the array does not fit shape or datatype; the message names the input.
+    """
+    if not count or not _FORMS[kind.name].by_buffer:
+        return None
+    return pack_numbers(text, *place, kind, shape, count, name)
 
 
 def pack_lone_text(raw: bytes | msgspec.Raw, shape: Sequence[int], name: str) -> Buffer | None:
@@ -200,7 +208,7 @@ def _unnest(text: bytes, kind: Datatype, shape: Sequence[int], name: str) -> byt
     """Check the nesting of a large array by its brackets and drop them, to save a list per row."""
     if b'"' in text:
         raise mistake(text, kind, len(shape), shape, name)
-    if _HOLLOW.search(text) or not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
+    if _HOLLOW.search(text) or not is_skeleton(text.translate(None, NOT_STRUCTURE), shape):
         raise other_nesting(shape, name)
     return b"[" + text.translate(None, b"[]") + b"]"
 
@@ -236,19 +244,7 @@ def _unpacker(code: str, count: int) -> Callable[[Buffer], tuple[Any, ...]]:
 
 def _pack_brain_floats(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
     numbers = np.array([nan if value is None else value for value in values], np.float64)
-    return _narrowed(numbers, kind, shape, name).tobytes()
-
-
-def _narrowed(
-    values: np.ndarray[Any, Any], kind: Datatype, shape: Sequence[int], name: str
-) -> np.ndarray[Any, Any]:
-    """Doubles as the nearest floats of a datatype, which must hold them."""
-    with np.errstate(over="ignore"):
-        packed = to_bfloat16(values) if kind.name == "BF16" else values.astype(kind.numpy)
-    infinite = np.isinf(from_bfloat16(packed) if kind.name == "BF16" else packed)
-    if infinite.any():
-        raise out_of_range(int(infinite.argmax()), kind, shape, name)
-    return packed
+    return narrowed(numbers, kind, shape, name).tobytes()
 
 
 def _pack_floats(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
@@ -260,7 +256,7 @@ def _pack_floats(values: list[Any], kind: Datatype, shape: Sequence[int], name: 
             return pack(*[nan if value is None else value for value in values])
     except OverflowError:
         numbers = [nan if value is None else value for value in values]
-        _narrowed(np.array(numbers, np.float64), kind, shape, name)
+        narrowed(np.array(numbers, np.float64), kind, shape, name)
         raise
 
 
@@ -277,7 +273,7 @@ def _whole(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -
     assert kind.high is not None
     numbers = []
     for index, value in enumerate(values):
-        if isinstance(value, float) and not (value.is_integer() and abs(value) <= _EXACT):
+        if isinstance(value, float) and not (value.is_integer() and abs(value) <= EXACT):
             raise out_of_range(index, kind, shape, name)
         if not kind.low <= value <= kind.high:
             raise out_of_range(index, kind, shape, name)
@@ -334,85 +330,8 @@ _FORMS.update(
 def _pack_empty(text: bytes, shape: Sequence[int], name: str) -> bytes:
     """A zero-element tensor: `[]`, or empty arrays nested exactly as the shape says."""
     bare = text.translate(None, _WHITESPACE)
-    if bare != b"[]" and not _is_skeleton(bare, shape):
+    if bare != b"[]" and not is_skeleton(bare, shape):
         raise InvalidInput(
             f"{label(name)}: shape {list(shape)} has no elements, so data must be an empty array"
         )
     return b""
-
-
-def _pack_large(
-    text: bytes, kind: Datatype, shape: Sequence[int], count: int, name: str
-) -> Buffer | None:
-    """Pack without a Python object per number; None where only the slow path can decide."""
-    values, nulls = _numbers(text, kind)
-    if values is None:
-        return None
-    if values.size != count:
-        _refuse_count(values.size, shape, count, name)
-    flat = text.count(b"[") == 1
-    if not flat and not _is_skeleton(text.translate(None, _NOT_STRUCTURE), shape):
-        raise other_nesting(shape, name)
-    if nulls:
-        # Every element but the first follows exactly one comma that separates elements or rows.
-        marks = np.frombuffer(text.translate(None, _NOT_COMMA_OR_NULL), np.uint8)
-        found = np.flatnonzero(marks == ord("n"))
-        values[found - np.arange(len(found))] = nan
-    if kind.low is not None and kind.high is not None:
-        if int(values.min()) < kind.low or int(values.max()) > kind.high:
-            outside = (values < kind.low) | (values > kind.high)
-            raise out_of_range(int(outside.argmax()), kind, shape, name)
-        packed = values.astype(kind.numpy, copy=False)
-    else:
-        packed = values if kind.itemsize == 8 else _narrowed(values, kind, shape, name)
-    return packed.view(np.uint8).data
-
-
-def _numbers(text: bytes, kind: Datatype) -> tuple[np.ndarray[Any, Any] | None, bool]:
-    """All numbers of `text` in order, whatever their nesting, and whether some were null."""
-    if not kind.is_integer:
-        values = _parse(text, "d")
-        if values is not None or b"null" not in text:
-            return values, False
-        return _parse(text.replace(b"null", b"   0"), "d"), True
-    values = _parse(text, "u" if kind.name == "UINT64" else "i")
-    if values is None:
-        values = _parse(text, "d")
-        if values is None or not bool(((values % 1 == 0) & (np.abs(values) <= _EXACT)).all()):
-            return None, False
-    return values, False
-
-
-_PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
-
-
-def _parse(text: bytes, form: Literal["d", "i", "u"]) -> np.ndarray[Any, Any] | None:
-    # A parser keeps memory many times the size of the largest text it has ever seen.
-    parser = _PARSERS.kept if len(text) <= _KEPT else simdjson.Parser()
-    try:
-        buffer = cast(simdjson.Array, parser.parse(text)).as_buffer(of_type=form)
-    except (ValueError, TypeError, RuntimeError):
-        return None
-    return np.frombuffer(buffer, _PARSED[form])
-
-
-def _is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
-    """Whether `bare`, an array stripped to brackets and commas, is nested exactly as `shape`.
-
-    If the element count is right, this proves every length at every level.
-    """
-    # An empty array hides the dimensions below it.
-    dims = shape[: shape.index(0) + 1] if 0 in shape else shape
-    length = 0
-    for dim in reversed(dims):
-        length = 2 + dim * length + max(dim - 1, 0)
-    if len(bare) != length:
-        return False
-    row = b""
-    for dim in reversed(dims):
-        row = b"[" + b",".join([row] * dim) + b"]"
-    return bare == row
-
-
-def _refuse_count(got: int, shape: Sequence[int], count: int, name: str) -> NoReturn:
-    raise InvalidInput(f"{label(name)}: shape {list(shape)} needs {count} elements, data has {got}")

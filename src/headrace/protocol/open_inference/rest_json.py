@@ -30,7 +30,13 @@ from headrace.protocol.open_inference.rest_binary import (
     choose_binary,
     flag,
 )
-from headrace.protocol.open_inference.rest_data import json_values, pack_json, pack_lone_text
+from headrace.protocol.open_inference.rest_data import (
+    json_values,
+    pack_array,
+    pack_json,
+    pack_lone_text,
+)
+from headrace.protocol.open_inference.set_aside import SMALLEST, Aside, set_aside
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT
@@ -92,9 +98,10 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
     Raises:
         InvalidInput: the body breaks the protocol; the message names the JSON path or input.
     """
-    raw = None
+    raw = inputs = None
     if header_length is None:
-        envelope = _envelope(body)
+        found = _read_aside(body) if len(body) >= SMALLEST else None
+        envelope, inputs = found or (_envelope(body), None)
     else:
         if not 0 <= header_length <= len(body):
             raise InvalidInput(
@@ -104,7 +111,8 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
         view = memoryview(body)
         envelope = _envelope(view[:header_length])
         raw = RawTensors(view[header_length:])
-    inputs = [_tensor(item, raw) for item in envelope.inputs]
+    if inputs is None:
+        inputs = [_tensor(item, raw) for item in envelope.inputs]
     if raw is not None:
         raw.finish()
     if len(inputs) > 1 and len({tensor.name for tensor in inputs}) != len(inputs):
@@ -177,6 +185,28 @@ def encode_response(
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
+class _NotAside(Exception):
+    """What was set aside cannot be read on its own."""
+
+
+def _read_aside(body: bytes) -> tuple[_Body, list[Tensor]] | None:
+    """A body, if its large arrays can be read apart from what is around them.
+
+    Raises:
+        InvalidInput: an array does not fit its shape or datatype.
+    """
+    aside = set_aside(body)
+    if not aside.arrays:
+        return None
+    try:
+        envelope = _decode_body(aside.rest)
+        if sum(aside.place(item.data) is not None for item in envelope.inputs) == len(aside.arrays):
+            return envelope, [_tensor(item, None, aside) for item in envelope.inputs]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotAside):
+        pass
+    return None
+
+
 def _open_envelope(text: bytes | memoryview) -> _OpenBody:
     """A body with keys that mean nothing here.
 
@@ -223,7 +253,7 @@ def _envelope(text: bytes | memoryview) -> _Body | _OpenBody:
     return envelope
 
 
-def _tensor(item: _OpenInput, raw: RawTensors | None) -> Tensor:
+def _tensor(item: _OpenInput, raw: RawTensors | None, aside: Aside | None = None) -> Tensor:
     name = item.name
     shape = item.shape
     kind = DATATYPES.get(item.datatype) or datatype(item.datatype, label(name))
@@ -243,6 +273,11 @@ def _tensor(item: _OpenInput, raw: RawTensors | None) -> Tensor:
             element_count(shape, label(name))
     if item.data is _ABSENT:
         raise InvalidInput(f"{label(name)}: data is missing")
+    if aside is not None and (place := aside.place(item.data)) is not None:
+        found = pack_array(aside.text, place, kind, shape, count, name)
+        if found is None:
+            raise _NotAside
+        return Tensor(name, kind.name, shape, found, parameters or None)
     try:
         data = pack_json(item.data, kind, shape, count, name)
     except InvalidInput:
