@@ -14,21 +14,42 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client.core import Metric
 
 from headrace import configuration
-from headrace.errors import LoadFailed, ModelNotReady, ShuttingDown, did_you_mean
+from headrace.errors import (
+    ConfigurationError,
+    LoadFailed,
+    ModelNotReady,
+    ShuttingDown,
+    did_you_mean,
+)
 from headrace.model import Model
-from headrace.repository.repository import Find
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
-from headrace.sources.discovery import open_source
+from headrace.sources.discovery import open_source, settings_folder
+from headrace.sources.model_file import FoundModel
+from headrace.sources.source import Source
+from headrace.sources.supply import Supply, supply
 
 logger = logging.getLogger("headrace")
+
+# The settings that an application cannot have, each with the reason.
+DECIDED = {
+    **dict.fromkeys(
+        ("http_port", "max_connections", "max_header_size", "header_timeout", "body_timeout"),
+        "what runs the application takes the requests",
+    ),
+    "keep_alive_timeout": "what runs the application takes the requests",
+    **dict.fromkeys(("grpc_port", "native_grpc"), "an application is called over HTTP"),
+    **dict.fromkeys(("metrics_port", "ready_fd"), "an application listens on no port"),
+    **dict.fromkeys(
+        ("drain_delay", "drain_timeout"), "what runs the application decides when it stops"
+    ),
+}
 
 
 def create_app(
@@ -44,27 +65,21 @@ def create_app(
 
     Raises:
         TypeError: there is no setting of that name.
-        ConfigurationError: a setting or a model's file is wrong.
+        ConfigurationError: a setting or a model's file is wrong, or the setting is one that only
+            `headrace serve` can have, such as a port.
     """
     _check_names(settings)
     environ = dict(os.environ)
     if isinstance(model, type):
-        own = ModelSettings(name or model.__name__, _named(model), inline=True)
-        resolved = _resolved(environ, None, settings)
-        return AsgiApp(resolved, [own], lambda wanted: [own] if wanted == own.name else [])
-    place = os.fspath(model)
-    resolved = _resolved(environ, Path(place) if os.path.isdir(place) else None, settings)
-    source = open_source(place, name, environ)
-    return AsgiApp(resolved, source.settings(), source.find)
-
-
-def _resolved(
-    environ: dict[str, str], folder: Path | None, settings: dict[str, Any]
-) -> ServerSettings:
+        source: Source = ClassSource(model, name)
+        folder = None
+    else:
+        source = open_source(os.fspath(model), name, environ)
+        folder = settings_folder(source.place)
     resolved = configuration.resolve({}, environ, folder, keywords=settings)
     for warning in resolved.warnings:
         logger.warning("%s", warning)
-    return resolved.settings
+    return AsgiApp(resolved.settings, supply(source, resolved.settings, resolved.origins))
 
 
 def _check_names(settings: dict[str, Any]) -> None:
@@ -73,6 +88,8 @@ def _check_names(settings: dict[str, Any]) -> None:
         if name not in known:
             hint = did_you_mean(name, known)
             raise TypeError(f"create_app() got an unexpected keyword argument '{name}'{hint}")
+        if name in DECIDED:
+            raise ConfigurationError(f"{name} cannot be set in create_app(): {DECIDED[name]}")
 
 
 # Classes passed to `create_app`, under unique names: those defined in a function have no path.
@@ -87,6 +104,18 @@ def _named(model: type[Model]) -> str:
     return f"{__name__}:CLASSES.{name}"
 
 
+class ClassSource(Source):
+    """A class of this process, which is one model."""
+
+    def __init__(self, model: type[Model], name: str | None) -> None:
+        super().__init__("", name)
+        self._settings = ModelSettings(name or model.__name__, _named(model), inline=True)
+
+    def read(self) -> list[FoundModel]:
+        """The model."""
+        return [FoundModel(self._settings)]
+
+
 class AsgiApp:
     """Loads its models when its host starts it, and stops its workers when the host stops.
 
@@ -94,9 +123,9 @@ class AsgiApp:
     `start` and `stop` itself.
     """
 
-    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
+    def __init__(self, settings: ServerSettings, supply: Supply) -> None:
         self.settings = replace(settings, ready_fd=None)
-        self._arguments = (self.settings, models, find)
+        self._supply = supply
         self._application: Application | None = None
 
     async def start(self) -> None:
@@ -107,7 +136,7 @@ class AsgiApp:
         """
         if self._application is not None:
             raise RuntimeError("the application is already started")
-        application = self._application = Application(*self._arguments)
+        application = self._application = Application(self.settings, self._supply)
         if not await application.load():
             failed = application.dataplane.not_ready()
             await self.stop()
@@ -134,7 +163,7 @@ class AsgiApp:
         """Stop the workers. Requests that still wait or run fail at once."""
         application, self._application = self._application, None
         if application is not None:
-            application.dataplane.draining = True
+            application.drain()
             for model in application.repository.models():
                 model.abandon(ShuttingDown("the application is stopping"))
             await application.close()

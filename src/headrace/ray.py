@@ -24,7 +24,7 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
-from headrace import configuration
+from headrace import asgi, configuration
 from headrace.asgi import create_app
 from headrace.errors import ConfigurationError, MissingDependency, did_you_mean, shorten
 from headrace.http.repeating import Repeating
@@ -48,13 +48,8 @@ DRAIN_TIMEOUT = ServerSettings.infer_timeout
 
 # The settings that nobody can choose here, each with the reason.
 DECIDED = {
-    **dict.fromkeys(
-        ("host", "http_port", "max_connections", "max_header_size", "header_timeout"),
-        "Ray's proxy takes the requests",
-    ),
-    **dict.fromkeys(("body_timeout", "keep_alive_timeout"), "Ray's proxy takes the requests"),
-    **dict.fromkeys(("grpc_port", "native_grpc"), "replicas are called over HTTP"),
-    **dict.fromkeys(("metrics_port", "ready_fd"), "replicas listen on no port"),
+    **asgi.DECIDED,
+    "host": "Ray's proxy takes the requests",
     **dict.fromkeys(
         ("allow_repository_api", "load_models_at_startup", "allow_empty", "reload"),
         "it would change one replica and not the others",
@@ -69,6 +64,7 @@ IN_REPLICAS = {
     "load_models_at_startup": True,
     "allow_repository_api": False,
     "allow_empty": False,
+    "reload": False,
 }
 
 

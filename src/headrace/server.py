@@ -63,16 +63,15 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
-from headrace.repository.repository import Find, ModelRepository
+from headrace.repository.repository import ModelRepository
 from headrace.repository.shadowing import Shadowing
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
-from headrace.settings import ModelSettings, ServerSettings
+from headrace.settings import ServerSettings
 from headrace.sources import artifacts
 from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry
-from headrace.sources.service_source import ServiceSource
-from headrace.sources.source import Source
+from headrace.sources.supply import Supply
 
 logger = logging.getLogger("headrace")
 
@@ -107,11 +106,13 @@ def protocols(settings: ServerSettings) -> tuple[Adapter, ...]:
 class Application:
     """Everything but listeners and signals: the models, and the ASGI application that calls them.
 
-    `find` reads a model's settings from disk again, before the model is loaded again.
+    Raises:
+        ConfigurationError, OSError: models are watched, and cannot be read.
     """
 
-    def __init__(self, settings: ServerSettings, models: list[ModelSettings], find: Find) -> None:
+    def __init__(self, settings: ServerSettings, supply: Supply) -> None:
         self._settings = settings
+        models = supply.models
         self._models = [model for model in models if model.follow is None]
         log_format = logs.settled(settings.log_format)
         # A worker that no model needs is not started, and takes no processor from the others.
@@ -124,7 +125,7 @@ class Application:
         loader = Loader(settings, self._placement)
         self.repository = ModelRepository(
             loader,
-            find_hosted(hosted, lambda name: self._follower.find(find, name)),
+            find_hosted(hosted, lambda name: self._follower.find(supply.find, name)),
         )
         followed = [model for model in models if model.follow is not None]
         self.calls = Calls(observers(settings))
@@ -139,6 +140,8 @@ class Application:
             *(self.repository, settings, platform.repeats_loads, self._follower),
             self._shadowing.loaded,
         )
+        self._lookers = self._looking_at(supply)
+        self._looking: list[asyncio.Task[None]] = []
         if any(traffic.follow.canary for traffic in self._follower.traffic.values()):
             self.calls.observe(RolloutObserver())
         self._runner_calls = RunnerCalls(
@@ -168,6 +171,22 @@ class Application:
             self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
         )
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
+
+    def _looking_at(self, supply: Supply) -> list[Reloader | Watcher]:
+        """What looks at files while they are served."""
+        lookers: list[Reloader | Watcher] = []
+        if (service := supply.reloaded) is not None:
+            lookers.append(
+                Reloader(
+                    *(self.repository, service.folder),
+                    lambda: [model.settings for model in service.found()],
+                )
+            )
+        if supply.look is not None:
+            watcher = Watcher(self.repository, supply.look, self._settings.follow_interval)
+            watcher.begin()
+            lookers.append(watcher)
+        return lookers
 
     def _ask(
         self, name: str, request: InferenceRequest, timeout: float | None, answered: Answered
@@ -202,10 +221,20 @@ class Application:
         self.dataplane.loaded = True
         # By state, not readiness: another model may just have taken the worker down with it.
         missing = self.dataplane.not_ready()
-        return not missing or await self.repository.any_ready(START_PATIENCE)
+        if missing and not await self.repository.any_ready(START_PATIENCE):
+            return False
+        self._looking += [asyncio.create_task(each.run()) for each in self._lookers]
+        return True
+
+    def drain(self) -> None:
+        """Report that the server is not ready, and change nothing any more."""
+        self.dataplane.draining = True
+        for task in self._looking:
+            task.cancel()
 
     async def close(self) -> None:
         """Stop the workers and everything else."""
+        self.drain()
         await self._follower.close()
         await self._shadowing.close()
         self._shadows.close()
@@ -213,39 +242,12 @@ class Application:
 
 
 class Server:
-    """One front process: an application, its listeners, and the signals that end it.
+    """One front process: an application, its listeners, and the signals that end it."""
 
-    `reloaded` is a service whose files are watched, with `--reload`, and `watched` is where models
-    come and go, with `--watch`.
-    """
-
-    def __init__(
-        self,
-        settings: ServerSettings,
-        models: list[ModelSettings],
-        find: Find,
-        reloaded: ServiceSource | None = None,
-        watched: Source | None = None,
-    ) -> None:
+    def __init__(self, settings: ServerSettings, supply: Supply) -> None:
         self._settings = settings
-        self._application = Application(settings, models, find)
+        self._application = Application(settings, supply)
         self._limit_threads()
-        self._reloader = None
-        if reloaded is not None:
-            self._reloader = Reloader(
-                self._application.repository,
-                reloaded.folder,
-                lambda: [model.settings for model in reloaded.found()],
-            )
-        self._watcher = None
-        if watched is not None:
-            self._watcher = Watcher(
-                self._application.repository,
-                lambda: [model.settings for model in watched.each()],
-                settings.follow_interval,
-            )
-            self._watcher.begin()
-        self._looking: list[asyncio.Task[None]] = []
         self._manager = ServiceManager(os.environ)
         self._watchdog: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -318,9 +320,6 @@ class Server:
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()
-        for looker in (self._reloader, self._watcher):
-            if looker is not None:
-                self._looking.append(asyncio.create_task(looker.run()))
         return True
 
     def _announce(self) -> None:
@@ -355,9 +354,7 @@ class Server:
         settings = self._settings
         logger.info("draining")
         self._manager.stopping()
-        for task in self._looking:
-            task.cancel()
-        self._application.dataplane.draining = True
+        self._application.drain()
         for listener in self._listeners:
             listener.announce_close = True
         await asyncio.sleep(settings.drain_delay)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from headrace.testing import TestClient
 from support.asking import ask
 from support.registered import World, answers
 from support.serving import serving, starting, until
@@ -51,6 +52,25 @@ def test_a_version_that_the_alias_moves_to_is_served(world):
         until(lambda: predicted(server.http) == 2.0, PATIENCE, "the new version answers")
         world.point("wine", "champion", first)
         until(lambda: predicted(server.http) == 1.0, PATIENCE, "the old version answers again")
+
+
+def test_an_application_in_another_server_follows_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.point("mounted", "champion", world.register("mounted", answers(1)))
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    settings = {"follow": True, "follow_interval": 0.2, "env_manager": "local"}
+    with TestClient("models:/mounted@champion", parallel_workers=1, **settings) as client:
+        body = {"dataframe_split": {"columns": ["x"], "data": [[1.0]]}}
+
+        def predicts(value: float) -> bool:
+            answer = client.post("/v2/models/mounted/invocations", json=body)
+            return bool(answer.json()["predictions"][0] == value)
+
+        assert predicts(1.0)
+        world.point("mounted", "champion", world.register("mounted", answers(2)))
+        until(lambda: predicts(2.0), PATIENCE, "the new version answers")
 
 
 def test_a_model_says_which_version_it_is_where_it_came_from_and_what_its_files_are(world):

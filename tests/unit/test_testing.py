@@ -19,6 +19,7 @@ from headrace.asgi import create_app
 from headrace.errors import ConfigurationError, LoadFailed, ModelNotReady
 from headrace.testing import TestClient
 from support.custom import write_model
+from support.serving import until
 
 
 class Double(Model):
@@ -194,8 +195,26 @@ def test_a_wrong_setting_is_refused_by_the_name_that_was_given() -> None:
     for value in ("many", None):
         with pytest.raises(ConfigurationError, match="^max_queue_size: expected integer"):
             create_app(Double, max_queue_size=value)
-    with pytest.raises(ConfigurationError, match="^metrics_port: expected a port"):
-        TestClient(Double, metrics_port=99999)
+    with pytest.raises(ConfigurationError, match="^infer_timeout: expected a number above"):
+        TestClient(Double, infer_timeout=0)
+    with pytest.raises(
+        ConfigurationError, match=r"^metrics_port cannot be set in create_app\(\): "
+    ):
+        TestClient(Double, metrics_port=9000)
+
+
+@pytest.mark.parametrize("setting", ["follow", "watch", "reload"])
+def test_a_setting_that_a_class_cannot_have_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{setting} is for "):
+        create_app(Double, **{setting: True})
+
+
+def test_a_folder_is_watched(tmp_path: Path) -> None:
+    write_model(tmp_path, name="first")
+    ready = "/v2/models/second/ready"
+    with TestClient(tmp_path, watch=True, follow_interval=0.05) as client:
+        write_model(tmp_path, name="second")
+        until(lambda: client.get(ready).status_code == 200, 60, "the second model is served")
 
 
 def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_is_meant(

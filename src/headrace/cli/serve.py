@@ -22,7 +22,6 @@ from headrace.sources.variables import ARGUMENTS
 if TYPE_CHECKING:
     from headrace.cli.conf import Conf
     from headrace.configuration import Resolved
-    from headrace.sources.service_source import ServiceSource
     from headrace.sources.source import Source
 
 logger = logging.getLogger("headrace")
@@ -178,8 +177,7 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     import asyncio
 
     from headrace.observability import json_lines, logs
-    from headrace.sources.follow import followed, marked
-    from headrace.sources.store_source import StoreSource
+    from headrace.sources.supply import supply
 
     resolved, source = settled(options, given)
     settings = resolved.settings
@@ -188,21 +186,15 @@ def start(options: argparse.Namespace, given: Conf) -> int:
         logger.warning("%s", warning)
     if resolved.found.platform is not None:
         logger.info("%s", _platform(resolved, source.place))
-    follows = settings.follow and not isinstance(source, StoreSource)
-    models = followed(source.settings()) if follows else source.settings()
-    find = (lambda name: marked(source.find(name))) if follows else source.find
-    if not models:
+    supplied = supply(source, settings, resolved.origins)
+    if not supplied.models:
         once = "found" if settings.watch else "loaded"
         logger.warning("%s; a folder added later is served once it is %s", source.nothing(), once)
-
-    reloaded = _reloaded(source) if settings.reload else None
-    # A tag of the store is followed by looking at it.
-    watched = _watched(source) if settings.watch or settings.follow and not follows else None
 
     async def serve() -> int:
         from headrace.server import Server
 
-        return await Server(settings, models, find, reloaded, watched).run()
+        return await Server(settings, supplied).run()
 
     before = threading.enumerate()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -224,33 +216,6 @@ def _platform(resolved: Resolved, model: str) -> str:
         if name != "platform" and origin in taken
     ]
     return f"platform {found.name} ({found.origin}): MODEL {model}, {', '.join(set_by)}"
-
-
-def _reloaded(source: Source) -> ServiceSource:
-    from headrace.sources.service_source import ServiceSource
-
-    if not isinstance(source, ServiceSource):
-        raise ConfigurationError("--reload is for services, and MODEL is not one")
-    return source
-
-
-def _watched(source: Source) -> Source:
-    """The source, if what it finds may change while it is served."""
-    from headrace.sources.folder_source import FolderSource
-    from headrace.sources.store_source import StoreSource
-
-    if isinstance(source, StoreSource):
-        if not source.moves:
-            raise ConfigurationError(
-                f"MODEL '{source.place}' names one version, and --watch and --follow are for what "
-                f"moves: {source.place.partition(':')[0]}:latest"
-            )
-    elif not isinstance(source, FolderSource):
-        raise ConfigurationError(
-            "--watch is for folders of models and for the latest version in the store, and MODEL "
-            "is neither; --follow follows a registry, and --reload the files of a service"
-        )
-    return source
 
 
 def _still_run(before: list[threading.Thread]) -> bool:

@@ -278,16 +278,18 @@ def marked(models: Iterable[ModelSettings]) -> list[ModelSettings]:
     ]
 
 
-def followed(models: Iterable[ModelSettings]) -> list[ModelSettings]:
+def followed(models: Iterable[ModelSettings], origin: str = "--follow") -> list[ModelSettings]:
     """The models that a server starts with, marked as by `marked`.
 
+    `origin` is where it says that registries are followed.
+
     Raises:
-        ConfigurationError: `--follow` is for none of them.
+        ConfigurationError: that is for none of the models.
     """
     found = marked(models)
     if found and all(model.follow is None for model in found):
         raise ConfigurationError(
-            "--follow is for models of a registry, such as models:/wine@champion, and no model "
+            f"{origin} is for models of a registry, such as models:/wine@champion, and no model "
             "here is one"
         )
     return found

@@ -14,6 +14,7 @@ from headrace.http import inference
 from headrace.http.listener import Listener, bind
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources.supply import Supply
 
 
 class Ones(Model):
@@ -46,7 +47,7 @@ def test_health_answers_while_a_large_answer_is_compressed(
     async def main() -> bytes:
         settings = ServerSettings(parallel_workers=0)
         own = ModelSettings("Ones", f"{__name__}:Ones", inline=True)
-        application = Application(settings, [own], lambda name: [own])
+        application = Application(settings, Supply([own], lambda name: [own]))
         assert await application.load()
         sock = bind("127.0.0.1", 0)
         address = sock.getsockname()

@@ -18,6 +18,7 @@ from headrace.http.listener import Listener, bind
 from headrace.protocol.open_inference import rest_json
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sources.supply import Supply
 
 
 class Repeats(Model):
@@ -77,7 +78,7 @@ async def _with_app(ask: Any) -> None:
 async def _with_server(ask: Any) -> None:
     settings = ServerSettings(parallel_workers=0)
     own = ModelSettings("Repeats", f"{__name__}:Repeats", inline=True)
-    application = Application(settings, [own], lambda name: [own])
+    application = Application(settings, Supply([own], lambda name: [own]))
     assert await application.load()
     sock = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from headrace.http.router import Router
 from headrace.server import PROTOCOLS, Application
 from headrace.settings import ServerSettings
+from headrace.sources.supply import Supply
 
 PAGE = Path(__file__).parents[3] / "docs/reference/http.md"
 ROUTER = Router(PROTOCOLS)
@@ -32,7 +33,7 @@ def documented() -> Methods:
 
 def served() -> Methods:
     """The methods of each path that the protocols or the admin application have a route for."""
-    application = Application(ServerSettings(), [], lambda name: [])
+    application = Application(ServerSettings(), Supply([], lambda name: []))
     found: Methods = {route.path: {"POST"} for _, route in ROUTER.routes()}
     for route in application.http._admin.routes:
         if isinstance(route, Route):
