@@ -63,7 +63,9 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
+from headrace.repository.repeated_loads import RepeatedLoads
 from headrace.repository.repository import ModelRepository
+from headrace.repository.requested_loads import RequestedLoads
 from headrace.repository.shadowing import Shadowing
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
@@ -125,25 +127,27 @@ class Application:
         loader = Loader(settings, self._placement)
         self.repository = ModelRepository(
             loader,
-            find_hosted(hosted, lambda name: self._follower.find(supply.find, name)),
+            find_hosted(hosted, supply.find),
         )
         followed = [model for model in models if model.follow is not None]
+        self._observes_rollouts = False
         self.calls = Calls(observers(settings))
         self._shadows = Shadows(self.calls.observe)
         self._shadowing = Shadowing(loader, self._shadows, settings.follow_incompatible)
         self._follower = Follower(
             *(self.repository, settings, followed, Registry()),
             want_shadow=self._shadowing.want,
+            divides=self._observe_rollouts,
         )
         platform = platform_table.named(settings.platform)
+        loads = RequestedLoads(self.repository, self._follower)
+        repeated = RepeatedLoads(self.repository, loads) if platform.repeats_loads else None
         self.dataplane = DataPlane(
-            *(self.repository, settings, platform.repeats_loads, self._follower),
+            *(self.repository, settings, repeated or loads, self._follower),
             self._shadowing.loaded,
         )
         self._lookers = self._looking_at(supply)
         self._looking: list[asyncio.Task[None]] = []
-        if any(traffic.follow.canary for traffic in self._follower.traffic.values()):
-            self.calls.observe(RolloutObserver())
         self._runner_calls = RunnerCalls(
             self.repository.get, self.calls, lambda error: row(error).status
         )
@@ -162,7 +166,10 @@ class Application:
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
         more: list[Route] = []
         if platform.names_models:
-            hosting = Hosting(self.repository, hosted, lambda: not self.dataplane.draining)
+            hosting = Hosting(
+                *(self.repository, hosted, lambda: not self.dataplane.draining),
+                loads=loads,
+            )
             more = sagemaker_routes(hosting)
         if settings.mlflow_webhook_secret_file is not None:
             secret = read_secret(settings.mlflow_webhook_secret_file)
@@ -198,6 +205,12 @@ class Application:
         if model.model_metadata.from_mlserver:
             self._count_as_mlserver()
 
+    def _observe_rollouts(self) -> None:
+        """Count what the rules for canaries need, from now on; until then, nobody pays for it."""
+        if not self._observes_rollouts:
+            self._observes_rollouts = True
+            self.calls.observe(RolloutObserver())
+
     def _count_as_mlserver(self) -> None:
         """Count what MLServer counts, from now on; until then, nobody pays for it."""
         if self._counts_as_mlserver or self.metrics is None:
@@ -218,6 +231,7 @@ class Application:
             await asyncio.gather(self.repository.load_all(self._models), self._follower.start())
         else:
             self.repository.add_unloaded(self._models)
+            self._follower.add_unloaded()
         self.dataplane.loaded = True
         # By state, not readiness: another model may just have taken the worker down with it.
         missing = self.dataplane.not_ready()

@@ -73,6 +73,20 @@ def test_an_application_in_another_server_follows_as_well(
         until(lambda: predicts(2.0), PATIENCE, "the new version answers")
 
 
+def test_a_model_that_is_loaded_by_request_is_followed_until_it_is_unloaded(world: World) -> None:
+    world.point("asked", "champion", world.register("asked", answers(1)))
+    lazy = [*MOVES, "--no-load-models-at-startup"]
+    with serving("models:/asked@champion", *lazy, env=world.env) as server:
+        assert index(server.http)[""]["reason"] == "not loaded yet"
+        assert ask(server.http, "POST", "/v2/repository/models/asked/load", {}).status == 200
+        assert predicted(server.http, "asked") == 1.0
+        world.point("asked", "champion", world.register("asked", answers(2)))
+        until(lambda: predicted(server.http, "asked") == 2.0, PATIENCE, "it is followed")
+        assert ask(server.http, "POST", "/v2/repository/models/asked/unload", {}).status == 200
+        states = {entry["state"] for entry in index(server.http).values()}
+        assert states == {"UNAVAILABLE"}
+
+
 def test_a_model_says_which_version_it_is_where_it_came_from_and_what_its_files_are(world):
     version = world.register("pinned", answers(1))
     world.point("pinned", "champion", version)

@@ -20,7 +20,7 @@ class FakeExecutor:
     """Loads whatever does not say `broken`; answers with the key of the load that ran.
 
     A model with a `fault` in its `extra` raises that when it is asked, and one that `hangs` never
-    answers.
+    answers. The versions in `held` load once their event is set, and those in `broken` never do.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,8 @@ class FakeExecutor:
         self.withdrawn = 0
         self.may_load = asyncio.Event()
         self.may_load.set()
+        self.held: dict[str | None, asyncio.Event] = {}
+        self.broken: set[str | None] = set()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -38,7 +40,7 @@ class FakeExecutor:
         self.loading += 1
         self.most_loading = max(self.most_loading, self.loading)
         try:
-            await self.may_load.wait()
+            await self.held.get(settings.version, self.may_load).wait()
             await asyncio.sleep(0)
         finally:
             self.loading -= 1
@@ -47,7 +49,7 @@ class FakeExecutor:
             raise LoadFailed("it is broken")
         if settings.extra.get("exhausted"):
             raise Exhausted("it had its time")
-        if settings.extra.get("invalid"):
+        if settings.extra.get("invalid") or settings.version in self.broken:
             raise InvalidModel("it never loads")
         if self.tried[settings.name] <= settings.extra.get("fails", 0):
             raise LoadFailed("it failed for the moment")

@@ -18,6 +18,7 @@ from headrace.errors import (
 from headrace.executors.executor import WorkerLost
 from headrace.executors.memory import has_room_for
 from headrace.repository.repository import ModelRepository
+from headrace.repository.requested_loads import RequestedLoads
 from headrace.serving.served_model import State
 from headrace.settings import ModelSettings
 from headrace.sources.hosted_source import HostedSource
@@ -26,7 +27,8 @@ from headrace.sources.hosted_source import HostedSource
 class Hosting:
     """The models of a platform, by the names that it gives them.
 
-    `may_load` says whether the server still takes work.
+    `may_load` says whether the server still takes work. `loads` is what loads and unloads, if it
+    is not the repository itself.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class Hosting:
         source: HostedSource,
         may_load: Callable[[], bool],
         fits: Callable[[int], bool] = has_room_for,
+        loads: RequestedLoads | None = None,
     ) -> None:
         self._repository = repository
+        self._loads = loads or repository
         self._source = source
         self._may_load = may_load
         self._fits = fits
@@ -70,7 +74,7 @@ class Hosting:
             Conflict: it is being loaded or unloaded.
         """
         self.place(name)
-        await self._repository.unload(name)
+        await self._loads.unload(name)
         self._forget(name)
 
     def place(self, name: str) -> str:
@@ -92,7 +96,7 @@ class Hosting:
         try:
             if not self._fits(await asyncio.to_thread(self._source.size, name)):
                 raise MemoryShort(f"there is not enough memory for model '{shorten(name)}'")
-            await self._repository.load(name)
+            await self._loads.load(name)
         except HeadraceError as error:
             self._forget(name)
             cause = error.__cause__

@@ -17,6 +17,7 @@ from headrace.protocol.messages import TensorMetadata
 from headrace.repository.follower import Follower
 from headrace.repository.repeated_loads import RepeatedLoads
 from headrace.repository.repository import ModelRepository
+from headrace.repository.requested_loads import RequestedLoads
 from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
@@ -34,15 +35,15 @@ class DataPlane:
     """Health, metadata and control of the models of a repository, which stays private.
 
     Errors are `HeadraceError`s; each transport translates their kinds with its own table.
-    `repeats_loads` says that callers repeat a request to load or unload a model. `shadows` are the
-    models that no request reaches, by name.
+    `loads` is what loads and unloads, if it is not the repository itself. `shadows` are the models
+    that no request reaches, by name.
     """
 
     def __init__(
         self,
         repository: ModelRepository,
         settings: ServerSettings,
-        repeats_loads: bool = False,
+        loads: RequestedLoads | RepeatedLoads | None = None,
         follower: Follower | None = None,
         shadows: Mapping[str, ServedModel] = MappingProxyType({}),
     ) -> None:
@@ -51,8 +52,7 @@ class DataPlane:
         self._shadows = shadows
         self.traffic: Mapping[str, Traffic] = follower.traffic if follower is not None else {}
         self._resolver = Resolver(repository, self.traffic)
-        loads = RepeatedLoads(repository) if repeats_loads else repository
-        self._load, self._unload = loads.load, loads.unload
+        self._loads = loads or repository
         self.settings = settings
         self.draining = False
         self.loaded = False
@@ -201,7 +201,7 @@ class DataPlane:
                 "parameters: a model is loaded as its folder describes it; "
                 "settings and files in the request are not accepted"
             )
-        await self._load(name)
+        await self._loads.load(name)
 
     async def unload(self, name: str) -> None:
         """Finish the requests of a model and free it.
@@ -213,7 +213,7 @@ class DataPlane:
             NotFound, Conflict: see `ModelRepository.unload`.
         """
         self._require_repository_api()
-        await self._unload(name)
+        await self._loads.unload(name)
 
     def rollout(self, name: str) -> dict[str, Any]:
         """The state of a followed model's rollout; see `Follower.rollout`.

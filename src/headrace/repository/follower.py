@@ -6,13 +6,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
-from headrace.repository.compatibility import differences
+from headrace.errors import (
+    ConfigurationError,
+    Conflict,
+    HeadraceError,
+    InvalidModel,
+    LoadFailed,
+    NotFound,
+    shorten,
+)
 from headrace.repository.followed_model import FollowedModel
-from headrace.repository.loading import may_pass
+from headrace.repository.followed_versions import FollowedVersions
 from headrace.repository.repository import ModelRepository
 from headrace.repository.rollout_records import RolloutRecords
 from headrace.repository.rollout_status import rollout_status, why_none
@@ -45,7 +52,8 @@ class Follower:
     one. While the registry does not answer, everything stays as it is.
 
     `traffic` has one entry for each followed model, for the request path to read. Shadows are
-    loaded elsewhere, by what `want_shadow` calls.
+    loaded elsewhere, by what `want_shadow` calls. `divides` is called for each model whose
+    settings have a canary.
     """
 
     def __init__(
@@ -56,20 +64,22 @@ class Follower:
         registry: Registry,
         clock: Callable[[], float] = time.time,
         want_shadow: WantShadow = lambda *_: None,
+        divides: Callable[[], None] = lambda: None,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._registry = registry
-        self._is_careful = not settings.follow_incompatible
+        self._versions = FollowedVersions(repository, settings)
         self._clock = clock
         self._want_shadow = want_shadow
+        self._divides = divides
         folder = home_folder() / "rollouts"
         self._records = RolloutRecords(folder, registry, settings.follow_tags)
-        self._followed = {
-            model.name: FollowedModel(Followed(model), self._breached) for model in models
-        }
-        self.traffic = {name: model.traffic for name, model in self._followed.items()}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._followed: dict[str, FollowedModel] = {}
+        self.traffic: dict[str, Traffic] = {}
+        for each in models:
+            self._follow(FollowedModel(Followed(each), self._breached))
+        self._asking: asyncio.Task[None] | None = None
         # By name: what writes the record of a model.
         self._writing: dict[str, asyncio.Task[None]] = {}
 
@@ -78,26 +88,55 @@ class Follower:
 
         Canaries and shadows are loaded later, so that the server need not wait for them.
         """
-        for model in self._followed.values():
+        models = list(self._followed.values())
+        for model in models:
             model.awaited = self._repository.expect(model.followed.settings)
-            if model.followed.follow.canary is not None:
-                model.record = self._records.read(model.followed)
-        turns = (self._turn(model, only_stable=True) for model in self._followed.values())
-        await asyncio.gather(*turns)
-        for model in self._followed.values():
-            follow = model.followed.follow
-            if follow.canary is not None or follow.shadow is not None:
-                model.poll.set()
-            self._spawn(self._keep_asking(model))
-        if self._followed:
-            self._spawn(self._ask_for_all())
+        await asyncio.gather(*(self._turn(model, only_stable=True) for model in models))
+        for model in models:
+            self._keep_up(model)
 
-    def find(self, find: Callable[[str], list[ModelSettings]], name: str) -> list[ModelSettings]:
-        """What `find` says of a model, at the version that is served."""
-        model = self._followed.get(name)
-        if model is None or model.version is None:
-            return find(name)
-        return [Followed(each).pinned(model.version, self._is_careful) for each in find(name)]
+    def add_unloaded(self) -> None:
+        """List every model without loading it; `load` does that on request, and follows it."""
+        listed = [model.followed.settings for model in self._followed.values()]
+        self._followed.clear()
+        self.traffic.clear()
+        self._repository.add_unloaded(listed)
+
+    def follows(self, name: str) -> bool:
+        """Whether a model is followed now."""
+        return name in self._followed
+
+    async def load(self, settings: ModelSettings) -> None:
+        """Follow a model as these settings say; returns when the version named can answer.
+
+        Versions that did not load are tried again. A failure changes nothing for callers, and a
+        model that was not followed before is not followed after it.
+
+        Raises:
+            LoadFailed: with the reason. An InvalidModel if it cannot be followed at all.
+        """
+        name, before = settings.name, self._followed.get(settings.name)
+        model = await self._described(settings, before)
+        if before is None:
+            await self._repository.settled(name)
+        self._expect(model)
+        await self._turn(model, only_stable=True)
+        stable = model.wanted.stable
+        served = self._repository.known(name, stable) if stable is not None else None
+        if stable != model.version or served is None or served.state is not State.READY:
+            if before is None:
+                await self.leave(name)
+            raise LoadFailed(model.trouble or model.failure or "it was unloaded meanwhile")
+        if model is not before:
+            self._keep_up(model)
+        model.poll.set()
+
+    async def leave(self, name: str) -> None:
+        """Stop following a model; its versions stay as they are, except for one that is loading."""
+        model = self._followed.pop(name)
+        del self.traffic[name]
+        await self._stop(model)
+        await self._repository.settled(name)
 
     def poll_registered(self, name: str) -> list[str]:
         """Ask about a registered model soon; returns the names of the models that follow it.
@@ -170,13 +209,71 @@ class Follower:
 
     async def close(self) -> None:
         """Stop asking, and keep what is to be remembered."""
-        for task in self._tasks:
-            task.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+        await asyncio.gather(*(model.stop() for model in self._followed.values()))
         if writing := list(self._writing.values()):
             await asyncio.wait(writing, timeout=LAST_RECORDS)
             for task in writing:
                 task.cancel()
         await self._registry.close()
+
+    def _follow(self, model: FollowedModel) -> None:
+        self._followed[model.name] = model
+        self.traffic[model.name] = model.traffic
+        if model.followed.follow.canary is not None:
+            self._divides()
+            model.record = self._records.read(model.followed)
+
+    async def _described(
+        self, settings: ModelSettings, before: FollowedModel | None
+    ) -> FollowedModel:
+        """The model that these settings describe: the one from before, if they are the same."""
+        if before is not None and before.followed.settings == settings:
+            before.rejected.clear()
+            return before
+        try:
+            model = FollowedModel(Followed(settings), self._breached)
+        except ConfigurationError as exc:
+            raise InvalidModel(exc.message) from exc
+        if before is not None:
+            # So that no counter ever falls.
+            model.traffic.failures = before.traffic.failures
+            model.traffic.rollbacks = before.traffic.rollbacks
+            model.version = before.version
+            await self._stop(before)
+        self._follow(model)
+        return model
+
+    def _expect(self, model: FollowedModel) -> None:
+        """Show that a model is being loaded, if no version of it answers, and what is there."""
+        settings = model.followed.settings
+        versions = self._repository.versions_of(model.name)
+        if not any(each.state is State.READY for each in versions):
+            found = self._repository.known(model.name, settings.version)
+            model.awaited = found or self._repository.expect(settings)
+            model.awaited.wanted = False
+            self._repository.expect_again(model.awaited)
+        model.listed |= {each.version for each in versions if each is not model.awaited}
+
+    def _keep_up(self, model: FollowedModel) -> None:
+        """Keep asking for a model whose stable version was looked for."""
+        follow = model.followed.follow
+        model.poll.clear()
+        if follow.canary is not None or follow.shadow is not None:
+            model.poll.set()
+        model.spawn(self._keep_asking(model))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_for_all())
+
+    async def _stop(self, model: FollowedModel) -> None:
+        """Stop keeping up with a model; its versions stay as they are."""
+        await model.stop()
+        model.traffic.stable = None
+        model.traffic.end_canary()
+        self._want_shadow(model.followed, model.traffic, None)
+        if model.awaited is not None:
+            model.awaited.retry = None
 
     async def _ask_for_all(self) -> None:
         """Let all models ask at once, which is one call; other servers ask at other times."""
@@ -201,8 +298,13 @@ class Follower:
     async def _turn(self, model: FollowedModel, only_stable: bool = False) -> None:
         """Ask the registry, and move to what it names.
 
-        A decision about a canary does not wait for a registry that does not answer.
+        A decision about a canary does not wait for a registry that does not answer. Canaries are
+        loaded beside everything else.
         """
+        async with model.turn:
+            await self._follow_registry(model, only_stable)
+
+    async def _follow_registry(self, model: FollowedModel, only_stable: bool) -> None:
         try:
             registered = await self._registry.look(model.followed.registered)
             self._hear_others(model, registered)
@@ -220,6 +322,8 @@ class Follower:
         assert wanted.stable is not None, "the registry has named one"
         model.registered, model.wanted = registered, wanted
         model.rejected &= named(registered, model.followed)
+        if model.loading not in wanted.versions:
+            await model.loaded(give_up=True)
         canary = model.traffic.canary
         if canary is not None and canary.version not in (wanted.canary, wanted.stable):
             # It ends before the next one is loaded, which is what the record may be about by now.
@@ -228,17 +332,17 @@ class Follower:
         if wanted.is_over and model.record is not None:
             self._decide(model, model.record, Outcome.PROMOTED, "its last step is over")
         if wanted.stable != model.version:
-            new = await self._provided(model, wanted.stable)
+            new = await self._versions.provided(model, wanted.stable)
             original = registered.version(model.followed.stable)
             if new is None and model.version is None and original not in (None, wanted.stable):
                 # It was promoted, and does not load any more.
-                new = await self._provided(model, original or "")
+                new = await self._versions.provided(model, original or "")
             if new is not None:
                 self._move(model, new)
         if not only_stable:
-            await self._fill_roles(model)
+            self._fill_roles(model)
         if not model.trouble:
-            self._end_others(model)
+            self._versions.end_others(model)
 
     def _hear_others(self, model: FollowedModel, registered: Registered) -> None:
         """Take over what other servers have decided, or let them know."""
@@ -253,51 +357,6 @@ class Follower:
         elif not self._records.is_kept(before, followed, registered):
             assert before is not None, "there is one to be kept"
             self._remember(model, before)
-
-    async def _provided(
-        self, model: FollowedModel, version: str, alone: bool = False
-    ) -> ServedModel | None:
-        """A version, loaded beside the one that answers; None if it is or is now rejected."""
-        if version in model.rejected:
-            return None
-        try:
-            return await self._provide(model, version, alone)
-        except HeadraceError as exc:
-            if not may_pass(exc):
-                model.rejected.add(version)
-            logger.error(
-                "version %s gets no requests: %s", version, exc.message, extra={"model": model.name}
-            )
-            if model.awaited is not None:
-                self._repository.give_up(model.awaited, exc)
-            return None
-
-    async def _provide(self, model: FollowedModel, version: str, alone: bool) -> ServedModel:
-        """Load a version, if it is not there, and compare it with the one that answers.
-
-        Raises:
-            HeadraceError: it does not load, or callers would notice.
-        """
-        repository, name = self._repository, model.name
-        if model.awaited is not None:
-            repository.expect_again(model.awaited)
-        model.listed.add(version)
-        found = repository.known(name, version)
-        if found is not None and found.state is State.READY:
-            return found
-        if found is not None:
-            await repository.drop(name, version)
-        new = await repository.add(model.followed.pinned(version, self._is_careful), alone)
-        old = repository.known(name, model.version) if model.version else None
-        if old is not None and self._is_careful:
-            found_differences = differences(old.model_metadata, new.model_metadata)
-            if found_differences:
-                reason = (
-                    f"not compatible with version {model.version}: {'; '.join(found_differences)}"
-                )
-                await repository.retire(new, reason)
-                raise InvalidModel(f"{reason} (--follow-incompatible moves all the same)")
-        return new
 
     def _move(self, model: FollowedModel, new: ServedModel) -> None:
         """Send a version the requests from now on."""
@@ -316,8 +375,8 @@ class Follower:
             self._repository.forget(model.awaited)
             model.awaited = None
 
-    async def _fill_roles(self, model: FollowedModel) -> None:
-        """Load the canary and give it its requests; the shadow follows when it is ready."""
+    def _fill_roles(self, model: FollowedModel) -> None:
+        """Give the canary its requests, or begin to load it; and have the shadow loaded."""
         traffic, version = model.traffic, model.version
         traffic.stable = self._repository.known(model.name, version) if version else None
         if traffic.stable is None or traffic.stable.state is not State.READY:
@@ -325,19 +384,31 @@ class Follower:
             traffic.end_canary()
             self._want_shadow(model.followed, traffic, None)
             return
-        canary = await self._loaded(model, model.wanted.canary)
-        # Something may have been decided while it loaded.
         assert model.registered is not None, "the registry has answered"
         now = self._clock()
         model.wanted = desired(model.registered, model.followed, model.record, now)
-        if canary is None or model.wanted.canary != canary.version:
+        canary = self._loaded(model, model.wanted.canary)
+        if canary is None:
             traffic.end_canary()
         else:
             self._start_canary(model, canary, now)
         self._want_shadow(model.followed, traffic, model.wanted.shadow)
 
-    async def _loaded(self, model: FollowedModel, version: str | None) -> ServedModel | None:
-        return None if version is None else await self._provided(model, version, alone=True)
+    def _loaded(self, model: FollowedModel, version: str | None) -> ServedModel | None:
+        """A canary, if it is loaded; if not, its load begins, and fills the roles when it ends."""
+        if version is None or version in model.rejected or model.loading is not None:
+            return None
+        found = self._repository.known(model.name, version)
+        if found is not None and found.state is State.READY:
+            return found
+        model.load(version, self._load_canary(model, version))
+        return None
+
+    async def _load_canary(self, model: FollowedModel, version: str) -> None:
+        if await self._versions.provided(model, version, alone=True) is not None:
+            # Something may have been decided while it loaded.
+            model.loading = None
+            self._fill_roles(model)
 
     def _start_canary(self, model: FollowedModel, canary: ServedModel, now: float) -> None:
         """Give the canary, which is loaded, its part of the requests."""
@@ -404,39 +475,6 @@ class Follower:
         finally:
             del self._writing[model.name]
 
-    def _end_others(self, model: FollowedModel) -> None:
-        """Unload the versions without a role in `keep` seconds, and forget those nobody names."""
-        assert model.registered is not None, "the registry has answered"
-        still_named = named(model.registered, model.followed)
-        for version in model.listed - model.wanted.versions - {model.version}:
-            served = self._repository.known(model.name, version)
-            if served is None:
-                model.listed.discard(version)
-            elif served.state is State.READY and version not in model.ending:
-                model.ending.add(version)
-                self._spawn(self._end_later(model, served))
-            elif served.state is State.UNAVAILABLE and version not in still_named:
-                model.listed.discard(version)
-                self._repository.forget(served)
-
-    async def _end_later(self, model: FollowedModel, served: ServedModel) -> None:
-        version = served.version or ""
-        await asyncio.sleep(model.followed.follow.keep)
-        try:
-            while version not in (model.version, *model.wanted.versions):
-                try:
-                    if model.record is not None and model.record.has_rolled_back(version):
-                        await self._repository.retire(served, served.reason)
-                    else:
-                        await self._repository.drop(model.name, version)
-                except Conflict:
-                    # Another version is being loaded, which may take minutes.
-                    await asyncio.sleep(self._settings.follow_interval)
-                else:
-                    break
-        finally:
-            model.ending.discard(version)
-
     def _stay(self, model: FollowedModel, error: HeadraceError) -> None:
         """Leave everything as it is, since the registry does not say what to serve."""
         if error.message != model.trouble:
@@ -457,8 +495,3 @@ class Follower:
         served = self._repository.known(model.name, model.version) if model.version else None
         if served is not None and served.state is State.READY:
             served.reason = f"may be stale: {model.trouble}" if model.trouble else ""
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

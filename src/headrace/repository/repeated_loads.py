@@ -6,15 +6,20 @@ import asyncio
 
 from headrace.errors import Conflict
 from headrace.repository.repository import ModelRepository
+from headrace.repository.requested_loads import RequestedLoads
 from headrace.repository.stamp import Stamp, stamp_of
 from headrace.settings import ModelSettings
 
 
 class RepeatedLoads:
-    """Loads a model unless it is loaded and its files are unchanged; a load under way is joined."""
+    """Loads a model unless it is loaded and its files are unchanged; a load under way is joined.
 
-    def __init__(self, repository: ModelRepository) -> None:
+    `loads` is what does it, if it is not the repository itself.
+    """
+
+    def __init__(self, repository: ModelRepository, loads: RequestedLoads | None = None) -> None:
         self._repository = repository
+        self._loads = loads or repository
         # By name: what was on disk before the last load that succeeded.
         self._stamps: dict[str, Stamp] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -40,9 +45,9 @@ class RepeatedLoads:
             NotFound: see `ModelRepository.unload`.
         """
         while True:
-            await self._repository.settled(name)
+            await self._loads.settled(name)
             try:
-                await self._repository.unload(name)
+                await self._loads.unload(name)
             except Conflict:
                 # Another one began in the meantime.
                 continue
@@ -50,13 +55,13 @@ class RepeatedLoads:
 
     async def _load(self, name: str) -> None:
         while True:
-            await self._repository.settled(name)
+            await self._loads.settled(name)
             found = await self._repository.described(name)
             stamp = await asyncio.to_thread(stamp_of, found)
             if found and stamp == self._stamps.get(name) and self._are_ready(name, found):
                 return
             try:
-                await self._repository.load(name)
+                await self._loads.load(name)
             except Conflict:
                 # An unload began in the meantime.
                 continue

@@ -13,6 +13,7 @@ from typing import Any
 from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
 from headrace.executors.executor import Exhausted
 from headrace.executors.retry import Retry
+from headrace.repository.changes import WHOLE, Changes
 from headrace.repository.loading import Loader
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ModelSettings
@@ -40,8 +41,8 @@ class ModelRepository:
         # Derived from `_models` whenever it changes: the versions of each, the highest first.
         self._ordered: dict[str, list[ServedModel]] = {}
         self._sorted: list[ServedModel] = []
-        self._busy: dict[str, asyncio.Task[Any]] = {}
-        # By name: tasks that keep trying to load models that failed. Unlike busy ones, they are
+        self._changes = Changes()
+        # By name: tasks that keep trying to load models that failed. Unlike changes, they are
         # cancelled when something else is requested for the model.
         self._trying: dict[str, asyncio.Task[None]] = {}
         self._attempted = asyncio.Event()
@@ -114,8 +115,7 @@ class ModelRepository:
 
     async def settled(self, name: str) -> None:
         """Wait until a model is not being loaded or unloaded."""
-        while (busy := self._busy.get(name)) is not None:
-            await asyncio.wait([busy])
+        await self._changes.settled(name)
 
     async def unload(self, name: str) -> None:
         """Stop accepting requests for a model, finish those it has, free it; it stays listed.
@@ -154,23 +154,28 @@ class ModelRepository:
             model.retry.failed(error.message, error.__cause__)
         self._attempted.set()
 
+    def versions_of(self, name: str) -> list[ServedModel]:
+        """Every version of a model, in whatever state it is; none if the model is unknown."""
+        return list(self._models.get(name, {}).values())
+
     def known(self, name: str, version: str | None) -> ServedModel | None:
         """Exactly that version of a model, in whatever state it is."""
         return self._models.get(name, {}).get(version)
 
     async def add(self, settings: ModelSettings, alone: bool = False) -> ServedModel:
-        """Load one more version of a model. Only requests that name it reach it.
+        """Load one more version of a model; only requests that name it reach it.
 
-        One that does not load stays listed with its reason, and is not tried again. With `alone`,
-        it shares no worker with other models, which its death then leaves alone.
+        Several may be loaded at the same time. One that does not load stays listed with its
+        reason, and is not tried again. With `alone`, it shares no worker with other models, which
+        its death then leaves alone.
 
         Raises:
-            Conflict: the model is already being loaded or unloaded.
+            Conflict: the version is already being loaded or unloaded, or the whole model is.
             LoadFailed: with the reason.
         """
         model = self._loader.admit(settings)
         model.wanted, model.alone = False, alone
-        await self._begin(settings.name, self._add_version(model))
+        await self._begin(settings.name, self._add_version(model), settings.version)
         return model
 
     def prefer(self, model: ServedModel) -> None:
@@ -180,13 +185,19 @@ class ModelRepository:
         self._preferred[model.name] = model
 
     async def retire(self, model: ServedModel, reason: str) -> None:
-        """Finish the requests of one version and free it; it stays listed with the reason."""
+        """Finish the requests of one version and free it; it stays listed with the reason.
+
+        Continues even if the caller leaves.
+
+        Raises:
+            Conflict: the version is already being loaded or unloaded, or the whole model is.
+        """
         model.wanted, model.retry = False, None
         if (preferred := self._preferred.get(model.name)) is not model:
             model.successor = preferred
-        await self._begin(model.name, self._end([model], reason))
+        await asyncio.shield(self._begin(model.name, self._end([model], reason), model.version))
 
-    async def drop(self, name: str, version: str) -> None:
+    async def drop(self, name: str, version: str | None) -> None:
         """As `retire`, but the version is not listed any more."""
         model = self.known(name, version)
         if model is not None:
@@ -256,26 +267,26 @@ class ModelRepository:
 
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
-        # A busy task that ends may start trying, so the tries are cancelled last.
-        for tasks in (self._busy, self._trying):
-            ending = list(tasks.values())
-            for task in ending:
-                task.cancel()
-            if ending:
-                await asyncio.wait(ending, timeout=LAST_LOADS)
+        # A change that ends may start trying, so the tries are cancelled last.
+        await self._changes.cancel(LAST_LOADS)
+        trying = list(self._trying.values())
+        for task in trying:
+            task.cancel()
+        if trying:
+            await asyncio.wait(trying, timeout=LAST_LOADS)
         await self._loader.close()
 
-    def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start a change of a model; only one per name runs at a time."""
-        if name in self._busy:
+    def _begin(
+        self, name: str, work: Coroutine[Any, Any, Any], version: str | None = WHOLE
+    ) -> asyncio.Task[Any]:
+        """Start a change of a model; see `Changes.begin`."""
+        try:
+            task = self._changes.begin(name, self._between_tries(name, work), version)
+        except Conflict:
             work.close()
-            raise Conflict(f"model '{shorten(name)}' is already being loaded or unloaded")
-        task = self._busy[name] = asyncio.create_task(self._between_tries(name, work))
-        task.add_done_callback(lambda _: self._busy.pop(name))
+            raise
         # A task that is cancelled before it starts leaves the work unbegun.
         task.add_done_callback(lambda _: work.close())
-        # The caller may have left, and then nobody reads the outcome.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
     def _add(self, settings: ModelSettings) -> ServedModel:

@@ -6,83 +6,18 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from headrace.errors import Conflict, InvalidModel, LoadFailed, ModelFailed, NotFound
-from headrace.repository.follower import Follower
+from headrace.errors import Conflict, InvalidModel, NotFound
 from headrace.rollouts.record import TAG, Outcome, decoded, encoded
 from headrace.serving.served_model import State
-from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources import artifacts
-from headrace.sources.model_registry import Registered
-from support import virtual_time
-from support.world import World
+from support.replica import FakeRegistry, Replica
 
 CANARY = {"alias": "@challenger", "percent": 50}
 STEPS = {"alias": "@challenger", "steps": [10, 50, 100], "bake": 600}
-
-
-class FakeRegistry:
-    """Has one registered model, whose aliases a test moves."""
-
-    def __init__(self, **aliases: str) -> None:
-        self.aliases = aliases
-        self.tags: dict[str, str] = {}
-        self.is_down = False
-
-    async def look(self, name: str) -> Registered:
-        if self.is_down:
-            raise LoadFailed("it is down")
-        return Registered(dict(self.aliases), {}, "9", dict(self.tags))
-
-    async def tag(self, name: str, key: str, value: str) -> None:
-        if self.is_down:
-            raise LoadFailed("it is down")
-        self.tags[key] = value
-
-    async def close(self) -> None: ...
-
-
-class Replica:
-    """A server that follows the model `m`; its versions do what `faults` says."""
-
-    def __init__(self, registry: FakeRegistry, follow: dict[str, Any], **settings: Any) -> None:
-        self.world = World()
-        self.registry = registry
-        model = ModelSettings("m", "fake:Fake", uri="models:/m@champion", follow=follow)
-        loop = asyncio.get_running_loop()
-        self.follower = Follower(
-            self.world.repository,
-            ServerSettings(**settings),
-            [model],
-            cast(Any, registry),
-            clock=lambda: 1e9 + loop.time(),
-        )
-        self.traffic = self.follower.traffic["m"]
-
-    async def start(self) -> Replica:
-        await self.follower.start()
-        await asyncio.sleep(1)
-        return self
-
-    @property
-    def roles(self) -> tuple[str | None, str | None, float]:
-        """The stable version, the canary, and its percentage."""
-        stable, canary = self.traffic.stable, self.traffic.canary
-        return stable and stable.version, canary and canary.version, self.traffic.percent
-
-    @property
-    def listed(self) -> dict[str | None, State]:
-        return {each.version: each.state for each in self.world.repository.models()}
-
-    def breach(self) -> None:
-        """Let a rule end the canary."""
-        assert self.traffic.canary is not None
-        canary = self.traffic.canary
-        for _ in range(self.traffic.follow.rollback.min_requests):
-            self.traffic.failed(canary, ModelFailed.kind)
 
 
 def outcome(registry: FakeRegistry) -> Outcome | None:
@@ -95,18 +30,6 @@ async def true(condition: Callable[[], bool]) -> None:
     """Wait for what a thread does, for which virtual time is too fast."""
     while not condition():
         await asyncio.sleep(1)
-
-
-@pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Runs a coroutine in virtual time, with a folder of its own for what servers keep."""
-
-    async def fetch(uri: str, *_: Any) -> artifacts.Fetched:
-        return artifacts.Fetched(uri)
-
-    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
-    monkeypatch.setattr(artifacts, "fetch", fetch)
-    return virtual_time.run
 
 
 def test_a_canary_is_loaded_beside_the_stable_version_and_gets_its_part(running: Any) -> None:
@@ -152,6 +75,55 @@ def test_a_canary_ends_before_the_next_one_is_loaded(running: Any) -> None:
         replica.world.executor.may_load.set()
         await asyncio.sleep(20)
         assert replica.roles == ("1", "3", 50)
+
+    running(main())
+
+
+def test_a_move_does_not_wait_for_a_canary_that_loads(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = Replica(registry, {"canary": CANARY})
+        held = replica.world.executor.held["2"] = asyncio.Event()
+        await replica.start()
+        registry.aliases["champion"] = "3"
+        await asyncio.sleep(20)
+        assert replica.roles == ("3", None, 0)
+        assert replica.listed["2"] is State.LOADING
+        held.set()
+        await asyncio.sleep(20)
+        assert replica.roles == ("3", "2", 50)
+
+    running(main())
+
+
+def test_a_canary_that_becomes_the_stable_version_while_it_loads_is_loaded_once(
+    running: Any,
+) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = Replica(registry, {"canary": CANARY})
+        held = replica.world.executor.held["2"] = asyncio.Event()
+        await replica.start()
+        registry.aliases = {"champion": "2"}
+        await asyncio.sleep(20)
+        held.set()
+        await asyncio.sleep(20)
+        assert replica.roles == ("2", None, 0)
+        assert replica.world.executor.tried["m"] == 2
+
+    running(main())
+
+
+def test_a_canary_that_is_not_wanted_any_more_is_not_loaded_to_the_end(running: Any) -> None:
+    async def main() -> None:
+        registry = FakeRegistry(champion="1", challenger="2")
+        replica = Replica(registry, {"canary": CANARY})
+        replica.world.executor.held["2"] = asyncio.Event()
+        await replica.start()
+        registry.aliases["challenger"] = "3"
+        await asyncio.sleep(20)
+        assert replica.roles == ("1", "3", 50)
+        assert replica.listed == {"1": State.READY, "3": State.READY}
 
     running(main())
 
