@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,8 @@ from time import perf_counter
 from typing import Any
 
 from headrace.batching import policy
+from headrace.batching.entry import Entry, Group
+from headrace.batching.pace import Pace
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
 from headrace.observability.counters import BatchCounts
 from headrace.observability.timing import Timing
@@ -30,6 +31,8 @@ Outcome = InferenceResponse | HeadraceError
 # Starts a request if that is possible without waiting; what it is given gets the outcome, later.
 Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
+# A request is refused if it would take longer than this part of its time: its wait is an estimate.
+USABLE_TIME = 0.8
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
@@ -63,31 +66,6 @@ class BatchLimits:
         return policy.most_rows(request, self.batch_sizes, self.max_batch_size)
 
 
-class Entry:
-    """A request that waits or runs, and the future its caller awaits."""
-
-    __slots__ = ("arrived", "deadline", "deaths", "future", "request", "rows", "size", "timing")
-
-    def __init__(
-        self,
-        request: InferenceRequest,
-        rows: int,
-        size: int,
-        arrived: float,
-        deadline: float,
-        future: asyncio.Future[InferenceResponse],
-    ) -> None:
-        self.request = request
-        self.rows = rows
-        self.size = size
-        self.arrived = arrived
-        self.deadline = deadline
-        self.future = future
-        self.deaths = 0
-        # Filled in if the caller asked for it.
-        self.timing: Timing | None = None
-
-
 class Batcher:
     """Coalesces the requests of one model into batches for `slots` instances.
 
@@ -112,7 +90,8 @@ class Batcher:
         self._slots = slots
         self._loop = asyncio.get_running_loop()
         # Requests that may share a batch wait in one group; groups take turns.
-        self._groups: dict[Hashable, deque[Entry]] = {}
+        self._groups: dict[Hashable, Group] = {}
+        self._pace = Pace()
         self._running: set[asyncio.Future[Any]] = set()
         # How many requests run without a task, and what is done when one of them has ended.
         self._without_task = 0
@@ -125,6 +104,7 @@ class Batcher:
         self._dispatching = False
         self.queued = 0
         self.queued_bytes = 0
+        self._queued_rows = 0
         self._counts = counts or BatchCounts()
 
     def now(self) -> float:
@@ -147,7 +127,7 @@ class Batcher:
         """Queue a request; cancel the future to withdraw it. `timing` is filled in.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, or too long for the request's time.
         """
         size = request.nbytes
         if self.queued >= self._limits.max_queue_size or (
@@ -177,6 +157,10 @@ class Batcher:
             return entry.future
         # A request that cannot be merged is a group of its own.
         group = entry if count is None else policy.key(request)
+        # No request can take longer than if all of them went alone, and that is quickly computed.
+        longest = (self.queued + self._slots + 1) * self._pace.interval
+        if longest > USABLE_TIME * (deadline - entry.arrived) and not self._has_slot:
+            self._require_time(group, entry)
         self._enqueue(group, entry)
         self._wake()
         return entry.future
@@ -200,12 +184,35 @@ class Batcher:
         for entries in (*self._groups.values(), self._executing):
             _fail(tuple(entries), error)
 
+    def _require_time(self, group: Hashable, entry: Entry) -> None:
+        """Refuse a request that cannot be answered in time; it would only delay others.
+
+        Raises:
+            Overloaded: its time would be over before, or shortly after, its batch has ended.
+        """
+        waiting = self._groups.get(group)
+        batches = policy.batches_until(
+            entry.rows + (waiting.rows if waiting is not None else 0),
+            self._limits.most_rows(entry.request),
+            len(self._groups) + (waiting is None),
+            self._queued_rows + entry.rows,
+        )
+        running = len(self._running) + self._without_task
+        wait = (running + batches) * self._pace.interval
+        if wait > USABLE_TIME * (entry.deadline - entry.arrived):
+            raise Overloaded(
+                f"an answer of this model takes about {wait:.1f} s now, longer than this request "
+                "has time for"
+            )
+
     def _enqueue(self, group: Hashable, entry: Entry) -> None:
         waiting = self._groups.get(group)
         if waiting is None:
-            waiting = self._groups[group] = deque()
+            waiting = self._groups[group] = Group()
         waiting.append(entry)
+        waiting.rows += entry.rows
         self.queued += 1
+        self._queued_rows += entry.rows
         self.queued_bytes += entry.size
         self._start_sweeper()
 
@@ -239,6 +246,7 @@ class Batcher:
 
     def _finished(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
+        self._pace.batch_ended(self._loop.time(), bool(self._groups))
         self._dispatch()
 
     def _begun(self, entry: Entry) -> bool:
@@ -273,6 +281,7 @@ class Batcher:
             _deliver(entry, outcome)
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
+        self._pace.batch_ended(self._loop.time(), bool(self._groups))
         self._dispatch()
 
     def _next_batch(self) -> list[Entry] | None:
@@ -289,7 +298,7 @@ class Batcher:
             if batch and size + entry.rows > most:
                 break
             waiting.popleft()
-            self._dequeued(entry)
+            self._dequeued(entry, waiting)
             if entry.future.done():
                 continue
             batch.append(entry)
@@ -308,7 +317,7 @@ class Batcher:
             self._set_timer(until)
         return None
 
-    def _held_until(self, waiting: deque[Entry]) -> float | None:
+    def _held_until(self, waiting: Group) -> float | None:
         """When a batch held open by `max_batch_time` is dispatched; None for at once."""
         if not self._limits.max_batch_time or self._limits.max_batch_size <= 1:
             return None
@@ -316,7 +325,7 @@ class Batcher:
         if until <= self._loop.time():
             return None
         most = self._limits.most_rows(waiting[0].request)
-        full = sum(entry.rows for entry in waiting) >= most
+        full = waiting.rows >= most
         return None if full else until
 
     def _set_timer(self, when: float) -> None:
@@ -380,6 +389,8 @@ class Batcher:
     async def _recover(self, batch: Sequence[Entry], error: HeadraceError) -> None:
         """Run the requests of a failed batch one by one, so that a bad one fails alone."""
         died = isinstance(error, WorkerCrashed)
+        if died:
+            self._pace.interrupted()
         if died and not getattr(error, "blameless", False):
             for entry in batch:
                 entry.deaths += 1
@@ -433,14 +444,17 @@ class Batcher:
             if not gone:
                 continue
             for entry in gone:
-                self._dequeued(entry)
-            kept = deque(entry for entry in waiting if not entry.future.done())
+                self._dequeued(entry, waiting)
+            kept = Group(entry for entry in waiting if not entry.future.done())
+            kept.rows = waiting.rows
             if kept:
                 self._groups[group] = kept
             else:
                 del self._groups[group]
 
-    def _dequeued(self, entry: Entry) -> None:
+    def _dequeued(self, entry: Entry, waiting: Group) -> None:
+        waiting.rows -= entry.rows
+        self._queued_rows -= entry.rows
         self.queued -= 1
         self.queued_bytes -= entry.size
 

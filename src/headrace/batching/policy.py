@@ -54,6 +54,15 @@ def most_rows(request: InferenceRequest, sizes: Mapping[str, int], general: int)
     return min(sizes.get(name, general) for name in request.outputs or ("",))
 
 
+def batches_until(own_rows: int, most_rows: int, groups: int, all_rows: int) -> int:
+    """The most batches that go out until a group has sent `own_rows`, its last batch included.
+
+    `groups`, which take turns, have `all_rows` together, and `most_rows` fit into a batch.
+    """
+    own = -(-own_rows // most_rows)
+    return min(own * groups, groups + all_rows // most_rows)
+
+
 def key(request: InferenceRequest) -> Hashable:
     """Equal for two requests exactly when they may share a batch. Hot."""
     found: list[Hashable] = []

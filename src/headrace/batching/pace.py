@@ -1,0 +1,37 @@
+"""How fast a model gets through its batches while requests wait for it. Pure."""
+
+from __future__ import annotations
+
+# Batches before anything is concluded, and how many of the last ones the average is over.
+ENOUGH = 8
+REMEMBERED = 16
+
+
+class Pace:
+    """The average time from the end of one batch to the end of the next.
+
+    Only batches that end while requests wait are counted: between those the model was never idle.
+    """
+
+    __slots__ = ("_average", "_batches", "_since", "interval")
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._batches = 0
+        self._average = 0.0
+        # Seconds; 0 until enough batches have been counted.
+        self.interval = 0.0
+
+    def batch_ended(self, now: float, more_wait: bool) -> None:
+        """Count a batch that ended at `now`, in seconds of any clock."""
+        since, self._since = self._since, now if more_wait else None
+        if since is None:
+            return
+        self._batches += 1
+        self._average += (now - since - self._average) / min(self._batches, REMEMBERED)
+        if self._batches >= ENOUGH:
+            self.interval = self._average
+
+    def interrupted(self) -> None:
+        """Leave out the batch that runs: it takes longer for a reason that will not recur."""
+        self._since = None
