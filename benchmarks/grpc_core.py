@@ -1,4 +1,4 @@
-"""`python -m benchmarks.grpc_core`: gRPC on the native core and on grpcio, for the same model.
+"""`python -m benchmarks.grpc_core`: gRPC on the server's own HTTP/2 and on grpcio.
 
 The load comes from h2load, over four connections. A gRPC error still has HTTP status 200, so
 each server's answer is checked before it is loaded.

@@ -53,7 +53,7 @@ from headrace.grpc.grpc_listener import GrpcListener
 from headrace.http.app import App
 from headrace.http.cors import with_cors
 from headrace.http.inference import InferenceRoutes
-from headrace.http.listener import Listener, bind
+from headrace.http.listener import Listener
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router
 from headrace.observability import logs
@@ -70,6 +70,7 @@ from headrace.repository.shadowing import Shadowing
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ServerSettings
+from headrace.sockets import bind
 from headrace.sources import artifacts
 from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry

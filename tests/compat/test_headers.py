@@ -82,8 +82,6 @@ class Runtime(MLModel):
 
 @pytest.fixture(scope="module", params=["--no-native-grpc", "--native-grpc"])
 def server(tmp_path_factory, request):
-    if request.param == "--native-grpc":
-        pytest.importorskip("pygrpc_native")
     root = tmp_path_factory.mktemp("runtimes")
     sources.write(root / "echo", ECHO)
     sources.write(root / "copies", COPIES)

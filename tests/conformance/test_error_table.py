@@ -56,9 +56,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(models: Path) -> Iterator[Server]:
     limits = ("--max-body-size", CAP, "--max-queue-size", QUEUE)
     slow = ("--header-timeout", 1, "--body-timeout", 1)
-    # The native core differs in one row, which tests/e2e/test_grpc.py covers.
-    core = "--no-native-grpc"
-    with serving(models, core, *limits, *slow, "--log-level", "debug") as running:
+    with serving(models, *limits, *slow, "--log-level", "debug") as running:
         yield running
 
 

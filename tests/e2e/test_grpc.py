@@ -66,8 +66,6 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module", params=["--no-native-grpc", "--native-grpc"])
 def core(request):
     """Which implementation of HTTP/2 serves gRPC; all tests run with both."""
-    if request.param == "--native-grpc":
-        pytest.importorskip("pygrpc_native")
     return request.param
 
 
@@ -159,11 +157,7 @@ def test_a_message_over_the_body_limit_is_refused(channel):
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_message_over_the_body_limit_is_not_unpacked(server, core, request):
-    if core == "--native-grpc":
-        # It checks the size once it holds the whole message, which is why it is not the default.
-        unbounded = pytest.mark.xfail(reason="unpacks all, then refuses", strict=True)
-        request.applymarker(unbounded)
+def test_a_message_over_the_body_limit_is_not_unpacked(server):
     before = peak_memory(server)
     zipped = grpc.insecure_channel(
         server.announced["grpc"],
@@ -177,14 +171,10 @@ def test_a_message_over_the_body_limit_is_not_unpacked(server, core, request):
     assert peak_memory(server) - before < 2**25
 
 
-def test_metadata_over_the_head_limit_is_refused(channel, core):
+def test_metadata_over_the_head_limit_is_refused(channel):
     refused = refusal(infer(channel), request(1.0), metadata=[("x-long", "x" * 40_000)])
 
-    if core == "--native-grpc":
-        # It answers as HTTP/2 servers do, which clients report like this.
-        assert refused.details() == "Received http2 header with status: 431"
-    else:
-        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_a_compressed_request_is_understood(channel):
@@ -410,27 +400,3 @@ def test_a_taken_port_names_the_flag(models, core):
                 "(--grpc-port)\n"
             )
             assert "--grpc-port" in server.log()
-
-
-def test_the_native_core_without_a_place_for_its_socket_names_the_variable(models, tmp_path):
-    pytest.importorskip("pygrpc_native")
-    folder = tmp_path / ("long" * 30)
-    folder.mkdir()
-    with starting(models, "--native-grpc", env={"TMPDIR": str(folder)}) as server:
-        assert server.wait(30) == 2
-
-        assert "TMPDIR" in server.log()
-        assert "Traceback" not in server.log()
-        assert list(folder.iterdir()) == []
-
-
-def test_a_missing_native_core_names_what_to_install(models, tmp_path):
-    blocked = tmp_path / "pygrpc_native"
-    blocked.mkdir()
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as u\nf = u.find_spec\n"
-        "u.find_spec = lambda name, *more: None if name == 'pygrpc_native' else f(name, *more)\n"
-    )
-    with starting(models, "--native-grpc", env={"PYTHONPATH": str(tmp_path)}) as server:
-        assert server.wait(30) == 2
-        assert "pip install 'headrace[native-grpc]'" in server.log()

@@ -43,8 +43,6 @@ class Pieces(Model):
 
 @pytest.fixture(scope="module", params=["--no-native-grpc", "--native-grpc"])
 def channel(request, tmp_path_factory):
-    if request.param == "--native-grpc":
-        pytest.importorskip("pygrpc_native")
     root = tmp_path_factory.mktemp("models")
     write_model(root, WAITS, name="waits", max_concurrency=4)
     write_model(root, "return x", name="pieces")

@@ -82,16 +82,14 @@ class CallRunner:
     """Wraps methods over messages into the behaviours of a grpc.aio server, which work on bytes.
 
     `in_flight` holds a future for each request being answered. A stream is in flight only while
-    it answers, so that an idle one does not hold up a drain. With `pushback`, refusals say how
-    long to wait in the form that clients with a retry policy read.
+    it answers, so that an idle one does not hold up a drain.
     """
 
-    def __init__(self, calls: Calls, pushback: bool = True) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self.in_flight: set[asyncio.Future[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._cut = False
-        self._pushback = pushback
 
     def unary(
         self, name: str, kind: Any, method: Method
@@ -250,7 +248,7 @@ class CallRunner:
         error = as_error(exc, rpc.request_id)
         code = row(error).code
         self._calls.refused(rpc.call, error, code.name, 0)
-        metadata = (("x-request-id", rpc.request_id), *error_metadata(error, self._pushback))
+        metadata = (("x-request-id", rpc.request_id), *error_metadata(error))
         await rpc.context.abort(code, details(error), metadata)
         raise AssertionError("abort always raises")
 

@@ -1,48 +1,146 @@
-"""Chooses the HTTP/2 implementation for gRPC: grpcio's, or a native one alongside it.
+"""Chooses the HTTP/2 implementation for gRPC: the server's own, or grpcio's.
 
 Both take the same servicer: method handlers over bytes, and a context.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from typing import Any
+import os
+import socket
+from typing import Protocol
 
 import grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from headrace.errors import ConfigurationError
+from headrace.grpc.http2_connection import MAX_STREAMS
+from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
+from headrace.sockets import bind
 
-NATIVE = "pygrpc_native"
-
-
-def is_native(settings: ServerSettings) -> bool:
-    """Whether `--native-grpc` asks for the native core.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    if settings.native_grpc and importlib.util.find_spec(NATIVE) is None:
-        raise ConfigurationError(
-            "--native-grpc needs the native core: pip install 'headrace[native-grpc]'"
-        )
-    return settings.native_grpc
+# The options of grpcio cannot hold larger numbers, and no gRPC message is larger.
+LARGEST_OPTION = 2**31 - 1
 
 
-def server(native: bool, options: list[tuple[str, int]]) -> Any:
-    """A server with the interface of `grpc.aio.Server`, not yet listening."""
-    if not native:
-        return grpc.aio.server(options=options)
-    # Not `from pygrpc_native import aio`, which recurses without end (seen in 0.5).
-    return importlib.import_module(f"{NATIVE}.aio").server(options=options)
+class Core(Protocol):
+    """A server of gRPC, not yet listening."""
+
+    def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        """Serve the methods of a service."""
+
+    def reflect(self, services: tuple[str, ...]) -> None:
+        """Let clients ask for the services' definitions."""
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which is a free one if `port` is 0.
+
+        Raises:
+            ConfigurationError: the address is unknown, taken or not allowed.
+        """
+
+    async def stop(self, grace: float | None) -> None:
+        """Take no more calls, give those in flight `grace` seconds, and cut what is left."""
 
 
-def register(server: Any, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
-    """Register the methods of a service with a server.
+class NativeCore:
+    """The server's own."""
 
-    The native core answers methods that are registered by name, and passes the rest to grpcio.
-    """
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    if hasattr(server, "add_registered_method_handlers"):
-        server.add_registered_method_handlers(service, handlers)
+    def __init__(self, settings: ServerSettings) -> None:
+        self._server = Http2Server(settings)
+
+    def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        self._server.add_registered_method_handlers(service, handlers)
+
+    def reflect(self, services: tuple[str, ...]) -> None:
+        _reflect(services, self._server)
+
+    async def start(self, host: str, port: int) -> int:
+        try:
+            sock = bind(host, port)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error.message} (--grpc-port)") from error.__cause__
+        await self._server.start(sock)
+        found: int = sock.getsockname()[1]
+        return found
+
+    async def stop(self, grace: float | None) -> None:
+        await self._server.stop(grace)
+
+
+class GrpcioCore:
+    """grpcio's."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._server = grpc.aio.server(options=_options(settings))
+
+    def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        handler = grpc.method_handlers_generic_handler(service, handlers)
+        self._server.add_generic_rpc_handlers((handler,))
+
+    def reflect(self, services: tuple[str, ...]) -> None:
+        _reflect(services, self._server)
+
+    async def start(self, host: str, port: int) -> int:
+        # grpcio would say the same in words of its own, on lines of its own.
+        if reason := _why_not(host, port):
+            await self._server.stop(None)
+            raise _unusable(host, port, reason)
+        try:
+            found: int = self._server.add_insecure_port(
+                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            )
+        except RuntimeError:
+            await self._server.stop(None)
+            reason = _why_not(host, port) or "the address is taken or not allowed"
+            raise _unusable(host, port, reason) from None
+        await self._server.start()
+        return found
+
+    async def stop(self, grace: float | None) -> None:
+        await self._server.stop(grace)
+
+
+def core(settings: ServerSettings) -> Core:
+    """The core that the settings ask for."""
+    return NativeCore(settings) if settings.native_grpc else GrpcioCore(settings)
+
+
+def _reflect(services: tuple[str, ...], server: Http2Server | grpc.aio.Server) -> None:
+    servicer = reflection.aio.ReflectionServicer(services)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    message = min(settings.max_body_size, LARGEST_OPTION)
+    metadata = min(settings.max_header_size, LARGEST_OPTION)
+    return [
+        ("grpc.max_receive_message_length", message),
+        ("grpc.max_send_message_length", message),
+        # Between the soft and the hard limit, calls are refused at random; equal, they are one.
+        ("grpc.max_metadata_size", metadata),
+        ("grpc.absolute_max_metadata_size", metadata),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # A stream that is closed but not yet freed counts as open for this protection, and the
+        # next call of a busy caller is refused although it kept to the limit.
+        ("grpc.http.overload_protection", 0),
+        # Two servers on one port would share its clients without anyone noticing.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _unusable(host: str, port: int, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason} (--grpc-port)")
+
+
+def _why_not(host: str, port: int) -> str:
+    """Why an address cannot be listened on; "" if it can."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        with socket.socket(*found[0][:3]) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found[0][4])
+    except (socket.gaierror, UnicodeError):
+        return "no such address"
+    except OSError as error:
+        return os.strerror(error.errno or 0).lower()
+    return ""

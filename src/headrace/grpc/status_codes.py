@@ -71,9 +71,9 @@ def details(error: HeadraceError) -> str:
     return error.message.encode(errors="replace")[:MAX_DETAILS].decode(errors="ignore")
 
 
-def error_metadata(error: HeadraceError, pushback: bool = True) -> Metadata:
+def error_metadata(error: HeadraceError) -> Metadata:
     """What an error adds to the trailing metadata: its kind, and when to retry."""
     kind = ("x-error-code", error.kind)
     if not row(error).retry_after:
         return (kind,)
-    return (kind, RETRY_AFTER, PUSHBACK) if pushback else (kind, RETRY_AFTER)
+    return (kind, RETRY_AFTER, PUSHBACK)

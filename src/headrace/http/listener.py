@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -15,55 +14,16 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from headrace.errors import ConfigurationError
 from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
 from headrace.http.direct import Direct, Refuse
 from headrace.settings import ServerSettings
+from headrace.sockets import BACKLOG, waiting
 
-BACKLOG = 2048
 SWEEP_INTERVAL = 1.0
 FLUSH_INTERVAL = 0.01
 # Seconds in which the request on a connection that was just opened is expected to arrive.
 ARRIVALS = 0.2
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Open a listening socket on an IPv4 or IPv6 address; port 0 picks a free one.
-
-    It listens immediately, so that a second server on the same port fails here and not later.
-
-    Raises:
-        ConfigurationError: the address is unknown, taken or not allowed; the message names
-            address and port, and the caller adds its flag.
-    """
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(f"cannot listen on {host} port {port}: there is no such port")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise _unusable(host, port, error) from error
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # `::` means every address, IPv4 included.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-        sock.bind(address)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise _unusable(host, port, error) from error
-    return sock
-
-
-def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
-    code = error.errno if isinstance(error, OSError) else None
-    gai = isinstance(error, socket.gaierror)
-    reason = os.strerror(code) if code is not None and not gai else "no such address"
-    return ConfigurationError(f"cannot listen on {host} port {port}: {reason.lower()}")
 
 
 class Listener:
@@ -143,18 +103,10 @@ class Listener:
         return self._state.tasks
 
     def close_listeners(self) -> None:
-        """Stop accepting connections; those that are open stay open.
-
-        The kernel resets those that it has accepted and a process has not, so they are taken first.
-        """
+        """Stop accepting connections; those that are open stay open."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
-            for _ in range(BACKLOG):
-                try:
-                    accepted, _ = sock.accept()
-                except OSError:
-                    break
-                accepted.setblocking(False)
+            for accepted in waiting(sock):
                 opening = loop.connect_accepted_socket(self._connect, accepted)
                 self._accepting.append(loop.create_task(opening))
         self._sockets.clear()

@@ -1,23 +1,19 @@
-"""The native core serves gRPC only where it is asked for."""
+"""The server's own HTTP/2 serves gRPC unless grpcio is asked for."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
 
-from headrace.errors import ConfigurationError
-from headrace.grpc import core
+from headrace.grpc.core import Core, GrpcioCore, NativeCore, core
 from headrace.settings import ServerSettings
 
 
-def test_grpcio_is_the_default_even_where_the_native_core_is_installed() -> None:
-    pytest.importorskip(core.NATIVE)
+async def made(settings: ServerSettings) -> Core:
+    chosen = core(settings)
+    await chosen.stop(None)
+    return chosen
 
-    assert core.is_native(ServerSettings()) is False
-    assert core.is_native(ServerSettings(native_grpc=True)) is True
 
-
-def test_what_is_not_installed_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "NATIVE", "no_such_core")
-
-    with pytest.raises(ConfigurationError, match=r"pip install 'headrace\[native-grpc\]'"):
-        core.is_native(ServerSettings(native_grpc=True))
+def test_the_own_core_is_the_default() -> None:
+    assert isinstance(asyncio.run(made(ServerSettings())), NativeCore)
+    assert isinstance(asyncio.run(made(ServerSettings(native_grpc=False))), GrpcioCore)

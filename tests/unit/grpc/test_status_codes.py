@@ -77,4 +77,3 @@ def test_metadata_has_the_kind_and_when_to_retry() -> None:
     assert error_metadata(InvalidInput("x")) == (("x-error-code", "invalid_argument"),)
     kind = ("x-error-code", "overloaded")
     assert error_metadata(Overloaded("x")) == (kind, again, pushback)
-    assert error_metadata(Overloaded("x"), pushback=False) == (kind, again)

@@ -11,8 +11,9 @@ from headrace.adapters.error_bodies import error_headers
 from headrace.errors import Cancelled, TooLarge
 from headrace.http.body import read_body
 from headrace.http.header_fields import collect
-from headrace.http.listener import Listener, bind
+from headrace.http.listener import Listener
 from headrace.settings import ServerSettings
+from headrace.sockets import bind
 
 STATUS = {
     "invalid_argument": 400,

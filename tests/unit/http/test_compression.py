@@ -11,9 +11,10 @@ import pytest
 
 from headrace import Model
 from headrace.http import inference
-from headrace.http.listener import Listener, bind
+from headrace.http.listener import Listener
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sockets import bind
 from headrace.sources.supply import Supply
 
 

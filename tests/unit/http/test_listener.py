@@ -13,7 +13,7 @@ from raw_http import CHUNKED, GET, POST, serve, until
 from headrace.errors import Cancelled, ConfigurationError
 from headrace.http.body import read_body
 from headrace.http.header_fields import collect
-from headrace.http.listener import bind
+from headrace.sockets import bind
 
 
 def test_requests_follow_each_other_on_one_connection():

@@ -14,10 +14,11 @@ import pytest
 from headrace import Model
 from headrace.asgi import create_app
 from headrace.http.inference import LARGE
-from headrace.http.listener import Listener, bind
+from headrace.http.listener import Listener
 from headrace.protocol.open_inference import rest_json
 from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
+from headrace.sockets import bind
 from headrace.sources.supply import Supply
 
 

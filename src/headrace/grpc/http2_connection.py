@@ -1,0 +1,500 @@
+"""One HTTP/2 connection of gRPC calls.
+
+Every call pays for two frames read and one write that it shares with others. What a client may make
+the server hold is bounded: calls by `MAX_STREAMS`, their messages by `Reception`, header fields by
+`--max-header-size`, answers that it does not read by flow control and by not reading from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import struct
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from headrace.grpc import http2_frames as frames
+from headrace.grpc.call_heads import CallHead, MalformedCall
+from headrace.grpc.hpack import CompressionError, Decoder
+from headrace.grpc.http2_frames import Fault
+from headrace.grpc.http2_stream import Stream
+
+if TYPE_CHECKING:
+    from headrace.grpc.http2_server import Http2Server
+
+logger = logging.getLogger("headrace.grpc")
+
+NEVER = math.inf
+MAX_STREAMS = 256
+# Heads of calls that are remembered, and their size: most clients send the same one each time.
+KNOWN_HEADS = 64
+LARGEST_KNOWN = 512
+# How many times `--max-header-size` a block may have, so that the call can be refused in gRPC's
+# terms; beyond that the connection ends.
+BLOCK_FACTOR = 4
+MAX_CONTINUATIONS = 64
+# The client hears that it may send more after it has sent this many bytes.
+REFILL = 2**30
+# Seconds after saying good-bye in which a client may hang up by itself.
+FAREWELL = 1.0
+FAREWELL_PING = b"farewell"
+
+
+class ConnectionFault(Exception):
+    """The client breaks the protocol, and the connection ends."""
+
+    def __init__(self, fault: Fault, why: str) -> None:
+        super().__init__(why)
+        self.fault = fault
+        self.why = why
+
+
+class Http2Connection(asyncio.Protocol):
+    """A client's connection. `deadline` is the loop time after which `expire` ends it."""
+
+    def __init__(self, server: Http2Server) -> None:
+        self.loop = server.loop
+        self.reception = server.reception
+        self.body_timeout = server.settings.body_timeout
+        self.peer = ""
+        self.streams: dict[int, Stream] = {}
+        self.is_paused = False
+        self.initial_send_window = frames.DEFAULT_WINDOW
+        self.send_window = frames.DEFAULT_WINDOW
+        self.deadline = NEVER
+        self._server = server
+        self._settings = server.settings
+        self._handlers = server.handlers
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._decoder = Decoder()
+        self._heads: dict[bytes, CallHead] = {}
+        self._heads_of = 0
+        self._rest = b""
+        self._is_greeted = False
+        self._last_number = 0
+        # Whether the client is told that the connection is to end, and whether it knows.
+        self._is_leaving = False
+        self._has_left = False
+        self._received = 0
+        # The header block being received: its number, its flags and its parts.
+        self._block: tuple[int, int, list[bytes]] | None = None
+        self._out: list[bytes] = []
+        self._is_flushing = False
+        # Streams with something unsent, in the order of their turns, and those that wait to write.
+        self._behind: dict[int, Stream] = {}
+        self._waiting: list[Stream] = []
+
+    # The transport.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self.peer = _peer(transport.get_extra_info("peername"))
+        connections = self._server.connections
+        connections.add(self)
+        values = {
+            frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            frames.MAX_HEADER_LIST_SIZE: self._settings.max_header_size,
+        }
+        self.write(frames.settings(values))
+        if len(connections) > self._settings.max_connections:
+            self._end(Fault.ENHANCE_YOUR_CALM, "too many connections (--max-connections)")
+            return
+        # What is kept of each call is bounded; the connection's own window need not be.
+        self.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.lost(self)
+        self._out.clear()
+        for stream in list(self.streams.values()):
+            stream.cancel()
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+        # Who does not read answers need not ask for more.
+        self._transport.pause_reading()
+        self._set_deadline()
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        self._set_deadline()
+        self._transport.resume_reading()
+        self._send_on()
+        waiting, self._waiting = self._waiting, []
+        for stream in waiting:
+            self.wait_for_room(stream)
+
+    def _set_deadline(self) -> None:
+        """Set when the connection has to get further, after its state has changed."""
+        settings = self._settings
+        if self._transport.is_closing() or (self._is_leaving and not self.streams):
+            seconds = FAREWELL
+        elif self.is_paused:
+            seconds = settings.body_timeout
+        elif not self._is_greeted or self._block is not None:
+            seconds = settings.header_timeout
+        elif not self.streams:
+            seconds = settings.keep_alive_timeout
+        else:
+            seconds = NEVER
+        self.deadline = self.loop.time() + seconds
+
+    def start(self, serving: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a call."""
+        task = self.loop.create_task(serving)
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+        return task
+
+    def forget(self, stream: Stream) -> None:
+        """A call is over."""
+        del self.streams[stream.number]
+        self._behind.pop(stream.number, None)
+        if not self.streams:
+            self._set_deadline()
+
+    # What arrives.
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        try:
+            position = 0 if self._is_greeted else self._greet(data)
+            self._rest = data[self._read(data, position) :]
+        except ConnectionFault as fault:
+            self._end(fault.fault, fault.why)
+        self._flush()
+
+    def _greet(self, data: bytes) -> int:
+        expected = frames.PREFACE[: len(data)]
+        if not data.startswith(expected):
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "this port speaks gRPC, over HTTP/2")
+        if len(expected) < len(frames.PREFACE):
+            return 0
+        self._is_greeted = True
+        self._set_deadline()
+        return len(expected)
+
+    def _read(self, data: bytes, position: int) -> int:
+        """Read all whole frames; returns where the rest begins. Hot."""
+        if not self._is_greeted or self._transport.is_closing():
+            return position
+        unpack = frames.HEADER.unpack_from
+        size = len(data)
+        while size - position >= frames.HEADER.size:
+            first, flags, number = unpack(data, position)
+            length = first >> 8
+            if length > frames.MAX_FRAME:
+                raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a frame is too large")
+            begin = position + frames.HEADER.size
+            position = begin + length
+            if position > size:
+                return begin - frames.HEADER.size
+            kind = first & 0xFF
+            if self._block is not None and kind != frames.CONTINUATION:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a header block is interrupted")
+            if kind == frames.DATA:
+                self._data(number, flags, data[begin:position])
+            elif kind == frames.HEADERS:
+                self._headers(number, flags, data[begin:position])
+            else:
+                self._other(kind, number, flags, data[begin:position])
+        return position
+
+    def _data(self, number: int, flags: int, payload: bytes) -> None:
+        size = len(payload)
+        self._received += size
+        if self._received >= REFILL:
+            self.write(frames.window_update(0, self._received))
+            self._received = 0
+        if flags & frames.PADDED:
+            payload = _without_padding(payload)
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.receive(payload, size, bool(flags & frames.END_STREAM))
+        elif number > self._last_number or not number & 1:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "data for a stream that is not open")
+
+    def _headers(self, number: int, flags: int, payload: bytes) -> None:
+        if flags & frames.PADDED:
+            payload = _without_padding(payload)
+        if flags & frames.WITH_PRIORITY:
+            payload = payload[5:]
+        if not number & 1:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "clients open streams with odd numbers")
+        if flags & frames.END_HEADERS:
+            self._open(number, payload, bool(flags & frames.END_STREAM))
+        else:
+            self._block = (number, flags, [payload])
+            self._set_deadline()
+
+    def _continuation(self, number: int, flags: int, payload: bytes) -> None:
+        if self._block is None or self._block[0] != number:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a header block is out of place")
+        _, first_flags, parts = self._block
+        parts.append(payload)
+        size = sum(len(part) for part in parts)
+        if size > BLOCK_FACTOR * self._settings.max_header_size or len(parts) > MAX_CONTINUATIONS:
+            raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "the metadata is too large")
+        if flags & frames.END_HEADERS:
+            self._block = None
+            self._set_deadline()
+            self._open(number, b"".join(parts), bool(first_flags & frames.END_STREAM))
+
+    def _open(self, number: int, block: bytes, ends: bool) -> None:
+        head, refusal = self._head(block)
+        stream = self.streams.get(number)
+        if stream is not None:
+            if not ends:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a call begins twice")
+            stream.end_by_fields()
+            return
+        if number <= self._last_number:
+            # The end of a call that is over.
+            return
+        self._last_number = number
+        if len(self.streams) >= MAX_STREAMS or self._has_left:
+            self.write(frames.reset(number, Fault.REFUSED_STREAM))
+            return
+        if head is None:
+            if not refusal:
+                self.write(frames.reset(number, Fault.PROTOCOL_ERROR))
+            else:
+                self._refuse(number, refusal, ends)
+            return
+        handler = self._handlers.get(head.path)
+        if handler is None:
+            self._refuse(number, frames.ANSWER + frames.status(12, "Method not found!"), ends)
+            return
+        stream = self.streams[number] = Stream(self, number, head, handler)
+        if len(self.streams) == 1:
+            self._set_deadline()
+        if ends:
+            stream.end_by_fields()
+
+    def _refuse(self, number: int, block: bytes, ends: bool) -> None:
+        self.write(frames.headers(number, block, frames.END_STREAM))
+        if not ends:
+            self.write(frames.reset(number, Fault.NO_ERROR))
+
+    def _head(self, block: bytes) -> tuple[CallHead | None, bytes]:
+        """What a block says; or None, and the fields to refuse it with, if there are any."""
+        if self._heads_of != self._decoder.changes:
+            self._heads.clear()
+        elif (head := self._heads.get(block)) is not None:
+            return head, b""
+        before = self._decoder.changes
+        try:
+            found = self._decoder.decode(block, self._settings.max_header_size)
+        except CompressionError as error:
+            raise ConnectionFault(Fault.COMPRESSION_ERROR, str(error)) from None
+        if found is None:
+            most = self._settings.max_header_size
+            why = f"the metadata has more than the {most} bytes of --max-header-size"
+            return None, frames.ANSWER + frames.status(8, why)
+        try:
+            head = CallHead(found)
+        except MalformedCall:
+            return None, b""
+        if head.http_status != 200:
+            return None, frames.refusal(head.http_status, head.why)
+        if self._decoder.changes == before and len(block) <= LARGEST_KNOWN:
+            if len(self._heads) >= KNOWN_HEADS:
+                self._heads.clear()
+            self._heads_of = before
+            self._heads[block] = head
+        return head, b""
+
+    def _other(self, kind: int, number: int, flags: int, payload: bytes) -> None:
+        if kind == frames.WINDOW_UPDATE:
+            self._window_update(number, payload)
+        elif kind == frames.RST_STREAM:
+            self._reset(number, payload)
+        elif kind == frames.SETTINGS:
+            if not flags & frames.ACK:
+                self._take_settings(payload)
+        elif kind == frames.PING:
+            if len(payload) != 8:
+                raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a ping has eight bytes")
+            if not flags & frames.ACK:
+                self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+            elif self._is_leaving and payload == FAREWELL_PING:
+                self._leave()
+        elif kind == frames.CONTINUATION:
+            self._continuation(number, flags, payload)
+        elif kind == frames.PUSH_PROMISE:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "clients push nothing")
+
+    def _reset(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a reset has four bytes")
+        if number > self._last_number or not number & 1:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a stream is reset that is not open")
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.cancel()
+
+    def _take_settings(self, payload: bytes) -> None:
+        if len(payload) % 6:
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "settings have six bytes each")
+        for key, value in struct.iter_unpack(">HI", payload):
+            if key == frames.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_WINDOW:
+                    raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+                for stream in self.streams.values():
+                    stream.send_window += value - self.initial_send_window
+                self.initial_send_window = value
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._send_on()
+
+    # What is sent.
+
+    def write(self, data: bytes) -> None:
+        """Send frames, together with what else is written until the loop's next turn. Hot."""
+        self._out.append(data)
+        if not self._is_flushing:
+            self._is_flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._out:
+            out, self._out = self._out, []
+            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+
+    def send(self, stream: Stream) -> None:
+        """Send what a stream has, as far as its client takes it."""
+        self._behind[stream.number] = stream
+        self._send_on()
+
+    def wait_for_room(self, stream: Stream) -> None:
+        """Call `has_room` once a stream may write again."""
+        if self.is_paused:
+            self._waiting.append(stream)
+        elif not stream.unsent:
+            stream.has_room()
+
+    def _window_update(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a window update has four bytes")
+        size = int.from_bytes(payload) & frames.MAX_WINDOW
+        if not number:
+            self.send_window += size
+            if not size or self.send_window > frames.MAX_WINDOW:
+                raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+        else:
+            stream = self.streams.get(number)
+            if stream is None:
+                return
+            stream.send_window += size
+            if not size or stream.send_window > frames.MAX_WINDOW:
+                self.write(frames.reset(number, Fault.FLOW_CONTROL_ERROR))
+                stream.cancel()
+                return
+        if self._behind:
+            self._send_on()
+
+    def _send_on(self) -> None:
+        """Send a frame of each stream in turn, until the client takes no more."""
+        behind = self._behind
+        stuck = 0
+        while behind and stuck < len(behind) and self.send_window > 0 and not self.is_paused:
+            number = next(iter(behind))
+            stream = behind.pop(number)
+            if self._send_frame(stream):
+                stuck = 0
+            else:
+                stuck += 1
+            if stream.unsent:
+                behind[number] = stream
+            elif stream.is_open:
+                stream.sent()
+                self.wait_for_room(stream)
+        for stream in behind.values():
+            stream.stalls()
+
+    def _send_frame(self, stream: Stream) -> bool:
+        size = min(self.send_window, stream.send_window, frames.MAX_FRAME)
+        if size <= 0:
+            return False
+        parts = []
+        taken = 0
+        while stream.unsent and taken < size:
+            part = stream.unsent.popleft()
+            if len(part) > size - taken:
+                stream.unsent.appendleft(part[size - taken :])
+                part = part[: size - taken]
+            parts.append(part)
+            taken += len(part)
+        stream.send_window -= taken
+        self.send_window -= taken
+        self._flush()
+        self._transport.write(
+            b"".join((frames.HEADER.pack(taken << 8 | frames.DATA, 0, stream.number), *parts))
+        )
+        stream.progresses()
+        return True
+
+    # How it ends.
+
+    def expire(self, now: float) -> None:
+        """End what is overdue: the connection, or calls on it."""
+        if self.deadline <= now:
+            is_idle = self._is_greeted and self._block is None and not self.streams
+            if is_idle and not self._is_leaving and not self._transport.is_closing():
+                self.go_away()
+            elif self._transport.is_closing() or self.is_paused or not self._is_greeted:
+                self.abort()
+            else:
+                self.close()
+            return
+        for stream in list(self.streams.values()):
+            if stream.deadline <= now:
+                stream.expire(now)
+
+    def go_away(self) -> None:
+        """Take no more calls than are on their way; close after the last of them."""
+        if self._is_leaving or self._transport.is_closing():
+            return
+        self._is_leaving = True
+        # Until the client has read the first of them, it may begin calls; its answer to the ping
+        # says that it has.
+        self.write(frames.go_away(frames.MAX_WINDOW, Fault.NO_ERROR))
+        self.write(frames.frame(frames.PING, 0, 0, FAREWELL_PING))
+        self.loop.call_later(FAREWELL, self._leave)
+        self._set_deadline()
+
+    def _leave(self) -> None:
+        if self._has_left or self._transport.is_closing():
+            return
+        self._has_left = True
+        self.write(frames.go_away(self._last_number, Fault.NO_ERROR))
+
+    def close(self) -> None:
+        """Close once everything that is written has left."""
+        self._flush()
+        self._transport.close()
+        self._set_deadline()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def _end(self, fault: Fault, why: str) -> None:
+        self.write(frames.go_away(self._last_number, fault, why))
+        self.close()
+
+
+def _peer(address: Any) -> str:
+    """A caller's address, as grpcio writes it."""
+    if not isinstance(address, tuple):
+        return "unix:"
+    host, port = address[:2]
+    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _without_padding(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(Fault.PROTOCOL_ERROR, "a frame is all padding")
+    return payload[1 : len(payload) - payload[0]]

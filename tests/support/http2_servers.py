@@ -1,0 +1,73 @@
+"""A gRPC server with three methods, in the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from headrace.grpc.http2_server import Http2Server
+from headrace.settings import ServerSettings
+from headrace.sockets import bind
+from support.http2_client import Http2Client
+
+ECHO, STREAM, WAIT = b"/test.Test/Echo", b"/test.Test/Stream", b"/test.Test/Wait"
+
+
+async def echo(body: bytes, context: Any) -> bytes:
+    return body
+
+
+async def stream(bodies: AsyncIterator[bytes], context: Any) -> None:
+    async for body in bodies:
+        await context.write(body)
+
+
+async def wait(body: bytes, context: Any) -> bytes:
+    return await asyncio.get_running_loop().create_future()
+
+
+HANDLERS = {
+    "Echo": grpc.unary_unary_rpc_method_handler(echo),
+    "Stream": grpc.stream_stream_rpc_method_handler(stream),
+    "Wait": grpc.unary_unary_rpc_method_handler(wait),
+}
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[tuple[Http2Server, int]]:
+    server = Http2Server(ServerSettings(**settings), sweep_interval=0.01)
+    server.add_registered_method_handlers("test.Test", HANDLERS)
+    sock = bind("127.0.0.1", 0)
+    await server.start(sock)
+    try:
+        yield server, sock.getsockname()[1]
+    finally:
+        await server.stop(None)
+
+
+def run(
+    scenario: Callable[[Http2Server, Http2Client], Awaitable[None]], **settings: Any
+) -> Http2Server:
+    """Run a scenario with a client, and check that the server holds nothing after it."""
+
+    async def main() -> Http2Server:
+        async with serving(**settings) as (server, port):
+            client = await Http2Client.connect(port)
+            await scenario(server, client)
+            await client.aclose()
+            while server.connections or server.tasks:
+                await asyncio.sleep(0)
+            assert server.reception.held == 0
+            return server
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def port_of(server: Http2Server) -> int:
+    """The port that a server listens on."""
+    port: int = server._sockets[0].getsockname()[1]
+    return port

@@ -1,0 +1,296 @@
+"""HTTP/2 as a client sees it: what is answered, in which pieces, and what is no HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import grpc
+import pytest
+
+from headrace.grpc import http2_frames as frames
+from headrace.grpc.hpack import indexed, literal
+from headrace.grpc.http2_frames import Fault
+from headrace.grpc.http2_server import Http2Server
+from support.http2_client import Http2Client, begin, call, data, message
+from support.http2_servers import ECHO, STREAM, WAIT, run, serving
+
+INTERNAL, UNIMPLEMENTED, CANCELLED = 13, 12, 1
+
+
+async def body_of(client: Http2Client, stream: int, size: int) -> bytes:
+    """The data of a stream, of which so many bytes are expected."""
+    found = b""
+    while len(found) < size:
+        found += (await client.next(frames.DATA, stream)).payload
+    return found
+
+
+def test_bytes_may_arrive_one_by_one() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        for byte in call(1, ECHO, b"hello"):
+            client.send(bytes((byte,)))
+            await asyncio.sleep(0)
+
+        assert (await client.next(frames.DATA, 1)).payload == message(b"hello")
+        assert await client.status(1) == (0, "")
+
+    run(scenario)
+
+
+def test_a_message_may_be_cut_anywhere() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        whole = message(b"hello")
+        for cut in range(len(whole) + 1):
+            number = 2 * cut + 1
+            client.send(begin(number, ECHO), data(number, whole[:cut]), data(number, whole[cut:]))
+            client.send(data(number, b"", frames.END_STREAM))
+            assert (await client.next(frames.DATA, number)).payload == whole
+
+    run(scenario)
+
+
+def test_padding_and_priority_are_passed_over() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        opened = begin(1, ECHO)[frames.HEADER.size :]
+        padded = b"\x03" + bytes(5) + opened + bytes(3)
+        flags = frames.END_HEADERS | frames.PADDED | frames.WITH_PRIORITY
+        client.send(frames.frame(frames.HEADERS, flags, 1, padded))
+        body = b"\x04" + message(b"hello") + bytes(4)
+        client.send(data(1, body, frames.PADDED | frames.END_STREAM))
+
+        assert (await client.next(frames.DATA, 1)).payload == message(b"hello")
+
+    run(scenario)
+
+
+def test_the_same_block_means_other_fields_after_the_table_has_changed() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        def remembered(name: bytes, value: bytes) -> bytes:
+            return b"\x40" + literal(name, value)[1:]
+
+        post = indexed(3) + indexed(6)
+        kind = remembered(b"content-type", b"application/grpc")
+        path = remembered(b":path", ECHO)
+        client.send(frames.headers(1, post + path + kind, 0))
+        client.send(data(1, message(b"a"), frames.END_STREAM))
+        # Now the content type has the number 62, and the path 63.
+        same = post + indexed(63) + indexed(62)
+        for number in (3, 5):
+            client.send(frames.headers(number, same, 0))
+            client.send(data(number, message(b"b"), frames.END_STREAM))
+            assert await client.status(number) == (0, "")
+        client.send(frames.headers(7, same + remembered(b"new", b"field"), 0))
+        client.send(data(7, message(b"c"), frames.END_STREAM))
+        assert await client.status(7) == (0, "")
+        # Both numbers have moved: the same block has a field twice, and no path.
+        client.send(frames.headers(9, same, 0))
+        reset = await client.next(frames.RST_STREAM, 9)
+        assert int.from_bytes(reset.payload) == Fault.PROTOCOL_ERROR
+
+    run(scenario)
+
+
+def test_a_large_answer_waits_for_the_windows_of_its_stream_and_connection() -> None:
+    size = 200_000
+    sent = message(bytes(size))
+
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}), begin(1, ECHO))
+        client.send(data(1, sent[:16_384]))
+        await client.next(frames.WINDOW_UPDATE, 1)
+        for start in range(16_384, len(sent), 16_384):
+            client.send(data(1, sent[start : start + 16_384]))
+        client.send(data(1, b"", frames.END_STREAM))
+        found = await body_of(client, 1, 1000)
+        # Another call is answered meanwhile.
+        client.send(call(3, ECHO, b"small"))
+        assert await client.status(3) == (0, "")
+        client.send(frames.window_update(1, size))
+        found += await body_of(client, 1, frames.DEFAULT_WINDOW - 1000 - 10)
+        client.send(frames.window_update(0, size))
+        found += await body_of(client, 1, len(sent) - len(found))
+
+        assert found == sent
+        assert await client.status(1) == (0, "")
+
+    run(scenario)
+
+
+def test_a_stream_is_answered_beyond_the_first_window() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(begin(1, STREAM))
+        one = message(bytes(16_000))
+        for _ in range(20):
+            client.send(data(1, one), frames.window_update(0, len(one)))
+            client.send(frames.window_update(1, len(one)))
+            assert await body_of(client, 1, len(one)) == one
+        client.send(data(1, b"", frames.END_STREAM))
+
+        assert await client.status(1) == (0, "")
+
+    run(scenario)
+
+
+def test_a_caller_who_leaves_ends_its_call() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, WAIT, b""), call(3, ECHO, b"x"))
+        assert await client.status(3) == (0, "")
+        assert len(server.tasks) == 1
+        client.send(frames.reset(1, Fault.CANCEL), call(5, ECHO, b"x"))
+        assert await client.status(5) == (0, "")
+        while server.tasks:
+            await asyncio.sleep(0)
+
+    run(scenario)
+
+
+def test_a_deadline_ends_the_call() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, WAIT, b"", (b"grpc-timeout", b"10m")))
+
+        assert await client.status(1) == (4, "Deadline Exceeded")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "details"),
+    [
+        (begin(1, b"/no/Such"), UNIMPLEMENTED, "Method not found!"),
+        (begin(1, ECHO, flags=frames.END_STREAM), INTERNAL, "the call has no message"),
+        (
+            begin(1, ECHO) + data(1, message(b"a", size=9), frames.END_STREAM),
+            INTERNAL,
+            "the call ends in the middle of a message",
+        ),
+        (
+            begin(1, ECHO) + data(1, message(b"a") * 2, frames.END_STREAM),
+            INTERNAL,
+            "the call has more than one message",
+        ),
+        (
+            begin(1, ECHO) + data(1, message(b"a", compressed=1)),
+            INTERNAL,
+            "the first byte of the message is wrong",
+        ),
+        (
+            begin(1, ECHO, (b"grpc-encoding", b"snappy")) + data(1, message(b"a", compressed=1)),
+            UNIMPLEMENTED,
+            "grpc-encoding: expected gzip or deflate, got 'snappy'",
+        ),
+        (
+            begin(1, ECHO, (b"grpc-encoding", b"gzip"))
+            + data(1, message(b"a", compressed=1), frames.END_STREAM),
+            INTERNAL,
+            "the message is not gzip",
+        ),
+    ],
+    ids=["method", "no message", "middle", "two", "flag", "encoding", "not gzip"],
+)
+def test_a_call_that_is_not_gRPC_is_refused(sent: bytes, code: int, details: str) -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(sent)
+        assert await client.status(1) == (code, details)
+        client.send(call(3, ECHO, b"x"))
+        assert await client.status(3) == (0, "")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (data(1, b""), Fault.PROTOCOL_ERROR),
+        (begin(2, ECHO), Fault.PROTOCOL_ERROR),
+        (begin(1, ECHO) * 2, Fault.PROTOCOL_ERROR),
+        (frames.HEADER.pack(2**20 << 8, 0, 1), Fault.FRAME_SIZE_ERROR),
+        (frames.headers(1, b"\x80", 0), Fault.COMPRESSION_ERROR),
+        (frames.frame(frames.HEADERS, 0, 1) + data(1, b""), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.CONTINUATION, 0, 1), Fault.PROTOCOL_ERROR),
+        (frames.window_update(0, 0), Fault.FLOW_CONTROL_ERROR),
+        (frames.window_update(0, 2**31 - 1), Fault.FLOW_CONTROL_ERROR),
+        (frames.frame(frames.PING, 0, 0, b"short"), Fault.FRAME_SIZE_ERROR),
+        (frames.frame(frames.SETTINGS, 0, 0, b"short"), Fault.FRAME_SIZE_ERROR),
+        (frames.settings({frames.INITIAL_WINDOW_SIZE: 2**31}), Fault.FLOW_CONTROL_ERROR),
+        (frames.reset(1, Fault.CANCEL), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.PUSH_PROMISE, 0, 1, bytes(4)), Fault.PROTOCOL_ERROR),
+        (begin(1, ECHO) + data(1, b"\x09", frames.PADDED), Fault.PROTOCOL_ERROR),
+    ],
+)
+def test_what_breaks_the_protocol_ends_the_connection(sent: bytes, fault: Fault) -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(sent)
+
+        assert (await client.fault())[0] == fault
+
+    run(scenario)
+
+
+def test_http_1_is_told_what_is_spoken_here() -> None:
+    async def main() -> bytes:
+        async with serving() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert b"this port speaks gRPC" in asyncio.run(main())
+
+
+def test_a_ping_is_answered() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(frames.frame(frames.PING, 0, 0, b"12345678"))
+        answer = await client.next(frames.PING)
+
+        assert (answer.flags, answer.payload) == (frames.ACK, b"12345678")
+
+    run(scenario)
+
+
+def test_calls_that_are_on_their_way_when_the_listener_closes_are_answered() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, ECHO, b"x"))
+        assert await client.status(1) == (0, "")
+        stopping = asyncio.ensure_future(server.stop(30))
+        await client.next(frames.GOAWAY)
+        ping = await client.next(frames.PING)
+        # The client sent this before it had read the first good-bye.
+        client.send(call(3, ECHO, b"y"))
+        assert await client.status(3) == (0, "")
+        client.send(frames.frame(frames.PING, frames.ACK, 0, ping.payload))
+        last = await client.next(frames.GOAWAY)
+        assert struct.unpack(">I", last.payload[:4]) == (3,)
+        client.send(call(5, ECHO, b"z"))
+        refused = await client.next(frames.RST_STREAM, 5)
+        assert int.from_bytes(refused.payload) == Fault.REFUSED_STREAM
+        await client.aclose()
+        await stopping
+
+    run(scenario)
+
+
+def test_a_stop_cuts_calls_when_its_time_is_over() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, WAIT, b""), call(3, ECHO, b"x"))
+        assert await client.status(3) == (0, "")
+        await server.stop(None)
+
+        assert await client.status(1) == (CANCELLED, "the call was cancelled")
+
+    run(scenario)
+
+
+def test_the_client_of_grpcio_calls_as_much_as_it_likes() -> None:
+    async def main() -> None:
+        async with (
+            serving() as (_, port),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
+            echo = channel.unary_unary(ECHO.decode())
+            sizes = [0, 1, 5, 16_379, 16_380, 65_530, 65_535, 65_536, 1_000_000]
+            bodies = [bytes(size) for size in sizes] * 40
+            assert await asyncio.gather(*map(echo, bodies)) == bodies
+
+    asyncio.run(main())
