@@ -13,6 +13,9 @@ from typing import Any
 from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia, shorten
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+# What our own connections offer in a scope: `Cycle.receive_rest`.
+ReceiveRest = Callable[[bytes, int], Awaitable[tuple[bytes, bool]]]
+REST = "headrace.receive_rest"
 
 MIN_COMPRESSED_SIZE = 1024
 # Answers of at least this size are compressed in a thread, so as not to hold up other requests.
@@ -28,7 +31,12 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    limit: int,
+    receive_rest: ReceiveRest | None = None,
+) -> bytes:
     """The whole request body, with its Content-Encoding decoded. Hot.
 
     Raises:
@@ -45,7 +53,11 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         return await _read_inflated(receive, limit, encoding)
     message = await receive()
     body: bytes = message.get("body", b"")
-    if message.get("more_body") or message["type"] != "http.request":
+    if message.get("more_body") and receive_rest is not None:
+        body, is_whole = await receive_rest(body, limit)
+        if not is_whole and len(body) <= limit:
+            raise Cancelled("the client left before the end of its request")
+    elif message.get("more_body") or message["type"] != "http.request":
         return await _read_rest(message, receive, limit)
     if len(body) > limit:
         raise _too_large(limit)

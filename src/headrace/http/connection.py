@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from headrace.errors import (
@@ -26,6 +25,7 @@ from headrace.errors import (
     RequestTimeout,
     Unimplemented,
 )
+from headrace.http.body import REST
 from headrace.http.cycle import AnswerHeads, Cycle, DirectCycle
 from headrace.http.direct import Direct, Refuse
 from headrace.http.parsing import Discard, KnownHead, cause, read_target
@@ -193,10 +193,8 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete:
             return
-        cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
+        if cycle.take(body):  # type: ignore[attr-defined]
             self.flow.pause_reading()
-        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._upgrading:
@@ -289,7 +287,7 @@ class Connection(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _new_cycle(self, keep_alive: bool) -> Cycle:
-        return Cycle(
+        cycle = Cycle(
             scope=self.scope,
             # Writes go straight to the transport; closing goes through `close`.
             transport=cast("asyncio.Transport", self),
@@ -303,6 +301,8 @@ class Connection(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+        cast("dict[str, Any]", self.scope)[REST] = cycle.receive_rest
+        return cycle
 
     def _direct_match(self, scope: dict[str, Any]) -> Any:
         """The match of a request that needs no task: small, plain, and with none before it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -22,6 +23,38 @@ class Cycle(RequestResponseCycle):
     _head = b""
     # Whether closing the connection ends the answer, as in HTTP/1.0.
     _until_close = False
+    # What `receive_rest` has of the body, and how much more it takes.
+    _parts: list[bytes] | None = None
+    _room = 0
+
+    def take(self, part: bytes) -> bool:
+        """Keep a part of the body; True if nothing more should be read for now. Hot."""
+        if self._parts is None:
+            self.body += part
+            self.message_event.set()
+            return len(self.body) > HIGH_WATER_LIMIT
+        self._parts.append(part)
+        self._room -= len(part)
+        if self._room >= 0:
+            return False
+        self.message_event.set()
+        return True
+
+    async def receive_rest(self, begun: bytes, limit: int) -> tuple[bytes, bool]:
+        """The whole body that begins with `begun`, and whether it is complete. Hot.
+
+        It is incomplete if the client left, or once there are more than `limit` bytes. Parts are
+        collected as they arrive, so that a large body wakes its task only when it is complete.
+        """
+        self._parts = [begun, bytes(self.body)]
+        self._room = limit - len(begun) - len(self.body)
+        self.body = bytearray()
+        self.flow.resume_reading()
+        while self.more_body and self._room >= 0 and not self.disconnected:
+            self.message_event.clear()
+            await self.message_event.wait()
+        whole, self._parts = b"".join(self._parts), None
+        return whole, not self.more_body and not self.disconnected
 
     async def send(self, message: Any) -> None:
         """Send one ASGI message of the answer. Hot."""
@@ -154,6 +187,11 @@ class DirectCycle:
         self.body = bytearray()
         self.keep_alive = keep_alive
         self.response_started = self.response_complete = False
+
+    def take(self, part: bytes) -> bool:
+        """Keep a part of the body; never so much that reading has to stop. Hot."""
+        self.body += part
+        return False
 
     def set(self) -> None:
         """Do nothing: this object stands in for the event that other cycles have."""

@@ -21,7 +21,7 @@ from headrace.dataplane import (
 )
 from headrace.errors import Cancelled
 from headrace.http import body_members, header_fields
-from headrace.http.body import COMPRESS_IN_THREAD, compress, read_body
+from headrace.http.body import COMPRESS_IN_THREAD, REST, compress, read_body
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.departure import has_left, settled, withdrawn_with_caller
 from headrace.http.events import Events
@@ -111,8 +111,17 @@ class InferenceRoutes:
         call = HttpCall(match, self._calls.request_id(given_id(headers)), headers, scope)
         scope[CALL] = call
         try:
+            await self._answer(call, receive, send)
+        finally:
+            # Each would hold the other, and with it the body, until the garbage is collected.
+            del scope[CALL]
+            scope.pop(REST, None)
+
+    async def _answer(self, call: HttpCall, receive: Any, send: Any) -> None:
+        match, headers, scope = call.match, call.headers, call.scope
+        try:
             self._calls.admit(call)
-            call.body = await read_body(headers, receive, self._limit)
+            call.body = await read_body(headers, receive, self._limit, scope.get(REST))
             call.received = len(call.body)
             large = len(call.body) >= LARGE
             by_body = large and match.adapter.selects_by_body
@@ -334,7 +343,10 @@ class InferenceRoutes:
     def _read(self, call: HttpCall) -> bool:
         """Decode the request, and return whether its answer is to be streamed."""
         self._decode(call)
-        return call.adapter.wants_stream(call.match.route, call.body)
+        streams = call.adapter.wants_stream(call.match.route, call.body)
+        # Its tensors are all that is needed from here on, and may be as large again.
+        call.body = b""
+        return streams
 
     def _decode(self, call: HttpCall) -> None:
         """Decode the request into the call.

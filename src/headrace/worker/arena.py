@@ -15,14 +15,17 @@ from headrace.protocol.tensor import Buffer
 # Below this size, a copy through the socket is as fast and needs no release.
 THRESHOLD = 256 * 1024
 SIZE = 1024 * 1024 * 1024
+# Bytes at the start of an arena whose pages stay once they have been written: to take a page from
+# the system costs several times what it costs to fill it.
+KEPT = 16 * 1024 * 1024
 SUPPORTED = hasattr(os, "memfd_create") and hasattr(mmap, "MADV_REMOVE")
 
 
 class Arena:
     """A sparse memory file of `size` bytes with a first-fit allocator.
 
-    Pages are taken from the system when written and given back when freed, so an idle arena
-    costs nothing.
+    Pages are taken from the system when written. All but those at the start are given back when
+    freed, so an idle arena costs little.
     """
 
     def __init__(self, fd: int, size: int = SIZE) -> None:
@@ -61,10 +64,12 @@ class Arena:
         return self._map[offset : offset + size]
 
     def free(self, offset: int) -> None:
-        """Give the pages of one placed buffer back to the system."""
+        """Let the place of one buffer be used again."""
         length = self._lengths.pop(offset)
         self._used.remove((offset, length))
-        self._map.madvise(mmap.MADV_REMOVE, offset, length)
+        start = max(offset, KEPT)
+        if start < offset + length:
+            self._map.madvise(mmap.MADV_REMOVE, start, offset + length - start)
 
     def close(self) -> None:
         self._map.close()

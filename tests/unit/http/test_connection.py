@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from raw_http import CHUNKED, GET, POST, answer, refused, serve, until
 
-from headrace.http.body import read_body
+from headrace.errors import Cancelled
+from headrace.http.body import REST, read_body
 from headrace.http.header_fields import collect
 
 
@@ -85,6 +86,42 @@ def test_a_body_refused_before_the_application_reads_it_does_not_fail_the_applic
     serve(scenario, app)
 
     assert ended == [{"type": "http.disconnect"}]
+
+
+@pytest.mark.parametrize("size", [999, 1000, 1001, 300_000])
+def test_a_body_in_many_parts_is_read_whole_up_to_the_limit(size):
+    sent = bytes(index % 251 for index in range(size))
+
+    async def scenario(_listener, connect):
+        client = await connect()
+        await client.send(CHUNKED)
+        for start in range(0, size, 300):
+            part = sent[start : start + 300]
+            await client.send(b"%x\r\n%b\r\n" % (len(part), part))
+        status, _, body = await client.ask(b"0\r\n\r\n")
+        assert (status, body) == ((200, b"/v2 " + sent) if size <= 1000 else (413, b"too large"))
+
+    serve(scenario)
+
+
+def test_a_client_that_leaves_in_its_body_is_noticed():
+    ended = []
+
+    async def app(scope, receive, send):
+        try:
+            await read_body(collect(scope["headers"]), receive, 1000, scope[REST])
+        except Cancelled as error:
+            ended.append(error.message)
+
+    async def scenario(_listener, connect):
+        client = await connect()
+        await client.send(POST + b"Content-Length: 900\r\n\r\n" + bytes(300))
+        client.writer.close()
+        await until(lambda: ended)
+
+    serve(scenario, app)
+
+    assert ended == ["the client left before the end of its request"]
 
 
 def test_a_slow_application_outlives_every_deadline():

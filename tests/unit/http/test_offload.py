@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from headrace import Model
 from headrace.asgi import create_app
-from headrace.http.inference import LARGE
+from headrace.http.inference import LARGE, HttpCall
 from headrace.http.listener import Listener
 from headrace.protocol.open_inference import rest_json
 from headrace.server import Application
@@ -63,6 +64,22 @@ def test_health_answers_while_something_large_is_read_or_written(
         assert (await inference).status_code == 200
 
     asyncio.run(_with_server(ask) if transport == "own listener" else _with_app(ask))
+
+
+def test_a_large_body_is_freed_without_the_collector() -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v2/models/Repeats/infer", content=body(1, LARGE))
+        assert answer.status_code == 200
+        async with asyncio.timeout(60):
+            while any(type(each) is HttpCall for each in gc.get_objects()):
+                await asyncio.sleep(0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(_with_server(ask))
+    finally:
+        gc.enable()
 
 
 async def _with_app(ask: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
+from headrace.worker.arena import KEPT, SUPPORTED, THRESHOLD, Arena
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
 
@@ -64,3 +64,12 @@ def test_placing_and_freeing_never_change_other_tensors(steps: list[int]) -> Non
         shared.free(offset)
 
     assert shared.place(bytes(6 * THRESHOLD)) == 0
+
+
+def test_only_the_pages_at_the_start_stay_when_they_are_freed() -> None:
+    shared = arena(KEPT + THRESHOLD)
+    for offset in (shared.place(b"\1" * KEPT), shared.place(b"\2" * THRESHOLD)):
+        assert offset is not None
+        shared.free(offset)
+    assert shared.fetch(0, 1) == b"\1"
+    assert shared.fetch(KEPT, 1) == b"\0"
