@@ -21,6 +21,9 @@ from sklearn.linear_model import LogisticRegression
 
 NAME = "many_models"
 MODELS = 200
+BODY = json.dumps(
+    {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 11], "data": [0.5] * 11}]}
+).encode()
 READY_GOAL = 30.0
 MEMORY_GOAL = 1.5
 
@@ -79,9 +82,7 @@ def measure(folder: Path, log: Path, count: int) -> dict[str, Any]:
 
 def ask(url: str, model: str) -> None:
     """Send one row, which the model must answer."""
-    row = {"name": "x", "datatype": "FP64", "shape": [1, 11], "data": [0.5] * 11}
-    body = json.dumps({"inputs": [row]}).encode()
-    with urllib.request.urlopen(f"{url}/v2/models/{model}/infer", body, timeout=30) as response:
+    with urllib.request.urlopen(f"{url}/v2/models/{model}/infer", BODY, timeout=30) as response:
         response.read()
 
 

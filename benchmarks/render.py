@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparison, service_page
+from benchmarks import comparison, load_page, service_page
 from benchmarks.comparison import Run, middle
 from benchmarks.tables import machine_table, table
 
@@ -25,10 +25,12 @@ runs wrk; the ratios carry over to other machines better than the rates.
 """
 
 
-def page(results: Iterable[Run]) -> str:
+def page(results: Sequence[Run]) -> str:
     """The whole page in Markdown."""
-    parts = [section(result) for result in results if "scenarios" in result]
+    parts = [section(result) for result in results if result.get("name") == "wine"]
     parts += [service_page.section(result) for result in results if "ratios" in result]
+    parts += [load_page.curves_section(result) for result in results if "curves" in result]
+    parts += [load_page.overload_section(result) for result in results if "overload" in result]
     return "\n".join([INTRODUCTION, *parts])
 
 

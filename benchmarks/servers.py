@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -92,11 +92,12 @@ def running(
     log: Path,
     environ: Mapping[str, str] | None = None,
     command: Callable[[str, int], list[str]] | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[Server]:
     """The server `name`, ready: `argument` is its model, or the answer of the echo.
 
-    `environ` is added to the environment. `command` says how a server is started on a port that
-    this module does not know.
+    `environ` is added to the environment, and `flags` to the command. `command` says how a server
+    is started on a port that this module does not know.
 
     Raises:
         NotStarted: it ended or was not ready in time; `log` has its output.
@@ -108,6 +109,7 @@ def running(
     env.update(environ or {})
     began = time.monotonic()
     line = command(name, port) if command else _command(name, argument, port, grpc_port)
+    line += flags
     with log.open("wb") as output:
         process = subprocess.Popen(
             line,

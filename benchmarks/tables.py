@@ -27,7 +27,7 @@ def machine_table(machine: Run, load_average: dict[str, list[float]]) -> str:
         ["processor", f"{machine['cpu']}, {machine['cores']} cores"],
         ["memory", f"{machine['memory_mb']:,} MB"],
         ["system", f"{machine['system']}, Python {machine['python']}"],
-        ["versions", f"{versions}, {machine['wrk']}"],
+        ["versions", ", ".join(filter(None, [versions, machine["wrk"]]))],
         ["load average", loads],
     ]
     return table(["", ""], rows)

@@ -1,0 +1,72 @@
+"""The sections of docs/benchmarks.md about growing loads: the curves, and overload."""
+
+from __future__ import annotations
+
+from benchmarks.comparison import Run
+from benchmarks.tables import machine_table, table
+
+
+def curves_section(result: Run) -> str:
+    """What a request costs as connections and models become more."""
+    method = result["method"]
+    text = (
+        "Processor time for one request of one row, scikit-learn's logistic regression, while wrk "
+        f"loads the server: medians of {method['rounds']} rounds of {method['seconds']} s. Models "
+        f"are loaded over {method['loaded']} connections: one of them, or all in turn, so that "
+        "hardly any requests can be merged. The cost grows by the most that a point costs compared "
+        f"with any point before it; the goal is {method['goal']:g}.\n"
+    )
+    parts = [f"## {result['title']}\n", text]
+    for curve, points in result["curves"].items():
+        rows = [
+            [f"{label}, µs", *(f"{each[key]:.0f}" for each in points.values())]
+            for label, key in (("front", "front_us"), ("worker", "workers_us"))
+        ]
+        rows.append(["requests a second", *(f"{each['rate']:,.0f}" for each in points.values())])
+        growth = result["growth"][curve]
+        verdict = "pass" if growth <= method["goal"] else "miss"
+        parts.append(f"### {curve.capitalize()}: grows by {growth:.2f}, {verdict}\n")
+        parts.append(table([curve, *points], rows))
+    parts.append(machine_table(result["machine"], result["load_average"]))
+    return "\n".join(parts)
+
+
+def overload_section(result: Run) -> str:
+    """What is left of a model's capacity when more is asked of it."""
+    method = result["method"]
+    milliseconds = method["batch_seconds"] * 1000
+    text = (
+        f"A model answers up to {method['rows']} rows at once in {milliseconds:g} ms, so "
+        f"{method['capacity']:g} requests a second. Requests arrive at a steady rate, "
+        f"whether or not earlier ones were answered, with {method['timeout']:g} s for each. With "
+        f"`deadline`, only that time bounds the queue; with `queue`, "
+        f"`--max-queue-size {method['queue']}` does. Counted are {method['seconds']:g} s after the "
+        f"queue has filled. Goals: {method['goodput_goal']:.0%} of the capacity answered in time, "
+        f"rejections within {method['rejection_goal_ms']:g} ms at the 99th percentile, as the "
+        "client sees them.\n"
+    )
+    rows = [
+        [
+            run["scenario"],
+            run["transport"],
+            f"{run['times']} ×",
+            f"{run['goodput']:.0%}",
+            f"{run['rejection_ms']['p50']:.1f} / {run['rejection_ms']['p99']:.1f}",
+            run["late"],
+            f"{run['memory_grown_mb']:.0f}",
+            "pass" if run["passes"] else "miss",
+        ]
+        for run in result["overload"]
+    ]
+    head = [
+        "scenario", "transport", "of the capacity", "answered in time", "rejections, p50 / p99 ms",
+        "late", "memory of the front, added MB", "",
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"## {result['title']}\n",
+            text,
+            table(head, rows),
+            machine_table(result["machine"], result["load_average"]),
+        ]
+    )

@@ -1,0 +1,276 @@
+"""`python -m benchmarks.overload`: more requests than a model can answer, over REST and gRPC.
+
+The model sleeps for each batch, so its capacity is known and leaves the processors to the rest. The
+requests arrive at a steady rate, whether or not earlier ones have been answered. In the scenario
+`deadline` the queue may grow longer than the time that callers give; in `queue` it is bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import grpc
+from benchmarks import machine, render, servers
+
+from headrace.protocol.open_inference import inference_pb2 as pb
+
+NAME = "overload"
+TITLE = "Overload"
+TIMES = (2, 5, 10)
+TRANSPORTS = ("REST", "gRPC")
+# Few enough that a client in Python can send ten times as many.
+ROWS, BATCH_SECONDS = 4, 0.05
+CAPACITY = ROWS / BATCH_SECONDS
+TIMEOUT = 3.0
+QUEUE = 64
+SECONDS = 6.0
+# In which the queue has grown as long as it gets, and the pace of the model is known.
+LEAD_SECONDS = 4.0
+GOODPUT_GOAL, REJECTION_GOAL_MS, MEMORY_GOAL_MB = 0.9, 10.0, 100.0
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+# Streams of one connection, so that none has more than a server may allow.
+CALLS_PER_CHANNEL = 64
+SCENARIOS = {"deadline": [], "queue": ["--max-queue-size", str(QUEUE)]}
+MODEL = f"""
+import time
+from headrace import Model
+
+class Slow(Model):
+    row_independent = True
+
+    def predict(self, x):
+        time.sleep({BATCH_SECONDS})
+        return 2 * x
+"""
+SETTINGS = {
+    "name": "slow", "implementation": "slow:Slow", "max_batch_size": ROWS,
+    "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}],
+}  # fmt: skip
+# Asks once; returns "answered", "refused" or "late".
+Ask = Callable[[], Awaitable[str]]
+
+
+class WrongAnswer(Exception):
+    """The server answered what it should not."""
+
+
+def main() -> int:
+    """Measure, print and write the result; returns 1 if a goal is missed or a server fails."""
+    parser = argparse.ArgumentParser(prog="benchmarks.overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    options = parser.parse_args()
+    # So that the servers end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        result = measure(options.seconds)
+    except (servers.NotStarted, WrongAnswer, OSError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    render.RESULTS.mkdir(exist_ok=True)
+    path = render.RESULTS / f"{NAME}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path.relative_to(render.ROOT)}")
+    render.main()
+    return 0 if all(run["passes"] for run in result["overload"]) else 1
+
+
+def measure(seconds: float) -> dict[str, Any]:
+    """Load one server after the other.
+
+    Raises:
+        NotStarted: a server did not start.
+        WrongAnswer: it answered something else than the model's answer or a refusal.
+    """
+    found: dict[str, Any] = {
+        "name": NAME,
+        "title": TITLE,
+        "method": {
+            "rows": ROWS, "batch_seconds": BATCH_SECONDS, "capacity": CAPACITY,
+            "timeout": TIMEOUT, "queue": QUEUE, "seconds": seconds,
+            "goodput_goal": GOODPUT_GOAL, "rejection_goal_ms": REJECTION_GOAL_MS,
+        },
+        "machine": machine.describe(render.ROOT, ""),
+        "load_average": {"before": machine.load_average()},
+    }  # fmt: skip
+    runs = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
+        place = folder / "slow"
+        place.mkdir()
+        (place / "slow.py").write_text(MODEL)
+        (place / "model-settings.json").write_text(json.dumps(SETTINGS))
+        for scenario, flags in SCENARIOS.items():
+            for transport in TRANSPORTS:
+                for times in TIMES:
+                    runs.append(_run(scenario, flags, transport, times, seconds, folder))
+    found["load_average"]["after"] = machine.load_average()
+    return {**found, "overload": runs}
+
+
+def _run(
+    scenario: str, flags: list[str], transport: str, times: int, seconds: float, folder: Path
+) -> dict[str, Any]:
+    """One server, started for this run, so that its memory is that of this run."""
+    log = folder / f"{scenario}-{transport}-{times}.log"
+    with servers.running(
+        "headrace-many", folder / "slow", log, flags=[*flags, "--no-access-log"]
+    ) as server:
+        before = server.memory_mb()["front"]
+        load = asyncio.run(_load(server, transport, times * CAPACITY, seconds))
+        grown = server.memory_mb()["front"] - before
+    goodput = load["answered"] / seconds / CAPACITY
+    slowest = load["rejection_ms"]["p99"]
+    run = {
+        "scenario": scenario,
+        "transport": transport,
+        "times": times,
+        "goodput": round(goodput, 3),
+        "memory_grown_mb": round(grown, 1),
+        **load,
+        "passes": goodput >= GOODPUT_GOAL
+        and slowest <= REJECTION_GOAL_MS
+        and grown <= MEMORY_GOAL_MB,
+    }
+    print(
+        f"{scenario:8} {transport:4} {times:2} times: {goodput:6.1%} of capacity answered in time, "
+        f"rejections in {load['rejection_ms']['p50']:.1f} / {slowest:.1f} ms, "
+        f"{load['late']} late, {grown:+.1f} MB",
+        flush=True,
+    )
+    return run
+
+
+async def _load(
+    server: servers.Server, transport: str, rate: float, seconds: float
+) -> dict[str, Any]:
+    """Ask at a steady rate, and count what was asked after the lead."""
+    ended = {"answered": 0, "refused": 0, "late": 0}
+    rejections: list[float] = []
+    asking: set[asyncio.Task[None]] = set()
+
+    async def one(ask: Ask, counts: bool) -> None:
+        began = time.perf_counter()
+        outcome = await ask()
+        if counts:
+            ended[outcome] += 1
+            if outcome == "refused":
+                rejections.append((time.perf_counter() - began) * 1000)
+
+    client: RestClient | GrpcClient
+    client = RestClient(server.url) if transport == "REST" else GrpcClient(server.grpc)
+    try:
+        began = time.perf_counter()
+        for number in range(round(rate * (LEAD_SECONDS + seconds))):
+            due = began + number / rate
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            counts = due - began >= LEAD_SECONDS
+            task = asyncio.create_task(one(client.ask, counts))
+            asking.add(task)
+            task.add_done_callback(asking.discard)
+        await asyncio.gather(*asking)
+    finally:
+        await client.close()
+    cuts = quantiles(rejections, n=100) if len(rejections) > 1 else [0.0] * 99
+    return {**ended, "rejection_ms": {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}}
+
+
+class RestClient:
+    """Keeps the connections that it has opened and takes a free one for each request."""
+
+    def __init__(self, url: str) -> None:
+        self._port = int(url.rpartition(":")[2])
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        row = {"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [3.0]}
+        body = json.dumps({"inputs": [row]}).encode()
+        self._request = (
+            b"POST /v2/models/slow/infer HTTP/1.1\r\nhost: localhost\r\n"
+            b"content-type: application/json\r\nx-request-timeout: %g\r\n"
+            b"content-length: %d\r\n\r\n" % (TIMEOUT, len(body))
+        ) + body
+
+    async def ask(self) -> str:
+        """Ask once."""
+        if self._free:
+            reader, writer = self._free.pop()
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(self._request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self._free.append((reader, writer))
+        status = int(head[9:12])
+        if status == 503 and b"retry-after: " in head.lower():
+            return "refused"
+        if status == 504:
+            return "late"
+        if status != 200 or json.loads(body)["outputs"][0]["data"] != [6.0]:
+            raise WrongAnswer(f"the server answered {head!r} {body!r}")
+        return "answered"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for _, writer in self._free:
+            writer.close()
+
+
+class GrpcClient:
+    """Calls over as many channels as keep each below a server's limit on its streams."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channels: list[grpc.aio.Channel] = []
+        self._calls: list[Any] = []
+        self._in_flight = 0
+        self._number = 0
+        message = pb.ModelInferRequest(model_name="slow")
+        message.inputs.add(name="x", datatype="FP64", shape=[1, 1])
+        message.raw_input_contents.append(struct.pack("<d", 3.0))
+        self._request = message.SerializeToString()
+
+    async def ask(self) -> str:
+        """Ask once."""
+        self._in_flight += 1
+        if self._in_flight > CALLS_PER_CHANNEL * len(self._channels):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            channel = grpc.aio.insecure_channel(self._address, options)
+            self._channels.append(channel)
+            self._calls.append(channel.unary_unary(METHOD, None, pb.ModelInferResponse.FromString))
+        self._number += 1
+        call = self._calls[self._number % len(self._calls)]
+        try:
+            answer = await call(self._request, timeout=TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return "refused"
+            # Whichever end notices first that the time is over.
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+                return "late"
+            raise WrongAnswer(f"the server answered {error.code()}: {error.details()}") from None
+        finally:
+            self._in_flight -= 1
+        if answer.raw_output_contents[0] != struct.pack("<d", 6.0):
+            raise WrongAnswer(f"the server answered {answer}")
+        return "answered"
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for channel in self._channels:
+            await channel.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
