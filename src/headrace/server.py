@@ -60,6 +60,7 @@ from headrace.observability import logs
 from headrace.observability.service_manager import ServiceManager
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.open_inference.counts import Counts
 from headrace.repository.follower import Follower
 from headrace.repository.loading import Loader
 from headrace.repository.reloading import Reloader
@@ -103,7 +104,9 @@ def protocols(settings: ServerSettings) -> tuple[Adapter, ...]:
     further: tuple[Adapter, ...] = (FurtherPredictV1(route),) if route else ()
     names_models = platform_table.named(settings.platform).names_models
     hosted: tuple[Adapter, ...] = (SageMaker(),) if names_models else ()
-    return (*further, *hosted, *PROTOCOLS)
+    counts = Counts.of(settings)
+    own = (OpenInference(counts) if type(each) is OpenInference else each for each in PROTOCOLS)
+    return (*further, *hosted, *own)
 
 
 class Application:

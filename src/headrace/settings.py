@@ -89,6 +89,16 @@ class ServerSettings:
     max_header_size: int = setting(
         16 * 1024, "largest request head, and largest metadata of a gRPC call", unit="bytes"
     )
+    max_text_elements: int = setting(
+        1_000_000, "text elements of a request; raw ones are not counted", unit="elements", above=0
+    )
+    max_inputs: int = setting(10_000, "inputs of a request", unit="inputs", above=0)
+    max_outputs: int = setting(
+        10_000, "outputs that a request may ask for by name", unit="outputs", above=0
+    )
+    max_parameters: int = setting(
+        50_000, "parameters of a request and all its inputs", unit="parameters", above=0
+    )
     max_receive_bytes: int = setting(
         512 * MIB,
         "total size of the gRPC messages that are arriving; further ones are refused",

@@ -22,6 +22,7 @@ from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import rest_binary, rest_json
 from headrace.protocol.open_inference.classification import classify
+from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
 from headrace.protocol.open_inference.triton_parameters import take_options
@@ -53,6 +54,9 @@ class OpenInference(Adapter):
         *of_models("infer_stream", "generate_stream", streams=True),
     )
 
+    def __init__(self, counts: Counts = COUNTS) -> None:
+        self._counts = counts
+
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         headers, body = request.headers, request.body
         if not _is_accepted(headers.get(b"content-type", b"")):
@@ -62,7 +66,7 @@ class OpenInference(Adapter):
             )
         length = headers.get(b"inference-header-content-length")
         if length is None:
-            decoded = rest_json.decode_request(body)
+            decoded = rest_json.decode_request(body, None, self._counts)
         elif not length.isdigit() or len(length) > 18:
             raise InvalidInput(
                 "Inference-Header-Content-Length: expected the number of JSON bytes in the body"
@@ -70,7 +74,7 @@ class OpenInference(Adapter):
         elif int(length) == 0:
             decoded = rest_binary.decode_raw(body, model.model_metadata.inputs)
         else:
-            decoded = rest_json.decode_request(body, int(length))
+            decoded = rest_json.decode_request(body, int(length), self._counts)
         if decoded.request.parameters:
             take_options(decoded.request, model.signature.param_names if model.signature else ())
         return decoded.request, decoded

@@ -11,6 +11,7 @@ from headrace.dataplane import Calls, DataPlane
 from headrace.grpc import health, servicer
 from headrace.grpc.calls import CallRunner
 from headrace.grpc.core import core
+from headrace.protocol.open_inference.counts import Counts
 from headrace.settings import ServerSettings
 
 # Seconds for calls that arrived with the last packets; an idle stream would take forever.
@@ -28,7 +29,7 @@ class GrpcListener:
         self._closing: asyncio.Task[None] | None = None
         self._core = core(settings)
         services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        inference = servicer.InferenceService(dataplane, calls, self._runner)
+        inference = servicer.InferenceService(dataplane, calls, self._runner, Counts.of(settings))
         handlers = inference.handlers()
         self._core.register(servicer.SERVICE, handlers)
         repository = {name: handlers[name] for name in servicer.REPOSITORY_METHODS}

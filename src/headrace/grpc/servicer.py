@@ -18,6 +18,7 @@ from headrace.grpc.stream_forms import BARE, form_of
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import classify
+from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.grpc_messages import (
     GrpcRequest,
     decode_request,
@@ -59,7 +60,10 @@ class InferenceService:
     like any other bad input.
     """
 
-    def __init__(self, dataplane: DataPlane, calls: Calls, runner: CallRunner) -> None:
+    def __init__(
+        self, dataplane: DataPlane, calls: Calls, runner: CallRunner, counts: Counts = COUNTS
+    ) -> None:
+        self._counts = counts
         self._dataplane = dataplane
         self._calls = calls
         self._runner = runner
@@ -197,9 +201,9 @@ class InferenceService:
 
     async def _decode(self, message: Any, rpc: Rpc, model: ServedModel) -> Decoded:
         if rpc.call.received >= LARGE:
-            decoded = await asyncio.to_thread(decode_request, message)
+            decoded = await asyncio.to_thread(decode_request, message, self._counts)
         else:
-            decoded = decode_request(message)
+            decoded = decode_request(message, self._counts)
         if decoded.request.parameters:
             take_options(decoded.request, model.signature.param_names if model.signature else ())
         id = decoded.request.id or rpc.request_id

@@ -17,6 +17,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.content_type import check_content_type
+from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.data_faults import label
 from headrace.protocol.open_inference.grpc_contents import (
     has_typed_form,
@@ -39,14 +40,16 @@ class GrpcRequest(NamedTuple):
     classes: Mapping[str, int] = NO_CLASSES
 
 
-def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
+def decode_request(message: pb.ModelInferRequest, counts: Counts = COUNTS) -> GrpcRequest:
     """Decode a `ModelInferRequest`.
 
     Raises:
         InvalidInput: the request breaks the protocol; the error names the input.
+        TooLarge: it has more of something than `counts` allows.
     """
     if not message.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
+    _check_counts(message, counts)
     for item in message.inputs:
         if item.parameters:
             refuse_shared_memory(item.parameters, label(item.name))
@@ -68,6 +71,16 @@ def decode_request(message: pb.ModelInferRequest) -> GrpcRequest:
     return GrpcRequest(
         request, bool(contents), _classes(message.outputs) if outputs else NO_CLASSES
     )
+
+
+def _check_counts(message: pb.ModelInferRequest, counts: Counts) -> None:
+    counts.check("inputs", len(message.inputs))
+    counts.check("outputs", len(message.outputs))
+    each = (item.parameters for item in (*message.inputs, *message.outputs))
+    counts.check_parameters(message.parameters, *each)
+    # Texts in raw contents are carried as they are.
+    texts = sum(len(item.contents.bytes_contents) for item in message.inputs)
+    counts.check("text_elements", texts)
 
 
 def encode_response(

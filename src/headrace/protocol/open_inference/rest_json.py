@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Sequence
+from math import prod
 from typing import Any, NoReturn
 
 import msgspec
@@ -19,6 +20,7 @@ from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, 
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
 from headrace.protocol.open_inference.content_type import check_content_type
+from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.data_faults import label
 from headrace.protocol.open_inference.json_faults import refusal
 from headrace.protocol.open_inference.request_id import checked_id
@@ -88,7 +90,9 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_open = msgspec.json.Decoder(_OpenBody).decode
 
 
-def decode_request(body: bytes, header_length: int | None = None) -> RestRequest:
+def decode_request(
+    body: bytes, header_length: int | None = None, counts: Counts = COUNTS
+) -> RestRequest:
     """Decode the body of an infer request.
 
     `header_length` is the value of `Inference-Header-Content-Length`: that many bytes are JSON
@@ -97,10 +101,13 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
 
     Raises:
         InvalidInput: the body breaks the protocol; the message names the JSON path or input.
+        TooLarge: it has more of something than `counts` allows.
     """
     raw = inputs = None
+    if len(body) >= SMALLEST:
+        counts.check_texts(body if header_length is None else body[:header_length])
     if header_length is None:
-        found = _read_aside(body) if len(body) >= SMALLEST else None
+        found = _read_aside(body, counts) if len(body) >= SMALLEST else None
         envelope, inputs = found or (_envelope(body), None)
     else:
         if not 0 <= header_length <= len(body):
@@ -112,6 +119,7 @@ def decode_request(body: bytes, header_length: int | None = None) -> RestRequest
         envelope = _envelope(view[:header_length])
         raw = RawTensors(view[header_length:])
     if inputs is None:
+        _check_counts(envelope, counts)
         inputs = [_tensor(item, raw) for item in envelope.inputs]
     if raw is not None:
         raw.finish()
@@ -185,11 +193,25 @@ def encode_response(
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
+def _check_counts(envelope: _Body | _OpenBody, counts: Counts) -> None:
+    inputs, outputs = envelope.inputs, envelope.outputs or ()
+    # What most requests have is not counted one by one.
+    if len(inputs) > 1 or outputs:
+        counts.check("inputs", len(inputs))
+        counts.check("outputs", len(outputs))
+    if envelope.parameters or outputs or any(item.parameters for item in inputs):
+        each = (item.parameters for item in (*inputs, *outputs))
+        counts.check_parameters(envelope.parameters, *each)
+    for item in inputs:
+        if item.datatype == "BYTES" and len(memoryview(item.data)) > 2 * counts.text_elements:
+            counts.check("text_elements", abs(prod(item.shape[:MAX_RANK])))
+
+
 class _NotAside(Exception):
     """What was set aside cannot be read on its own."""
 
 
-def _read_aside(body: bytes) -> tuple[_Body, list[Tensor]] | None:
+def _read_aside(body: bytes, counts: Counts) -> tuple[_Body, list[Tensor]] | None:
     """A body, if its large arrays can be read apart from what is around them.
 
     Raises:
@@ -200,6 +222,7 @@ def _read_aside(body: bytes) -> tuple[_Body, list[Tensor]] | None:
         return None
     try:
         envelope = _decode_body(aside.rest)
+        _check_counts(envelope, counts)
         if sum(aside.place(item.data) is not None for item in envelope.inputs) == len(aside.arrays):
             return envelope, [_tensor(item, None, aside) for item in envelope.inputs]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotAside):
