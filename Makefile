@@ -24,7 +24,7 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-short test-runtimes test-images test-registry test-ray \
-  test-endurance test-newest test-lowest faults check fmt bench bench-regress docs lock clean
+  test-endurance test-newest test-lowest faults check fmt bench bench-regress bench-peers docs lock clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PYTHON=python3.11]"
@@ -88,6 +88,9 @@ bench: $(VENV)/.installed ## Run the benchmarks
 
 bench-regress: $(VENV)/.installed ## Compare the hot path with COMMIT=origin/main, in instructions; needs valgrind
 	$(BIN)/python -m benchmarks.regress $(COMMIT) $(ARGS)
+
+bench-peers: $(VENV)/.installed ## Compare with other servers, side by side; ARGS='--only mosec,triton' measures some
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 docs: $(VENV)/.installed ## Render the settings page, and check every link between the pages
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page

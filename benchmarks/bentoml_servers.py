@@ -5,21 +5,13 @@ They run in an environment of their own, which is made once in the user's cache.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import servers
+from benchmarks import environments
 
 # The newest of 1.4.
 VERSION = "1.4.40"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-ENVIRONMENTS = CACHE / "headrace-benchmarks"
-BUILD_TIMEOUT = 600
 # Nothing is reported to anybody.
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
 TARGETS = {"bentoml": "new_style:IrisClassifier", "bentoml-legacy": "legacy:svc"}
@@ -71,55 +63,32 @@ async def classify(x):
 }
 
 
-class BentoML:
-    """BentoML in its environment, with a model in a store of its own in `folder`.
+def requirements() -> list[str]:
+    """What its environment has."""
+    return [f"bentoml=={VERSION}", *environments.model_requirements()]
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Its environment variables, with a store of its own in `folder`."""
+    return {**QUIET, "BENTOML_HOME": str(folder / "home")}
+
+
+def fill(python: Path, folder: Path, model: Any) -> None:
+    """Write the services to `folder`, which is made, and save the model to its store.
 
     Raises:
-        NotStarted: uv is missing, or the environment could not be made.
+        NotStarted: BentoML could not save the model.
     """
+    import joblib
 
-    def __init__(self, folder: Path, model: Any) -> None:
-        import joblib
-
-        self._python = _environment()
-        self._folder = folder
-        folder.mkdir()
-        self.variables = {**QUIET, "BENTOML_HOME": str(folder / "home")}
-        for name, text in FILES.items():
-            (folder / name).write_text(text)
-        joblib.dump(model, folder / "model.joblib")
-        _run([str(self._python), "save.py", "model.joblib"], folder, self.variables)
-
-    def command(self, name: str, port: int) -> list[str]:
-        """How `bentoml serve` is started with everything else left as it is."""
-        where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(self._folder)]
-        return [str(self._python), "-m", "bentoml", "serve", TARGETS[name], *where]
+    folder.mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    joblib.dump(model, folder / "model.joblib")
+    environments.run([str(python), "save.py", "model.joblib"], folder, variables(folder))
 
 
-def _environment() -> Path:
-    """The interpreter of an environment with BentoML and our versions of what the model needs."""
-    folder = ENVIRONMENTS / f"bentoml-{VERSION}"
-    python = folder / "bin" / "python"
-    if (folder / "complete").exists():
-        return python
-    own = Path(sys.executable).with_name("uv")
-    uv = str(own) if own.exists() else shutil.which("uv")
-    if uv is None:
-        raise servers.NotStarted("uv, which makes BentoML's environment, is not installed")
-    same = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "joblib")]
-    print(f"making an environment with BentoML {VERSION} in {folder}", flush=True)
-    _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), f"bentoml=={VERSION}", *same])
-    (folder / "complete").touch()
-    return python
-
-
-def _run(
-    command: list[str], folder: Path | None = None, variables: dict[str, str] | None = None
-) -> None:
-    env = {**os.environ, **(variables or {})}
-    done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=BUILD_TIMEOUT
-    )
-    if done.returncode:
-        raise servers.NotStarted(f"{' '.join(command)} failed:\n{done.stderr[-1500:]}")
+def serve(python: Path, folder: Path, name: str, port: int) -> list[str]:
+    """How `bentoml serve` is started with everything else left as it is."""
+    where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(folder)]
+    return [str(python), "-m", "bentoml", "serve", TARGETS[name], *where]

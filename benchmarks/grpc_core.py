@@ -7,10 +7,7 @@ each server's answer is checked before it is loaded.
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -19,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import grpc
-from benchmarks import load, machine, render, servers, wine
+from benchmarks import h2load, load, machine, render, servers, wine
 from benchmarks.wine import WINE
 
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -31,8 +28,6 @@ CONNECTIONS = 4
 CALLS = (1, 32)
 ROUNDS = 5
 SECONDS = 3
-DONE = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
-FAILED = re.compile(r"(\d+) failed, (\d+) errored, (\d+) timeout")
 
 
 def main() -> int:
@@ -56,25 +51,22 @@ def measure() -> dict[str, Any]:
     Raises:
         LoadFailed, NotStarted: there is no result.
     """
-    if shutil.which("h2load") is None:
-        raise load.LoadFailed("h2load is not installed; on Debian: apt-get install nghttp2-client")
+    h2load.require()
     rates: dict[str, dict[str, list[float]]] = {str(calls): {} for calls in CALLS}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
         model = wine.save(folder / "models")
         body = _body()
-        # A gRPC message: the flag for no compression, its length, its bytes.
-        (folder / "body").write_bytes(struct.pack(">BI", 0, len(body)) + body)
+        h2load.write_message(folder / "body", body)
         running = {
             name: stack.enter_context(servers.running(name, model.sklearn, folder / f"{name}.log"))
             for name in CORES
         }
-        for server in running.values():
-            _check(server, body, model.expected)
+        sizes = {name: _check(server, body, model.expected) for name, server in running.items()}
         for number in range(ROUNDS + 1):
             for calls in CALLS:
                 for name, server in running.items():
-                    rate = _load(server, folder / "body", calls)
+                    rate = _load(server, folder / "body", calls, sizes[name])
                     # The first round is the warm-up.
                     if number:
                         rates[str(calls)].setdefault(name, []).append(rate)
@@ -106,26 +98,20 @@ def _body() -> bytes:
     return encoded
 
 
-def _check(server: servers.Server, body: bytes, expected: float) -> None:
+def _check(server: servers.Server, body: bytes, expected: float) -> int:
+    """See that the answer is right; returns its size in bytes."""
     with grpc.insecure_channel(server.grpc) as channel:
-        call = channel.unary_unary(METHOD, None, pb.ModelInferResponse.FromString)
-        (raw,) = call(body, timeout=30).raw_output_contents
+        answer: bytes = channel.unary_unary(METHOD)(body, timeout=30)
+    (raw,) = pb.ModelInferResponse.FromString(answer).raw_output_contents
     if abs(struct.unpack("<d", raw)[0] - expected) > 1e-9:
         raise load.LoadFailed(f"{server.name} does not answer what the model predicts")
+    return len(answer)
 
 
-def _load(server: servers.Server, body: Path, calls: int) -> float:
+def _load(server: servers.Server, body: Path, calls: int, size: int) -> float:
     connections = min(CONNECTIONS, calls)
-    command = [
-        *("h2load", "-D", str(SECONDS), "-c", str(connections), "-m", str(calls // connections)),
-        *("-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"),
-        f"http://{server.grpc}{METHOD}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 30)
-    rate, failed = DONE.search(done.stdout), FAILED.search(done.stdout)
-    if rate is None or failed is None or any(int(count) for count in failed.groups()):
-        raise load.LoadFailed(f"h2load on {server.name}: {(done.stderr or done.stdout)[-400:]}")
-    return float(rate[1])
+    streams = calls // connections
+    return h2load.run(server.grpc, METHOD, body, connections, streams, SECONDS, size).rate
 
 
 if __name__ == "__main__":

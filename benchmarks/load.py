@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = """wrk.method = "POST"
-wrk.headers["Content-Type"] = "{content_type}"
+{headers}
 wrk.body = "{body}"
 {check}
 function done(summary, latency, requests)
@@ -35,6 +35,7 @@ end
 """
 
 
+ESCAPES = {byte: f"\\{byte:03}" for byte in range(256) if not 32 <= byte < 127 or byte in b'"\\'}
 LONGEST = 20
 
 
@@ -70,16 +71,22 @@ def wrk_version() -> str:
 
 
 def write_script(
-    path: Path, body: bytes, content_type: str = "application/json", part: bytes | None = None
+    path: Path,
+    body: bytes,
+    content_type: str = "application/json",
+    part: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Write the Lua script that posts `body`; with `part`, it looks for that in every answer."""
     check = THREADS if part is None else THREADS + CHECK.format(part=_escaped(part))
-    path.write_text(SCRIPT.format(body=_escaped(body), content_type=content_type, check=check))
+    fields = {"Content-Type": content_type, **(headers or {})}
+    lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in fields.items())
+    path.write_text(SCRIPT.format(body=_escaped(body), headers=lines, check=check))
 
 
 def _escaped(data: bytes) -> str:
-    # Every byte by its number, because a Lua string may hold any of them.
-    return "".join(f"\\{byte:03}" for byte in data)
+    # By its number what a Lua string may not hold as it is.
+    return data.decode("latin-1").translate(ESCAPES)
 
 
 def run(url: str, script: Path, connections: int, seconds: int) -> Measured:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparison, load_page, service_page
+from benchmarks import comparison, load_page, peers_page, service_page
 from benchmarks.comparison import Run, middle
 from benchmarks.tables import machine_table, table
 
@@ -18,7 +18,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
 This page is rendered from `benchmarks/results/` by `python -m benchmarks.render`; do not edit it.
-`make bench` measures again and renders it; `benchmarks/README.md` describes how.
+`make bench` and `make bench-peers` measure again and render it; `benchmarks/README.md` describes
+how.
 
 The load comes from wrk on the same machine, so the rates are those of this machine while it also
 runs wrk; the ratios carry over to other machines better than the rates.
@@ -31,6 +32,7 @@ def page(results: Sequence[Run]) -> str:
     parts += [service_page.section(result) for result in results if "ratios" in result]
     parts += [load_page.curves_section(result) for result in results if "curves" in result]
     parts += [load_page.overload_section(result) for result in results if "overload" in result]
+    parts += [peers_page.section(result) for result in results if "groups" in result]
     return "\n".join([INTRODUCTION, *parts])
 
 
@@ -67,6 +69,9 @@ def main() -> None:
     # What other programs wrote is not on this page.
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results))
+    for result in results:
+        if "groups" in result:
+            PAGE.with_name(peers_page.CHART).write_text(peers_page.picture(result))
 
 
 def _method(result: Run) -> str:

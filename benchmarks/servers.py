@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import echo
@@ -46,14 +47,24 @@ class Server:
     """One running server; `live_after` and `ready_after` are seconds since it was started."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[bytes], port: int, grpc_port: int
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        port: int,
+        grpc_port: int,
+        began: float,
     ) -> None:
         self.name = name
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.grpc = f"127.0.0.1:{grpc_port}"
+        self._began = began
         self.live_after = 0.0
         self.ready_after = 0.0
+
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._began
 
     def processes(self) -> dict[str, list[int]]:
         """The process ids: `front`, which was started, and `workers`, all its descendants."""
@@ -85,6 +96,25 @@ class Server:
         return {pid: _cpu(pid) for ids in self.processes().values() for pid in ids}
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started.
+
+    `live` is the path that answers 200, or "" where only gRPC is. The commands beside `python` are
+    first on its path.
+    """
+
+    name: str
+    command: Sequence[str]
+    live: str
+    port: int
+    grpc_port: int
+    environ: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
+    python: Path = Path(sys.executable)
+    timeout: float = START_TIMEOUT
+
+
 @contextmanager
 def running(
     name: str,
@@ -102,35 +132,48 @@ def running(
     Raises:
         NotStarted: it ended or was not ready in time; `log` has its output.
     """
-    port, grpc_port = _free_port(), _free_port()
-    # `mlflow models serve` looks for uvicorn on the path.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", echo.ANSWER: str(argument)}
-    env.update(environ or {})
-    began = time.monotonic()
-    line = command(name, port) if command else _command(name, argument, port, grpc_port)
+    port, grpc_port, metrics_port = free_ports(3)
+    ports = {"--http-port": port, "--grpc-port": grpc_port, "--metrics-port": metrics_port}
+    line = command(name, port) if command else _command(name, argument, ports)
     line += flags
+    live, ready = OURS if name.startswith("headrace") else (HEALTH[name],) * 2
+    variables = {echo.ANSWER: str(argument), **(environ or {})}
+    with started(Launch(name, line, live, port, grpc_port, variables), log) as server:
+        server.ready_after = _answers(server, ready, log, START_TIMEOUT)
+        yield server
+
+
+@contextmanager
+def started(launch: Launch, log: Path) -> Iterator[Server]:
+    """The server that `launch` describes, live; it is stopped in the end.
+
+    Raises:
+        NotStarted: it ended or was not live in time; `log` has its output.
+    """
+    # `mlflow models serve` looks for uvicorn on the path.
+    path = os.pathsep.join([str(launch.python.parent), os.environ.get("PATH", os.defpath)])
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **launch.environ}
+    began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            line,
-            cwd=ROOT,
+            launch.command,
+            cwd=launch.folder,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(name, process, port, grpc_port)
+    server = Server(launch.name, process, launch.port, launch.grpc_port, began)
     try:
-        live, ready = OURS if name.startswith("headrace") else (HEALTH[name],) * 2
-        server.live_after = _answers(server, live, began, log)
-        server.ready_after = _answers(server, ready, began, log)
+        server.live_after = _answers(server, launch.live, log, launch.timeout)
         yield server
     finally:
         _end(server)
 
 
-def _command(name: str, argument: Path, port: int, grpc_port: int) -> list[str]:
+def _command(name: str, argument: Path, ports: Mapping[str, int]) -> list[str]:
+    port = ports["--http-port"]
     if name in APPS:
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         app = ["--factory", APPS[name], "--port", str(port)]
@@ -138,36 +181,35 @@ def _command(name: str, argument: Path, port: int, grpc_port: int) -> list[str]:
     if name == "mlflow":
         where = ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
         return [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(argument), *where]
-    ports = [
-        *("--http-port", str(port)),
-        *("--grpc-port", str(grpc_port)),
-        *("--metrics-port", str(_free_port())),
-    ]
+    flags = [word for flag, number in ports.items() for word in (flag, str(number))]
     named = [] if name == "headrace-many" else ["--name", "wine"]
     named += CORES.get(name, [])
     if name in PLUGINS:
         module, _, plugin = PLUGINS[name].partition(":")
         named += ["--plugin", module, "--plugin-class", plugin]
-    return [sys.executable, "-m", "headrace", "serve", str(argument), *named, *ports]
+    return [sys.executable, "-m", "headrace", "serve", str(argument), *named, *flags]
 
 
-def _answers(server: Server, path: str, began: float, log: Path) -> float:
-    """Wait for a 200 and return the seconds since `began`."""
-    while (taken := time.monotonic() - began) < START_TIMEOUT:
+def _answers(server: Server, path: str, log: Path, timeout: float) -> float:
+    """Wait for a 200, or without a path for gRPC's port; returns the seconds since the start."""
+    while (taken := server.age()) < timeout:
         if server.process.poll() is not None:
-            raise NotStarted(f"{server.name} ended:\n{_tail(log)}")
-        with (
-            suppress(OSError),
-            urllib.request.urlopen(server.url + path, timeout=START_TIMEOUT) as response,
-        ):
-            if response.status == 200:
-                return time.monotonic() - began
+            raise NotStarted(f"{server.name} ended:\n{tail(log)}")
+        with suppress(OSError):
+            if not path:
+                host, _, port = server.grpc.partition(":")
+                socket.create_connection((host, int(port)), timeout).close()
+                return server.age()
+            with urllib.request.urlopen(server.url + path, timeout=timeout) as response:
+                if response.status == 200:
+                    return server.age()
         time.sleep(0.02)
-    raise NotStarted(f"{server.name} was not ready after {taken:.0f} s:\n{_tail(log)}")
+    raise NotStarted(f"{server.name} was not ready after {taken:.0f} s:\n{tail(log)}")
 
 
 def _end(server: Server) -> None:
-    """Stop the server, and kill what is left of its session."""
+    """Stop the server, and kill what is left of it."""
+    below = server.processes()["workers"]
     server.process.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.process.wait(STOP_TIMEOUT)
@@ -175,16 +217,23 @@ def _end(server: Server) -> None:
     with suppress(ProcessLookupError):
         os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait(STOP_TIMEOUT)
+    # Some start their workers in sessions of their own.
+    for pid in below:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now, no two of them the same."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """The end of a server's output."""
     return log.read_text(errors="replace")[-1500:]
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bentoml_servers, load, machine, render, servers
+from benchmarks import bentoml_servers, environments, load, machine, render, servers
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -165,10 +165,17 @@ def _ours(folder: Path, model: Any) -> Any:
 
 
 def _bentoml(stack: ExitStack, folder: Path, model: Any) -> dict[str, servers.Server]:
-    their = bentoml_servers.BentoML(folder / "bentoml", model)
+    python = environments.prepare("bentoml", bentoml_servers.requirements())
+    place = folder / "bentoml"
+    bentoml_servers.fill(python, place, model)
+    variables = bentoml_servers.variables(place)
+
+    def command(name: str, port: int) -> list[str]:
+        return bentoml_servers.serve(python, place, name, port)
+
     return {
         name: stack.enter_context(
-            servers.running(name, folder, folder / f"{name}.log", their.variables, their.command)
+            servers.running(name, folder, folder / f"{name}.log", variables, command)
         )
         for name in bentoml_servers.TARGETS
     }

@@ -27,6 +27,12 @@ class WineModel:
     expected: float
 
 
+def feature_names() -> list[str]:
+    """The columns of the table that the model is trained on."""
+    with DATA.open(newline="") as file:
+        return [name for name in next(csv.reader(file)) if name != TARGET]
+
+
 def save(folder: Path) -> WineModel:
     """Train the ElasticNet on the red wines and save it below `folder`."""
     import joblib

@@ -1,0 +1,1 @@
+"""The same model on Headrace and on the servers that people use instead, in one run."""
