@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,18 +180,37 @@ def test_import_headrace_loads_no_framework_and_no_server():
     assert len(loaded) <= MOST_MODULES
 
 
-def test_all_lists_the_visible_names():
-    ours = {
-        name
-        for name, value in vars(headrace).items()
-        if str(getattr(value, "__module__", "")).startswith("headrace.")
-        and not isinstance(value, types.ModuleType)
-    }
-    # These are imported when they are first asked for.
-    lazy = {"AsyncClient", "Client", "Context", "Runnable", "Runner", "Service"}
+def test_every_name_in_all_exists():
+    assert [name for name in headrace.__all__ if not hasattr(headrace, name)] == []
 
-    assert sorted(headrace.__all__) == sorted(ours | lazy | {"__version__"})
-    assert all(hasattr(headrace, name) for name in headrace.__all__)
+
+def test_the_first_worker_starts_before_the_server_is_imported(tmp_path):
+    program = """
+import sys
+from headrace.cli.main import main
+from headrace.executors import early_worker
+
+def stop(*_):
+    print(*sys.modules)
+    sys.exit()
+
+early_worker.early_worker = stop
+main(["serve", sys.argv[1]])
+"""
+    (tmp_path / "model-settings.json").write_text('{"name": "m", "implementation": "sklearn"}')
+    result = run(sys.executable, "-c", program, str(tmp_path))
+
+    assert result.returncode == 0, result.stderr
+    later = {*HEAVY, "numpy", "headrace.server", "headrace.client"} - {"msgspec", "orjson", "yaml"}
+    assert later & set(result.stdout.split()) == set()
+
+
+def test_a_server_is_live_without_grpc_or_what_reads_requirements():
+    result = run(sys.executable, "-c", "import headrace.server, sys; print(*sys.modules)")
+
+    assert result.returncode == 0, result.stderr
+    later = {"google.protobuf", "grpc", "packaging", "uv", "pandas"}
+    assert later & set(result.stdout.split()) == set()
 
 
 def test_what_a_worker_imports_needs_numpy_only():

@@ -9,27 +9,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace import lazy_modules
-from headrace.errors import (
-    BadModelOutput,
-    HeadraceError,
-    InvalidInput,
-    LoadFailed,
-    ModelNotReady,
-    NotFound,
-    Overloaded,
-    Unimplemented,
-)
-from headrace.model import Model
-from headrace.protocol.messages import (
-    InferenceRequest,
-    InferenceResponse,
-    ModelMetadata,
-    TensorMetadata,
-)
-from headrace.protocol.tensor import Tensor
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Client
+    from headrace.errors import (
+        BadModelOutput,
+        HeadraceError,
+        InvalidInput,
+        LoadFailed,
+        ModelNotReady,
+        NotFound,
+        Overloaded,
+        Unimplemented,
+    )
+    from headrace.model import Model
+    from headrace.protocol.messages import (
+        InferenceRequest,
+        InferenceResponse,
+        ModelMetadata,
+        TensorMetadata,
+    )
+    from headrace.protocol.tensor import Tensor
     from headrace.runners import Runnable, Runner
     from headrace.services import Context, Service
 
@@ -60,9 +60,22 @@ __all__ = [
 ]
 
 
-# Imported when first used: a worker has neither the client's libraries nor a use for them, and
-# nobody needs all frameworks.
+# Imported when first used: the command line starts without numpy, a worker has neither the client's
+# libraries nor a use for them, and nobody needs all frameworks.
 _LAZY = {
+    **dict.fromkeys(
+        (
+            *("BadModelOutput", "HeadraceError", "InvalidInput", "LoadFailed"),
+            *("ModelNotReady", "NotFound", "Overloaded", "Unimplemented"),
+        ),
+        "headrace.errors:",
+    ),
+    "Model": "headrace.model:Model",
+    **dict.fromkeys(
+        ("InferenceRequest", "InferenceResponse", "ModelMetadata", "TensorMetadata"),
+        "headrace.protocol.messages:",
+    ),
+    "Tensor": "headrace.protocol.tensor:Tensor",
     "AsyncClient": "headrace.client:AsyncClient",
     "Client": "headrace.client:Client",
     "Context": "headrace.services:Context",

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.routing import Route
@@ -44,19 +44,19 @@ from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
 from headrace.dataplane.observers.shadow import Shadows
-from headrace.environments import Environments
+from headrace.environments.environments import Environments
 from headrace.errors import ConfigurationError, ShuttingDown
 from headrace.executors import processors, thread_counts
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.placement import Placement
 from headrace.executors.runner_answers import Answered
-from headrace.grpc.grpc_listener import GrpcListener
+from headrace.executors.worker_program import server_program
 from headrace.http.app import App
 from headrace.http.cors import with_cors
 from headrace.http.inference import InferenceRoutes
 from headrace.http.listener import Listener
 from headrace.http.refusals import Refusals
 from headrace.http.router import Router
-from headrace.observability import logs
 from headrace.observability.service_manager import ServiceManager
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -76,6 +76,9 @@ from headrace.sources import artifacts
 from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry
 from headrace.sources.supply import Supply
+
+if TYPE_CHECKING:
+    from headrace.grpc.grpc_listener import GrpcListener
 
 logger = logging.getLogger("headrace")
 
@@ -112,21 +115,20 @@ def protocols(settings: ServerSettings) -> tuple[Adapter, ...]:
 class Application:
     """Everything but listeners and signals: the models, and the ASGI application that calls them.
 
+    `first` is the worker that was started before.
+
     Raises:
         ConfigurationError, OSError: models are watched, and cannot be read.
     """
 
-    def __init__(self, settings: ServerSettings, supply: Supply) -> None:
+    def __init__(
+        self, settings: ServerSettings, supply: Supply, first: EarlyWorker | None = None
+    ) -> None:
         self._settings = settings
         models = supply.models
         self._models = [model for model in models if model.follow is None]
-        log_format = logs.settled(settings.log_format)
-        # A worker that no model needs is not started, and takes no processor from the others.
-        instances = sum(model.instances for model in models) or settings.parallel_workers
-        workers = min(settings.parallel_workers, instances)
-        self._placement = Placement(
-            settings, Environments(settings), log_format, self._ask, workers
-        )
+        self._first = first or EarlyWorker(server_program(settings, models))
+        self._placement = Placement(settings, Environments(settings), self._first, self._ask)
         hosted = HostedSource(os.environ)
         loader = Loader(settings, self._placement)
         self.repository = ModelRepository(
@@ -237,6 +239,8 @@ class Application:
             self.repository.add_unloaded(self._models)
             self._follower.add_unloaded()
         self.dataplane.loaded = True
+        # All that is to be placed at the start is placed.
+        self._first.close()
         # By state, not readiness: another model may just have taken the worker down with it.
         missing = self.dataplane.not_ready()
         if missing and not await self.repository.any_ready(START_PATIENCE):
@@ -260,11 +264,16 @@ class Application:
 
 
 class Server:
-    """One front process: an application, its listeners, and the signals that end it."""
+    """One front process: an application, its listeners, and the signals that end it.
 
-    def __init__(self, settings: ServerSettings, supply: Supply) -> None:
+    `first` is the worker that was started before.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, supply: Supply, first: EarlyWorker | None = None
+    ) -> None:
         self._settings = settings
-        self._application = Application(settings, supply)
+        self._application = Application(settings, supply, first)
         self._limit_threads()
         self._manager = ServiceManager(os.environ)
         self._watchdog: asyncio.Task[None] | None = None
@@ -283,7 +292,7 @@ class Server:
         """Serve until a signal; returns the exit status.
 
         Raises:
-            ConfigurationError: a port cannot be bound; nothing was started.
+            ConfigurationError: a port cannot be bound; nothing was loaded.
         """
         self._handle_signals()
         # Python's own choice, with the processors that may be used in the place of all.
@@ -322,12 +331,16 @@ class Server:
             address = _address(settings.host, metrics.getsockname()[1])
             self._addresses["metrics"] = f"http://{address}{application.metrics.path}"
         apps.append((application.http, http))
-        grpc = await GrpcListener.start(application.dataplane, application.calls, settings)
-        self._listeners.append(grpc)
-        self._addresses["grpc"] = _address(settings.host, grpc.port)
+        # Bound for a moment, to report a port that is taken before anything answers.
+        _bind(settings.host, settings.grpc_port, "--grpc-port").close()
         for app, sock in apps:
             refuse = application.refusals.refuse
             self._listeners.append(await Listener.start(app, [sock], settings, refuse))
+        # Live by now, and answering while grpc is imported.
+        grpc_listener = await asyncio.to_thread(_grpc_listener)
+        grpc = await grpc_listener.start(application.dataplane, application.calls, settings)
+        self._listeners.append(grpc)
+        self._addresses["grpc"] = _address(settings.host, grpc.port)
         logger.info("listening on %s", self._addresses["http"])
 
     async def _load(self) -> bool:
@@ -437,6 +450,12 @@ async def _finish(listeners: list[Listener | GrpcListener], deadline: float) -> 
 async def _flush(listeners: list[Listener | GrpcListener], deadline: float) -> int:
     """Wait until every answer has been sent; returns how many are left at the deadline."""
     return sum([await listener.flush(deadline) for listener in listeners])
+
+
+def _grpc_listener() -> type[GrpcListener]:
+    from headrace.grpc.grpc_listener import GrpcListener
+
+    return GrpcListener
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:

@@ -33,7 +33,7 @@ import sys
 if any("headrace.cli" in argument for argument in sys.orig_argv):
     from headrace.executors import placement
     from headrace.executors.process import Environment
-    placement.Environment = lambda *arguments, in_background: Environment(*arguments)
+    placement.Environment = lambda *given, in_background, **more: Environment(*given, **more)
 """
 METRIC = re.compile(r"^headrace_shadow_(\w+)_total\{(.*)\} (\S+)$", re.MULTILINE)
 

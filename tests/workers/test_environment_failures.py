@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from headrace.environments import Environments, build, shelf
+from headrace.environments import build, shelf
+from headrace.environments.environments import Environments
 from headrace.errors import LoadFailed
 from headrace.settings import ModelSettings, ServerSettings
 from support.wheels import FAKE_NUMPY, make_wheel, offline

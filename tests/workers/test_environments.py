@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from headrace.environments import Environments, build, child
+from headrace.environments import build, child
+from headrace.environments.environments import Environments
 from headrace.environments.need import RUNNING
 from headrace.errors import LoadFailed
 from headrace.settings import ModelSettings, ServerSettings
@@ -328,7 +329,8 @@ def test_a_build_ends_when_everybody_who_waits_has_left(tmp_path: Path, monkeypa
 
 BUILDER = """
 import asyncio, sys
-from headrace.environments import Environments, build
+from headrace.environments import build
+from headrace.environments.environments import Environments
 from headrace.settings import ModelSettings, ServerSettings
 build.uv.find_uv_bin = lambda: sys.argv[2]
 environments = Environments(ServerSettings(environments_dir=sys.argv[1]))

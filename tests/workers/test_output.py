@@ -11,13 +11,14 @@ import pytest
 
 from headrace.executors import output
 from headrace.executors.output import Output
+from headrace.executors.worker_program import output_pipe
 
 
 def printed(capfd: pytest.CaptureFixture[str], write: Callable[[int], None]) -> str:
     """What reaches standard error when `write` prints to a worker's end of the pipe."""
 
     async def main() -> None:
-        reading, writing = Output.pipe()
+        reading, writing = output_pipe()
         worker = Output(reading, pid=7)
         thread = threading.Thread(target=write, args=(writing,))
         thread.start()
@@ -50,7 +51,7 @@ def test_a_gigabyte_is_read_and_mostly_dropped(capfd: pytest.CaptureFixture[str]
 
 def test_the_last_words_of_a_dead_worker_are_heard(capfd: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
-        reading, writing = Output.pipe()
+        reading, writing = output_pipe()
         worker = Output(reading, pid=7)
         os.write(writing, b"segmentation fault\n")
         os.close(writing)
@@ -63,7 +64,7 @@ def test_the_last_words_of_a_dead_worker_are_heard(capfd: pytest.CaptureFixture[
 
 def test_a_process_that_holds_the_pipe_after_the_worker_is_not_waited_for() -> None:
     async def main() -> None:
-        reading, writing = Output.pipe()
+        reading, writing = output_pipe()
         worker = Output(reading, pid=7)
         worker.close()
         with pytest.raises(BrokenPipeError):

@@ -16,7 +16,9 @@ import pytest
 
 from headrace.environments import probe
 from headrace.errors import LoadFailed
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.placement import Placement
+from headrace.executors.worker_program import WorkerProgram
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings, ServerSettings
@@ -29,6 +31,9 @@ class Asking(Model):
     def predict(self, expression: str) -> str:
         return str(eval(expression))
 """
+
+
+FIRST = EarlyWorker(WorkerProgram(sys.executable))
 
 
 class Chosen:
@@ -64,7 +69,7 @@ async def load(placement: Placement, settings: ModelSettings) -> Callable[[str],
 
 def run(test: Callable[[Placement], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        placement = Placement(ServerSettings(), Chosen(), "text")
+        placement = Placement(ServerSettings(), Chosen(), FIRST)
         try:
             await asyncio.wait_for(test(placement), 60)
         finally:
@@ -279,7 +284,7 @@ def test_a_model_inside_the_server_gets_no_environment(tmp_path: Path) -> None:
     settings = ModelSettings("a", "x:Y", inline=True, environment={"packages": ["numpy"]})
 
     async def main() -> None:
-        placement = Placement(ServerSettings(), Chosen(), "text")
+        placement = Placement(ServerSettings(), Chosen(), FIRST)
         with pytest.raises(LoadFailed, match="runs inside the server"):
             await placement.place("a", settings, print)
 

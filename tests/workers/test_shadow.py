@@ -16,8 +16,10 @@ import pytest
 from headrace.dataplane import Call, Calls
 from headrace.dataplane.observers.shadow import Shadows
 from headrace.executors import placement
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.placement import Placement
 from headrace.executors.process import Environment
+from headrace.executors.worker_program import WorkerProgram
 from headrace.observability.counters import ShadowCounts
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
@@ -48,8 +50,8 @@ PATIENCE = 120
 def ordinary_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the shadow start in good time on a machine that is busy with other tests."""
 
-    def environment(*arguments: Any, in_background: bool) -> Environment:
-        return Environment(*arguments)
+    def environment(*arguments: Any, in_background: bool, **more: Any) -> Environment:
+        return Environment(*arguments, **more)
 
     monkeypatch.setattr(placement, "Environment", environment)
 
@@ -68,7 +70,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         settings = ServerSettings()
-        self.placement = Placement(settings, Here(), "text")
+        self.placement = Placement(settings, Here(), EarlyWorker(WorkerProgram(sys.executable)))
         self.repository = ModelRepository(Loader(settings, self.placement), lambda name: [])
         self.folder = folder
         self.calls = Calls()

@@ -19,12 +19,11 @@ from prometheus_client.registry import Collector
 from headrace.admin.buckets import cumulative
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.observability.counters import Histogram
-from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference import GRPC_SERVICE
 
 # As long as `metrics_rest_server_prefix` is not set.
 DEFAULT_PREFIX = "rest_server"
 APP = "mlserver"
-SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 OF_HTTP = ("method", "path", "status_code", "app_name")
 OF_GRPC = ("grpc_type", "grpc_service", "grpc_method")
 OF_MODEL = ("model_name", "model_version")
@@ -120,11 +119,11 @@ def _add(
 
 
 def _unary(name: str) -> list[str]:
-    return ["UNARY", SERVICE, name]
+    return ["UNARY", GRPC_SERVICE, name]
 
 
 def _stream(name: str) -> list[str]:
-    return ["BIDI_STREAMING", SERVICE, name]
+    return ["BIDI_STREAMING", GRPC_SERVICE, name]
 
 
 def _as_in_mlserver(route: str) -> str:

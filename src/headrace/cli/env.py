@@ -79,7 +79,7 @@ def run_build(options: argparse.Namespace) -> int:
 
 async def _build(options: argparse.Namespace) -> None:
     from headrace import configuration
-    from headrace.environments import Environments
+    from headrace.environments.environments import Environments
     from headrace.environments.shelf import Shelf
     from headrace.sources import artifacts
     from headrace.sources.discovery import open_source

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.cli import (
-    bundles_command,
-    bundling,
-    check,
-    config,
-    deploy_command,
-    env,
-    health_check,
-    images,
-    infer,
-    models_command,
-    rollout,
-    serve,
-)
 from headrace.cli.parser import Parser
 from headrace.errors import ConfigurationError
+
+# The module of each command, in the order of `--help`.
+COMMANDS = {
+    "serve": "serve",
+    "start": "serve",
+    "check": "check",
+    "config": "config",
+    "infer": "infer",
+    "env": "env",
+    "build": "bundling",
+    "containerize": "bundling",
+    "bundles": "bundles_command",
+    "dockerfile": "images",
+    "deploy": "deploy_command",
+    "health": "health_check",
+    "models": "models_command",
+    "rollout": "rollout",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,18 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    serve.add_command(commands)
-    check.add_command(commands)
-    config.add_command(commands)
-    infer.add_command(commands)
-    env.add_command(commands)
-    bundling.add_command(commands)
-    bundles_command.add_command(commands)
-    images.add_command(commands)
-    deploy_command.add_command(commands)
-    health_check.add_command(commands)
-    models_command.add_command(commands)
-    rollout.add_command(commands)
+    for module in _modules(sys.argv[1:] if arguments is None else arguments):
+        importlib.import_module(f"headrace.cli.{module}").add_command(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -65,6 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
+
+
+def _modules(arguments: Sequence[str]) -> list[str]:
+    """The modules of the commands to add: of the one that is asked for, or of all of them."""
+    # A server is not ready the sooner for what other commands import.
+    named = COMMANDS.get(arguments[0]) if arguments else None
+    return [named] if named is not None else list(dict.fromkeys(COMMANDS.values()))
 
 
 def _open_standard_files() -> None:

@@ -176,6 +176,7 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     # Imported here so that `headrace --help` does not pay for the server.
     import asyncio
 
+    from headrace.executors.early_worker import early_worker
     from headrace.observability import json_lines, logs
     from headrace.sources.supply import supply
 
@@ -191,14 +192,19 @@ def start(options: argparse.Namespace, given: Conf) -> int:
         once = "found" if settings.watch else "loaded"
         logger.warning("%s; a folder added later is served once it is %s", source.nothing(), once)
 
+    first = early_worker(settings, supplied.models)
+
     async def serve() -> int:
         from headrace.server import Server
 
-        return await Server(settings, supplied).run()
+        return await Server(settings, supplied, first).run()
 
     before = threading.enumerate()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        status = runner.run(serve())
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            status = runner.run(serve())
+    finally:
+        first.close()
     if _still_run(before):
         # A model inside the server hangs.
         logger.error("a model is still running and is abandoned")

@@ -11,8 +11,9 @@ from headrace.client import operations as ops
 from headrace.client import rpc
 from headrace.client.client_errors import ClientError
 from headrace.client.transports import Options, wire
+from headrace.protocol.open_inference import GRPC_SERVICE
 
-SERVICE = "/inference.GRPCInferenceService/"
+SERVICE = f"/{GRPC_SERVICE}/"
 # Tensors may be large, so only the server's cap on a message applies.
 CHANNEL = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 

@@ -1,5 +1,1 @@
 """Which interpreter suits a model: the server's, or one built or unpacked for it."""
-
-from headrace.environments.environments import Environments
-
-__all__ = ["Environments"]

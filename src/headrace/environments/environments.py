@@ -10,12 +10,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from headrace.environments import build, need, probe, satisfaction, tarball
-from headrace.environments.need import Need
+from headrace.environments import probe, tarball
 from headrace.environments.shelf import Lock, Place, Record, Shelf, size_of
 from headrace.errors import InvalidModel, LoadFailed, listing, shorten
 from headrace.settings import ModelSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from headrace.environments.need import Need
 
 logger = logging.getLogger("headrace.environments")
 
@@ -110,10 +113,9 @@ class Environments:
         return await self._ready(key, make, progress)
 
     async def _built(self, settings: ModelSettings, progress: Progress) -> str:
-        wanted = await asyncio.to_thread(need.of_model, settings)
+        wanted, lacking = await asyncio.to_thread(_asked_for, settings)
         if not wanted.is_stated:
             return sys.executable
-        lacking = await asyncio.to_thread(satisfaction.unmet, wanted)
         if self._manager != "uv" and not lacking:
             return sys.executable
         if self._manager == "local":
@@ -135,6 +137,9 @@ class Environments:
 
     def _builder(self, wanted: Need) -> Make:
         async def make(place: Place, lock: int, report: Progress) -> Record:
+            # Imported here, because few servers build an environment.
+            from headrace.environments import build
+
             return await build.build(wanted, place, self._shelf.cache, lock, self._timeout, report)
 
         return make
@@ -269,6 +274,15 @@ class _Making:
         if not self._task.cancelled():
             # Retrieved, or asyncio reports that nobody did so.
             self._task.exception()
+
+
+def _asked_for(settings: ModelSettings) -> tuple[Need, list[str]]:
+    """What a model needs, and what of it the server's environment lacks."""
+    # Imported here: reading requirements takes libraries that a server can be live without.
+    from headrace.environments import need, satisfaction
+
+    wanted = need.of_model(settings)
+    return wanted, satisfaction.unmet(wanted) if wanted.is_stated else []
 
 
 def _unwritable(error: OSError) -> LoadFailed:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sys
 import time
 
+from headrace.executors.worker_program import PIPE_SIZE
+
 # A model that prints faster than this loses the rest, so that no log fills a disk.
 BURST = 1024 * 1024
 BYTES_PER_SECOND = 64 * 1024
-PIPE_SIZE = 1024 * 1024
 # After a worker has ended; anything that still prints then is a process it left behind.
 LAST_READS = 16
 # How long lines are dropped before the log says so, in seconds.
@@ -35,16 +35,6 @@ class Output:
         self._dropped = 0
         self._report: asyncio.TimerHandle | None = None
         asyncio.get_running_loop().add_reader(fd, self._on_readable)
-
-    @staticmethod
-    def pipe() -> tuple[int, int]:
-        """A pipe with a large buffer, on systems that allow asking for one."""
-        reading, writing = os.pipe()
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            # The pipes of an unprivileged user are bounded in total.
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        return reading, writing
 
     def close(self) -> None:
         """Pass on what is left and close; a child of the worker may hold the other end."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from headrace.errors import InvalidModel
-from headrace.executors import processors, thread_counts
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import Executor
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
@@ -52,24 +51,22 @@ class Group(NamedTuple):
 class Placement:
     """Finds an executor for each model.
 
-    A pool starts with its first model and stops after its last one. `ask` is what the calls of
-    runners in workers are passed on to. `workers` are those that share the processors.
+        A pool starts with its first model and stops after its last one. `ask` is what the calls of
+    @@
     """
 
     def __init__(
         self,
         settings: ServerSettings,
         interpreters: Interpreters,
-        log_format: str,
+        first: EarlyWorker,
         ask: AskModel = refuse,
-        workers: int = 1,
     ) -> None:
         self._settings = settings
         self._interpreters = interpreters
-        self._log_format = log_format
+        self._first = first
         self._ask = ask
         self._inline = InlineExecutor(settings.load_timeout)
-        self._threads = _threads(max(1, workers))
         self._pools: dict[Group, WorkerPool] = {}
         # Each model's own modules, by its key.
         self._models: dict[Group, dict[str, dict[str, str]]] = {}
@@ -143,6 +140,7 @@ class Placement:
 
     async def stop(self) -> None:
         """Stop everything; no process is left."""
+        self._first.close()
         await asyncio.gather(self._inline.stop(), *(pool.stop() for pool in self.pools))
         await self._interpreters.close()
 
@@ -160,9 +158,13 @@ class Placement:
         pool = self._pools.get(group)
         if pool is None:
             settings = self._settings
+            program = self._first.program
+            is_like_first = group.python == program.python and not group.in_background
             environment = Environment(
-                *(group.python, settings.log_level, self._log_format, self._ask, self._threads),
+                *(group.python, program.log_level, program.log_format, program.threads),
                 in_background=group.in_background,
+                ask=self._ask,
+                early=self._first if is_like_first else None,
             )
             size, timeout = max(1, settings.parallel_workers), settings.load_timeout
             if group.in_background:
@@ -170,20 +172,6 @@ class Placement:
                 size, timeout = 1, timeout * BACKGROUND_PATIENCE
             pool = self._pools[group] = WorkerPool(environment, size, timeout)
         return pool
-
-
-def _threads(workers: int) -> dict[str, str]:
-    """Variables for a worker that shares the processors of this process with others like it."""
-    usable = processors.usable()
-    share = max(1, usable // workers)
-    added = thread_counts.variables(os.environ, share, processors.installed())
-    if thread_counts.OPENMP in added:
-        logger.info(
-            "each worker computes with %d of this machine's %d processors, unless %s is set: it "
-            "may use %d, with %d workers",
-            *(share, processors.installed(), thread_counts.OPENMP, usable, workers),
-        )
-    return added
 
 
 def _clash(modules: dict[str, str], others: dict[str, str]) -> bool:

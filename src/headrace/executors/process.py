@@ -6,19 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-import headrace
 from headrace.executors.channel import Channel
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import WorkerLost
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
+from headrace.executors.worker_program import StartedWorker, WorkerProgram
 
 # Signals that a process brings upon itself.
 FAULTS = {
@@ -30,46 +26,31 @@ FAULTS = {
     signal.SIGSYS,
     signal.SIGTRAP,
 }
-START = Path(headrace.__file__).with_name("worker") / "start.py"
 
 
 @dataclass(frozen=True)
-class Environment:
-    """The interpreter workers run on and how they log (`text` or `json`).
+class Environment(WorkerProgram):
+    """What workers run as, and what they share.
 
-    `ask` answers what runners in them ask of other models. `threads` are variables that say how
-    many threads a worker computes with. Workers `in_background` give way to every other process.
+    `ask` answers what runners in them ask of other models. `early` may hold a worker of this
+    program that was started already.
     """
 
-    python: str
-    log_level: str = "info"
-    log_format: str = "text"
     ask: AskModel = refuse
-    threads: Mapping[str, str] = field(default_factory=dict)
-    in_background: bool = False
+    early: EarlyWorker | None = None
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables of a worker."""
-        # OpenMP threads that spin while they wait take the processor from the front process.
-        variables = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.threads}
-        if self.python == sys.executable:
-            return variables
-        # These would bring the server's packages, or the user's, into the model's environment.
-        for name in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"):
-            variables.pop(name, None)
-        programs = Path(self.python).parent
-        variables["PATH"] = os.pathsep.join([str(programs), variables.get("PATH", os.defpath)])
-        variables["VIRTUAL_ENV"] = str(programs.parent)
-        variables["PYTHONNOUSERSITE"] = "1"
-        return variables
+    def spawn(self) -> StartedWorker:
+        """The worker that was started already, or another one.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        started = self.early.take() if self.early is not None else None
+        return started or self.start()
 
 
 class WorkerProcess:
-    """A live worker and the channel to it.
-
-    The worker inherits a socket that already listens, so the front connects at once and its
-    first frames wait in the socket until the interpreter is up.
-    """
+    """A live worker and the channel to it."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: Channel, output: Output) -> None:
         self._process = process
@@ -85,21 +66,17 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, environment: Environment) -> WorkerProcess:
         """Start a worker and connect to it."""
-        with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
-            path = str(Path(folder, "worker"))
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                listener.bind(path)
-                listener.listen()
-                process, output = _popen(environment, listener.fileno())
-                try:
-                    # The path is needed only for this connection and is removed with the folder.
-                    worker = cls(process, await Channel.connect(path, environment.ask), output)
-                    worker._watch()
-                except BaseException:
-                    process.kill()
-                    process.wait()
-                    output.close()
-                    raise
+        started = environment.spawn()
+        output = Output(started.output, started.process.pid)
+        try:
+            channel = await Channel.connect(started.path, environment.ask)
+            worker = cls(started.process, channel, output)
+            worker._watch()
+        except BaseException:
+            started.end()
+            output.close()
+            raise
+        started.connected()
         return worker
 
     @property
@@ -163,34 +140,6 @@ class WorkerProcess:
         # How it died is for the log; callers get the same message whichever side notices first.
         self.channel.lose(WorkerLost("the worker process died"))
         self.exited.set()
-
-
-def _popen(environment: Environment, fd: int) -> tuple[subprocess.Popen[bytes], Output]:
-    command = [
-        *(environment.python, str(START)),
-        *("--fd", str(fd), "--parent", str(os.getpid())),
-        # A custom format may look like a flag.
-        *("--log-level", environment.log_level, f"--log-format={environment.log_format}"),
-        *(["--background"] if environment.in_background else []),
-    ]
-    reading, writing = Output.pipe()
-    try:
-        process = subprocess.Popen(
-            command,
-            env=environment.variables(),
-            pass_fds=[fd],
-            stdin=subprocess.DEVNULL,
-            # Standard output is reserved for the server's ready line.
-            stdout=writing,
-            stderr=writing,
-            start_new_session=True,
-        )
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    return process, Output(reading, process.pid)
 
 
 def _describe(code: int) -> str:

@@ -16,6 +16,7 @@ from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.grpc.stream_forms import BARE, form_of
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import classify
 from headrace.protocol.open_inference.counts import COUNTS, Counts
@@ -38,7 +39,7 @@ SHARED_MEMORY_METHODS = [
 # the event loop.
 LARGE = 256 * 1024
 MANY = 1000
-SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+SERVICE = GRPC_SERVICE
 # MLServer has these methods in a service of its own, and its messages have the same fields.
 MLSERVER_REPOSITORY = "inference.model_repository.ModelRepositoryService"
 REPOSITORY_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")

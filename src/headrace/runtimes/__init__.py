@@ -1,6 +1,6 @@
 """Adapters from model frameworks to `Model`, and the lookup of classes by implementation name.
 
-Importing this package loads no framework.
+Importing this package loads no framework, and not numpy: the command line reads the catalogue.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import importlib
 import os
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable, cast
 
-from headrace.compat import alias
 from headrace.errors import HeadraceError, InvalidModel, load_failure, shorten
-from headrace.model import Model
 from headrace.runtimes import catalog, import_path
 from headrace.runtimes.import_lock import IMPORTS
-from headrace.runtimes.plugin.plugin_runtime import PluginRuntime, is_plugin
 from headrace.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from headrace.model import Model
 
 
 def create(settings: ModelSettings) -> Model:
@@ -37,19 +37,15 @@ def create(settings: ModelSettings) -> Model:
     # All threads share one module search path.
     with IMPORTS.held():
         if known is None:
+            # Imported here: most models are of a known runtime, and load the sooner without it.
+            from headrace.compat import alias
+
             alias.offer()
             import_path.put_working_directory()
             if settings.folder:
                 import_path.put_first(settings.folder)
         cls = _find(known.class_path if known else _importable(settings))
-    make = getattr(cls, "from_settings", cls)
-    if make is cls and is_plugin(cls):
-        make = partial(PluginRuntime.of, cls)
-    elif not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
-        raise InvalidModel(
-            f"implementation '{shorten(settings.implementation)}' is not a subclass of Model "
-            "or BasePlugin"
-        )
+    make = cls if known else _maker(cls, settings)
     try:
         model: Model = make(settings)
     except HeadraceError:
@@ -61,6 +57,21 @@ def create(settings: ModelSettings) -> Model:
             error,
         ) from error
     return model
+
+
+def _maker(cls: Any, settings: ModelSettings) -> Callable[[ModelSettings], Model]:
+    """What makes a model of a user's class."""
+    from headrace.runtimes.plugin.plugin_runtime import PluginRuntime, is_plugin
+
+    make: Any = getattr(cls, "from_settings", cls)
+    if make is cls and is_plugin(cls):
+        return partial(PluginRuntime.of, cls)
+    if not (isinstance(cls, type) and (make is not cls or callable(getattr(cls, "infer", None)))):
+        raise InvalidModel(
+            f"implementation '{shorten(settings.implementation)}' is not a subclass of Model "
+            "or BasePlugin"
+        )
+    return cast("Callable[[ModelSettings], Model]", make)
 
 
 # Not in the catalogue: they are no framework's, and a source names them, never a settings file.

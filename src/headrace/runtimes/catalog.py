@@ -40,6 +40,9 @@ class RuntimeEntry:
     `python_function` flavor, and returns a `Native` of `headrace.runtimes.mlflow.native_flavors`,
     or None if MLflow has to load the model after all.
 
+    `early_imports` are those of them that a worker may import before it knows the model, because
+    what they do then does not depend on it.
+
     `requirements` are the packages that a worker of such models needs besides numpy and the
     models' own requirements. `module_folders` gives the folders whose modules belong to a model.
     """
@@ -50,6 +53,7 @@ class RuntimeEntry:
     frameworks: tuple[str, ...]
     mlserver_aliases: tuple[str, ...] = ()
     mlserver_content_typed: bool = False
+    early_imports: tuple[str, ...] = ()
     mlflow_readers: dict[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     module_folders: Callable[[ModelSettings], list[str]] = _no_folders
@@ -72,6 +76,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.sklearn_runtime:SKLearnRuntime",
         extra="sklearn",
         frameworks=("sklearn",),
+        early_imports=("sklearn",),
         mlserver_aliases=(
             "mlserver_sklearn.SKLearnModel",
             "mlserver_sklearn.sklearn.SKLearnModel",
@@ -83,6 +88,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.xgboost_runtime:XGBoostRuntime",
         extra="xgboost",
         frameworks=("xgboost",),
+        early_imports=("xgboost",),
         mlserver_aliases=(
             "mlserver_xgboost.XGBoostModel",
             "mlserver_xgboost.xgboost.XGBoostModel",
@@ -94,6 +100,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.lightgbm_runtime:LightGBMRuntime",
         extra="lightgbm",
         frameworks=("lightgbm",),
+        early_imports=("lightgbm",),
         mlserver_aliases=(
             "mlserver_lightgbm.LightGBMModel",
             "mlserver_lightgbm.lightgbm.LightGBMModel",
@@ -105,6 +112,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.catboost_runtime:CatBoostRuntime",
         extra="catboost",
         frameworks=("catboost",),
+        early_imports=("catboost",),
         mlserver_aliases=(
             "mlserver_catboost.CatboostModel",
             "mlserver_catboost.catboost.CatboostModel",
@@ -116,6 +124,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.onnx_runtime:OnnxRuntime",
         extra="onnx",
         frameworks=("onnxruntime",),
+        early_imports=("onnxruntime",),
         mlserver_aliases=("mlserver_onnx.OnnxModel",),
         mlflow_readers={"mlflow.onnx": "headrace.runtimes.mlflow.native_flavors:read_onnx"},
     ),
@@ -135,6 +144,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.pytorch_runtime:PyTorchRuntime",
         extra="torch",
         frameworks=("torch",),
+        early_imports=("torch",),
         # The class of a pickled module, or of one whose weights are loaded, is in that folder.
         module_folders=_settings_folder,
     ),
@@ -226,8 +236,13 @@ def mlflow_reader(loader: str) -> str | None:
 
     None if only MLflow can read them.
     """
-    readers = (entry.mlflow_readers.get(loader) for entry in RUNTIMES)
-    return next((reader for reader in readers if reader is not None), None)
+    entry = mlflow_entry(loader)
+    return None if entry is None else entry.mlflow_readers[loader]
+
+
+def mlflow_entry(loader: str) -> RuntimeEntry | None:
+    """The runtime whose framework the models of an MLflow loader module need; None as above."""
+    return next((entry for entry in RUNTIMES if loader in entry.mlflow_readers), None)
 
 
 MLFLOW = named("mlflow")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import InvalidInput, InvalidModel, shorten
-from headrace.store.metadata_values import normalised
 from headrace.store.record_yaml import dump, read_record
 from headrace.store.tag import Tag
 
@@ -196,6 +195,9 @@ def checked_options(given: Any, what: str) -> dict[str, Any]:
         given = dict(given)
     elif hasattr(given, "to_dict"):
         given = given.to_dict()
+    # Imported here, with numpy: a server that starts only reads what was given before.
+    from headrace.store.metadata_values import normalised
+
     return normalised(given, what)
 
 

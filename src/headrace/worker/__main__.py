@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
+from functools import partial
 
 from headrace.observability import logs
 from headrace.runtimes import import_lock
@@ -30,6 +32,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
     parser.add_argument("--background", action="store_true", help="give way to other processes")
+    parser.add_argument("--import", dest="imports", action="append", help="import at once")
     arguments = parser.parse_args()
     # What a model prints appears at once, although standard output is a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -43,10 +46,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     import_lock.install()
+    if arguments.imports:
+        target = partial(_import, arguments.imports)
+        threading.Thread(target=target, name="imports", daemon=True).start()
     # Model threads that hold the GIL must not keep the reading threads waiting for long.
     sys.setswitchinterval(0.001)
     _accept(socket.socket(fileno=arguments.fd), ModelHost())
     return 0
+
+
+def _import(modules: list[str]) -> None:
+    """Import what a model will need, so that this does not wait for the server."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError:
+            # The load will say which package to install.
+            return
+        except Exception:
+            # A second try may fail for another reason, and hide this one.
+            logger.exception("importing %s failed", module)
 
 
 def _accept(listener: socket.socket, host: ModelHost) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.environments import Environments
+from headrace.environments.environments import Environments
 from headrace.environments.shelf import Lock, Place, Record, Shelf
 from headrace.settings import ServerSettings
 

@@ -10,8 +10,10 @@ import pytest
 
 from headrace.errors import InvalidModel, LoadFailed
 from headrace.executors import placement
+from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.inline import InlineExecutor
 from headrace.executors.placement import Placement
+from headrace.executors.worker_program import WorkerProgram
 from headrace.settings import ModelSettings, ServerSettings
 
 
@@ -55,7 +57,9 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.interpreters = Interpreters()
-        self.placement = Placement(ServerSettings(**settings), self.interpreters, "json")
+        server = ServerSettings(**settings)
+        first = EarlyWorker(WorkerProgram("python", server.log_level, "json"))
+        self.placement = Placement(server, self.interpreters, first)
         self.notes: list[str] = []
 
     async def place(

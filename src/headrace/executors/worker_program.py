@@ -1,0 +1,177 @@
+"""What is run as a worker process, and how it is started.
+
+Standard library only: the first worker starts before the server has imported itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import headrace
+from headrace.executors import processors, thread_counts
+from headrace.observability import logs
+from headrace.settings import ModelSettings, ServerSettings
+
+logger = logging.getLogger("headrace.executors")
+
+PIPE_SIZE = 1024 * 1024
+START = Path(headrace.__file__).with_name("worker") / "start.py"
+
+
+@dataclass(frozen=True)
+class WorkerProgram:
+    """The interpreter workers run on and how they log (`text` or `json`).
+
+    `threads` are variables that say how many threads a worker computes with. Workers
+    `in_background` give way to every other process.
+    """
+
+    python: str
+    log_level: str = "info"
+    log_format: str = "text"
+    threads: Mapping[str, str] = field(default_factory=dict)
+    in_background: bool = False
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables of a worker."""
+        # OpenMP threads that spin while they wait take the processor from the front process.
+        # A model's gRPC would write a line of log whenever the model starts a program.
+        defaults = {"OMP_WAIT_POLICY": "PASSIVE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        variables = {**defaults, **os.environ, **self.threads}
+        if self.python == sys.executable:
+            return variables
+        # These would bring the server's packages, or the user's, into the model's environment.
+        for name in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"):
+            variables.pop(name, None)
+        programs = Path(self.python).parent
+        variables["PATH"] = os.pathsep.join([str(programs), variables.get("PATH", os.defpath)])
+        variables["VIRTUAL_ENV"] = str(programs.parent)
+        variables["PYTHONNOUSERSITE"] = "1"
+        return variables
+
+    def start(self, imports: Iterable[str] = ()) -> StartedWorker:
+        """Start a worker that imports these modules, if it can, before it is asked to load.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        folder = tempfile.TemporaryDirectory(prefix="headrace-")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path = str(Path(folder.name, "worker"))
+            listener.bind(path)
+            listener.listen()
+            process, output = self._popen(listener.fileno(), imports)
+        except BaseException:
+            listener.close()
+            folder.cleanup()
+            raise
+        return StartedWorker(process, output, path, listener, folder)
+
+    def _popen(self, fd: int, imports: Iterable[str]) -> tuple[subprocess.Popen[bytes], int]:
+        command = [
+            *(self.python, str(START)),
+            *("--fd", str(fd), "--parent", str(os.getpid())),
+            # A custom format may look like a flag.
+            *("--log-level", self.log_level, f"--log-format={self.log_format}"),
+            *(["--background"] if self.in_background else []),
+            *(f"--import={module}" for module in imports),
+        ]
+        reading, writing = output_pipe()
+        try:
+            process = subprocess.Popen(
+                command,
+                env=self.variables(),
+                pass_fds=[fd],
+                stdin=subprocess.DEVNULL,
+                # Standard output is reserved for the server's ready line.
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        return process, reading
+
+
+def output_pipe() -> tuple[int, int]:
+    """A pipe with a large buffer, on systems that allow asking for one."""
+    reading, writing = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        # The pipes of an unprivileged user are bounded in total.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return reading, writing
+
+
+class StartedWorker:
+    """A worker's process that the server has not connected to yet.
+
+    It inherited a socket that already listens, so the server can connect at once, and its first
+    frames wait in the socket until the interpreter is up. `output` is the descriptor that what it
+    prints is read from.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        output: int,
+        path: str,
+        listener: socket.socket,
+        folder: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        self.process = process
+        self.output = output
+        self.path = path
+        self._listener = listener
+        self._folder = folder
+
+    def connected(self) -> None:
+        """Remove the path, which is needed for one connection only."""
+        self._listener.close()
+        self._folder.cleanup()
+
+    def end(self) -> None:
+        """End the process; its output is left to be read."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.connected()
+
+
+def server_program(settings: ServerSettings, models: Iterable[ModelSettings]) -> WorkerProgram:
+    """The program of workers that run on the server's own interpreter."""
+    # A worker that no model needs is not started, and takes no processor from the others.
+    instances = sum(model.instances for model in models) or settings.parallel_workers
+    threads = _threads(max(1, min(settings.parallel_workers, instances)))
+    log_format = logs.settled(settings.log_format)
+    return WorkerProgram(sys.executable, settings.log_level, log_format, threads)
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Variables for a worker that shares the processors of this process with others like it."""
+    usable = processors.usable()
+    share = max(1, usable // workers)
+    added = thread_counts.variables(os.environ, share, processors.installed())
+    if thread_counts.OPENMP in added:
+        logger.info(
+            "each worker computes with %d of this machine's %d processors, unless %s is set: it "
+            "may use %d, with %d workers",
+            *(share, processors.installed(), thread_counts.OPENMP, usable, workers),
+        )
+    return added
