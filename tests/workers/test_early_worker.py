@@ -15,6 +15,7 @@ from headrace.executors.early_worker import EarlyWorker, early_worker
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
 from headrace.executors.worker_program import WorkerProgram
+from headrace.runtimes import catalog
 from headrace.settings import ModelSettings, ServerSettings
 from support.pool import answer, request, write_model
 from support.serving import until
@@ -104,9 +105,11 @@ def test_the_framework_of_the_first_model_is_imported(
 ) -> None:
     (tmp_path / "MLmodel").write_text(MLMODEL.format("mlflow.xgboost"))
     logged = ModelSettings("m", "mlflow", uri=str(tmp_path))
+    without_settings = ModelSettings("m", catalog.MLFLOW.class_path, uri=str(tmp_path))
 
     assert imports(monkeypatch, SKLEARN, logged) == ["sklearn"]
     assert imports(monkeypatch, logged) == ["xgboost"]
+    assert imports(monkeypatch, without_settings) == ["xgboost"]
 
 
 def test_a_users_class_has_no_framework_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def _is_for_server_program(model: ModelSettings, settings: ServerSettings) -> bo
 def _imports(model: ModelSettings) -> tuple[str, ...]:
     """The modules that a worker can import before it is asked to load this model."""
     entry = catalog.find(model.implementation)
-    if entry is catalog.MLFLOW:
+    # A folder with an `MLmodel` file but no settings file gets the class itself.
+    if entry is catalog.MLFLOW or model.implementation == catalog.MLFLOW.class_path:
         # The load says what is wrong with the files.
         with contextlib.suppress(HeadraceError, OSError):
             saved = mlflow_files.read(model.uri or model.folder)
