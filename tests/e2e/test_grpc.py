@@ -157,15 +157,16 @@ def test_a_message_over_the_body_limit_is_refused(channel):
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_message_over_the_body_limit_is_not_unpacked(server):
+@pytest.mark.parametrize("compression", grpc.Compression, ids=lambda each: each.name)
+def test_a_message_over_the_body_limit_is_neither_received_nor_unpacked(compression, server):
     before = peak_memory(server)
-    zipped = grpc.insecure_channel(
+    eager = grpc.insecure_channel(
         server.announced["grpc"],
         options=[("grpc.max_send_message_length", -1)],
-        compression=grpc.Compression.Gzip,
+        compression=compression,
     )
-    with zipped:
-        refused = refusal(zipped.unary_unary(SERVICE + "ModelInfer"), b"\0" * 2**26)
+    with eager:
+        refused = refusal(eager.unary_unary(SERVICE + "ModelInfer"), b"\0" * 2**26)
 
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert peak_memory(server) - before < 2**25

@@ -50,27 +50,32 @@ def decode_request(message: pb.ModelInferRequest, counts: Counts = COUNTS) -> Gr
     if not message.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
     _check_counts(message, counts)
-    for item in message.inputs:
+    # Each look into a message of protobuf makes an object, so none is taken twice.
+    items = list(message.inputs)
+    for item in items:
         if item.parameters:
             refuse_shared_memory(item.parameters, label(item.name))
     contents = list(message.raw_input_contents)
-    if contents and len(contents) != len(message.inputs):
+    if contents and len(contents) != len(items):
         raise InvalidInput(
             f"raw_input_contents holds {len(contents)} tensors, expected one for each of "
-            f"{len(message.inputs)} inputs"
+            f"{len(items)} inputs"
         )
     if contents:
-        inputs = [_raw(item, data) for item, data in zip(message.inputs, contents, strict=True)]
+        inputs = [_raw(item, data) for item, data in zip(items, contents, strict=True)]
     else:
-        inputs = [_typed(item) for item in message.inputs]
-    _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
-    outputs = [output.name for output in message.outputs]
-    _refuse_duplicates(outputs, "outputs")
-    parameters = _parameters(message, "request")
-    request = InferenceRequest(inputs, parameters, outputs or None, checked_id(message.id))
-    return GrpcRequest(
-        request, bool(contents), _classes(message.outputs) if outputs else NO_CLASSES
-    )
+        inputs = [_typed(item) for item in items]
+    if len(inputs) > 1:
+        _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
+    outputs: list[str] | None = None
+    classes = NO_CLASSES
+    if message.outputs:
+        outputs = [output.name for output in message.outputs]
+        _refuse_duplicates(outputs, "outputs")
+        classes = _classes(message.outputs)
+    parameters = _parameters(message, "request") if message.parameters else None
+    request = InferenceRequest(inputs, parameters, outputs, checked_id(message.id))
+    return GrpcRequest(request, bool(contents), classes)
 
 
 def _check_counts(message: pb.ModelInferRequest, counts: Counts) -> None:
@@ -121,10 +126,12 @@ def _classes(outputs: Any) -> dict[str, int]:
 
 
 def _raw(item: Any, data: bytes) -> Tensor:
-    where = label(item.name)
+    name = item.name
+    where = label(name)
     if item.HasField("contents") and item.contents.ListFields():
         raise InvalidInput(f"{where}: expected either contents or raw_input_contents, got both")
-    tensor = Tensor(item.name, item.datatype, list(item.shape), data, _parameters(item, where))
+    parameters = _parameters(item, where) if item.parameters else None
+    tensor = Tensor(name, item.datatype, list(item.shape), data, parameters)
     check_raw(tensor, where)
     return tensor
 
