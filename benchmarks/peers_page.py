@@ -215,6 +215,6 @@ def _number(value: float | None) -> str:
 
 
 def _short(reason: str) -> str:
-    """The beginning of a reason in one line, as a table holds it."""
+    """A reason in one line, as a table holds it: the end of what a server wrote says the most."""
     line = " ".join(reason.split()).replace("|", "/")
-    return line if len(line) <= 200 else f"{line[:200]}…"
+    return line if len(line) <= 200 else f"{line[:40]} … {line[-160:]}"
