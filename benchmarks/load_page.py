@@ -1,4 +1,4 @@
-"""The sections of docs/benchmarks.md about growing loads: the curves, and overload."""
+"""The sections of docs/benchmarks.md about growing loads: the curves, memory, and overload."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ def curves_section(result: Run) -> str:
         parts.append(table([curve, *points], rows))
     parts.append(machine_table(result["machine"], result["load_average"]))
     return "\n".join(parts)
+
+
+def memory_section(result: Run) -> str:
+    """What many models take in one server."""
+    text = (
+        "Logistic regressions of scikit-learn in one server, each called once. Memory is what the "
+        "processes have resident: the front and one worker of Headrace, and MLServer without "
+        "workers of its own.\n"
+    )
+    counts = list(result["memory"]["headrace"])
+    rows = []
+    for name, measured in result["memory"].items():
+        sizes = [each["memory_asked_mb"] for each in measured.values()]
+        memory = [f"{size['front'] + size['workers']:.0f}" for size in sizes]
+        ready = [f"{each['ready_after_seconds']:.1f}" for each in measured.values()]
+        rows += [[f"{name}, MB", *memory], [f"{name}, ready after s", *ready]]
+    head = ["models", *counts]
+    where = machine_table(result["machine"], {"after": result["load_average"]})
+    return "\n".join(["## Memory of many models\n", text, table(head, rows), where])
 
 
 def overload_section(result: Run) -> str:

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.many_models`: two hundred small scikit-learn models in one server.
+"""`python -m benchmarks.many_models`: one, twenty and two hundred small models in one server.
 
 Measures the seconds until all of them are ready, and what each adds to the resident memory of
-the front and of the worker: the difference from a server with one model, per added model.
+the front and of the worker: the difference from a server with one model, per added model. MLServer
+serves the same folders, without workers of its own, if `make bench-peers` has prepared it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 
 import joblib
 import numpy as np
-from benchmarks import machine, render, servers
+from benchmarks import environments, machine, render, servers
 from sklearn.linear_model import LogisticRegression
 
 NAME = "many_models"
-MODELS = 200
+MODELS, SOME = 200, 20
+MLSERVER = environments.ENVIRONMENTS / "mlserver" / "bin" / "mlserver"
 BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 11], "data": [0.5] * 11}]}
 ).encode()
@@ -33,17 +35,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.many_models", description=__doc__)
     parser.add_argument("--models", type=int, default=MODELS)
     options = parser.parse_args()
+    counts = sorted({1, min(SOME, options.models), options.models})
+    found: dict[str, dict[int, dict[str, Any]]] = {"headrace": {}}
+    if MLSERVER.exists():
+        found["mlserver"] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         try:
-            one = measure(save(folder / "one", 1), folder / "one.log", 1)
-            many = measure(
-                save(folder / "many", options.models), folder / "many.log", options.models
-            )
+            for count in counts:
+                place = save(folder / str(count), count)
+                for server, measured in found.items():
+                    log = folder / f"{server}-{count}.log"
+                    measured[count] = measure(server, place, log, count)
+                    print(f"{count} models, {server}: {measured[count]}", flush=True)
         except servers.NotStarted as error:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 1
-    result = compare(one, many, options.models)
+    ours = found["headrace"]
+    result = {**compare(ours[1], ours[counts[-1]], counts[-1]), "memory": found}
     render.RESULTS.mkdir(exist_ok=True)
     path = render.RESULTS / f"{NAME}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -51,6 +60,7 @@ def main() -> int:
     for goal, reached in result["goals"].items():
         print(f"{'pass' if reached else 'miss'}: {goal}")
     print(f"written to {path.relative_to(render.ROOT)}")
+    render.main()
     return 0 if all(result["goals"].values()) else 1
 
 
@@ -62,13 +72,27 @@ def save(folder: Path, count: int) -> Path:
         place = folder / f"model-{number:03}"
         place.mkdir(parents=True)
         joblib.dump(model, place / "model.joblib")
-        (place / "model-settings.json").write_text(json.dumps({"implementation": "sklearn"}))
+        settings = {
+            "name": place.name,
+            "implementation": "mlserver_sklearn.SKLearnModel",
+            "parameters": {"uri": "./model.joblib"},
+        }
+        (place / "model-settings.json").write_text(json.dumps(settings))
     return folder
 
 
-def measure(folder: Path, log: Path, count: int) -> dict[str, Any]:
+def measure(name: str, folder: Path, log: Path, count: int) -> dict[str, Any]:
     """Serve the folder, call every model once, and measure the server's memory."""
-    with servers.running("headrace-many", folder, log) as server:
+
+    def mlserver(_: str, port: int) -> list[str]:
+        ports = {"HTTP": port, "GRPC": 0, "METRICS": 0}
+        variables = [f"MLSERVER_{kind}_PORT={number}" for kind, number in ports.items()]
+        alone = ["MLSERVER_PARALLEL_WORKERS=0", "MLSERVER_HOST=127.0.0.1"]
+        return ["env", *variables, *alone, str(MLSERVER), "start", str(folder)]
+
+    command = mlserver if name == "mlserver" else None
+    # Both have the same routes for their health.
+    with servers.running("headrace-many", folder, log, command=command) as server:
         loaded = server.memory_mb()
         for number in range(count):
             ask(server.url, f"model-{number:03}")
@@ -82,7 +106,10 @@ def measure(folder: Path, log: Path, count: int) -> dict[str, Any]:
 
 def ask(url: str, model: str) -> None:
     """Send one row, which the model must answer."""
-    with urllib.request.urlopen(f"{url}/v2/models/{model}/infer", BODY, timeout=30) as response:
+    request = urllib.request.Request(
+        f"{url}/v2/models/{model}/infer", BODY, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
         response.read()
 
 

@@ -31,6 +31,7 @@ def page(results: Sequence[Run]) -> str:
     parts = [section(result) for result in results if result.get("name") == "wine"]
     parts += [service_page.section(result) for result in results if "ratios" in result]
     parts += [load_page.curves_section(result) for result in results if "curves" in result]
+    parts += [load_page.memory_section(result) for result in results if "memory" in result]
     parts += [load_page.overload_section(result) for result in results if "overload" in result]
     parts += [peers_page.section(result) for result in results if "groups" in result]
     return "\n".join([INTRODUCTION, *parts])
