@@ -66,7 +66,9 @@ class OpenInference(Adapter):
             )
         length = headers.get(b"inference-header-content-length")
         if length is None:
-            decoded = rest_json.decode_request(body, None, self._counts)
+            signature = model.signature
+            columns = signature.table_names if signature is not None else None
+            decoded = rest_json.decode_request(body, None, self._counts, columns)
         elif not length.isdigit() or len(length) > 18:
             raise InvalidInput(
                 "Inference-Header-Content-Length: expected the number of JSON bytes in the body"

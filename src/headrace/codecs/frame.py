@@ -15,6 +15,9 @@ from headrace.protocol import nullable
 from headrace.protocol.datatypes import EXACT_IN_FLOAT
 from headrace.protocol.tensor import Tensor
 
+# Datatypes for which pandas and numpy agree on what a table with several of them becomes.
+_NUMBERS = ("FP64", "FP32", "INT64", "INT32")
+
 
 def frame_of(
     tensors: Sequence[Tensor], kinds: dict[str, str] | None = None, columns: Any = None
@@ -45,6 +48,37 @@ def frame_of(
     frame = pd.DataFrame(values, index=pd.RangeIndex(rows))
     frame.columns = columns
     return frame
+
+
+def frame_of_matrix(matrix: Tensor, columns: Any) -> Any:
+    """A DataFrame of the rows of a `[N, columns]` tensor; as `frame_of` of its columns."""
+    import pandas as pd
+
+    return pd.DataFrame(block_of_matrix(matrix), columns=columns, copy=False)
+
+
+def block_of_matrix(matrix: Tensor) -> np.ndarray[Any, Any]:
+    """The array of a `[N, columns]` tensor, laid out by column as those in DataFrames are."""
+    rows = array.numbers_of(matrix).reshape(tuple(matrix.shape))
+    return rows.T.copy().T
+
+
+def block_of_columns(tensors: Sequence[Tensor]) -> np.ndarray[Any, Any] | None:
+    """The array that numpy makes of the DataFrame with these columns; None unless all are numbers.
+
+    Whole numbers among others become floating-point numbers in it.
+    """
+    rows = tensors[0].shape[0]
+    block = _block(tensors, rows)
+    if block is not None or not rows:
+        return block
+    if not all(tensor.datatype in _NUMBERS and len(tensor.shape) == 1 for tensor in tensors):
+        return None
+    columns = [array.numbers_of(tensor) for tensor in tensors]
+    joined = np.empty((len(columns), rows), np.result_type(*columns))
+    for index, column in enumerate(columns):
+        joined[index] = column
+    return joined.T
 
 
 def tensors_of(frame: Any, is_answer: bool = False) -> list[Tensor]:

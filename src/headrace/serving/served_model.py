@@ -138,7 +138,7 @@ class ServedModel:
             raise self.not_ready()
         limit = self._limit(request, timeout)
         if self.signature is not None and request.content_type != SCORING:
-            request = self.signature.conform(request)
+            request = self.signature.conform_joined(request)
         if self.model_metadata.is_service:
             # For the calls that it makes to other models; the clock is that of every process.
             if request.context is None:

@@ -27,7 +27,11 @@ ANSWER = InferenceResponse([Tensor("y", "FP64", [2], TWO)])
 
 def view(**metadata: Any) -> Any:
     return SimpleNamespace(
-        name="m", version="3", model_metadata=ModelMetadata(**metadata), cloud_events=None
+        name="m",
+        version="3",
+        model_metadata=ModelMetadata(**metadata),
+        cloud_events=None,
+        signature=None,
     )
 
 

@@ -66,6 +66,8 @@ class NeverFits:
     def conform(self, request: InferenceRequest) -> InferenceRequest:
         raise InvalidInput("column 'a': expected double")
 
+    conform_joined = conform
+
 
 def unloaded(**more: Any) -> ServedModel:
     return ServedModel(ModelSettings("m", "fake:Fake"), key="m", **more)

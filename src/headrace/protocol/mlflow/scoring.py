@@ -18,9 +18,10 @@ from headrace.protocol.mlflow.loose_json import load
 from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.python_json import loads
 from headrace.protocol.mlflow.scoring_answer import encode
-from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form
+from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form, table_of
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
 from headrace.protocol.open_inference.strange_keys import Typos
+from headrace.protocol.table_request import TableRequest
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 __all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
@@ -76,6 +77,8 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
         if media_type == "text/csv":
             _check_text(body)
         return ScoringRequest(_payload(body, media_type, signature))
+    if signature is not None and (table := table_of(body, signature)) is not None:
+        return ScoringRequest(TableRequest(table, _parameters(None, signature)))
     fields = _fields(body)
     if any(key in fields for key in _LLM_KEYS):
         _check_text(body)
@@ -93,9 +96,13 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
         inputs = build_inputs(form, value, signature)
     except NeedsDataFrame:
         return ScoringRequest(_payload(body, JSON, signature))
+    return ScoringRequest(InferenceRequest(inputs, _parameters(params, signature)))
+
+
+def _parameters(params: dict[str, Any] | None, signature: Signature) -> dict[str, Any]:
+    """What a request says besides its inputs: the params of the model, and what it takes."""
     given = signature.conform_params(params) or {}
-    parameters = {**given, "content_type": signature.content_type}
-    return ScoringRequest(InferenceRequest(inputs, parameters))
+    return {**given, "content_type": signature.content_type}
 
 
 class _Stream(msgspec.Struct):

@@ -28,7 +28,8 @@ from headrace.protocol.mlflow.schema import (
     parse_params,
     parse_specs,
 )
-from headrace.protocol.reserved_parameters import JSON_SCHEMA, RESERVED
+from headrace.protocol.reserved_parameters import BATCH_DIM, JSON_SCHEMA, RESERVED
+from headrace.protocol.table_request import TableRequest
 from headrace.protocol.tensor import Parameters, Tensor, pack_bytes, unpack_bytes
 
 # A request that is still a raw body of MLflow's scoring protocol has this content type, and one
@@ -42,6 +43,10 @@ READS, PASSED_OVER = "scoring", "passed_over"
 COLUMN, PARAM, KEY = "column", "param", "key"
 # Called with a kind of word, and words of a request that are passed over.
 PassOver = Callable[[str, Sequence[str]], None]
+
+# The name of columns that are joined, and the bytes of the largest that are: to turn more of them
+# from columns into rows would hold up the event loop, and saves less than it takes.
+_MATRIX, _MOST_JOINED = "columns", 16 * 1024
 
 _NAME, _DATATYPE, _SHAPE = attrgetter("name"), attrgetter("datatype"), attrgetter("shape")
 
@@ -85,6 +90,13 @@ class Signature:
         self.is_double = self.is_columns and set(self.datatypes) == {"FP64"}
         # Numeric columns that arrive as declared pass without a check of each one.
         self._may_pass = self.is_columns and self.is_simple and "BYTES" not in self.datatypes
+        self._may_join = (
+            self._may_pass
+            and len(set(self.datatypes)) == 1
+            and len(set(self.names)) == self._count > 1
+        )
+        # Those of the columns, if any table with doubles of these names is what the model takes.
+        self.table_names = self.names if self._may_join and self.is_double else None
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], pass_over: PassOver | None = None) -> Signature:
@@ -136,6 +148,49 @@ class Signature:
             if self.params is None:
                 return request
         return InferenceRequest(inputs, self._parameters(given), request.outputs, request.id)
+
+    def conform_joined(self, request: InferenceRequest) -> InferenceRequest:
+        """A request as `conform` returns it, with its columns as one `[N, columns]` matrix.
+
+        Only if it is small and has all columns, which are numbers of one datatype. The matrix is
+        cheaper to merge and to send, and `is_matrix` tells the model that it got one. Hot.
+
+        Raises:
+            InvalidInput: see `conform`.
+        """
+        given = request.parameters
+        if not self._may_join or given and BATCH_DIM in given:
+            return self.conform(request)
+        table = request.table if type(request) is TableRequest else None
+        if table is not None and table.names == self.table_names:
+            rows, data, parameters = table.rows, table.data, self._parameters(given)
+        else:
+            request = self.conform(request)
+            joined = self._joined(request.inputs)
+            if joined is None:
+                return request
+            rows, data, parameters = request.inputs[0].shape[0], joined, request.parameters or {}
+        matrix = Tensor(_MATRIX, self.datatypes[0], [rows, self._count], data)
+        return InferenceRequest([matrix], parameters, request.outputs, request.id)
+
+    def _joined(self, columns: list[Tensor]) -> bytes | None:
+        """The numbers of columns row by row; None if the columns are to stay apart."""
+        size = 0
+        for column in columns:
+            if column.parameters:
+                return None
+            size += len(column.data)
+        if len(columns) != self._count or not 0 < size <= _MOST_JOINED:
+            return None
+        data = b"".join([column.data for column in columns])
+        if columns[0].shape[0] == 1:
+            return data
+        kind = DATATYPES[self.datatypes[0]].numpy
+        return np.frombuffer(data, kind).reshape(self._count, -1).T.tobytes()
+
+    def is_matrix(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether the only input of a request is the matrix that `conform_joined` makes."""
+        return self._may_join and len(inputs) == 1 and len(inputs[0].shape) == 2
 
     @property
     def param_names(self) -> list[str]:

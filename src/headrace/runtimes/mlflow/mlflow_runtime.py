@@ -6,13 +6,14 @@ import importlib.util
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Callable
 
 import numpy as np
 
 from headrace.codecs import decode_value, encode_response, values
 from headrace.codecs.array import array_of
-from headrace.codecs.frame import frame_of
+from headrace.codecs.frame import block_of_columns, block_of_matrix, frame_of, frame_of_matrix
 from headrace.codecs.registry import OUTPUT, chosen
 from headrace.errors import HeadraceError, InvalidInput, InvalidModel, Unimplemented, shorten
 from headrace.model import Model, declared
@@ -73,6 +74,7 @@ class MLflowRuntime(Model):
         self._task = folder.task
         self._takes_one_row = native is None and folder.takes_one_conversation
         self._columns = _columns(self._signature)
+        self._predict_array = _predict_array(native, self._signature)
         specs = self._signature.inputs if self._signature else []
         self._kinds = {
             spec.name: spec.content_type for spec in specs if spec.type in ("datetime", "binary")
@@ -204,6 +206,10 @@ class MLflowRuntime(Model):
         """
         wanted, extra = request.outputs, self.settings.extra
         name = extra.get("predict_fn") or "predict"
+        if name == "predict" and not wanted and self._predict_array is not None:
+            answer = self._of_array(request, self._predict_array)
+            if answer is not None:
+                return _encode(answer)
         if wanted and len(wanted) == 1 and wanted[0] in (extra.get("methods") or ()):
             name, wanted = wanted[0], None
         predict, arguments = self._methods[name], self._arguments_of(request)
@@ -228,6 +234,23 @@ class MLflowRuntime(Model):
         for piece in pieces:
             yield _reported(chosen(_encode(piece), request.outputs), passed_over)
             passed_over = {}
+
+    def _of_array(self, request: InferenceRequest, predict: Callable[[Any], Any]) -> Any:
+        """The answer to a table of numbers, without making the table; None to take the usual way.
+
+        So do numbers that the model refuses, of which the usual way says which column they are in.
+        """
+        signature, tensors = self._signature, request.inputs
+        assert signature is not None
+        block: np.ndarray[Any, Any] | None
+        if signature.is_matrix(tensors):
+            block = block_of_matrix(tensors[0])
+        elif len(tensors) == len(signature.inputs) > 0:
+            block = block_of_columns(tensors)
+        else:
+            return None
+        with suppress(Exception):
+            return None if block is None else predict(block)
 
     def _arguments_of(self, request: InferenceRequest) -> tuple[Any, dict[str, Any] | None]:
         """What `predict` takes: the value, and the params."""
@@ -284,6 +307,8 @@ class MLflowRuntime(Model):
         tensors = request.inputs
         if signature.is_columns:
             columns = self._columns
+            if signature.is_matrix(tensors):
+                return frame_of_matrix(tensors[0], columns)
             if len(tensors) != len(signature.inputs):
                 present = {tensor.name for tensor in tensors}
                 columns = columns[[name in present for name in signature.names]]
@@ -327,7 +352,22 @@ def _columns(signature: Signature | None) -> Any:
 
     if not signature.is_named:
         return pd.RangeIndex(len(signature.inputs))
-    return pd.Index([spec.name if spec.label is None else spec.label for spec in signature.inputs])
+    return pd.Index(_labels(signature))
+
+
+def _labels(signature: Signature) -> list[Any]:
+    if not signature.is_named:
+        return list(range(len(signature.inputs)))
+    return [spec.name if spec.label is None else spec.label for spec in signature.inputs]
+
+
+def _predict_array(
+    native: native_flavors.Native | None, signature: Signature | None
+) -> Callable[[Any], Any] | None:
+    """What answers an array in place of a table with the signature's columns, if anything does."""
+    if native is None or signature is None or not signature.is_columns:
+        return None
+    return native.for_arrays(_labels(signature))
 
 
 def _schemas(raw: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import pkgutil
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
@@ -17,7 +18,7 @@ from headrace.errors import InvalidModel
 from headrace.runtimes import artefact, catalog, refusal
 from headrace.runtimes.mlflow import onnx_flavor
 from headrace.runtimes.mlflow.mlflow_folder import MLflowFolder
-from headrace.runtimes.tables import lightgbm_runtime, xgboost_runtime
+from headrace.runtimes.tables import lightgbm_runtime, sklearn_arrays, xgboost_runtime
 from headrace.runtimes.tables.features import with_categories
 from headrace.runtimes.tables.xgboost_version import warn_if_newer
 
@@ -28,11 +29,14 @@ class Native(NamedTuple):
     """How to predict, whether rows never influence each other, and the model itself.
 
     Other methods of the model take the same value as `predict`; a model without any is None.
+    `for_arrays` is given the labels of a table's columns, and returns what answers an array as
+    `predict` does such a table, or None if nothing does.
     """
 
     predict: Predict
     row_independent: bool = True
     model: Any = None
+    for_arrays: Callable[[Sequence[Any]], Callable[[Any], Any] | None] = lambda labels: None
 
 
 _SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
@@ -68,7 +72,13 @@ def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
     if not hasattr(model, method):
         raise InvalidModel(f"the scikit-learn model has no method '{method}'")
     predict = getattr(model, method)
-    return _native(model, lambda value, params: predict(value))
+
+    def for_arrays(labels: Sequence[Any]) -> Callable[[Any], Any] | None:
+        found = sklearn_arrays.for_arrays(model, labels)
+        return None if found is None else getattr(found, method)
+
+    native = _native(model, lambda value, params: predict(value))
+    return native._replace(for_arrays=for_arrays)
 
 
 def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
