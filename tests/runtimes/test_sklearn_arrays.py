@@ -55,7 +55,8 @@ def answer(model, method, value):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(module, name) for module, names in _ALIKE.items() for name in names]
+    ("module", "name"),
+    [(module, name) for module, names in _ALIKE.items() for name in sorted(names)],
 )
 def test_an_estimator_answers_an_array_as_it_does_a_table_to_the_bit(module, name):
     cls = getattr(importlib.import_module(f"sklearn.{module}"), name, None)
