@@ -23,6 +23,7 @@ pytestmark = [
 
 MOVES = ["--follow", "--follow-interval", "0.2", "--env-manager", "local"]
 PATIENCE = 120
+LONGEST_LOAD = 600
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,9 @@ def test_a_model_that_is_loaded_by_request_is_followed_until_it_is_unloaded(worl
     lazy = [*MOVES, "--no-load-models-at-startup"]
     with serving("models:/asked@champion", *lazy, env=world.env) as server:
         assert index(server.http)[""]["reason"] == "not loaded yet"
-        assert ask(server.http, "POST", "/v2/repository/models/asked/load", {}).status == 200
+        load = "/v2/repository/models/asked/load"
+        # MLflow's client and the model's worker start now.
+        assert ask(server.http, "POST", load, {}, timeout=LONGEST_LOAD).status == 200
         assert predicted(server.http, "asked") == 1.0
         world.point("asked", "champion", world.register("asked", answers(2)))
         until(lambda: predicted(server.http, "asked") == 2.0, PATIENCE, "it is followed")
