@@ -17,14 +17,15 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := -m pytest -n 2 --dist loadfile
 # What the other targets for tests leave.
-LIGHT := not runtimes and not images and not registry and not ray
+LIGHT := not runtimes and not images and not registry and not ray and not examples
 # Enough to try an interpreter: pure code, workers, and a server from start to stop.
 SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-short test-runtimes test-images test-registry test-ray \
-  test-endurance test-newest test-lowest faults check fmt bench bench-regress bench-peers docs lock clean
+.PHONY: help install demo test test-short test-runtimes test-images test-registry test-examples \
+  test-ray test-endurance test-newest test-lowest faults check fmt bench bench-regress bench-peers \
+  docs lock clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PYTHON=python3.11]"
@@ -49,6 +50,9 @@ test-images: $(VENV)/.installed ## Build images and start them, where buildah an
 
 test-registry: $(VENV)/.installed ## Run the tests that start MLflow's tracking server, and follow it
 	$(BIN)/python $(PYTEST) -m registry tests/e2e $(ARGS)
+
+test-examples: $(VENV)/.installed ## Run the tests that follow the examples' pages and train their models
+	$(BIN)/python $(PYTEST) -m 'examples and not runtimes' tests/e2e $(ARGS)
 
 test-ray: $(VENV)/.installed ## Run the tests that start a cluster of Ray, which has an environment of its own
 	$(BIN)/python -m pytest -m ray tests/e2e/test_ray.py $(ARGS)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Frameworks that train in a test share the processors with other tests: their threads would spin
+# for ten times as long as they compute. Workers wait like this in any case.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

@@ -16,7 +16,7 @@ from xgboost import XGBClassifier
 
 from support.serving import serving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.examples, pytest.mark.timeout(300)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion-mnist"
 
@@ -29,7 +29,7 @@ def test_served_accuracy_is_that_of_the_models_called_directly(
         sys.executable,
         str(EXAMPLE / "train_models.py"),
         "--rows",
-        "1500",
+        "600",
         "--into",
         str(tmp_path),
     ]

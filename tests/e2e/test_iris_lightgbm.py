@@ -13,7 +13,7 @@ from support.asking import ask
 from support.walkthrough import Walkthrough, walkthrough
 from support.wheels import offline, wheelhouse
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.examples, pytest.mark.timeout(900)]
 
 FLOWERS = load_iris().data
 

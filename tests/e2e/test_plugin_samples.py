@@ -21,7 +21,7 @@ from support.asking import ask
 from support.walkthrough import EXAMPLES, Walkthrough, walkthrough
 
 # Training, serving and calling the plugin each import MLflow and a framework again.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.examples, pytest.mark.timeout(500)]
 
 WINES = ("sklearn_wine", "sklearn_wine_onnx")
 needs_keras = pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")

@@ -22,7 +22,7 @@ from support.asking import ask
 from support.rounds import ROUNDS, busy_machine
 from support.serving import serving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60 + 60 * ROUNDS)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 + 60 * ROUNDS)]
 
 X = np.arange(24.0).reshape(12, 2) % 5
 Y = X @ [2.0, -1.0]
