@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from headrace.batching import policy
-from headrace.batching.entry import Entry, Group
+from headrace.batching.entry import Entry, Group, Run
 from headrace.batching.pace import Pace
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
 from headrace.observability.counters import BatchCounts
@@ -28,7 +28,7 @@ logger = logging.getLogger("headrace.batching")
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
 Withdraw = Callable[[InferenceRequest], None]
 Outcome = InferenceResponse | HeadraceError
-# Starts a request if that is possible without waiting; what it is given gets the outcome, later.
+# Starts a batch if that is possible without waiting; what it is given gets the outcome, later.
 Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
 # A request is refused if it would take longer than this part of its time: its wait is an estimate.
@@ -69,7 +69,8 @@ class BatchLimits:
 class Batcher:
     """Coalesces the requests of one model into batches for `slots` instances.
 
-    A lone request is started by `begin`, if there is one, which saves it a task.
+    A batch is started by `begin` if that is possible, which saves it a task. `execute` waits until
+    there is something to run it on, and runs what has to run once more.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Batcher:
         self._groups: dict[Hashable, Group] = {}
         self._pace = Pace()
         self._running: set[asyncio.Future[Any]] = set()
-        # How many requests run without a task, and what is done when one of them has ended.
+        # How many batches run without a task, and what is done when one of them has ended.
         self._without_task = 0
         self._ended_one: asyncio.Future[None] | None = None
         self._executing: set[Entry] = set()
@@ -151,7 +152,7 @@ class Batcher:
         if timing is not None:
             entry.timing = timing
             timing.rows = count or policy.rows(request) or 1
-        if count is None and not self._groups and self._has_slot and self._begun(entry):
+        if count is None and not self._groups and self._has_slot and self._begun([entry]):
             # Nobody waits, and a request that cannot be merged has nobody to wait for.
             self._start_sweeper()
             return entry.future
@@ -236,7 +237,7 @@ class Batcher:
             batch = self._next_batch()
             if batch is None:
                 return
-            if batch and not (len(batch) == 1 and self._begun(batch[0])):
+            if batch and not self._begun(batch):
                 self._start(self._run(batch))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -249,40 +250,57 @@ class Batcher:
         self._pace.batch_ended(self._loop.time(), bool(self._groups))
         self._dispatch()
 
-    def _begun(self, entry: Entry) -> bool:
-        """Start a lone request without a task, if it is possible now."""
-        if self._begin is None or entry.deaths:
+    def _begun(self, batch: list[Entry]) -> bool:
+        """Start a batch without a task, if that is possible now. Hot."""
+        if self._begin is None:
             return False
-        began, queued = perf_counter(), self._loop.time() - entry.arrived
-        ended = partial(self._ended, entry, began, queued)
+        run = Run(batch, self._loop.time())
         try:
-            if not self._begin(entry.request, self._ended_by(entry), ended):
+            if not self._begin(run.request, self._due(batch), partial(self._ended, run)):
                 return False
         except HeadraceError:
             # The usual way finds out again, and knows what to do.
             return False
-        self._counts.begin(entry.rows, began)
+        run.began = perf_counter()
+        self._counts.begin(run.rows, run.taken)
         self._without_task += 1
-        self._executing.add(entry)
-        self._batches[entry.request] = (entry,)
+        self._executing.update(batch)
+        self._batches[run.request] = batch
         return True
 
-    def _ended(self, entry: Entry, began: float, queued: float, outcome: Outcome) -> None:
-        computed = perf_counter() - began
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        """Deliver the outcome of a batch that was begun, or run it again. Hot."""
+        batch = run.batch
         self._without_task -= 1
-        self._executing.discard(entry)
-        self._batches.pop(entry.request, None)
-        if entry.timing is not None:
-            _time((entry,), entry.rows, began)
-        if isinstance(outcome, HeadraceError):
-            self._start(self._run([entry], outcome))
-        else:
-            self._counts.succeed(1, entry.rows, queued, computed)
-            _deliver(entry, outcome)
+        self._executing.difference_update(batch)
+        self._batches.pop(run.request, None)
+        if batch[0].timing is not None:
+            _time(batch, run.rows, run.began)
+        try:
+            if isinstance(outcome, HeadraceError):
+                raise outcome
+            self._deliver(run, outcome)
+        except HeadraceError as error:
+            self._start(self._run(batch, error))
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
-        self._pace.batch_ended(self._loop.time(), bool(self._groups))
+        if not isinstance(outcome, WorkerCrashed):
+            self._pace.batch_ended(self._loop.time(), bool(self._groups))
         self._dispatch()
+
+    def _deliver(self, run: Run, response: InferenceResponse) -> None:
+        """Give each request of a batch its part of the answer.
+
+        Raises:
+            BadModelOutput: the answer cannot be divided.
+        """
+        batch, ended = run.batch, perf_counter()
+        pieces = [response] if len(batch) == 1 else policy.split(response, run.counts)
+        times = ended - run.began, run.began - run.taken, perf_counter() - ended
+        self._counts.succeed(len(batch), run.rows, run.queued, *times)
+        for entry, piece in zip(batch, pieces, strict=True):
+            if not entry.future.done():
+                entry.future.set_result(piece)
 
     def _next_batch(self) -> list[Entry] | None:
         """Take the batch whose turn it is; None when every group is still held open."""
@@ -356,30 +374,25 @@ class Batcher:
         finally:
             self._executing.difference_update(batch)
 
-    async def _run_batch(self, batch: Sequence[Entry]) -> None:
+    async def _run_batch(self, batch: list[Entry]) -> None:
         # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
         execute = self._execute if batch[0].deaths < 2 else self._execute_alone
-        counts = [entry.rows for entry in batch]
-        rows, now = sum(counts), self._loop.time()
-        queued = sum([now - entry.arrived for entry in batch])
-        taken = perf_counter()
-        self._counts.begin(rows, taken)
-        request = policy.merge([entry.request for entry in batch])
-        self._batches[request] = batch
-        began = perf_counter()
+        run = Run(batch, self._loop.time())
+        self._counts.begin(run.rows, run.taken)
+        self._batches[run.request] = batch
+        run.began = perf_counter()
         try:
-            response = await execute(request, max(map(self._ended_by, batch)))
+            response = await execute(run.request, self._due(batch))
         finally:
-            self._batches.pop(request, None)
+            self._batches.pop(run.request, None)
             # An observer times every request, or none does.
             if batch[0].timing is not None:
-                _time(batch, rows, began)
-        ended = perf_counter()
-        pieces = [response] if len(batch) == 1 else policy.split(response, counts)
-        divided = perf_counter() - ended
-        self._counts.succeed(len(batch), rows, queued, ended - began, began - taken, divided)
-        for entry, piece in zip(batch, pieces, strict=True):
-            _deliver(entry, piece)
+                _time(batch, run.rows, run.began)
+        self._deliver(run, response)
+
+    def _due(self, batch: Sequence[Entry]) -> float:
+        """When the execution of a batch is ended."""
+        return max([self._ended_by(entry) for entry in batch])
 
     def _ended_by(self, entry: Entry) -> float:
         # Ending an execution may end a worker, which an impatient caller must not cause.
@@ -457,11 +470,6 @@ class Batcher:
         self._queued_rows -= entry.rows
         self.queued -= 1
         self.queued_bytes -= entry.size
-
-
-def _deliver(entry: Entry, response: InferenceResponse) -> None:
-    if not entry.future.done():
-        entry.future.set_result(response)
 
 
 def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:

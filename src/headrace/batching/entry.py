@@ -1,10 +1,12 @@
-"""Requests that wait or run, and the groups in which they wait."""
+"""Requests that wait or run, the groups in which they wait, and the batches in which they run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import perf_counter
 
+from headrace.batching import policy
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 
@@ -38,3 +40,21 @@ class Group(deque[Entry]):
     """Requests that may share a batch, the oldest first, and how many rows they have together."""
 
     rows = 0
+
+
+class Run:
+    """One execution of a batch: its merged request, the rows of each entry, and when it began.
+
+    `queued` is how long the entries have waited, all together. `taken` is when the batch was put
+    together and `began` when it was on its way, on the clock of `perf_counter`.
+    """
+
+    __slots__ = ("batch", "began", "counts", "queued", "request", "rows", "taken")
+
+    def __init__(self, batch: list[Entry], now: float) -> None:
+        self.batch = batch
+        self.taken = self.began = perf_counter()
+        self.counts = [entry.rows for entry in batch]
+        self.rows = sum(self.counts)
+        self.queued = sum([now - entry.arrived for entry in batch])
+        self.request = policy.merge([entry.request for entry in batch])

@@ -37,12 +37,16 @@ logger = logging.getLogger("headrace.executors")
 
 
 class Begun:
-    """A request whose outcome a callback gets at once, in place of a future."""
+    """A batch whose outcome a callback gets at once, in place of a future.
 
-    __slots__ = ("_done", "deadline")
+    If it is `in_turn`, its model works on one batch after the other.
+    """
 
-    def __init__(self, deadline: float, done: Done) -> None:
+    __slots__ = ("_done", "deadline", "in_turn")
+
+    def __init__(self, deadline: float, done: Done, in_turn: bool) -> None:
         self.deadline = deadline
+        self.in_turn = in_turn
         self._done: Done | None = done
 
     def done(self) -> bool:
@@ -179,10 +183,13 @@ class Channel(asyncio.Protocol):
         self._write(self._request_frame(Kind.INFER, call, key, request))
         return future
 
-    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> None:
-        """Send one request with others, for a model that works on many; `done` gets its outcome.
+    def begin(
+        self, key: str, request: InferenceRequest, deadline: float, done: Done, in_turn: bool
+    ) -> None:
+        """Send one batch together with whatever else is to be sent; `done` gets its outcome. Hot.
 
-        The outcome is the response, or an error as of `infer`. Hot.
+        The outcome is the response, or an error as of `infer`. `in_turn` says whether the model
+        works on one batch after the other.
 
         Raises:
             InvalidInput, WorkerLost: as `infer`.
@@ -190,12 +197,12 @@ class Channel(asyncio.Protocol):
         if self._lost is not None:
             raise self._lost
         call = next(self._ids)
-        self._calls[call] = Begun(deadline, done)
+        self._calls[call] = Begun(deadline, done, in_turn)
         self._requests[call] = key, request
         self._write_soon(self._request_frame(Kind.INFER, call, key, request))
 
     def end_late(self, now: float, error: HeadraceError) -> tuple[set[str], bool]:
-        """End the requests that were begun and are past their deadline, and withdraw them.
+        """End the batches that were begun and are past their deadline, and withdraw them.
 
         Returns the keys of their models, and whether any other is still on its way.
         """
@@ -216,14 +223,15 @@ class Channel(asyncio.Protocol):
         return sum(of == key and self._calls[call].done() for call, (of, _) in requests)
 
     def give_up(self, key: str, error: WorkerLost) -> None:
-        """End the requests that wait behind one that hangs, so that they can run elsewhere.
+        """End the batches that wait behind one that hangs, so that they can run elsewhere.
 
-        Those that were begun go on: they do not wait for one another.
+        Those of a model that works on several at once go on.
         """
         for call, (of, _) in list(self._requests.items()):
-            future = self._calls[call]
-            if of == key and type(future) is not Begun and not future.done():
-                future.set_exception(error)
+            waiting = self._calls[call]
+            is_behind = type(waiting) is not Begun or waiting.in_turn
+            if of == key and is_behind and not waiting.done():
+                waiting.set_exception(error)
 
     @property
     def is_idle(self) -> bool:

@@ -22,7 +22,7 @@ logger = logging.getLogger("headrace.executors")
 # One batch runs and one waits in the worker, so that it never idles while the front process
 # handles answers. Measured: docs/decisions/0009.
 BATCHES_PER_INSTANCE = 2
-# Requests that were begun are ended at most this many seconds after their deadline.
+# Batches that were begun are ended at most this many seconds after their deadline.
 SWEEP_INTERVAL = 0.05
 # Ends what is past its deadline in a worker, of the model with this key.
 EndOverrun = Callable[[WorkerProcess, str], None]
@@ -47,6 +47,8 @@ class WorkerPool:
         self._sweeper: asyncio.TimerHandle | None = None
         # Of models that work on several requests at once in threads: how many.
         self._threads: dict[str, int] = {}
+        # Models that work on one batch after the other.
+        self._in_turn: set[str] = set()
 
     async def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         """Load a model on `settings.instances` workers, the emptiest first."""
@@ -79,6 +81,8 @@ class WorkerPool:
                 slot.reserved.discard(key)
         if not metadata[0].is_service:
             self._threads[key] = metadata[0].concurrency
+        if metadata[0].concurrency == 1:
+            self._in_turn.add(key)
         return metadata[0]
 
     def slots(self, key: str) -> int:
@@ -121,14 +125,14 @@ class WorkerPool:
         if process is None:
             return False
         channel = process.channel
-        channel.begin(key, request, deadline, done)
+        channel.begin(key, request, deadline, done, key in self._in_turn)
         if self._sweeper is None:
             # One timer for all of them: one for each would cost more than the rest of this.
             self._sweeper = channel.loop.call_later(SWEEP_INTERVAL, self._sweep, channel.loop)
         return True
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End requests that were begun and are past their deadline, and workers that hang.
+        """End batches that were begun and are past their deadline, and workers that hang.
 
         A thread that hangs among many holds up nobody, so its worker stays until all of them do.
         """
@@ -238,6 +242,7 @@ class WorkerPool:
 
     async def unload(self, key: str) -> None:
         self._threads.pop(key, None)
+        self._in_turn.discard(key)
         for slot in self._slots:
             await slot.unload(key)
 

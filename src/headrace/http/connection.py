@@ -26,9 +26,9 @@ from headrace.errors import (
     Unimplemented,
 )
 from headrace.http.body import REST
-from headrace.http.cycle import AnswerHeads, Cycle, DirectCycle
-from headrace.http.direct import Direct, Refuse
+from headrace.http.cycle import AnswerHeads, Cycle
 from headrace.http.parsing import Discard, KnownHead, cause, read_target
+from headrace.http.refusals import Refuse
 from headrace.settings import ServerSettings
 
 logger = logging.getLogger("headrace.http")
@@ -44,8 +44,6 @@ IDLE, HEAD, BODY = range(3)
 
 # Fields that change how a request is read; any of them sends the head through `_check_head`.
 _FRAMING = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
-# Larger bodies go to the ASGI application, which can apply back-pressure.
-LARGEST_DIRECT = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
@@ -63,19 +61,14 @@ class Connection(HttpToolsProtocol):
         settings: ServerSettings,
         refuse: Refuse,
         loop: asyncio.AbstractEventLoop,
-        direct: Direct | None = None,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
-        self._direct = direct
-        self._match: Any = None
-        self._direct_cycle = DirectCycle(self)
         self._length = 0
         self.on_disconnect: Callable[[], object] | None = None
         self.deadline = NEVER
         self._settings = settings
         self._refusal_of = refuse
         self._max_head = settings.max_header_size
-        self._largest_direct = min(LARGEST_DIRECT, settings.max_body_size)
         # What is being received, and what `deadline` was last set for.
         self._receiving = IDLE
         self._timed = IDLE
@@ -88,7 +81,6 @@ class Connection(HttpToolsProtocol):
         self._refusal = b""
         self._lingering = False
         self._running: list[Cycle] = []
-        self._arriving: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -106,7 +98,6 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
-        self._has_arrived()
         self._mark_disconnected()
         notify, self.on_disconnect = self.on_disconnect, None
         if notify is not None:
@@ -183,7 +174,6 @@ class Connection(HttpToolsProtocol):
             raise Overloaded(f"more than {MAX_PIPELINED} requests are waiting on one connection")
         scope["raw_path"], scope["query_string"], scope["path"] = read_target(self.url)
         self._receiving = BODY
-        self._match = self._direct_match(scope)
         # Trailers come through on_header too, and must not reach the scope.
         self.headers = []
         self._start_cycle(version)
@@ -205,9 +195,10 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.loop.time() + self._settings.keep_alive_timeout
             return
         self.deadline = NEVER
-        if self._match is not None:
-            self._answer_directly()
-            return
+        self._has_arrived(cycle)
+
+    def _has_arrived(self, cycle: Any) -> None:
+        """The whole body of a request is here."""
         cycle.more_body = False
         cycle.message_event.set()
         # While reading is paused, a client that leaves would go unnoticed.
@@ -274,17 +265,16 @@ class Connection(HttpToolsProtocol):
 
     def _start_cycle(self, version: str) -> None:
         before = self.cycle
-        keep_alive = version == "1.1" and self.parser.should_keep_alive()
-        if self._match is not None:
-            self._direct_cycle.begin(keep_alive)
-            self.cycle = cast(Cycle, self._direct_cycle)
-            return
-        self.cycle = self._new_cycle(keep_alive)
+        self.cycle = self._new_cycle(self._keeps_alive(version))
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _keeps_alive(self, version: str) -> bool:
+        """Whether the client lets the connection stay open after the answer."""
+        return version == "1.1" and bool(self.parser.should_keep_alive())
 
     def _new_cycle(self, keep_alive: bool) -> Cycle:
         cycle = Cycle(
@@ -304,54 +294,11 @@ class Connection(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[REST] = cycle.receive_rest
         return cycle
 
-    def _direct_match(self, scope: dict[str, Any]) -> Any:
-        """The match of a request that needs no task: small, plain, and with none before it."""
-        if (
-            self._direct is None
-            or self._suspect
-            or self._length > self._largest_direct
-            or scope["method"] != "POST"
-            or self.flow.write_paused
-            or (self.cycle is not None and not self.cycle.response_complete)
-        ):
-            return None
-        return self._direct.match(scope["path"])
-
-    def _answer_directly(self) -> None:
-        assert self._direct is not None, "only matched requests get here"
-        match, self._match = self._match, None
-        self._has_arrived()
-        if self.transport.is_closing():
-            return
-        direct = self._direct_cycle
-        body = bytes(direct.body)
-        if match.route.may_stream and self._direct.needs_task(match, body):
-            # The request has arrived whole, so the task finds all of it.
-            self.cycle = cycle = self._new_cycle(direct.keep_alive)
-            cycle.body += body
-            cycle.more_body = False
-            cycle.message_event.set()
-            self._start_asgi_task(cycle, self.app)
-            return
-        future = self._direct.direct(self, match, body, direct.answer)
-        if future is not None:
-            self.tasks.add(future)  # type: ignore[arg-type]
-
-    def continued(self, future: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
-        """A direct request's future is done, but a task still has to answer it."""
-        self.settled(future)
-        self.tasks.add(task)
-
     @property
     def unsent(self) -> int:
         """Bytes of answers still waiting to be sent."""
         size: int = self.transport.get_write_buffer_size()
         return size
-
-    def settled(self, future: asyncio.Future[Any]) -> None:
-        """A direct request's future is done; nothing is in flight for it any more."""
-        self.on_disconnect = None
-        self.tasks.discard(future)
 
     def _check_head(self, version: str) -> None:
         """Check a head that is large, arrived in pieces, or has a framing field.
@@ -388,12 +335,6 @@ class Connection(HttpToolsProtocol):
         self._running = [each for each in self._running if not each.response_complete]
         self._running.append(cycle)
 
-    def _has_arrived(self) -> None:
-        """A direct request is complete, or never will be."""
-        arriving, self._arriving = self._arriving, None
-        if arriving is not None:
-            self.tasks.discard(arriving)
-
     def _received_part(self, size: int) -> None:
         """Account for a segment that leaves a request incomplete."""
         if self._receiving == HEAD:
@@ -406,10 +347,6 @@ class Connection(HttpToolsProtocol):
             self._require_small_head(self._head_size)
             return
         if self._timed != BODY:
-            if self._match is not None:
-                # No task awaits it yet, and a server that stops must.
-                self._arriving = self.loop.create_future()
-                self.tasks.add(self._arriving)  # type: ignore[arg-type]
             self._timed = BODY
             self.deadline = self.loop.time() + self._settings.body_timeout
             self._bytes_beside_body = 0
@@ -453,7 +390,6 @@ class Connection(HttpToolsProtocol):
         path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
         refusal = b"" if answered else self._render(path, error)
         if self._receiving == BODY:
-            self._has_arrived()
             if owed:
                 self.pipeline.popleft()
             else:

@@ -170,15 +170,14 @@ class InferenceRoutes:
         return match.adapter.wants_stream(match.route, body)
 
     def direct(
-        self, connection: Any, match: RouteMatch, body: bytes, answer: Answer
+        self, connection: Any, match: RouteMatch, headers: Headers, body: bytes, answer: Answer
     ) -> asyncio.Future[Any] | None:
         """Handle a request that has arrived whole; `answer` is called once, now or later. Hot.
 
         Returns the future of the request in flight, or None if it is already answered.
         """
-        scope = connection.scope
-        headers = collect(scope["headers"])
-        call = HttpCall(match, self._calls.request_id(given_id(headers)), headers, scope)
+        id = self._calls.request_id(given_id(headers))
+        call = HttpCall(match, id, headers, connection.scope)
         try:
             self._calls.admit(call)
             call.body = body

@@ -16,7 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
-from headrace.http.direct import Direct, Refuse
+from headrace.http.direct import Direct, Heads
+from headrace.http.direct_connection import DirectConnection
+from headrace.http.refusals import Refuse
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
 
@@ -73,9 +75,13 @@ class Listener:
         self = cls(app, settings)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
-        self._connect = functools.partial(
-            Connection, self._config, self._state, settings, refuse, loop, self._direct
-        )
+        arguments = (self._config, self._state, settings, refuse, loop)
+        if self._direct is None:
+            self._connect = functools.partial(Connection, *arguments)
+        else:
+            self._connect = functools.partial(
+                DirectConnection, *arguments, direct=self._direct, heads=Heads()
+            )
         for sock in sockets:
             server = await loop.create_server(self._connect, sock=sock, backlog=BACKLOG)
             self._servers.append(server)

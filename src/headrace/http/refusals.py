@@ -17,6 +17,9 @@ from headrace.http.router import Router
 CALL = "headrace.call"
 # Status and JSON body of an error, in the form of a protocol.
 ErrorForm = Callable[[HeadraceError], tuple[int, bytes]]
+# Answers a request that is refused while it is being received. Takes its path, scope and error;
+# returns the answer and the request's id.
+Refuse = Callable[[str, dict[str, Any], HeadraceError], tuple[Reply, str]]
 
 
 def refusal(calls: Calls, call: Call, exc: Exception, form: ErrorForm) -> Reply:

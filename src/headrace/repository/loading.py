@@ -244,7 +244,7 @@ class Loader:
             executor.withdraw,
             partial(executor.infer_alone, model.key),
             counts=model.metrics.batching,
-            begin=partial(executor.begin, model.key) if metadata.concurrency > 1 else None,
+            begin=partial(executor.begin, model.key),
         )
         model.streamer = partial(executor.stream, model.key)
         model.become(State.READY)

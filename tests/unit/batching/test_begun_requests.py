@@ -1,15 +1,16 @@
-"""Requests of models that work on many at once: begun without a task, and bounded all the same."""
+"""Batches that are begun without a task, and bounded all the same."""
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import InvalidInput, ModelFailed, WorkerCrashed
+from headrace.errors import BadModelOutput, InvalidInput, ModelFailed, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 
@@ -152,5 +153,52 @@ def test_draining_waits_for_what_was_begun() -> None:
             done(InferenceResponse([]))
 
         await drained
+
+    run(test)
+
+
+def rows(*values: float) -> InferenceRequest:
+    return InferenceRequest([Tensor("x", "FP64", [len(values)], array("d", values).tobytes())])
+
+
+def test_requests_that_waited_are_begun_as_one_batch_and_each_gets_its_rows() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = Batcher(worker.execute, BatchLimits(8), 1, begin=worker.begin)
+        answers = [batcher.submit(rows(*values), FAR) for values in ([1.0], [2.0, 3.0])]
+        await asyncio.sleep(0)
+        ((merged, done),) = worker.begun
+        assert merged.inputs[0].shape == [3]
+        done(InferenceResponse(merged.inputs))
+
+        first, second = [(await answer).outputs[0] for answer in answers]
+        assert (bytes(first.data), first.shape) == (rows(1.0).inputs[0].data, [1])
+        assert (bytes(second.data), second.shape) == (rows(2.0, 3.0).inputs[0].data, [2])
+
+    run(test)
+
+
+def test_the_requests_of_a_batch_whose_worker_died_run_again_one_by_one() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = Batcher(worker.execute, BatchLimits(8), 1, begin=worker.begin)
+        sent = [rows(1.0), rows(2.0)]
+        answers = [batcher.submit(each, FAR) for each in sent]
+        await asyncio.sleep(0)
+        worker.begun[0][1](WorkerCrashed("it died"))
+
+        assert await asyncio.gather(*answers) == [AGAIN, AGAIN]
+        assert worker.executed == sent
+
+    run(test)
+
+
+def test_a_batch_whose_answer_cannot_be_divided_fails_as_a_whole() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = Batcher(worker.execute, BatchLimits(8), 1, begin=worker.begin)
+        answers = [batcher.submit(rows(value), FAR) for value in (1.0, 2.0)]
+        await asyncio.sleep(0)
+        worker.begun[0][1](InferenceResponse(rows(1.0).inputs))
+
+        failed = await asyncio.gather(*answers, return_exceptions=True)
+        assert [type(each) for each in failed] == [BadModelOutput, BadModelOutput]
 
     run(test)
