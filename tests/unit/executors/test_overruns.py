@@ -246,7 +246,9 @@ def test_a_worker_with_a_stream_that_hangs_ends_when_it_is_replaced(world_of: An
     world_of(test)
 
 
-def test_an_overrun_of_requests_that_were_begun_leaves_the_others_running(world_of: Any) -> None:
+def test_an_overrun_of_a_batch_that_was_begun_frees_those_behind_it_and_no_other_models(
+    world_of: Any,
+) -> None:
     async def test(world: World) -> None:
         for key in ("hangs", "neighbour"):
             await world.load(key)
@@ -258,12 +260,14 @@ def test_an_overrun_of_requests_that_were_begun_leaves_the_others_running(world_
         await asyncio.sleep(4)
         assert not outcomes
         await asyncio.sleep(10)
-        (late,) = outcomes
+        late, behind = outcomes
         assert isinstance(late, DeadlineExceeded)
+        assert isinstance(behind, WorkerLost)
+        assert behind.blameless
         for call in (4, 5):
             world.workers[0].send(call, ANSWER)
 
-        assert [pid(each) for each in outcomes[1:]] == [1, 1]
+        assert [pid(each) for each in outcomes[2:]] == [1]
 
     world_of(test)
 
