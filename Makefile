@@ -135,11 +135,13 @@ $(RUNTIMES)/.installed: locks/runtimes.txt
 	@echo "installing into $* with $(if $(UV),uv,pip), from $(LOCK)"
 	@test -x $*/bin/pip || $(PYTHON) -m venv $*
 ifneq ($(UV),)
-	$(UV) pip install --quiet --python $*/bin/python --no-deps --require-hashes -r $(LOCK)
+	$(UV) pip install --quiet --python $*/bin/python --compile-bytecode --no-deps --require-hashes -r $(LOCK)
 	$(UV) pip install --quiet --python $*/bin/python --no-deps --no-build-isolation -e .
 else
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endif
 	$(AFTER)
+# Where Python may not write bytecode, every worker of the tests would compile what it imports.
+	@$*/bin/python -m compileall -q src
 	@touch $@
