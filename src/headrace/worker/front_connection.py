@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import queue
 import select
 import socket
 import threading
@@ -29,6 +28,7 @@ from headrace.worker.arena import THRESHOLD, Arena
 from headrace.worker.frame_json import dump, load
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
+from headrace.worker.lanes import MOST_READING, Lane, SocketWait
 from headrace.worker.loop_reader import LoopReader
 from headrace.worker.runner_link import FramePeer, RunnerLink
 from headrace.worker.streams import LoopStream, Stream
@@ -43,16 +43,16 @@ LAST_UNLOADS = 3.0
 class Connection(FramePeer):
     """Serves one front process until it hangs up.
 
-    The reading thread never runs a model: each model has a thread of its own, so a slow one
-    delays no other, and a frame is read as soon as it arrives. Concurrent models have threads or
-    a loop themselves.
+    Each model has a thread of its own, so that a slow one delays no other. The threads of models
+    that have nothing to do read what arrives, and so does one that runs no model: a frame is read
+    as soon as it is there. Concurrent models have threads or a loop themselves.
     """
 
     def __init__(self, sock: socket.socket, host: ModelHost) -> None:
         self._sock = sock
         self._host = host
         self._send_lock = threading.Lock()
-        self._lanes: dict[str, queue.SimpleQueue[Frame | None]] = {}
+        self._lanes: dict[str, Lane] = {}
         self._threads: dict[str, threading.Thread] = {}
         # Of models that work on several requests at once without being concurrent models.
         self._pools: dict[str, ThreadsOnDemand] = {}
@@ -69,6 +69,11 @@ class Connection(FramePeer):
         self._link = RunnerLink(self, dump)
         self._inbound: Arena | None = None
         self._outbound: Arena | None = None
+        # Several threads read, one at a time; this is how the one that serves waits for its turn.
+        self._reading = threading.Lock()
+        self._wait = SocketWait(sock) if SocketWait.SUPPORTED else None
+        # What ended the reading of a model's thread, for the one that serves.
+        self._failure: BaseException | None = None
         self._received = bytearray()
         self._chunk = memoryview(bytearray(RECEIVE_SIZE))
 
@@ -80,9 +85,12 @@ class Connection(FramePeer):
         current_call.connect(self._link)
         try:
             while not self._is_over:
-                self._receive(wait=True)
+                if self._wait is None or self._wait.wait():
+                    self._receive(wait=self._wait is None)
                 if self._loop is not None and not self._is_over:
                     self._read_on_loop(self._loop)
+            if self._failure is not None:
+                raise self._failure
             # What models still ask while they are unloaded would never be answered.
             self._link.lose()
             self._unload_all()
@@ -92,17 +100,22 @@ class Connection(FramePeer):
 
     def _receive(self, wait: bool) -> bool:
         """Receive something and handle the frames that are whole; False when it was the last."""
-        try:
-            count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            if wait:
-                self._wait_until(select.POLLIN)
-            return True
-        except ConnectionError:
-            count = 0
-        self._received += self._chunk[:count]
-        self._is_over = not count
-        self._handle_frames()
+        with self._reading:
+            if self._is_over:
+                return False
+            try:
+                count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if wait:
+                    self._wait_until(select.POLLIN)
+                return True
+            except ConnectionError:
+                count = 0
+            self._received += self._chunk[:count]
+            self._is_over = not count
+            self._handle_frames()
+        if self._is_over and self._wait is not None:
+            self._wait.wake()
         return not self._is_over
 
     def _handle_frames(self) -> None:
@@ -135,6 +148,8 @@ class Connection(FramePeer):
         ends = time.monotonic() + LAST_UNLOADS
         for key in self._lanes:
             self._threads[key].join(max(0.0, ends - time.monotonic()))
+        if self._wait is not None and not any(each.is_alive() for each in self._threads.values()):
+            self._wait.close()
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.kind == Kind.INFER and self._host.is_concurrent(frame.meta["model"]):
@@ -205,11 +220,11 @@ class Connection(FramePeer):
             return None
         return Frame(kind, call, load(received[meta:payload]), received[payload:end]), end
 
-    def _lane(self, frame: Frame) -> queue.SimpleQueue[Frame | None]:
+    def _lane(self, frame: Frame) -> Lane:
         key = frame.meta["model"]
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = queue.SimpleQueue()
+            lane = self._lanes[key] = Lane()
             thread = self._threads[key] = threading.Thread(
                 target=self._work, args=(key, lane), name=f"model {key}", daemon=True
             )
@@ -218,16 +233,39 @@ class Connection(FramePeer):
             del self._lanes[key], self._threads[key]
         return lane
 
-    def _work(self, key: str, lane: queue.SimpleQueue[Frame | None]) -> None:
-        while True:
-            frame = lane.get()
-            if frame is None:
-                with suppress(HeadraceError):
-                    self._host.unload(key)
+    def _work(self, key: str, lane: Lane) -> None:
+        try:
+            while (frame := lane.get(self._read_for_all)) is not None:
+                self._answer(key, frame)
+                if frame.kind == Kind.UNLOAD:
+                    return
+                if frame.kind == Kind.LOAD:
+                    self._share_reading(lane)
+            with suppress(HeadraceError):
+                self._host.unload(key)
+        finally:
+            lane.close()
+
+    def _read_for_all(self) -> None:
+        """Receive something in the thread of a model; what fails is for the one that serves."""
+        try:
+            self._receive(wait=False)
+        except BaseException as error:
+            self._failure = error
+            self._is_over = True
+            if self._wait is not None:
+                self._wait.wake()
+
+    def _share_reading(self, lane: Lane) -> None:
+        """Let the thread of a model read, unless there are many, or a loop reads."""
+        with self._reading:
+            reading = sum(each.reads for each in self._lanes.values())
+            if self._wait is None or self._loop is not None or reading >= MOST_READING:
                 return
-            self._answer(key, frame)
-            if frame.kind == Kind.UNLOAD:
-                return
+            if not lane.reads:
+                lane.read_from(SocketWait(self._sock))
+            # Whoever runs no model reads what nobody else is free for.
+            self._wait.come_last()
 
     def _begin_stream(self, frame: Frame) -> None:
         """Hand a request whose answer comes in pieces to a concurrent model."""
@@ -314,6 +352,9 @@ class Connection(FramePeer):
         if (most := self._host.concurrency(key)) > 1:
             self._pools[key] = ThreadsOnDemand(most, f"model {key}")
         self._loop = self._host.loop() or self._loop
+        if self._loop is not None:
+            for lane in self._lanes.values():
+                lane.stop_reading()
         return dump(metadata.to_dict()), []
 
     def _unload(self, key: str, frame: Frame) -> Any:
