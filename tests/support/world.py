@@ -65,6 +65,9 @@ class FakeExecutor:
     def trouble(self, key: str) -> str:
         return "it is down"
 
+    def begin(self, key: str, request: InferenceRequest, deadline: float, done: Any) -> bool:
+        return False
+
     async def infer(
         self, key: str, request: InferenceRequest, deadline: float
     ) -> InferenceResponse:
