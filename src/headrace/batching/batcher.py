@@ -175,8 +175,10 @@ class Batcher:
             if self._running:
                 await asyncio.wait(self._running)
             elif self._without_task:
-                self._ended_one = self._loop.create_future()
-                await self._ended_one
+                if self._ended_one is None or self._ended_one.done():
+                    self._ended_one = self._loop.create_future()
+                # Several may wait for it, and each may be given up.
+                await asyncio.wait([self._ended_one])
             else:
                 await asyncio.sleep(0)
 
@@ -243,22 +245,22 @@ class Batcher:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, self._loop.time()))
 
-    def _finished(self, task: asyncio.Future[Any]) -> None:
+    def _finished(self, began: float, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
-        self._pace.batch_ended(self._loop.time(), bool(self._groups))
+        self._pace.batch_ended(began, self._loop.time(), bool(self._groups))
         self._dispatch()
 
     def _begun(self, batch: list[Entry]) -> bool:
         """Start a batch without a task, if that is possible now. Hot."""
         if self._begin is None:
             return False
-        run = Run(batch, self._loop.time())
         try:
+            run = Run(batch, self._loop.time())
             if not self._begin(run.request, self._due(batch), partial(self._ended, run)):
                 return False
-        except HeadraceError:
+        except Exception:
             # The usual way finds out again, and knows what to do.
             return False
         run.began = perf_counter()
@@ -280,12 +282,12 @@ class Batcher:
             if isinstance(outcome, HeadraceError):
                 raise outcome
             self._deliver(run, outcome)
-        except HeadraceError as error:
+        except Exception as error:
             self._start(self._run(batch, error))
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
         if not isinstance(outcome, WorkerCrashed):
-            self._pace.batch_ended(self._loop.time(), bool(self._groups))
+            self._pace.batch_ended(run.at, self._loop.time(), bool(self._groups))
         self._dispatch()
 
     def _deliver(self, run: Run, response: InferenceResponse) -> None:

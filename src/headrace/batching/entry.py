@@ -46,13 +46,15 @@ class Run:
     """One execution of a batch: its merged request, the rows of each entry, and when it began.
 
     `queued` is how long the entries have waited, all together. `taken` is when the batch was put
-    together and `began` when it was on its way, on the clock of `perf_counter`.
+    together and `began` when it was on its way, on the clock of `perf_counter`. `at` is the former
+    in event loop time.
     """
 
-    __slots__ = ("batch", "began", "counts", "queued", "request", "rows", "taken")
+    __slots__ = ("at", "batch", "began", "counts", "queued", "request", "rows", "taken")
 
     def __init__(self, batch: list[Entry], now: float) -> None:
         self.batch = batch
+        self.at = now
         self.taken = self.began = perf_counter()
         self.counts = [entry.rows for entry in batch]
         self.rows = sum(self.counts)

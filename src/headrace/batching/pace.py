@@ -22,13 +22,19 @@ class Pace:
         # Seconds; 0 until enough batches have been counted.
         self.interval = 0.0
 
-    def batch_ended(self, now: float, more_wait: bool) -> None:
-        """Count a batch that ended at `now`, in seconds of any clock."""
+    def batch_ended(self, began: float, now: float, more_wait: bool) -> None:
+        """Count a batch that ran from `began` to `now`, in seconds of any clock."""
         since, self._since = self._since, now if more_wait else None
         if since is None:
+            # It may have had fewer rows than one that follows another, so it says little, but a
+            # model that was slow for a while would otherwise seem so until requests wait for it;
+            # and they are refused because it seems slow.
+            if now - began < self.interval:
+                self.interval = self._average = (self._average + now - began) / 2
             return
         self._batches += 1
-        self._average += (now - since - self._average) / min(self._batches, REMEMBERED)
+        took = now - max(since, began)
+        self._average += (took - self._average) / min(self._batches, REMEMBERED)
         if self._batches >= ENOUGH:
             self.interval = self._average
 

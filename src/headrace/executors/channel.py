@@ -197,9 +197,11 @@ class Channel(asyncio.Protocol):
         if self._lost is not None:
             raise self._lost
         call = next(self._ids)
+        # First: what cannot be sent was not begun.
+        frame = self._request_frame(Kind.INFER, call, key, request)
         self._calls[call] = Begun(deadline, done, in_turn)
         self._requests[call] = key, request
-        self._write_soon(self._request_frame(Kind.INFER, call, key, request))
+        self._write_soon(frame)
 
     def end_late(self, now: float, error: HeadraceError) -> tuple[set[str], bool]:
         """End the batches that were begun and are past their deadline, and withdraw them.

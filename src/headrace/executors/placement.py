@@ -51,8 +51,8 @@ class Group(NamedTuple):
 class Placement:
     """Finds an executor for each model.
 
-        A pool starts with its first model and stops after its last one. `ask` is what the calls of
-    @@
+    A pool starts with its first model and stops after its last one. `first` may be taken by the
+    first pool of its program. `ask` is what the calls of runners in workers are passed on to.
     """
 
     def __init__(

@@ -57,6 +57,7 @@ class DirectConnection(Connection):
         scope["headrace.connection"] = self
         self._direct_cycle.begin(True)
         self.cycle = cast(Cycle, self._direct_cycle)
+        self._timed = IDLE
         self.deadline = NEVER
         self._answer(match, head, body)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.batching.batcher import Batcher, BatchLimits
-from headrace.errors import BadModelOutput, InvalidInput, ModelFailed, WorkerCrashed
+from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, ModelFailed, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 
@@ -153,6 +153,55 @@ def test_draining_waits_for_what_was_begun() -> None:
             done(InferenceResponse([]))
 
         await drained
+
+    run(test)
+
+
+def test_every_drain_ends_even_if_another_is_given_up() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = worker.batcher(1)
+        batcher.submit(request(), FAR)
+        drains = [asyncio.ensure_future(batcher.drain()) for _ in range(3)]
+        await asyncio.sleep(0)
+        drains[1].cancel()
+        await asyncio.sleep(0)
+        worker.begun[0][1](InferenceResponse([]))
+
+        await drains[0]
+        await drains[2]
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_request_that_a_fault_of_the_server_keeps_from_being_sent_does_not_hang(
+    size: int,
+) -> None:
+    async def test(worker: Worker) -> None:
+        batcher = Batcher(worker.execute, BatchLimits(size), 1, begin=worker.begin)
+        worker.refusal = MemoryError()
+
+        with pytest.raises(HeadraceError, match="the server failed"):
+            await batcher.submit(rows(1.0), FAR)
+        worker.refusal = None
+        batcher.submit(rows(1.0), FAR)
+        await asyncio.sleep(0)
+        assert len(worker.begun) == 1
+
+    run(test)
+
+
+def test_an_answer_that_a_fault_of_the_server_keeps_from_being_divided_does_not_hang() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = Batcher(worker.execute, BatchLimits(8), 1, begin=worker.begin)
+        answers = [batcher.submit(rows(value), FAR) for value in (1.0, 2.0)]
+        await asyncio.sleep(0)
+        broken: Any = None
+        worker.begun[0][1](InferenceResponse([Tensor("y", "FP64", [2], broken)]))
+
+        for answer in answers:
+            with pytest.raises(HeadraceError):
+                await answer
 
     run(test)
 

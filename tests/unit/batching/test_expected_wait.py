@@ -30,6 +30,7 @@ class Model:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self.deaths = 0
+        self.seconds = BATCH_SECONDS
 
     async def __call__(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
         async with self._lock:
@@ -37,7 +38,7 @@ class Model:
                 self.deaths -= 1
                 await asyncio.sleep(20.0)
                 raise WorkerCrashed("the worker died")
-            await asyncio.sleep(BATCH_SECONDS)
+            await asyncio.sleep(self.seconds)
         return InferenceResponse(request.inputs)
 
 
@@ -133,10 +134,10 @@ def test_the_time_in_which_a_worker_is_replaced_does_not_count() -> None:
 def test_the_pace_is_unknown_until_enough_batches_have_ended() -> None:
     pace = Pace()
     for number in range(ENOUGH):
-        pace.batch_ended(2.0 * number, more_wait=True)
+        pace.batch_ended(0.0, 2.0 * number, more_wait=True)
     assert pace.interval == 0
 
-    pace.batch_ended(2.0 * ENOUGH, more_wait=True)
+    pace.batch_ended(0.0, 2.0 * ENOUGH, more_wait=True)
 
     assert pace.interval == 2.0
 
@@ -144,10 +145,54 @@ def test_the_pace_is_unknown_until_enough_batches_have_ended() -> None:
 def test_the_pace_leaves_out_the_time_in_which_nothing_waited() -> None:
     pace = Pace()
     for number in range(3 * ENOUGH):
-        pace.batch_ended(100.0 * number, more_wait=True)
-        pace.batch_ended(100.0 * number + 1, more_wait=False)
+        pace.batch_ended(100.0 * number - 1, 100.0 * number, more_wait=True)
+        pace.batch_ended(100.0 * number, 100.0 * number + 1, more_wait=False)
 
     assert pace.interval == 1.0
+
+
+def test_the_pace_leaves_out_the_time_in_which_a_batch_was_held_open() -> None:
+    pace = Pace()
+    for number in range(3 * ENOUGH):
+        pace.batch_ended(100.0 * number - 1, 100.0 * number, more_wait=True)
+
+    assert pace.interval == 1.0
+
+
+def test_a_batch_for_which_nothing_waits_lowers_the_pace_and_never_raises_it() -> None:
+    pace = Pace()
+    for number in range(ENOUGH + 1):
+        pace.batch_ended(0.0, 8.0 * number, more_wait=number < ENOUGH)
+    assert pace.interval == 8.0
+
+    pace.batch_ended(0.0, 90.0, more_wait=False)
+    assert pace.interval == 8.0
+    pace.batch_ended(100.0, 102.0, more_wait=False)
+    assert pace.interval == 5.0
+
+
+def test_a_model_that_was_slow_for_a_while_is_soon_known_to_be_fast_again() -> None:
+    async def test() -> None:
+        model = Model()
+        batcher = batching(model)
+        model.seconds = 2.0
+        await asyncio.gather(*[batcher.submit(request(), batcher.now() + 1e6) for _ in range(80)])
+        model.seconds = 0.01
+
+        refused = []
+        for _ in range(10):
+            for group in ("a", "b", "c"):
+                try:
+                    batcher.submit(request(group), batcher.now() + TIMEOUT)
+                except Overloaded:
+                    refused.append(batcher.now())
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(1.0)
+
+        assert len(refused) <= 2
+        assert not batcher.in_flight
+
+    virtual_time.run(test())
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,40 @@ def test_a_known_head_waits_for_the_answers_before_it():
     serve(scenario, app)
 
 
+class Later(App):
+    """Answers when the test says so."""
+
+    def direct(self, connection, match, headers, body, answer):
+        self.asked.append(lambda: answer(Reply(200, JSON_HEADERS, b"{}"), "id"))
+
+
+def test_a_slow_head_behind_a_known_one_is_answered_408():
+    async def scenario(_listener, connect):
+        assert (await (await connect()).ask(HEAD + b"abc"))[0] == 200
+        client = await connect()
+        assert (await client.ask(HEAD + b"abc"))[0] == 200
+        assert (await client.ask(GET[:-2]))[0] == 408
+
+    serve(scenario, App(), header_timeout=0.2)
+
+
+def test_a_slow_head_behind_a_known_one_that_waits_for_its_answer_is_answered_408():
+    app = Later()
+
+    async def scenario(listener, connect):
+        for number in (1, 2):
+            client = await connect()
+            await client.send(HEAD + b"abc")
+            await until(lambda count=number: len(app.asked) == count)
+            await client.send(GET[:-2])
+            await until(lambda: any(each._receiving for each in listener.connections))
+            app.asked[-1]()
+            assert (await client.read_answer())[0] == 200
+            assert (await client.read_answer())[0] == 408
+
+    serve(scenario, app, header_timeout=0.2)
+
+
 def test_a_task_that_changes_its_headers_changes_those_of_no_other_request():
     app = App(may_stream=True)
 

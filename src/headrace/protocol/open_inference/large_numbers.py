@@ -77,7 +77,8 @@ def pack_numbers(
             # What is between two elements opens as many brackets as it has closed.
             deeper = rank - _closed(text, position, stop)
             document = b"".join((b"[" * depth, view[position:stop], b"]" * deeper))
-            if rank == 1 and document.find(b"[", 1) > 0:
+            # Nothing closes the array itself before its end, and a flat one has no brackets inside.
+            if deeper < 1 or (rank == 1 and document.find(b"[", 1) > 0):
                 return None
             values, rows = _numbers(document, kind, wide and depth == deeper == 1)
             position = stop + 1

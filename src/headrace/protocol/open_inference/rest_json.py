@@ -297,10 +297,11 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
     """
     try:
         envelope = _decode_open(text)
+        # The keys that mean nothing are read only here, and may not be UTF-8.
+        whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput(refusal(text, _OpenBody, "the request body") + _likely(text)) from None
     typos = Typos()
-    whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
     for key, kind in (("inputs", _OpenInput), ("outputs", _OpenOutput)):
         items = msgspec.json.decode(whole.get(key, b"[]"), type=_Objects) or []

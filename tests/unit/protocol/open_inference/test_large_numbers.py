@@ -74,6 +74,9 @@ def bodies(draw: st.DrawFn) -> bytes:
 @given(text=bodies(), size=st.integers(8, 64))
 @example(body("[[1,2],[3,4],[5,6]]", [3, 2]), 8)
 @example(body("[[[1],2],[[3],4],[[5],6]]", [3, 2]), 16)
+@example(body("[1],[2,3,4,5,6]", [6]), 8)
+@example(body("[1,2],3,[4,5,6]", [6]), 8)
+@example(body("[[1],[2]],[[3],[4],[5]]", [5, 1]), 8)
 @example(body("[" + "[1,2,3,4,5,6]," * 2 + "[1,2,3,4,5,6]]", [3, 6]), 20)
 def test_slices_hold_the_same_numbers_as_the_whole(text: bytes, size: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -48,6 +48,13 @@ def test_keys_of_other_clients_are_passed_over() -> None:
     assert request.inputs[0].shape == [1]
 
 
+def test_a_key_that_is_not_utf_8_is_refused() -> None:
+    body = json.dumps({"inputs": [INPUT]}).encode()
+
+    with pytest.raises(InvalidInput, match="the request body"):
+        decode_request(body[:-1] + b', "\xff": 1}')
+
+
 def test_a_body_with_very_many_keys_is_read_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
