@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,19 @@ def test_one_that_nobody_took_is_ended() -> None:
     EarlyWorker(PROGRAM, started).close()
 
     assert started.process.returncode is not None
-    assert not os.path.exists(started.path)
+    assert started.connection.fileno() < 0
+
+
+def test_nothing_is_left_in_the_file_system_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    early = EarlyWorker(PROGRAM, PROGRAM.start())
+
+    left = list(tmp_path.iterdir())
+
+    early.close()
+    assert left == []
 
 
 def imports(

@@ -99,13 +99,11 @@ class Channel(asyncio.Protocol):
         self.closed: asyncio.Future[None] = self.loop.create_future()
 
     @classmethod
-    async def connect(cls, path: str, ask: AskModel = refuse) -> Channel:
-        """Connect to a worker's socket and share memory with it where the system can."""
+    async def connect(cls, sock: socket.socket, ask: AskModel = refuse) -> Channel:
+        """Use a connection to a worker, and share memory with it where the system can."""
         loop = asyncio.get_running_loop()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         channel = cls(ask)
         try:
-            sock.connect(path)
             hello = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
             if SUPPORTED:
                 channel._share_memory(sock, hello)

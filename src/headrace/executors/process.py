@@ -69,7 +69,7 @@ class WorkerProcess:
         started = environment.spawn()
         output = Output(started.output, started.process.pid)
         try:
-            channel = await Channel.connect(started.path, environment.ask)
+            channel = await Channel.connect(started.connection, environment.ask)
             worker = cls(started.process, channel, output)
             worker._watch()
         except BaseException:

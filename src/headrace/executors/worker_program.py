@@ -66,18 +66,21 @@ class WorkerProgram:
         Raises:
             OSError: the process cannot be started.
         """
-        folder = tempfile.TemporaryDirectory(prefix="headrace-")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path = str(Path(folder.name, "worker"))
-            listener.bind(path)
-            listener.listen()
+            # For a moment only: a signal that ends this process would leave the folder behind.
+            with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+                path = str(Path(folder, "worker"))
+                listener.bind(path)
+                listener.listen()
+                connection.connect(path)
             process, output = self._popen(listener.fileno(), imports)
         except BaseException:
             listener.close()
-            folder.cleanup()
+            connection.close()
             raise
-        return StartedWorker(process, output, path, listener, folder)
+        return StartedWorker(process, output, connection, listener)
 
     def _popen(self, fd: int, imports: Iterable[str]) -> tuple[subprocess.Popen[bytes], int]:
         command = [
@@ -119,10 +122,10 @@ def output_pipe() -> tuple[int, int]:
 
 
 class StartedWorker:
-    """A worker's process that the server has not connected to yet.
+    """A worker's process that the server has sent nothing to yet.
 
-    It inherited a socket that already listens, so the server can connect at once, and its first
-    frames wait in the socket until the interpreter is up. `output` is the descriptor that what it
+    It inherited a socket that already listens, so `connection` is made, and the server's first
+    frames wait in it until the interpreter is up. `output` is the descriptor that what the worker
     prints is read from.
     """
 
@@ -130,20 +133,17 @@ class StartedWorker:
         self,
         process: subprocess.Popen[bytes],
         output: int,
-        path: str,
+        connection: socket.socket,
         listener: socket.socket,
-        folder: tempfile.TemporaryDirectory[str],
     ) -> None:
         self.process = process
         self.output = output
-        self.path = path
+        self.connection = connection
         self._listener = listener
-        self._folder = folder
 
     def connected(self) -> None:
-        """Remove the path, which is needed for one connection only."""
+        """Close what is needed only until the first frame is sent, in case the worker dies."""
         self._listener.close()
-        self._folder.cleanup()
 
     def end(self) -> None:
         """End the process; its output is left to be read."""
@@ -151,6 +151,7 @@ class StartedWorker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+        self.connection.close()
         self.connected()
 
 
