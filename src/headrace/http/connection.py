@@ -165,7 +165,10 @@ class Connection(HttpToolsProtocol):
         if self._suspect or len(self.headers) > MAX_FIELDS:
             self._check_head(version)
         scope = cast("dict[str, Any]", self.scope)
-        scope["method"] = self.parser.get_method().decode("ascii")
+        method = scope["method"] = self.parser.get_method().decode("ascii")
+        if method == "CONNECT":
+            # The parser takes it for an offer too, without a field that says so.
+            self._upgrading = True
         if version != "1.1":
             if version != "1.0":
                 raise InvalidInput("malformed HTTP request: expected HTTP/1.1 or HTTP/1.0")

@@ -186,6 +186,23 @@ def test_a_slow_head_behind_a_known_one_that_waits_for_its_answer_is_answered_40
     serve(scenario, app, header_timeout=0.2)
 
 
+def test_a_known_head_in_the_body_of_a_connect_request_is_a_body():
+    app = App()
+    connect_request = b"CONNECT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nabc"
+
+    async def scenario(listener, connect):
+        client = await connect()
+        await client.ask(HEAD + b"abc")
+        await client.send(connect_request % len(b"abc" + HEAD + b"def"))
+        await until(lambda: any(each._receiving for each in listener.connections))
+        await client.send(HEAD + b"def")
+        assert (await client.read_answer())[2] == b"by the application"
+        assert (await client.ask(HEAD + b"ghi"))[2] == b'"ghi"'
+
+    serve(scenario, app)
+    assert app.asked[1][0] == "/x"
+
+
 def test_a_task_that_changes_its_headers_changes_those_of_no_other_request():
     app = App(may_stream=True)
 
