@@ -52,7 +52,8 @@ def test_an_arrival_wakes_somebody_and_the_others_can_be_woken(pair, in_thread) 
     for wait in waits:
         wait.wake()
 
-    assert any(each.result() for each in waiting)
+    readable = [each.result() for each in waiting]
+    assert True in readable
     for wait in waits:
         wait.close()
 
