@@ -40,10 +40,12 @@ logger = logging.getLogger("headrace")
 # The settings that an application cannot have, each with the reason.
 DECIDED = {
     **dict.fromkeys(
-        ("http_port", "max_connections", "max_header_size", "header_timeout", "body_timeout"),
+        (
+            *("http_port", "max_connections", "max_header_size"),
+            *("header_timeout", "body_timeout", "keep_alive_timeout"),
+        ),
         "what runs the application takes the requests",
     ),
-    "keep_alive_timeout": "what runs the application takes the requests",
     **dict.fromkeys(("grpc_port", "native_grpc"), "an application is called over HTTP"),
     **dict.fromkeys(("metrics_port", "ready_fd"), "an application listens on no port"),
     **dict.fromkeys(

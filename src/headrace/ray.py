@@ -49,7 +49,7 @@ DRAIN_TIMEOUT = ServerSettings.infer_timeout
 # The settings that nobody can choose here, each with the reason.
 DECIDED = {
     **asgi.DECIDED,
-    "host": "Ray's proxy takes the requests",
+    **dict.fromkeys(("host", "http_port"), "Ray's proxy takes the requests"),
     **dict.fromkeys(
         ("allow_repository_api", "load_models_at_startup", "allow_empty", "reload"),
         "it would change one replica and not the others",

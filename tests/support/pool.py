@@ -66,5 +66,5 @@ def batcher_of(pool: WorkerPool, key: str, **limits: Any) -> Batcher:
     )
 
 
-def soon(seconds: float = 30) -> float:
+def soon(seconds: float = 120) -> float:
     return asyncio.get_running_loop().time() + seconds
