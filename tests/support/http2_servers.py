@@ -37,6 +37,29 @@ HANDLERS = {
 }
 
 
+class Transport(asyncio.Transport):
+    """A transport that takes all at once, and hands over what a test gives the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self._is_closing = False
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self._is_closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1)
+
+
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[Http2Server, int]]:
     server = Http2Server(ServerSettings(**settings), sweep_interval=0.01)

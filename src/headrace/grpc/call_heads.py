@@ -8,7 +8,9 @@ from base64 import b64decode
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from headrace.grpc.hpack import Field
+from headrace.grpc import http2_frames as frames
+from headrace.grpc.hpack import CompressionError, Decoder, Field
+from headrace.grpc.http2_frames import ConnectionFault, Fault
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -23,6 +25,10 @@ CONNECTION = frozenset(
 )
 # Fields of the protocol, which handlers do not see.
 OWN = frozenset((b"te", b"content-type", b"content-length"))
+# Heads of calls that are remembered, and the bytes that one may have, its block and its fields
+# together: most clients send the same one each time.
+KNOWN_HEADS = 64
+LARGEST_KNOWN = 2048
 
 
 class MalformedCall(Exception):
@@ -101,3 +107,49 @@ def _value(name: bytes, value: bytes) -> str | bytes:
         return b64decode(value + b"=" * (-len(value) % 4))
     except (binascii.Error, ValueError):
         raise MalformedCall("a binary field is not base64") from None
+
+
+class HeadReader:
+    """Reads the header blocks of one connection, whose fields may have `most` bytes together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._decoder = Decoder()
+        self._known: dict[bytes, CallHead] = {}
+        self._known_at = 0
+
+    def read(self, block: bytes) -> tuple[CallHead | None, bytes]:
+        """What a block says; or None, and the fields to refuse it with, if there are any.
+
+        Raises:
+            ConnectionFault: the block cannot be read.
+        """
+        before = self._decoder.changes
+        if self._known_at != before:
+            self._known.clear()
+            self._known_at = before
+        elif (head := self._known.get(block)) is not None:
+            return head, b""
+        try:
+            found = self._decoder.decode(block, self._most)
+        except CompressionError as error:
+            raise ConnectionFault(Fault.COMPRESSION_ERROR, str(error)) from None
+        if found is None:
+            why = f"the metadata has more than the {self._most} bytes of --max-header-size"
+            return None, frames.ANSWER + frames.status(8, why)
+        try:
+            head = CallHead(found)
+        except MalformedCall:
+            return None, b""
+        if head.http_status != 200:
+            return None, frames.refusal(head.http_status, head.why)
+        if self._decoder.changes == before:
+            size = len(block) + sum(len(name) + len(value) for name, value in found)
+            self._remember(block, head, size)
+        return head, b""
+
+    def _remember(self, block: bytes, head: CallHead, size: int) -> None:
+        if size <= LARGEST_KNOWN:
+            if len(self._known) >= KNOWN_HEADS:
+                self._known.clear()
+            self._known[block] = head

@@ -33,6 +33,9 @@ STATIC = (
 TABLE_SIZE = 4096
 # What an entry takes beside its name and value, by the protocol's rule.
 OVERHEAD = 32
+# How many times the limit a block and its fields may have, so that the call can be refused in
+# gRPC's terms; beyond that the connection ends.
+EXCESS = 4
 # No number of the protocol needs more bytes than this.
 MAX_INTEGER_BYTES = 5
 
@@ -60,7 +63,7 @@ class Decoder:
         Such a block is read to its end, because later ones build on it.
 
         Raises:
-            CompressionError: the block is malformed.
+            CompressionError: the block is malformed, or its fields exceed the limit `EXCESS` times.
         """
         fields: list[Field] = []
         size = position = 0
@@ -84,6 +87,8 @@ class Decoder:
                 size += len(field[0]) + len(field[1]) + OVERHEAD
                 if size <= limit:
                     fields.append(field)
+                elif size > EXCESS * limit:
+                    raise CompressionError("the fields are too large")
         except (IndexError, ValueError) as error:
             raise CompressionError(str(error) or "a header block is cut off") from None
         return fields if size <= limit else None

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import struct
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from headrace.grpc import http2_frames as frames
-from headrace.grpc.call_heads import CallHead, MalformedCall
-from headrace.grpc.hpack import CompressionError, Decoder
-from headrace.grpc.http2_frames import Fault
+from headrace.grpc.call_heads import HeadReader
+from headrace.grpc.hpack import EXCESS
+from headrace.grpc.http2_frames import ConnectionFault, Fault
 from headrace.grpc.http2_stream import Stream
 
 if TYPE_CHECKING:
@@ -27,27 +26,15 @@ logger = logging.getLogger("headrace.grpc")
 
 NEVER = math.inf
 MAX_STREAMS = 256
-# Heads of calls that are remembered, and their size: most clients send the same one each time.
-KNOWN_HEADS = 64
-LARGEST_KNOWN = 512
-# How many times `--max-header-size` a block may have, so that the call can be refused in gRPC's
-# terms; beyond that the connection ends.
-BLOCK_FACTOR = 4
+# Calls that a client may open in what is read at once; more than `MAX_STREAMS` of them are refused,
+# even if it has cancelled others in between.
+MAX_OPENED = 4 * MAX_STREAMS
 MAX_CONTINUATIONS = 64
 # The client hears that it may send more after it has sent this many bytes.
 REFILL = 2**30
 # Seconds after saying good-bye in which a client may hang up by itself.
 FAREWELL = 1.0
 FAREWELL_PING = b"farewell"
-
-
-class ConnectionFault(Exception):
-    """The client breaks the protocol, and the connection ends."""
-
-    def __init__(self, fault: Fault, why: str) -> None:
-        super().__init__(why)
-        self.fault = fault
-        self.why = why
 
 
 class Http2Connection(asyncio.Protocol):
@@ -60,6 +47,8 @@ class Http2Connection(asyncio.Protocol):
         self.peer = ""
         self.streams: dict[int, Stream] = {}
         self.is_paused = False
+        # What the first header block begins with; empty once it has been sent.
+        self.notice = frames.NO_TABLE
         self.initial_send_window = frames.DEFAULT_WINDOW
         self.send_window = frames.DEFAULT_WINDOW
         self.deadline = NEVER
@@ -67,12 +56,14 @@ class Http2Connection(asyncio.Protocol):
         self._settings = server.settings
         self._handlers = server.handlers
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._decoder = Decoder()
-        self._heads: dict[bytes, CallHead] = {}
-        self._heads_of = 0
+        self._heads = HeadReader(server.settings.max_header_size)
         self._rest = b""
         self._is_greeted = False
         self._last_number = 0
+        # Calls opened, and whether windows have grown or changed, in what is being read.
+        self._opened = 0
+        self._has_grown = False
+        self._has_resized = False
         # Whether the client is told that the connection is to end, and whether it knows.
         self._is_leaving = False
         self._has_left = False
@@ -120,10 +111,13 @@ class Http2Connection(asyncio.Protocol):
         self.is_paused = False
         self._set_deadline()
         self._transport.resume_reading()
-        self._send_on()
-        waiting, self._waiting = self._waiting, []
-        for stream in waiting:
-            self.wait_for_room(stream)
+        try:
+            self._send_on()
+            waiting, self._waiting = self._waiting, []
+            for stream in waiting:
+                self.wait_for_room(stream)
+        except Exception as exc:
+            self.fail(exc)
 
     def _set_deadline(self) -> None:
         """Set when the connection has to get further, after its state has changed."""
@@ -161,26 +155,35 @@ class Http2Connection(asyncio.Protocol):
             data = self._rest + data
         try:
             position = 0 if self._is_greeted else self._greet(data)
+            self._opened = 0
             self._rest = data[self._read(data, position) :]
+            if self._has_grown:
+                self._use_windows()
         except ConnectionFault as fault:
             self._end(fault.fault, fault.why)
+        except Exception as exc:
+            self.fail(exc)
         self._flush()
 
     def _greet(self, data: bytes) -> int:
         expected = frames.PREFACE[: len(data)]
         if not data.startswith(expected):
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "this port speaks gRPC, over HTTP/2")
-        if len(expected) < len(frames.PREFACE):
+        size = len(frames.PREFACE)
+        if len(data) < size + frames.HEADER.size:
             return 0
+        first, flags, _ = frames.HEADER.unpack_from(data, size)
+        if first & 0xFF != frames.SETTINGS or flags & frames.ACK:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "the first frame has to be settings")
         self._is_greeted = True
         self._set_deadline()
-        return len(expected)
+        return size
 
     def _read(self, data: bytes, position: int) -> int:
         """Read all whole frames; returns where the rest begins. Hot."""
         if not self._is_greeted or self._transport.is_closing():
             return position
-        unpack = frames.HEADER.unpack_from
+        unpack, most = frames.HEADER.unpack_from, frames.MAX_STREAM
         size = len(data)
         while size - position >= frames.HEADER.size:
             first, flags, number = unpack(data, position)
@@ -192,6 +195,7 @@ class Http2Connection(asyncio.Protocol):
             if position > size:
                 return begin - frames.HEADER.size
             kind = first & 0xFF
+            number &= most
             if self._block is not None and kind != frames.CONTINUATION:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "a header block is interrupted")
             if kind == frames.DATA:
@@ -209,18 +213,20 @@ class Http2Connection(asyncio.Protocol):
             self.write(frames.window_update(0, self._received))
             self._received = 0
         if flags & frames.PADDED:
-            payload = _without_padding(payload)
+            payload = frames.content(frames.PADDED, payload)
         stream = self.streams.get(number)
         if stream is not None:
             stream.receive(payload, size, bool(flags & frames.END_STREAM))
-        elif number > self._last_number or not number & 1:
-            raise ConnectionFault(Fault.PROTOCOL_ERROR, "data for a stream that is not open")
+        else:
+            self._check_opened(number)
+
+    def _check_opened(self, number: int) -> None:
+        if number > self._last_number or not number & 1:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a frame is for a stream that is not open")
 
     def _headers(self, number: int, flags: int, payload: bytes) -> None:
-        if flags & frames.PADDED:
-            payload = _without_padding(payload)
-        if flags & frames.WITH_PRIORITY:
-            payload = payload[5:]
+        if flags & (frames.PADDED | frames.WITH_PRIORITY):
+            payload = frames.content(flags, payload)
         if not number & 1:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "clients open streams with odd numbers")
         if flags & frames.END_HEADERS:
@@ -235,7 +241,7 @@ class Http2Connection(asyncio.Protocol):
         _, first_flags, parts = self._block
         parts.append(payload)
         size = sum(len(part) for part in parts)
-        if size > BLOCK_FACTOR * self._settings.max_header_size or len(parts) > MAX_CONTINUATIONS:
+        if size > EXCESS * self._settings.max_header_size or len(parts) > MAX_CONTINUATIONS:
             raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "the metadata is too large")
         if flags & frames.END_HEADERS:
             self._block = None
@@ -243,18 +249,19 @@ class Http2Connection(asyncio.Protocol):
             self._open(number, b"".join(parts), bool(first_flags & frames.END_STREAM))
 
     def _open(self, number: int, block: bytes, ends: bool) -> None:
-        head, refusal = self._head(block)
-        stream = self.streams.get(number)
-        if stream is not None:
-            if not ends:
-                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a call begins twice")
-            stream.end_by_fields()
-            return
+        head, refusal = self._heads.read(block)
         if number <= self._last_number:
-            # The end of a call that is over.
+            if not ends or head is not None:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a call begins twice")
+            # Of a call that is over, the end may still arrive.
+            if (stream := self.streams.get(number)) is not None:
+                stream.end_by_fields()
             return
         self._last_number = number
-        if len(self.streams) >= MAX_STREAMS or self._has_left:
+        self._opened += 1
+        if self._opened > MAX_STREAMS or len(self.streams) >= MAX_STREAMS or self._has_left:
+            if self._opened > MAX_OPENED:
+                raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many calls at once")
             self.write(frames.reset(number, Fault.REFUSED_STREAM))
             return
         if head is None:
@@ -274,49 +281,26 @@ class Http2Connection(asyncio.Protocol):
             stream.end_by_fields()
 
     def _refuse(self, number: int, block: bytes, ends: bool) -> None:
-        self.write(frames.headers(number, block, frames.END_STREAM))
+        self.write_fields(number, block, frames.END_STREAM)
         if not ends:
             self.write(frames.reset(number, Fault.NO_ERROR))
 
-    def _head(self, block: bytes) -> tuple[CallHead | None, bytes]:
-        """What a block says; or None, and the fields to refuse it with, if there are any."""
-        if self._heads_of != self._decoder.changes:
-            self._heads.clear()
-        elif (head := self._heads.get(block)) is not None:
-            return head, b""
-        before = self._decoder.changes
-        try:
-            found = self._decoder.decode(block, self._settings.max_header_size)
-        except CompressionError as error:
-            raise ConnectionFault(Fault.COMPRESSION_ERROR, str(error)) from None
-        if found is None:
-            most = self._settings.max_header_size
-            why = f"the metadata has more than the {most} bytes of --max-header-size"
-            return None, frames.ANSWER + frames.status(8, why)
-        try:
-            head = CallHead(found)
-        except MalformedCall:
-            return None, b""
-        if head.http_status != 200:
-            return None, frames.refusal(head.http_status, head.why)
-        if self._decoder.changes == before and len(block) <= LARGEST_KNOWN:
-            if len(self._heads) >= KNOWN_HEADS:
-                self._heads.clear()
-            self._heads_of = before
-            self._heads[block] = head
-        return head, b""
-
     def _other(self, kind: int, number: int, flags: int, payload: bytes) -> None:
+        frames.check(kind, number, payload)
         if kind == frames.WINDOW_UPDATE:
             self._window_update(number, payload)
         elif kind == frames.RST_STREAM:
-            self._reset(number, payload)
+            stream = self.streams.get(number)
+            if stream is None:
+                self._check_opened(number)
+            else:
+                stream.cancel()
         elif kind == frames.SETTINGS:
             if not flags & frames.ACK:
                 self._take_settings(payload)
+            elif payload:
+                raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "an acknowledgement has settings")
         elif kind == frames.PING:
-            if len(payload) != 8:
-                raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a ping has eight bytes")
             if not flags & frames.ACK:
                 self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
             elif self._is_leaving and payload == FAREWELL_PING:
@@ -326,27 +310,12 @@ class Http2Connection(asyncio.Protocol):
         elif kind == frames.PUSH_PROMISE:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "clients push nothing")
 
-    def _reset(self, number: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a reset has four bytes")
-        if number > self._last_number or not number & 1:
-            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a stream is reset that is not open")
-        stream = self.streams.get(number)
-        if stream is not None:
-            stream.cancel()
-
     def _take_settings(self, payload: bytes) -> None:
-        if len(payload) % 6:
-            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "settings have six bytes each")
-        for key, value in struct.iter_unpack(">HI", payload):
-            if key == frames.INITIAL_WINDOW_SIZE:
-                if value > frames.MAX_WINDOW:
-                    raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
-                for stream in self.streams.values():
-                    stream.send_window += value - self.initial_send_window
-                self.initial_send_window = value
+        found = frames.settings_of(payload)
+        if frames.INITIAL_WINDOW_SIZE in found:
+            self.initial_send_window = found[frames.INITIAL_WINDOW_SIZE]
+            self._has_grown = self._has_resized = True
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
-        self._send_on()
 
     # What is sent.
 
@@ -363,6 +332,11 @@ class Http2Connection(asyncio.Protocol):
             out, self._out = self._out, []
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
 
+    def write_fields(self, number: int, block: bytes, flags: int) -> None:
+        """Send the first or last fields of an answer."""
+        self.write(frames.headers(number, self.notice + block, flags))
+        self.notice = b""
+
     def send(self, stream: Stream) -> None:
         """Send what a stream has, as far as its client takes it."""
         self._behind[stream.number] = stream
@@ -376,24 +350,35 @@ class Http2Connection(asyncio.Protocol):
             stream.has_room()
 
     def _window_update(self, number: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a window update has four bytes")
         size = int.from_bytes(payload) & frames.MAX_WINDOW
         if not number:
+            if not size:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a window grows by nothing")
             self.send_window += size
-            if not size or self.send_window > frames.MAX_WINDOW:
+            if self.send_window > frames.MAX_WINDOW:
                 raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+            self._has_grown = True
+            return
+        stream = self.streams.get(number)
+        if stream is None:
+            self._check_opened(number)
+        elif not size:
+            stream.break_off(Fault.PROTOCOL_ERROR)
+        elif stream.send_window + size > frames.MAX_WINDOW:
+            stream.break_off(Fault.FLOW_CONTROL_ERROR)
         else:
-            stream = self.streams.get(number)
-            if stream is None:
-                return
-            stream.send_window += size
-            if not size or stream.send_window > frames.MAX_WINDOW:
-                self.write(frames.reset(number, Fault.FLOW_CONTROL_ERROR))
-                stream.cancel()
-                return
-        if self._behind:
-            self._send_on()
+            stream.granted += size
+            self._has_grown = True
+
+    def _use_windows(self) -> None:
+        """Send on, once for all that is read, because each time may cost something per stream."""
+        self._has_grown = False
+        if self._has_resized:
+            self._has_resized = False
+            for stream in self.streams.values():
+                if stream.send_window > frames.MAX_WINDOW:
+                    raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+        self._send_on()
 
     def _send_on(self) -> None:
         """Send a frame of each stream in turn, until the client takes no more."""
@@ -427,7 +412,7 @@ class Http2Connection(asyncio.Protocol):
                 part = part[: size - taken]
             parts.append(part)
             taken += len(part)
-        stream.send_window -= taken
+        stream.granted -= taken
         self.send_window -= taken
         self._flush()
         self._transport.write(
@@ -481,6 +466,11 @@ class Http2Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
+    def fail(self, exc: Exception) -> None:
+        """End the connection, and no other, after a failure of the server's own."""
+        logger.error("a gRPC connection failed; this is a bug", exc_info=exc)
+        self._end(Fault.INTERNAL_ERROR, "the server failed on this connection")
+
     def _end(self, fault: Fault, why: str) -> None:
         self.write(frames.go_away(self._last_number, fault, why))
         self.close()
@@ -492,9 +482,3 @@ def _peer(address: Any) -> str:
         return "unix:"
     host, port = address[:2]
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
-
-
-def _without_padding(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(Fault.PROTOCOL_ERROR, "a frame is all padding")
-    return payload[1 : len(payload) - payload[0]]

@@ -15,7 +15,8 @@ HEADER = struct.Struct(">IBI")
 PREFIX = struct.Struct(">BI")
 # Every peer takes frames of this size, and none may send larger ones unless it is told.
 MAX_FRAME = 16384
-MAX_WINDOW = 2**31 - 1
+# Of windows and of the numbers of streams.
+MAX_WINDOW = MAX_STREAM = 2**31 - 1
 # Bytes that either side may send on a stream or connection before it hears of more.
 DEFAULT_WINDOW = 65535
 
@@ -25,7 +26,12 @@ END_STREAM = ACK = 1
 END_HEADERS, PADDED, WITH_PRIORITY = 4, 8, 32
 
 # Settings.
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 3, 4, 5, 6
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 2, 3, 4
+MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 5, 6
+# The size of frames that always have the same, and whether a frame is about a stream or about the
+# connection.
+SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+IS_OF_STREAM = {PRIORITY: True, RST_STREAM: True, SETTINGS: False, PING: False, GOAWAY: False}
 
 
 class Fault(IntEnum):
@@ -41,6 +47,67 @@ class Fault(IntEnum):
     CANCEL = 8
     COMPRESSION_ERROR = 9
     ENHANCE_YOUR_CALM = 11
+
+
+class ConnectionFault(Exception):
+    """The client breaks the protocol, and the connection ends."""
+
+    def __init__(self, fault: Fault, why: str) -> None:
+        super().__init__(why)
+        self.fault = fault
+        self.why = why
+
+
+def check(kind: int, number: int, payload: bytes) -> None:
+    """Check the size and the stream of a frame, other than of data and fields.
+
+    Raises:
+        ConnectionFault: one of them is wrong.
+    """
+    size = SIZES.get(kind, len(payload))
+    if len(payload) != size:
+        why = f"a frame of kind {kind} has {size} bytes, got {len(payload)}"
+        raise ConnectionFault(Fault.FRAME_SIZE_ERROR, why)
+    if IS_OF_STREAM.get(kind, bool(number)) is not bool(number):
+        why = f"a frame of kind {kind} cannot be for stream {number}"
+        raise ConnectionFault(Fault.PROTOCOL_ERROR, why)
+
+
+def content(flags: int, payload: bytes) -> bytes:
+    """The payload of a frame of data or fields, without padding and priority.
+
+    Raises:
+        ConnectionFault: the frame is too short for them.
+    """
+    if flags & PADDED:
+        if not payload or payload[0] >= len(payload):
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a frame is all padding")
+        payload = payload[1 : len(payload) - payload[0]]
+    if flags & WITH_PRIORITY:
+        if len(payload) < SIZES[PRIORITY]:
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a frame is too short for a priority")
+        payload = payload[SIZES[PRIORITY] :]
+    return payload
+
+
+def settings_of(payload: bytes) -> dict[int, int]:
+    """The settings that a client sends.
+
+    Raises:
+        ConnectionFault: one of them is not allowed.
+    """
+    if len(payload) % 6:
+        raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "settings have six bytes each")
+    found = {}
+    for key, value in struct.iter_unpack(">HI", payload):
+        if key == INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
+            raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+        if (key == ENABLE_PUSH and value > 1) or (
+            key == MAX_FRAME_SIZE and not MAX_FRAME <= value < 2**24
+        ):
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, f"setting {key} cannot be {value}")
+        found[key] = value
+    return found
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -68,6 +135,9 @@ def go_away(last: int, fault: Fault, why: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, struct.pack(">II", last, fault) + why.encode())
 
 
+# What the first block on a connection begins with: answers use no table of fields, whatever size
+# the client allows it to have.
+NO_TABLE = b"\x20"
 # The fields of every answer of gRPC: status 200 and the content type.
 ANSWER = indexed(8) + literal(b"content-type", b"application/grpc")
 _OK = literal(b"grpc-status", b"0")

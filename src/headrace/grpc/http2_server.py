@@ -118,6 +118,7 @@ class Http2Server:
                 await asyncio.wait_for(self._is_over.wait(), LAST_BYTES)
         for connection in list(self.connections):
             connection.abort()
+        self.reception.unpacking.shutdown(wait=False, cancel_futures=True)
         self._is_over.set()
 
     async def _sweep(self) -> None:
@@ -125,4 +126,7 @@ class Http2Server:
             await asyncio.sleep(self._sweep_interval)
             now = self.loop.time()
             for connection in list(self.connections):
-                connection.expire(now)
+                try:
+                    connection.expire(now)
+                except Exception as exc:
+                    connection.fail(exc)

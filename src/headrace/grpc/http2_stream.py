@@ -13,14 +13,12 @@ import grpc
 
 from headrace.grpc import http2_frames as frames
 from headrace.grpc.call_heads import CallHead
-from headrace.grpc.message_reader import MessageReader, Refused
+from headrace.grpc.message_reader import MessageReader, Refused, Sent
 
 if TYPE_CHECKING:
     from headrace.grpc.http2_connection import Http2Connection
 
 logger = logging.getLogger("headrace.grpc")
-
-Sent = tuple[tuple[str, str], ...]
 
 NEVER = math.inf
 # The first bytes of the frames that begin every answer.
@@ -46,9 +44,9 @@ class Stream:
         "_task",
         "_trailers",
         "_waiter",
+        "granted",
         "is_open",
         "number",
-        "send_window",
         "unsent",
     )
 
@@ -67,7 +65,8 @@ class Stream:
         # Whether the client sends nothing more, and whether the answer's first fields are sent.
         self._has_ended = False
         self._has_begun = False
-        self.send_window = connection.initial_send_window
+        # Bytes that the client takes beyond those that it takes of any stream; negative once sent.
+        self.granted = 0
         # What the client does not take yet, and the fields that end the answer after it.
         self.unsent: deque[memoryview] = deque()
         self._last: bytes | None = None
@@ -88,10 +87,18 @@ class Stream:
         """The loop time after which the connection's sweep calls `expire`."""
         return min(self._caller_deadline, self._message_deadline, self._stall_deadline)
 
+    @property
+    def send_window(self) -> int:
+        """Bytes that the client takes now; may be negative."""
+        return self._connection.initial_send_window + self.granted
+
     # What the client sends.
 
     def receive(self, payload: bytes, size: int, ends: bool) -> None:
         """Take the payload of a frame of data, which has `size` bytes with its padding. Hot."""
+        if self._has_ended:
+            self.break_off(frames.Fault.STREAM_CLOSED)
+            return
         reader = self._reader
         try:
             reader.receive(payload, size)
@@ -122,6 +129,9 @@ class Stream:
 
     def end_by_fields(self) -> None:
         """The client ends the call with fields, of which gRPC has none."""
+        if self._has_ended:
+            self.break_off(frames.Fault.STREAM_CLOSED)
+            return
         try:
             self.end()
         except Refused as refused:
@@ -137,8 +147,13 @@ class Stream:
             self._message_deadline = connection.loop.time() + connection.body_timeout
 
     def _refuse(self, refused: Refused) -> None:
-        self.finish(refused.code, refused.details)
+        self._finish_refused(refused)
         self._cancel_task()
+
+    def _finish_refused(self, refused: Refused) -> None:
+        if refused.metadata is not None:
+            self._trailers = refused.metadata
+        self.finish(refused.code, refused.details)
 
     def _allow(self, size: int) -> None:
         self._connection.write(frames.window_update(self.number, size))
@@ -170,6 +185,11 @@ class Stream:
         self._close()
         self._cancel_task()
 
+    def break_off(self, fault: frames.Fault) -> None:
+        """End the call, whose client breaks the protocol."""
+        self._connection.write(frames.reset(self.number, fault))
+        self.cancel()
+
     def expire(self, now: float) -> None:
         """End the call, whose deadline has passed."""
         if now >= self._caller_deadline:
@@ -200,6 +220,15 @@ class Stream:
     # The handler.
 
     async def _serve(self) -> None:
+        try:
+            await self._handle()
+        except Exception as exc:
+            logger.error("a call failed; this is a bug", exc_info=exc)
+            # They may be what cannot be sent.
+            self._trailers = ()
+            self.finish(grpc.StatusCode.INTERNAL, "the server failed on this call")
+
+    async def _handle(self) -> None:
         handler = self._handler
         try:
             if not handler.response_streaming:
@@ -216,12 +245,9 @@ class Stream:
                 await answers
             self.finish(grpc.StatusCode.OK)
         except Refused as refused:
-            self.finish(refused.code, refused.details)
+            self._finish_refused(refused)
         except asyncio.CancelledError:
             self.finish(grpc.StatusCode.CANCELLED, "the call was cancelled")
-        except Exception as exc:
-            logger.error("a call failed; this is a bug", exc_info=exc)
-            self.finish(grpc.StatusCode.INTERNAL, "the server failed on this call")
 
     # What the handler may do.
 
@@ -246,9 +272,7 @@ class Stream:
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Sent | None = None
     ) -> NoReturn:
-        if trailing_metadata is not None:
-            self._trailers = trailing_metadata
-        raise Refused(code, details)
+        raise Refused(code, details, trailing_metadata)
 
     async def write(self, message: Any) -> None:
         """Send a message, and wait until the client is ready for another."""
@@ -279,7 +303,7 @@ class Stream:
     def _begin(self, metadata: Sent = ()) -> None:
         self._has_begun = True
         block = frames.ANSWER + frames.fields(metadata)
-        self._connection.write(frames.headers(self.number, block, 0))
+        self._connection.write_fields(self.number, block, 0)
 
     def _answer(self, answer: Any) -> None:
         """Send the only answer. Hot."""
@@ -290,8 +314,9 @@ class Stream:
         size = frames.PREFIX.size + len(encoded)
         if (
             self._has_begun
+            or connection.notice
             or size > frames.MAX_FRAME
-            or size > self.send_window
+            or size > connection.initial_send_window + self.granted
             or size > connection.send_window
         ):
             if not self._has_begun:
@@ -335,8 +360,7 @@ class Stream:
     def sent(self) -> None:
         """Nothing is unsent any more."""
         if self._last is not None:
-            last = frames.headers(self.number, self._last, frames.END_STREAM)
-            self._connection.write(last)
+            self._connection.write_fields(self.number, self._last, frames.END_STREAM)
             self._close_sent()
 
     def stalls(self) -> None:

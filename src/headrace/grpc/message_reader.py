@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import grpc
@@ -16,30 +17,39 @@ from headrace.grpc.http2_frames import DEFAULT_WINDOW, PREFIX
 EITHER_FORMAT = 32 + zlib.MAX_WBITS
 ENCODINGS = ("gzip", "deflate")
 PREFIX_SIZE = PREFIX.size
+# Parts of a message below this many bytes are joined as they arrive, because each object takes
+# about 50 bytes more than it holds; and so does each message that waits.
+SMALL_PART = 2048
+OVERHEAD = 128
+
+Sent = tuple[tuple[str, str], ...]
 
 
 class Refused(Exception):
-    """The call ends with a status."""
+    """The call ends with a status, and with other trailing metadata if some is given."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: Sent | None = None) -> None:
         super().__init__(details)
         self.code = code
         self.details = details
+        self.metadata = metadata
 
 
 @dataclass
 class Reception:
     """What a server may receive: `message` bytes in each message, `total` in all that it holds.
 
-    Held is what has arrived of a message, until its call is over or its stream takes the next one;
-    small messages that arrive in one frame are not counted. Compressed messages are unpacked one
-    after the other.
+    Held is what has arrived of a message, until its call is over or its stream takes the next one.
+    A message that arrives in one frame is not counted unless others of its stream wait before it.
+    Compressed messages are unpacked one after the other.
     """
 
     message: int
     total: int
     held: int = 0
-    unpacking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unpacking: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="unpack")
+    )
 
     def hold(self, size: int) -> None:
         """Count bytes.
@@ -120,21 +130,29 @@ class MessageReader:
         self.window -= size
         if self.window < 0:
             raise Refused(grpc.StatusCode.INTERNAL, "the client sends more than it may")
-        while payload:
+        if self._prefix:
+            payload = self._prefix + payload
+            self._prefix = b""
+        position, end = 0, len(payload)
+        while position < end:
             if self._missing is None:
-                payload = self._prefix + payload if self._prefix else payload
-                if len(payload) < PREFIX_SIZE:
-                    self._prefix = payload
+                if end - position < PREFIX_SIZE:
+                    self._prefix = payload[position:]
                     break
-                flag, length = PREFIX.unpack_from(payload)
+                flag, length = PREFIX.unpack_from(payload, position)
                 self._begin(flag, length)
-                if len(payload) == PREFIX_SIZE + length:
-                    self._complete(payload[PREFIX_SIZE:])
-                    break
-                self._missing = length
-                self._prefix = b""
-                payload = payload[PREFIX_SIZE:]
-            payload = self._add(payload)
+                position += PREFIX_SIZE
+                if position + length > end:
+                    self._missing = length
+                    continue
+                if self.messages:
+                    self._hold(length + OVERHEAD)
+                self.messages.append((self._is_compressed, payload[position : position + length]))
+                position += length
+            else:
+                part = payload[position : position + self._missing]
+                self._add(part)
+                position += len(part)
         if self._missing is not None and self._missing > self.window:
             self._grant(self._missing - self.window)
 
@@ -148,25 +166,23 @@ class MessageReader:
             raise Refused(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"grpc-encoding: expected gzip or deflate, got '{self._encoding[:50]}'",
+                (("grpc-accept-encoding", ",".join(("identity", *ENCODINGS))),),
             )
         self._is_compressed = bool(flag)
 
-    def _add(self, payload: bytes) -> bytes:
-        """Add what belongs to the message that is under way; returns what follows it."""
+    def _add(self, part: bytes) -> None:
+        """Add a part of the message that is under way."""
         assert self._missing is not None, "a message is under way"
-        part, rest = payload[: self._missing], payload[self._missing :]
         self._hold(len(part))
-        self._chunks.append(part)
+        if self._chunks and len(self._chunks[-1]) < SMALL_PART:
+            self._chunks[-1] += part
+        else:
+            self._chunks.append(part)
         self._missing -= len(part)
         if not self._missing:
-            self._complete(b"".join(self._chunks))
-        return rest
-
-    def _complete(self, message: bytes) -> None:
-        self.messages.append((self._is_compressed, message))
-        self._prefix = b""
-        self._chunks = []
-        self._missing = None
+            self.messages.append((self._is_compressed, b"".join(self._chunks)))
+            self._chunks = []
+            self._missing = None
 
     def _hold(self, size: int) -> None:
         self._reception.hold(size)
@@ -174,13 +190,15 @@ class MessageReader:
 
     def release(self) -> None:
         """Count none of what this call holds any more."""
-        self._reception.held -= self._held
-        self._held = 0
+        self._release_but(0)
+
+    def _release_but(self, size: int) -> None:
+        self._reception.held -= self._held - size
+        self._held = size
 
     def read_on(self) -> None:
         """Let the client of a stream, whose messages have all been taken, send more."""
-        if self._missing is None:
-            self.release()
+        self._release_but(sum(len(part) for part in self._chunks))
         if self.window < DEFAULT_WINDOW // 2:
             self._grant((self._missing or 0) + DEFAULT_WINDOW - self.window)
 
@@ -199,18 +217,21 @@ class MessageReader:
 
     async def _unpacked(self, packed: bytes) -> bytes:
         most = self._reception.message
-        async with self._reception.unpacking:
-            try:
-                message = await asyncio.to_thread(unpack, packed, most + 1)
-            except zlib.error:
-                why = f"the message is not {self._encoding}"
-                raise Refused(grpc.StatusCode.INTERNAL, why) from None
-            if len(message) > most:
-                raise Refused(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"the unpacked message has more than the {most} bytes of --max-body-size",
-                )
-            self._hold(len(message))
+        loop = asyncio.get_running_loop()
+        try:
+            # One thread: that of a call that is cancelled meanwhile has to end before the next.
+            message = await loop.run_in_executor(
+                self._reception.unpacking, unpack, packed, most + 1
+            )
+        except zlib.error:
+            why = f"the message is not {self._encoding}"
+            raise Refused(grpc.StatusCode.INTERNAL, why) from None
+        if len(message) > most:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the unpacked message has more than the {most} bytes of --max-body-size",
+            )
+        self._hold(len(message))
         return message
 
 

@@ -69,10 +69,18 @@ def test_a_block_that_changes_the_table_counts() -> None:
 def test_fields_over_the_limit_are_not_kept_but_read() -> None:
     decoder = Decoder()
     decoder.decode(b"\x40" + literal(b"a", b"x" * 3000)[1:], PLENTY)
-    bomb = indexed(62) * 10_000 + b"\x40" + literal(b"b", b"y")[1:]
+    bomb = indexed(62) * 20 + b"\x40" + literal(b"b", b"y")[1:]
 
     assert decoder.decode(bomb, 16_384) is None
     assert decoder.decode(indexed(62), 16_384) == [(b"b", b"y")]
+
+
+def test_fields_far_over_the_limit_are_not_read_to_their_end() -> None:
+    decoder = Decoder()
+    decoder.decode(b"\x40" + literal(b"a", b"x" * 3000)[1:], PLENTY)
+
+    with pytest.raises(CompressionError, match="too large"):
+        decoder.decode(indexed(62) * 10_000, 16_384)
 
 
 @pytest.mark.parametrize(

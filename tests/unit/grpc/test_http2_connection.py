@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ from headrace.grpc.hpack import indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from support.http2_client import Http2Client, begin, call, data, message
-from support.http2_servers import ECHO, STREAM, WAIT, run, serving
+from support.http2_servers import ECHO, STREAM, WAIT, port_of, run, serving
 
 INTERNAL, UNIMPLEMENTED, CANCELLED = 13, 12, 1
 
@@ -208,11 +209,30 @@ def test_a_call_that_is_not_gRPC_is_refused(sent: bytes, code: int, details: str
         (frames.headers(1, b"\x80", 0), Fault.COMPRESSION_ERROR),
         (frames.frame(frames.HEADERS, 0, 1) + data(1, b""), Fault.PROTOCOL_ERROR),
         (frames.frame(frames.CONTINUATION, 0, 1), Fault.PROTOCOL_ERROR),
-        (frames.window_update(0, 0), Fault.FLOW_CONTROL_ERROR),
+        (frames.window_update(0, 0), Fault.PROTOCOL_ERROR),
+        (frames.window_update(1, 1), Fault.PROTOCOL_ERROR),
         (frames.window_update(0, 2**31 - 1), Fault.FLOW_CONTROL_ERROR),
         (frames.frame(frames.PING, 0, 0, b"short"), Fault.FRAME_SIZE_ERROR),
         (frames.frame(frames.SETTINGS, 0, 0, b"short"), Fault.FRAME_SIZE_ERROR),
         (frames.settings({frames.INITIAL_WINDOW_SIZE: 2**31}), Fault.FLOW_CONTROL_ERROR),
+        (frames.settings({frames.ENABLE_PUSH: 2}), Fault.PROTOCOL_ERROR),
+        (frames.settings({frames.MAX_FRAME_SIZE: 100}), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), Fault.FRAME_SIZE_ERROR),
+        (frames.frame(frames.SETTINGS, 0, 1), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.PING, 0, 1, bytes(8)), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.GOAWAY, 0, 1, bytes(8)), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.PRIORITY, 0, 0, bytes(5)), Fault.PROTOCOL_ERROR),
+        (frames.frame(frames.PRIORITY, 0, 1, bytes(4)), Fault.FRAME_SIZE_ERROR),
+        (frames.frame(frames.WINDOW_UPDATE, 0, 0, bytes(3)), Fault.FRAME_SIZE_ERROR),
+        (frames.frame(frames.RST_STREAM, 0, 1, bytes(3)), Fault.FRAME_SIZE_ERROR),
+        (frames.frame(frames.HEADERS, 36, 1, bytes(4)), Fault.FRAME_SIZE_ERROR),
+        (begin(3, ECHO) + begin(1, ECHO), Fault.PROTOCOL_ERROR),
+        (
+            begin(1, ECHO)
+            + frames.window_update(1, 2**30)
+            + frames.settings({frames.INITIAL_WINDOW_SIZE: 2**31 - 1}),
+            Fault.FLOW_CONTROL_ERROR,
+        ),
         (frames.reset(1, Fault.CANCEL), Fault.PROTOCOL_ERROR),
         (frames.frame(frames.PUSH_PROMISE, 0, 1, bytes(4)), Fault.PROTOCOL_ERROR),
         (begin(1, ECHO) + data(1, b"\x09", frames.PADDED), Fault.PROTOCOL_ERROR),
@@ -225,6 +245,106 @@ def test_what_breaks_the_protocol_ends_the_connection(sent: bytes, fault: Fault)
         assert (await client.fault())[0] == fault
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (data(1, message(b"more")), Fault.STREAM_CLOSED),
+        (frames.headers(1, literal(b"a", b"b"), frames.END_STREAM), Fault.STREAM_CLOSED),
+        (frames.window_update(1, 0), Fault.PROTOCOL_ERROR),
+        (frames.window_update(1, 2**31 - 1), Fault.FLOW_CONTROL_ERROR),
+    ],
+    ids=["data", "fields", "by nothing", "too much"],
+)
+def test_what_breaks_the_protocol_on_one_stream_ends_that_call(sent: bytes, fault: Fault) -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, WAIT, b""), sent)
+        reset = await client.next(frames.RST_STREAM, 1)
+        assert int.from_bytes(reset.payload) == fault
+        client.send(call(3, ECHO, b"x"))
+        assert await client.status(3) == (0, "")
+        assert not server.tasks
+
+    run(scenario)
+
+
+def test_the_reserved_bit_of_a_stream_is_passed_over() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(2**31 + 1, ECHO, b"x"))
+
+        assert await client.status(1) == (0, "")
+
+    run(scenario)
+
+
+def test_the_first_frame_has_to_be_settings() -> None:
+    async def main() -> bytes:
+        async with serving() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(frames.PREFACE + frames.frame(frames.PING, 0, 0, bytes(8)))
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert b"has to be settings" in asyncio.run(main())
+
+
+def test_a_client_may_forbid_a_table_of_fields() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        header_table_size = 1
+        client.send(frames.settings({header_table_size: 0}))
+        client.send(call(1, ECHO, b"x"), call(3, ECHO, b"y"))
+        first = await client.next(frames.HEADERS, 1)
+        second = await client.next(frames.HEADERS, 3)
+
+        # The next block has to say that the table has no size (RFC 7541, section 4.2).
+        assert first.payload == frames.NO_TABLE + frames.ANSWER
+        assert second.payload == frames.ANSWER
+
+    run(scenario)
+
+
+def test_a_failure_of_a_handler_is_a_status_whatever_it_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(body: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata(((1, 2),))
+        return body
+
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        server.handlers["/broken"] = grpc.unary_unary_rpc_method_handler(broken)
+        client.send(call(1, b"/broken", b""))
+        assert (await client.status(1))[0] == INTERNAL
+
+    run(scenario)
+    assert [record.getMessage() for record in caplog.records] == ["a call failed; this is a bug"]
+
+
+@pytest.mark.parametrize("broken", ["_heads", "deadline"], ids=["reading", "sweeping"])
+def test_a_failure_in_a_connection_ends_no_other(
+    broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, WAIT, b"", (b"grpc-timeout", b"500m")))
+        other = await Http2Client.connect(port_of(server))
+        other.send(frames.frame(frames.PING, 0, 0, bytes(8)))
+        await other.next(frames.PING)
+        for connection in server.connections:
+            if not connection.streams:
+                # As if there was a bug.
+                setattr(connection, broken, None)
+        if broken == "_heads":
+            other.send(call(1, ECHO, b"x"))
+        fault, _ = await other.fault()
+        await other.aclose()
+
+        assert fault == Fault.INTERNAL_ERROR
+        assert (await client.status(1))[0] == 4
+
+    run(scenario)
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["a gRPC connection failed; this is a bug"]
 
 
 def test_http_1_is_told_what_is_spoken_here() -> None:

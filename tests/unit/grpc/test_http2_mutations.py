@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from headrace.grpc.http2_connection import Http2Connection
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
 from support.http2_client import begin, call, data, message
-from support.http2_servers import ECHO, HANDLERS, STREAM
+from support.http2_servers import ECHO, HANDLERS, STREAM, Transport
 
 CALLS = (
     call(1, ECHO, b"hello"),
@@ -33,25 +32,8 @@ FRAME = st.builds(
 MUTATION = st.tuples(st.integers(0, 2**16), st.binary(max_size=4))
 
 
-class Sink:
-    """A transport that keeps nothing."""
-
-    def __init__(self) -> None:
-        self._is_closing = False
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        self._is_closing = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1)
+def fail(exc: Exception) -> None:
+    raise exc
 
 
 def survive(sent: bytes, step: int) -> None:
@@ -59,8 +41,10 @@ def survive(sent: bytes, step: int) -> None:
         server = Http2Server(ServerSettings(max_body_size=20_000, max_receive_bytes=30_000))
         server.add_registered_method_handlers("test.Test", HANDLERS)
         connection = Http2Connection(server)
-        transport = Sink()
-        connection.connection_made(cast(asyncio.Transport, transport))
+        transport = Transport()
+        # What would be logged and end the connection.
+        connection.fail = fail  # type: ignore[method-assign]
+        connection.connection_made(transport)
         for start in range(0, len(sent), step):
             # Sockets hand over nothing after a close.
             if not transport.is_closing():
