@@ -16,6 +16,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 NAME = re.compile(rb"[0-9a-z_.\-!#$%&'*+^`|~]+")
 VALUE = re.compile(rb"[\x20-\x7e\x80-\xff\t]*")
+CONTENT_TYPE = re.compile(rb"application/grpc([+;].*)?", re.IGNORECASE)
 TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
@@ -35,6 +36,10 @@ class MalformedCall(Exception):
     """A call whose fields break the rules of HTTP/2."""
 
 
+class BadField(Exception):
+    """A field of gRPC has a value that it cannot have."""
+
+
 class CallHead:
     """The fields of one call, or of several with the same ones.
 
@@ -49,6 +54,7 @@ class CallHead:
 
         Raises:
             MalformedCall: they break the rules of HTTP/2.
+            BadField: they break those of gRPC.
         """
         pseudo, regular = _split(fields)
         self.path = pseudo[b":path"].decode("latin-1")
@@ -62,6 +68,8 @@ class CallHead:
                 kind = value
             elif name == b"grpc-timeout":
                 self.timeout = _timeout(value)
+            elif name == b"te" and value != b"trailers":
+                raise BadField(f"te: expected trailers, got '{_shown(value)}'")
             elif name == b"grpc-encoding":
                 self.encoding = value.decode("latin-1")
             elif name not in OWN and not name.startswith(b"grpc-"):
@@ -70,7 +78,7 @@ class CallHead:
         self.headers: Mapping[str, str | bytes] = MappingProxyType(dict(metadata))
         if pseudo[b":method"] != b"POST":
             self.http_status, self.why = 405, "gRPC needs POST"
-        elif not kind.startswith(b"application/grpc"):
+        elif CONTENT_TYPE.fullmatch(kind) is None:
             self.http_status, self.why = 415, "expected content-type application/grpc"
 
 
@@ -96,7 +104,7 @@ def _split(fields: list[Field]) -> tuple[dict[bytes, bytes], list[Field]]:
 def _timeout(value: bytes) -> float:
     found = TIMEOUT.fullmatch(value)
     if found is None:
-        raise MalformedCall("grpc-timeout is malformed")
+        raise BadField(f"grpc-timeout: expected something like 10S, got '{_shown(value)}'")
     return int(found[1]) * SECONDS[found[2]]
 
 
@@ -104,9 +112,15 @@ def _value(name: bytes, value: bytes) -> str | bytes:
     if not name.endswith(b"-bin"):
         return value.decode("latin-1")
     try:
-        return b64decode(value + b"=" * (-len(value) % 4))
-    except (binascii.Error, ValueError):
-        raise MalformedCall("a binary field is not base64") from None
+        # Clients need not send the padding.
+        value = value.rstrip(b"=")
+        return b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        raise BadField(f"{_shown(name)}: expected base64") from None
+
+
+def _shown(value: bytes) -> str:
+    return value[:50].decode("latin-1")
 
 
 class HeadReader:
@@ -141,6 +155,8 @@ class HeadReader:
             head = CallHead(found)
         except MalformedCall:
             return None, b""
+        except BadField as error:
+            return None, frames.ANSWER + frames.status(13, str(error))
         if head.http_status != 200:
             return None, frames.refusal(head.http_status, head.why)
         if self._decoder.changes == before:

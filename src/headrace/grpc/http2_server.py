@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from headrace.grpc.http2_connection import Http2Connection
+from headrace.grpc.http2_frames import DEFAULT_WINDOW, MAX_WINDOW
 from headrace.grpc.message_reader import Reception
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
@@ -30,7 +31,9 @@ class Http2Server:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.handlers: dict[str, grpc.RpcMethodHandler] = {}
-        self.reception = Reception(settings.max_body_size, settings.max_receive_bytes)
+        # No window can be larger than the largest message, and what else a stream may send.
+        most = min(settings.max_body_size, MAX_WINDOW - DEFAULT_WINDOW)
+        self.reception = Reception(most, settings.max_receive_bytes)
         self.connections: set[Http2Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._sweep_interval = sweep_interval

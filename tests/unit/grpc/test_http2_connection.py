@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from headrace.grpc import http2_frames as frames
-from headrace.grpc.hpack import indexed, literal
+from headrace.grpc.hpack import Decoder, indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
-from support.http2_client import Http2Client, begin, call, data, message
+from support.http2_client import CALL, Http2Client, begin, call, data, message
 from support.http2_servers import ECHO, STREAM, WAIT, port_of, run, serving
 
 INTERNAL, UNIMPLEMENTED, CANCELLED = 13, 12, 1
@@ -47,6 +47,41 @@ def test_a_message_may_be_cut_anywhere() -> None:
             client.send(begin(number, ECHO), data(number, whole[:cut]), data(number, whole[cut:]))
             client.send(data(number, b"", frames.END_STREAM))
             assert (await client.next(frames.DATA, number)).payload == whole
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (b"application/grpc", b"200"),
+        (b"application/grpc+proto", b"200"),
+        (b"Application/gRPC;v=1", b"200"),
+        (b"application/grpc-web", b"415"),
+        (b"application/json", b"415"),
+    ],
+)
+def test_the_content_type_is_that_of_gRPC(kind: bytes, status: bytes) -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        fields = [*CALL[:-1], (b":path", ECHO)]
+        fields.sort(key=lambda field: not field[0].startswith(b":"))
+        encoded = b"".join(literal(*field) for field in (*fields, (b"content-type", kind)))
+        client.send(frames.headers(1, encoded, 0), data(1, message(b""), frames.END_STREAM))
+        answer = await client.next(frames.HEADERS, 1)
+
+        assert dict(Decoder().decode(answer.payload, 2**20) or ())[b":status"] == status
+
+    run(scenario)
+
+
+def test_the_server_says_what_it_can_unpack() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(begin(1, ECHO, (b"grpc-encoding", b"snappy")))
+        client.send(data(1, message(b"a", compressed=1)))
+        answer = await client.next(frames.HEADERS, 1)
+
+        fields = dict(Decoder().decode(answer.payload, 2**20) or ())
+        assert fields[b"grpc-accept-encoding"] == b"identity,gzip,deflate"
 
     run(scenario)
 
@@ -181,13 +216,31 @@ def test_a_deadline_ends_the_call() -> None:
             "grpc-encoding: expected gzip or deflate, got 'snappy'",
         ),
         (
+            call(1, ECHO, b"a", (b"grpc-timeout", b"10 seconds")),
+            INTERNAL,
+            "grpc-timeout: expected something like 10S, got '10 seconds'",
+        ),
+        (call(1, ECHO, b"a", (b"te", b"gzip")), INTERNAL, "te: expected trailers, got 'gzip'"),
+        (call(1, ECHO, b"a", (b"a-bin", b"?")), INTERNAL, "a-bin: expected base64"),
+        (
             begin(1, ECHO, (b"grpc-encoding", b"gzip"))
             + data(1, message(b"a", compressed=1), frames.END_STREAM),
             INTERNAL,
             "the message is not gzip",
         ),
     ],
-    ids=["method", "no message", "middle", "two", "flag", "encoding", "not gzip"],
+    ids=[
+        "method",
+        "no message",
+        "middle",
+        "two",
+        "flag",
+        "encoding",
+        "timeout",
+        "te",
+        "binary",
+        "not gzip",
+    ],
 )
 def test_a_call_that_is_not_gRPC_is_refused(sent: bytes, code: int, details: str) -> None:
     async def scenario(server: Http2Server, client: Http2Client) -> None:
