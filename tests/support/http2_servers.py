@@ -53,6 +53,11 @@ class Transport(asyncio.Transport):
 
     abort = close
 
+    def pause_reading(self) -> None:
+        """Nothing to do: a test hands over what it wants."""
+
+    resume_reading = pause_reading
+
     def is_closing(self) -> bool:
         return self._is_closing
 

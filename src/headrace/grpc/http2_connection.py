@@ -26,9 +26,11 @@ logger = logging.getLogger("headrace.grpc")
 
 NEVER = math.inf
 MAX_STREAMS = 256
-# Calls that a client may open in what is read at once; more than `MAX_STREAMS` of them are refused,
-# even if it has cancelled others in between.
-MAX_OPENED = 4 * MAX_STREAMS
+# Frames that are read in one turn of the event loop; other connections have theirs before the next.
+MAX_FRAMES = 1024
+# Calls that a client may open in one turn; more than `MAX_STREAMS` of them are refused, even if it
+# has cancelled others in between.
+MAX_OPENED = MAX_STREAMS + MAX_STREAMS // 2
 MAX_CONTINUATIONS = 64
 # The client hears that it may send more after it has sent this many bytes.
 REFILL = 2**30
@@ -60,10 +62,9 @@ class Http2Connection(asyncio.Protocol):
         self._rest = b""
         self._is_greeted = False
         self._last_number = 0
-        # Calls opened, and whether windows have grown or changed, in what is being read.
+        # Calls opened, and whether windows have grown or changed, in this turn.
         self._opened = 0
-        self._has_grown = False
-        self._has_resized = False
+        self._has_grown = self._has_resized = False
         # Whether the client is told that the connection is to end, and whether it knows.
         self._is_leaving = False
         self._has_left = False
@@ -83,10 +84,8 @@ class Http2Connection(asyncio.Protocol):
         self.peer = _peer(transport.get_extra_info("peername"))
         connections = self._server.connections
         connections.add(self)
-        values = {
-            frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-            frames.MAX_HEADER_LIST_SIZE: self._settings.max_header_size,
-        }
+        most = self._settings.max_header_size
+        values = {frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS, frames.MAX_HEADER_LIST_SIZE: most}
         self.write(frames.settings(values))
         if len(connections) > self._settings.max_connections:
             self._end(Fault.ENHANCE_YOUR_CALM, "too many connections (--max-connections)")
@@ -153,6 +152,9 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         try:
             position = 0 if self._is_greeted else self._greet(data)
             self._opened = 0
@@ -180,12 +182,14 @@ class Http2Connection(asyncio.Protocol):
         return size
 
     def _read(self, data: bytes, position: int) -> int:
-        """Read all whole frames; returns where the rest begins. Hot."""
+        """Read whole frames, up to `MAX_FRAMES`; returns where the rest begins. Hot."""
         if not self._is_greeted or self._transport.is_closing():
             return position
         unpack, most = frames.HEADER.unpack_from, frames.MAX_STREAM
         size = len(data)
-        while size - position >= frames.HEADER.size:
+        for _ in range(MAX_FRAMES):
+            if size - position < frames.HEADER.size:
+                return position
             first, flags, number = unpack(data, position)
             length = first >> 8
             if length > frames.MAX_FRAME:
@@ -204,7 +208,17 @@ class Http2Connection(asyncio.Protocol):
                 self._headers(number, flags, data[begin:position])
             else:
                 self._other(kind, number, flags, data[begin:position])
+        # The event loop may read several times before it turns to other connections.
+        self._transport.pause_reading()
+        self.loop.call_soon(self._read_on)
         return position
+
+    def _read_on(self) -> None:
+        if self._transport.is_closing():
+            return
+        if not self.is_paused:
+            self._transport.resume_reading()
+        self._receive(self._rest)
 
     def _data(self, number: int, flags: int, payload: bytes) -> None:
         size = len(payload)
@@ -258,8 +272,9 @@ class Http2Connection(asyncio.Protocol):
                 stream.end_by_fields()
             return
         self._last_number = number
-        self._opened += 1
-        if self._opened > MAX_STREAMS or len(self.streams) >= MAX_STREAMS or self._has_left:
+        is_full = len(self.streams) >= MAX_STREAMS
+        self._opened += not is_full
+        if is_full or self._opened > MAX_STREAMS or self._has_left:
             if self._opened > MAX_OPENED:
                 raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many calls at once")
             self.write(frames.reset(number, Fault.REFUSED_STREAM))
@@ -371,10 +386,10 @@ class Http2Connection(asyncio.Protocol):
             self._has_grown = True
 
     def _use_windows(self) -> None:
-        """Send on, once for all that is read, because each time may cost something per stream."""
-        self._has_grown = False
-        if self._has_resized:
-            self._has_resized = False
+        """Send on, once in a turn, because each time may cost something for each stream."""
+        has_resized = self._has_resized
+        self._has_grown = self._has_resized = False
+        if has_resized:
             for stream in self.streams.values():
                 if stream.send_window > frames.MAX_WINDOW:
                     raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")

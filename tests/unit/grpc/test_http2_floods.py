@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from headrace.grpc import http2_frames as frames
-from headrace.grpc.http2_connection import MAX_OPENED, MAX_STREAMS, Http2Connection
+from headrace.grpc.http2_connection import MAX_FRAMES, MAX_OPENED, MAX_STREAMS, Http2Connection
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
@@ -20,15 +20,20 @@ from support.http2_servers import ECHO, HANDLERS, STREAM, WAIT, Transport, run
 Sent = Callable[[bytes], Awaitable[list[Frame]]]
 
 
+def connected() -> tuple[Http2Connection, Transport]:
+    """A connection that a test gives its bytes, and what it sends."""
+    server = Http2Server(ServerSettings())
+    server.add_registered_method_handlers("test.Test", HANDLERS)
+    connection, transport = Http2Connection(server), Transport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
 def read_at_once(scenario: Callable[[Sent], Awaitable[None]]) -> None:
     """Run a scenario that gives a connection bytes, each time in one read, and gets its frames."""
 
     async def main() -> None:
-        server = Http2Server(ServerSettings())
-        server.add_registered_method_handlers("test.Test", HANDLERS)
-        connection = Http2Connection(server)
-        transport = Transport()
-        connection.connection_made(transport)
+        connection, transport = connected()
 
         async def read(sent: bytes) -> list[Frame]:
             transport.sent = b""
@@ -40,7 +45,7 @@ def read_at_once(scenario: Callable[[Sent], Awaitable[None]]) -> None:
 
         await scenario(read)
         connection.connection_lost(None)
-        await asyncio.gather(*server.tasks, return_exceptions=True)
+        await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(main(), 60))
 
@@ -56,6 +61,24 @@ def frames_of(sent: bytes) -> list[Frame]:
 
 
 GREETING = frames.PREFACE + frames.settings({frames.INITIAL_WINDOW_SIZE: 0})
+
+
+def test_a_flood_of_frames_is_read_in_several_turns() -> None:
+    async def main() -> None:
+        connection, transport = connected()
+        ping = frames.frame(frames.PING, 0, 0, bytes(8))
+        connection.data_received(GREETING + ping * (2 * MAX_FRAMES))
+        at_once = len(frames_of(transport.sent))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        in_the_end = len(frames_of(transport.sent))
+        connection.connection_lost(None)
+
+        # With the server's settings, its window, and its acknowledgement of the client's settings.
+        assert at_once <= MAX_FRAMES + 3
+        assert in_the_end == 2 * MAX_FRAMES + 3
+
+    asyncio.run(main())
 
 
 def test_windows_that_grow_in_one_read_are_used_once() -> None:
