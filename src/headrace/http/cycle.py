@@ -15,6 +15,9 @@ from uvicorn.server import ServerState
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 
 WITHOUT_BODY = (204, 304)
+# Parts of a body under this many bytes are joined at once: an object for each of them would take
+# many times what is in them.
+SMALL_PART = 1024
 
 
 class Cycle(RequestResponseCycle):
@@ -24,7 +27,7 @@ class Cycle(RequestResponseCycle):
     # Whether closing the connection ends the answer, as in HTTP/1.0.
     _until_close = False
     # What `receive_rest` has of the body, and how much more it takes.
-    _parts: list[bytes] | None = None
+    _parts: list[bytes | bytearray] | None = None
     _room = 0
 
     def take(self, part: bytes) -> bool:
@@ -33,7 +36,13 @@ class Cycle(RequestResponseCycle):
             self.body += part
             self.message_event.set()
             return len(self.body) > HIGH_WATER_LIMIT
-        self._parts.append(part)
+        last = self._parts[-1]
+        if len(part) >= SMALL_PART:
+            self._parts.append(part)
+        elif type(last) is bytearray:
+            last += part
+        else:
+            self._parts.append(bytearray(part))
         self._room -= len(part)
         if self._room >= 0:
             return False
@@ -46,7 +55,7 @@ class Cycle(RequestResponseCycle):
         It is incomplete if the client left, or once there are more than `limit` bytes. Parts are
         collected as they arrive, so that a large body wakes its task only when it is complete.
         """
-        self._parts = [begun, bytes(self.body)]
+        self._parts = [begun, self.body]
         self._room = limit - len(begun) - len(self.body)
         self.body = bytearray()
         self.flow.resume_reading()

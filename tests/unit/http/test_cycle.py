@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,24 +58,30 @@ def directly(connection: FakeConnection, reply: Reply, keep_alive: bool = True) 
     return [*head.split(b"\r\n"), body]
 
 
+def cycle_on(transport: Any, method: str, version: str, **more: Any) -> Cycle:
+    return Cycle(
+        scope={"method": method, "http_version": version},  # type: ignore[typeddict-item]
+        transport=transport,
+        flow=SimpleNamespace(  # type: ignore[arg-type]
+            write_paused=False, resume_reading=lambda: None
+        ),
+        logger=logging.getLogger("unused"),
+        access_logger=logging.getLogger("unused"),
+        access_log=False,
+        default_headers=more.get("default_headers", []),
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=more.get("keep_alive", True),
+        on_response=lambda: None,
+    )
+
+
 def by_task(*messages: Any, method: str = "POST", version: str = "1.1", **more: Any) -> Any:
     """The writes of an answer with a task, and whether the connection was then closed."""
     transport = FakeTransport()
 
     async def body() -> None:
-        cycle = Cycle(
-            scope={"method": method, "http_version": version},  # type: ignore[typeddict-item]
-            transport=transport,  # type: ignore[arg-type]
-            flow=SimpleNamespace(write_paused=False),  # type: ignore[arg-type]
-            logger=logging.getLogger("unused"),
-            access_logger=logging.getLogger("unused"),
-            access_log=False,
-            default_headers=more.get("default_headers", []),
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=more.get("keep_alive", True),
-            on_response=lambda: None,
-        )
+        cycle = cycle_on(transport, method, version, **more)
         for message in messages:
             await cycle.send(message)
 
@@ -179,3 +186,28 @@ def test_an_answer_that_may_have_no_body_has_none(method: str, head: Any) -> Non
 def test_an_answer_that_would_break_the_connection_is_a_bug(messages: Any, words: str) -> None:
     with pytest.raises(RuntimeError, match=words):
         by_task(*messages)
+
+
+@pytest.mark.parametrize("size", [1, 2, 500, 5000])
+def test_a_body_in_many_parts_takes_little_more_memory_than_its_bytes(size: int) -> None:
+    parts = [bytes([number % 251]) * size for number in range(400_000 // size)]
+
+    async def test() -> tuple[bytes, int]:
+        cycle = cycle_on(FakeTransport(), "POST", "1.1")
+        receiving = asyncio.ensure_future(cycle.receive_rest(b"begun", 10**6))
+        await asyncio.sleep(0)
+        tracemalloc.start()
+        for each in parts:
+            # A new object, as the parser makes one for each part.
+            cycle.take(bytes(memoryview(each)))
+        cycle.more_body = False
+        cycle.message_event.set()
+        body, is_whole = await receiving
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert is_whole
+        return body, peak
+
+    body, peak = asyncio.run(test())
+    assert body == b"begun" + b"".join(parts)
+    assert peak < 3 * len(body)

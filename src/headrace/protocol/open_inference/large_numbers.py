@@ -33,7 +33,7 @@ EXACT = 2**53 - 1
 _Array = np.ndarray[Any, Any]
 _Form = Literal["d", "i", "u"]
 _PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
-_NESTED = re.compile(rb"[ \t\r\n]*\[")
+_NESTED = re.compile(rb"[ \t\r\n]{0,256}\[")
 _LONGEST_END = 1024
 NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
 _NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
@@ -123,7 +123,8 @@ def is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
         return False
     row = b""
     for dim in reversed(dims):
-        row = b"[" + b",".join([row] * dim) + b"]"
+        # Not joined from a list, which takes a hundred bytes for each row.
+        row = b"[" + (row + b",") * (dim - 1) + row + b"]" if dim else b"[]"
     return bare == row
 
 

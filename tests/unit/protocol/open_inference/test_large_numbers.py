@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,17 @@ def test_the_place_of_a_number_that_does_not_fit_is_named_in_any_slice() -> None
     text = body(nested(values, [1000, 200], ","), [1000, 200], "INT32")
     with pytest.raises(InvalidInput, match="row 750, column 1|750, 1"):
         decode_request(text)
+
+
+def test_rows_of_one_number_take_a_few_times_the_memory_of_their_text() -> None:
+    count = 200_000
+    text = body("[" + "[1]," * (count - 1) + "[1]]", [count, 1], "FP64")
+    tracemalloc.start()
+    [(_, _, _, packed, _)] = outcome(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert packed == np.ones(count).tobytes()
+    assert peak < 8 * len(text)
 
 
 def test_a_claimed_shape_takes_no_more_memory_than_the_text_can_fill() -> None:
