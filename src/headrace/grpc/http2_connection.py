@@ -66,7 +66,7 @@ class Http2Connection(asyncio.Protocol):
         self._opened = 0
         self._has_grown = self._has_resized = False
         # Whether the client is told that the connection is to end, and whether it knows.
-        self._is_leaving = False
+        self.is_leaving = False
         self._has_left = False
         self._received = 0
         # The header block being received: its number, its flags and its parts.
@@ -121,7 +121,7 @@ class Http2Connection(asyncio.Protocol):
     def _set_deadline(self) -> None:
         """Set when the connection has to get further, after its state has changed."""
         settings = self._settings
-        if self._transport.is_closing() or (self._is_leaving and not self.streams):
+        if self._transport.is_closing() or (self.is_leaving and not self.streams):
             seconds = FAREWELL
         elif self.is_paused:
             seconds = settings.body_timeout
@@ -318,7 +318,7 @@ class Http2Connection(asyncio.Protocol):
         elif kind == frames.PING:
             if not flags & frames.ACK:
                 self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
-            elif self._is_leaving and payload == FAREWELL_PING:
+            elif self.is_leaving and payload == FAREWELL_PING:
                 self._leave()
         elif kind == frames.CONTINUATION:
             self._continuation(number, flags, payload)
@@ -442,7 +442,7 @@ class Http2Connection(asyncio.Protocol):
         """End what is overdue: the connection, or calls on it."""
         if self.deadline <= now:
             is_idle = self._is_greeted and self._block is None and not self.streams
-            if is_idle and not self._is_leaving and not self._transport.is_closing():
+            if is_idle and not self.is_leaving and not self._transport.is_closing():
                 self.go_away()
             elif self._transport.is_closing() or self.is_paused or not self._is_greeted:
                 self.abort()
@@ -455,9 +455,9 @@ class Http2Connection(asyncio.Protocol):
 
     def go_away(self) -> None:
         """Take no more calls than are on their way; close after the last of them."""
-        if self._is_leaving or self._transport.is_closing():
+        if self.is_leaving or self._transport.is_closing():
             return
-        self._is_leaving = True
+        self.is_leaving = True
         # Until the client has read the first of them, it may begin calls; its answer to the ping
         # says that it has.
         self.write(frames.go_away(frames.MAX_WINDOW, Fault.NO_ERROR))

@@ -247,7 +247,11 @@ class Stream:
         except Refused as refused:
             self._finish_refused(refused)
         except asyncio.CancelledError:
-            self.finish(grpc.StatusCode.CANCELLED, "the call was cancelled")
+            if self._connection.is_leaving:
+                # Callers may try again elsewhere.
+                self.finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            else:
+                self.finish(grpc.StatusCode.CANCELLED, "the call was cancelled")
 
     # What the handler may do.
 

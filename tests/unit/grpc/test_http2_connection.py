@@ -16,7 +16,7 @@ from headrace.grpc.http2_server import Http2Server
 from support.http2_client import CALL, Http2Client, begin, call, data, message
 from support.http2_servers import ECHO, STREAM, WAIT, port_of, run, serving
 
-INTERNAL, UNIMPLEMENTED, CANCELLED = 13, 12, 1
+INTERNAL, UNIMPLEMENTED, UNAVAILABLE = 13, 12, 14
 
 
 async def body_of(client: Http2Client, stream: int, size: int) -> bytes:
@@ -450,7 +450,7 @@ def test_a_stop_cuts_calls_when_its_time_is_over() -> None:
         assert await client.status(3) == (0, "")
         await server.stop(None)
 
-        assert await client.status(1) == (CANCELLED, "the call was cancelled")
+        assert await client.status(1) == (UNAVAILABLE, "the server is stopping")
 
     run(scenario)
 
