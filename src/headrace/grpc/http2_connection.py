@@ -73,7 +73,7 @@ class Http2Connection(asyncio.Protocol):
         self._block: tuple[int, int, list[bytes]] | None = None
         self._out: list[bytes] = []
         self._is_flushing = False
-        # Streams with something unsent, in the order of their turns, and those that wait to write.
+        # Streams that may send, in the order of their turns, and those that wait to write.
         self._behind: dict[int, Stream] = {}
         self._waiting: list[Stream] = []
 
@@ -96,6 +96,7 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.lost(self)
+        self._rest = b""
         self._out.clear()
         for stream in list(self.streams.values()):
             stream.cancel()
@@ -383,7 +384,9 @@ class Http2Connection(asyncio.Protocol):
             stream.break_off(Fault.FLOW_CONTROL_ERROR)
         else:
             stream.granted += size
-            self._has_grown = True
+            if stream.unsent:
+                self._behind[number] = stream
+                self._has_grown = True
 
     def _use_windows(self) -> None:
         """Send on, once in a turn, because each time may cost something for each stream."""
@@ -393,21 +396,20 @@ class Http2Connection(asyncio.Protocol):
             for stream in self.streams.values():
                 if stream.send_window > frames.MAX_WINDOW:
                     raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
+                if stream.unsent:
+                    self._behind[stream.number] = stream
         self._send_on()
 
     def _send_on(self) -> None:
         """Send a frame of each stream in turn, until the client takes no more."""
         behind = self._behind
-        stuck = 0
-        while behind and stuck < len(behind) and self.send_window > 0 and not self.is_paused:
-            number = next(iter(behind))
-            stream = behind.pop(number)
-            if self._send_frame(stream):
-                stuck = 0
-            else:
-                stuck += 1
-            if stream.unsent:
-                behind[number] = stream
+        while behind and self.send_window > 0 and not self.is_paused:
+            stream = behind.pop(next(iter(behind)))
+            if not self._send_frame(stream):
+                # It has its turn again once its window has grown.
+                stream.stalls()
+            elif stream.unsent:
+                behind[stream.number] = stream
             elif stream.is_open:
                 stream.sent()
                 self.wait_for_room(stream)
@@ -430,9 +432,8 @@ class Http2Connection(asyncio.Protocol):
         stream.granted -= taken
         self.send_window -= taken
         self._flush()
-        self._transport.write(
-            b"".join((frames.HEADER.pack(taken << 8 | frames.DATA, 0, stream.number), *parts))
-        )
+        head = frames.HEADER.pack(taken << 8 | frames.DATA, 0, stream.number)
+        self._transport.write(b"".join((head, *parts)))
         stream.progresses()
         return True
 

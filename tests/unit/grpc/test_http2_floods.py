@@ -91,6 +91,19 @@ def test_windows_that_grow_in_one_read_are_used_once() -> None:
     read_at_once(scenario)
 
 
+def test_settings_let_waiting_answers_go_on() -> None:
+    async def scenario(read: Sent) -> None:
+        await read(GREETING + call(1, ECHO, bytes(50)) + call(3, ECHO, bytes(50)))
+        sent = await read(frames.settings({frames.INITIAL_WINDOW_SIZE: 100}))
+
+        assert [each.stream for each in sent if each.flags & frames.END_STREAM and each.stream] == [
+            1,
+            3,
+        ]
+
+    read_at_once(scenario)
+
+
 def test_a_window_may_shrink_below_zero_and_grow_again() -> None:
     async def scenario(read: Sent) -> None:
         body = bytes(100)
