@@ -36,6 +36,8 @@ from headrace.worker.streams import LoopStream, Stream
 logger = logging.getLogger("headrace.worker")
 
 RECEIVE_SIZE = 256 * 1024
+# Seconds that a frame may wait for the thread of a model that is busy, before another reads it.
+PATIENCE = 0.002
 # Seconds that models may take to free what they hold when the worker ends. The front waits longer.
 LAST_UNLOADS = 3.0
 
@@ -85,8 +87,7 @@ class Connection(FramePeer):
         current_call.connect(self._link)
         try:
             while not self._is_over:
-                if self._wait is None or self._wait.wait():
-                    self._receive(wait=self._wait is None)
+                self._read_in_turn()
                 if self._loop is not None and not self._is_over:
                     self._read_on_loop(self._loop)
             if self._failure is not None:
@@ -97,6 +98,16 @@ class Connection(FramePeer):
         finally:
             current_call.disconnect(self._link)
         return self._is_stopped
+
+    def _read_in_turn(self) -> None:
+        """Receive something in the thread that runs no model, unless that of a model does."""
+        if self._wait is None:
+            self._receive(wait=True)
+        elif self._wait.wait():
+            if any(lane.reads for lane in list(self._lanes.values())):
+                # Two threads that take turns at the interpreter's lock are slower than one.
+                time.sleep(PATIENCE)
+            self._receive(wait=False)
 
     def _receive(self, wait: bool) -> bool:
         """Receive something and handle the frames that are whole; False when it was the last."""
