@@ -11,6 +11,7 @@ from benchmarks.peers.contender import Contender, Peer, Place
 from benchmarks.peers.model_folders import PIXELS, WINE
 
 VERSION = "1.7.1"
+SKLEARN, MLFLOW = "mlserver_sklearn.SKLearnModel", "mlserver_mlflow.MLflowRuntime"
 SETTINGS = '{"debug": false, "parallel_workers": 0}\n'
 LIVE = "/v2/health/live"
 COLUMNS = headrace_servers.COLUMNS
@@ -48,7 +49,7 @@ PEER = Peer(
                 "table-json": forms.tensor(PIXELS, forms.many),
                 "grpc": forms.grpc(WINE),
             },
-            files={"settings.json": SETTINGS, **model_folders.SKLEARN_FILES},
+            files={"settings.json": SETTINGS, **model_folders.sklearn(SKLEARN)},
             copies=model_folders.SKLEARN_COPIES,
             environ=_ports,
         ),
@@ -58,7 +59,7 @@ PEER = Peer(
             _start,
             LIVE,
             {"invocations": forms.invocations(COLUMNS), "columns": forms.columns(WINE, COLUMNS)},
-            files={"settings.json": SETTINGS, **model_folders.MLFLOW_FILES},
+            files={"settings.json": SETTINGS, **model_folders.mlflow(MLFLOW)},
             copies=model_folders.MLFLOW_COPIES,
             environ=_ports,
         ),

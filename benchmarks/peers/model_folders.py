@@ -1,4 +1,4 @@
-"""The model settings that MLServer and Headrace read alike, and the names of their models."""
+"""The model settings of MLServer and of Headrace, which differ in the names of their runtimes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ def settings(name: str, implementation: str, uri: str) -> str:
     return json.dumps(value, indent=1) + "\n"
 
 
-SKLEARN = "mlserver_sklearn.SKLearnModel"
-SKLEARN_FILES = {
-    f"{name}/model-settings.json": settings(name, SKLEARN, "./model.joblib")
-    for name in (WINE, PIXELS)
-}
+def sklearn(implementation: str) -> dict[str, str]:
+    """The settings of both models, by file."""
+    return {
+        f"{name}/model-settings.json": settings(name, implementation, "./model.joblib")
+        for name in (WINE, PIXELS)
+    }
+
+
+def mlflow(implementation: str) -> dict[str, str]:
+    """The settings of the MLflow model, by file."""
+    return {f"{WINE}/model-settings.json": settings(WINE, implementation, "./model")}
+
+
 SKLEARN_COPIES = {f"{name}/model.joblib": f"{name}.joblib" for name in (WINE, PIXELS)}
-MLFLOW_FILES = {
-    f"{WINE}/model-settings.json": settings(WINE, "mlserver_mlflow.MLflowRuntime", "./model")
-}
 MLFLOW_COPIES = {f"{WINE}/model": "mlflow"}
