@@ -68,11 +68,14 @@ class WorkerProcess:
         """Start a worker and connect to it."""
         started = environment.spawn()
         output = Output(started.output, started.process.pid)
+        channel = None
         try:
             channel = await Channel.connect(started.connection, environment.ask)
             worker = cls(started.process, channel, output)
             worker._watch()
         except BaseException:
+            if channel is not None:
+                channel.lose(WorkerLost("the worker process could not be watched"))
             started.end()
             output.close()
             raise
