@@ -110,7 +110,7 @@ def prepare(wanted: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def interpreter(peer: Peer) -> Path:
-    """That of its environment, which is made if there is none."""
+    """The interpreter of its environment, which is created the first time."""
     if not peer.requirements:
         return Path(sys.executable)
     return environments.prepare(peer.name, peer.requirements)

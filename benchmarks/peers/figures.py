@@ -38,7 +38,7 @@ def values(result: Run, point: Point, figure: str) -> list[float]:
 
 
 def middle(result: Run, point: Point, figure: str) -> float | None:
-    """The median over the rounds; None if there is none."""
+    """The median over the rounds; None if nothing was measured."""
     found = values(result, point, figure)
     return median(found) if found else None
 

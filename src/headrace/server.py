@@ -170,8 +170,17 @@ class Application:
         self.refusals = Refusals(self.calls, router)
         limit = settings.max_body_size
         inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
+        more = self._more_routes(hosted, loads)
+        admin = admin_app(
+            self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
+        )
+        self.http = with_cors(App(router, inference, admin), settings.cors_settings)
+
+    def _more_routes(self, hosted: HostedSource, loads: RequestedLoads) -> list[Route]:
+        """Routes that only some platforms and settings ask for."""
+        settings = self._settings
         more: list[Route] = []
-        if platform.names_models:
+        if platform_table.named(settings.platform).names_models:
             hosting = Hosting(
                 *(self.repository, hosted, lambda: not self.dataplane.draining),
                 loads=loads,
@@ -180,10 +189,7 @@ class Application:
         if settings.mlflow_webhook_secret_file is not None:
             secret = read_secret(settings.mlflow_webhook_secret_file)
             more += mlflow_webhook_routes(secret, self._follower.poll_registered)
-        admin = admin_app(
-            self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
-        )
-        self.http = with_cors(App(router, inference, admin), settings.cors_settings)
+        return more
 
     def _looking_at(self, supply: Supply) -> list[Reloader | Watcher]:
         """What looks at files while they are served."""

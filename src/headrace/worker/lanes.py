@@ -86,7 +86,7 @@ class Lane:
             self._wait.wake()
 
     def get(self, read: Callable[[], object]) -> Frame | None:
-        """The next frame; `read` is called for what the front sends while there is none."""
+        """Wait for the next frame, and call `read` when the front sends something meanwhile."""
         while self._wait is not None and not self._is_stopping:
             # Before the look: who adds a frame after it wakes this thread.
             self._is_waiting = True

@@ -1,4 +1,4 @@
-"""HTTP/2 as a client sees it: what is answered, in which pieces, and what is no HTTP/2."""
+"""HTTP/2 as a client sees it: the answers, the frames they come in, and protocol errors."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ _ALIKE: dict[str, frozenset[str]] = {
 def for_arrays(model: Any, labels: Sequence[Any]) -> Any:
     """A model whose answer to an array is that of `model` to a table with columns of these labels.
 
-    It shares what `model` has learnt. None if there is none, or if the labels are not those that
-    the model was trained with: scikit-learn then warns or refuses, and that is left to it.
+    It shares the fitted attributes of `model`. Returns None if `model` has to see the table, or
+    was trained with other labels: then scikit-learn itself warns or refuses.
     """
     if _is(model, "pipeline", "Pipeline"):
         return _pipeline(model, labels)
