@@ -96,6 +96,9 @@ bench-regress: $(VENV)/.installed ## Compare the hot path with COMMIT=origin/mai
 bench-peers: $(VENV)/.installed ## Compare with other servers, side by side; ARGS='--only mosec,triton' measures some
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
+bench-mlp: $(RUNTIMES)/.installed ## Compare a PyTorch network behind the server with one in a loop
+	$(RUNTIMES)/bin/python -m benchmarks.pytorch_mlp $(ARGS)
+
 docs: $(VENV)/.installed ## Render the settings page, and check every link between the pages
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link

@@ -1,9 +1,77 @@
-"""The sections of docs/benchmarks.md about growing loads: the curves, memory, and overload."""
+"""The sections of docs/benchmarks.md about starts, a network, growing loads, memory and overload."""
 
 from __future__ import annotations
 
+from statistics import median
+
 from benchmarks.comparison import Run
 from benchmarks.tables import machine_table, table
+
+
+def starts_section(result: Run) -> str:
+    """How soon a server is live and ready."""
+    medians = result["medians"]
+    imported = medians["import"]["ready"]
+    text = (
+        f"Seconds from the start of the command, medians of {len(result['rounds']['import'])} "
+        f"starts in turn. Beside them, an interpreter that only runs `{result['import']}`: "
+        f"{imported:.2f} s. Processor time is that until all models were ready.\n"
+    )
+    rows = [
+        [
+            name,
+            figures["models"],
+            f"{figures['live']:.2f}",
+            f"{figures['ready']:.2f}",
+            f"{figures['ready'] - imported:.2f}",
+            f"{figures['front_cpu']:.2f} + {figures['workers_cpu']:.2f}",
+        ]
+        for name, figures in medians.items()
+        if name != "import"
+    ]
+    head = [
+        "start of", "models", "live after s", "ready after s", "ready after the import, s",
+        "processor time, front + worker, s",
+    ]  # fmt: skip
+    goals = [f"* {goal}: {'pass' if good else 'miss'}" for goal, good in result["goals"].items()]
+    where = machine_table(result["machine"], {"after": result["load_average"]})
+    return "\n".join(["## Starts\n", text, table(head, rows), *goals, "", where])
+
+
+def network_section(result: Run) -> str:
+    """A network that is served, and one that is called in a loop."""
+    method, torch = result["method"], result["torch"]
+    text = (
+        "Networks of three hidden layers, 64 numbers in and ten out. wrk sends one row a request "
+        f"over {method['connections']} connections, and its rate is compared with that of a loop "
+        "that calls the same network with batches of the size that is fastest, up to 256 rows. "
+        f"Loop and server take turns, {method['rounds']} rounds of {method['seconds']} s; both "
+        f"compute with {torch['threads']} threads of PyTorch {torch['version']}. The server shares "
+        f"its processors with wrk. The goal is {result['goal']:g}.\n"
+    )
+    rows = []
+    for network in result["networks"]:
+        middle = {
+            key: median(each[key] for each in network["rounds"]) for key in network["rounds"][0]
+        }
+        rows.append(
+            [
+                network["width"],
+                f"{middle['loop_rate']:,.0f}",
+                f"{middle['best_size']:.0f}",
+                f"{middle['rate']:,.0f}",
+                f"{middle['p50_ms']:.1f} / {middle['p99_ms']:.1f}",
+                f"{middle['front_us']:.0f} + {middle['workers_us']:.0f}",
+                f"{network['ratio']:.2f}",
+                "pass" if network["ratio"] >= result["goal"] else "miss",
+            ]
+        )
+    head = [
+        "width of a layer", "loop, rows a second", "of batches of", "served, rows a second",
+        "p50 / p99 ms", "processor time per row, front + worker, µs", "ratio", "",
+    ]  # fmt: skip
+    where = machine_table(result["machine"], result["load_average"])
+    return "\n".join([f"## {result['title']}\n", text, table(head, rows), where])
 
 
 def curves_section(result: Run) -> str:

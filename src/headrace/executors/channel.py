@@ -85,7 +85,6 @@ class Channel(asyncio.Protocol):
         self._streams: Counter[str] = Counter()
         self._ids = count(1)
         self._received = bytearray()
-        self._unsent: list[Buffer] = []
         self._outbound: Arena | None = None
         self._inbound: Arena | None = None
         # Where tensors of the frame that is being read were in the worker's memory.
@@ -184,7 +183,7 @@ class Channel(asyncio.Protocol):
     def begin(
         self, key: str, request: InferenceRequest, deadline: float, done: Done, in_turn: bool
     ) -> None:
-        """Send one batch together with whatever else is to be sent; `done` gets its outcome. Hot.
+        """Send one batch; `done` gets its outcome. Hot.
 
         The outcome is the response, or an error as of `infer`. `in_turn` says whether the model
         works on one batch after the other.
@@ -199,7 +198,7 @@ class Channel(asyncio.Protocol):
         frame = self._request_frame(Kind.INFER, call, key, request)
         self._calls[call] = Begun(deadline, done, in_turn)
         self._requests[call] = key, request
-        self._write_soon(frame)
+        self._write(frame)
 
     def end_late(self, now: float, error: HeadraceError) -> tuple[set[str], bool]:
         """End the batches that were begun and are past their deadline, and withdraw them.
@@ -365,9 +364,9 @@ class Channel(asyncio.Protocol):
         return self._outbound.place(data)
 
     def send(self, buffers: list[Buffer]) -> None:
-        """Send one frame soon, unless the worker is gone."""
+        """Send one frame, unless the worker is gone."""
         if self._lost is None:
-            self._write_soon(buffers)
+            self._write(buffers)
 
     def _fetch(self, offset: int, size: int) -> bytes:
         assert self._inbound is not None, "a worker placed a tensor in memory it was not given"
@@ -379,21 +378,12 @@ class Channel(asyncio.Protocol):
             self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
+        """Send one frame, with whatever else this turn of the event loop sends to the worker. Hot.
+
+        uvloop sends what is written in one turn at its end, with one system call.
+        """
         assert self._transport is not None, "the channel is used before it is connected"
-        # Nothing overtakes what was to be sent soon.
-        self._flush()
         self._transport.write(b"".join(buffers))
-
-    def _write_soon(self, buffers: list[Buffer]) -> None:
-        """Write with everything else that this turn of the event loop has for the worker. Hot."""
-        if not self._unsent:
-            self.loop.call_soon(self._flush)
-        self._unsent += buffers
-
-    def _flush(self) -> None:
-        if self._unsent and self._lost is None and self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports do not inherit from asyncio's.

@@ -20,14 +20,18 @@ class DaemonThread(threading.Thread):
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.start()
 
     def submit(self, job: Callable[..., T], *arguments: Any) -> Future[T]:
         """Run a job after those submitted before it."""
         future: Future[T] = Future()
-        self._jobs.put((future, partial(job, *arguments)))
+        self.begin(partial(_settle, future, job, arguments))
         return future
+
+    def begin(self, job: Callable[[], None]) -> None:
+        """Run a job, which raises nothing, after those submitted before it."""
+        self._jobs.put(job)
 
     def end(self) -> None:
         """End the thread once the jobs submitted so far are done."""
@@ -35,15 +39,17 @@ class DaemonThread(threading.Thread):
 
     def run(self) -> None:
         """Run what is submitted; for `start` alone to call."""
-        while (entry := self._jobs.get()) is not None:
-            future, job = entry
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = job()
-                except BaseException as exc:
-                    future.set_exception(exc)
-                else:
-                    future.set_result(result)
-                    del result
+        while (job := self._jobs.get()) is not None:
+            job()
             # A thread that waits must not keep the last request and its answer in memory.
-            del entry, future, job
+            del job
+
+
+def _settle(future: Future[T], job: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            result = job(*arguments)
+        except BaseException as exc:
+            future.set_exception(exc)
+        else:
+            future.set_result(result)

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from headrace.errors import DeadlineExceeded, ModelNotReady, ShuttingDown
+from headrace.errors import DeadlineExceeded, HeadraceError, ModelNotReady, ShuttingDown
 from headrace.executors.daemon_thread import DaemonThread
 from headrace.executors.executor import (
     MOST_STREAMS,
@@ -107,10 +109,15 @@ class InlineExecutor:
         try:
             return await asyncio.wait_for(running, max(0.0, deadline - loop.time()))
         except TimeoutError:
-            raise DeadlineExceeded("the request's time ran out before the model answered") from None
+            raise _late() from None
 
     def begin(self, key: str, request: InferenceRequest, deadline: float, done: Done) -> bool:
-        return False
+        thread = self._threads.get(key)
+        if thread is None:
+            return False
+        begun = _Begun(asyncio.get_running_loop(), deadline, done)
+        thread.begin(partial(begun.run, self._host, key, request))
+        return True
 
     async def infer_alone(
         self, key: str, request: InferenceRequest, deadline: float
@@ -176,6 +183,40 @@ class InlineExecutor:
             _, stuck = await asyncio.wait(unloads, timeout=LAST_UNLOADS)
             for unload in stuck:
                 unload.cancel()
+
+
+class _Begun:
+    """A batch whose outcome a callback gets, from its thread or because its time is up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float, done: Done) -> None:
+        self._loop = loop
+        self._done = done
+        self._expiry = loop.call_at(deadline, self._settle, _late())
+        self._is_settled = False
+
+    def run(self, host: ModelHost, key: str, request: InferenceRequest) -> None:
+        """Answer it; in the thread of its model."""
+        outcome: InferenceResponse | HeadraceError
+        try:
+            outcome = host.infer(key, request)
+        except HeadraceError as error:
+            outcome = error
+        except BaseException as error:
+            logger.error("a batch failed", exc_info=error)
+            outcome = HeadraceError("the server failed; its log has the details")
+        # Nobody waits for it any more if the loop is closed.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def _settle(self, outcome: InferenceResponse | HeadraceError) -> None:
+        if not self._is_settled:
+            self._is_settled = True
+            self._expiry.cancel()
+            self._done(outcome)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's time ran out before the model answered")
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:

@@ -246,7 +246,8 @@ class Connection(FramePeer):
 
     def _work(self, key: str, lane: Lane) -> None:
         try:
-            while (frame := lane.get(self._read_for_all)) is not None:
+            read = partial(self._read_for_all, lane)
+            while (frame := lane.get(read)) is not None:
                 self._answer(key, frame)
                 if frame.kind == Kind.UNLOAD:
                     return
@@ -257,15 +258,25 @@ class Connection(FramePeer):
         finally:
             lane.close()
 
-    def _read_for_all(self) -> None:
+    def _read_for_all(self, lane: Lane) -> None:
         """Receive something in the thread of a model; what fails is for the one that serves."""
         try:
             self._receive(wait=False)
+            if lane.is_empty:
+                self._give_way(lane)
         except BaseException as error:
             self._failure = error
             self._is_over = True
             if self._wait is not None:
                 self._wait.wake()
+
+    def _give_way(self, lane: Lane) -> None:
+        """Let the threads of models that are asked more often be woken first."""
+        with self._reading:
+            lane.come_last()
+            # Whoever runs no model reads what nobody else is free for.
+            if self._wait is not None and not self._is_over:
+                self._wait.come_last()
 
     def _share_reading(self, lane: Lane) -> None:
         """Let the thread of a model read, unless there are many, or a loop reads."""
@@ -275,8 +286,7 @@ class Connection(FramePeer):
                 return
             if not lane.reads:
                 lane.read_from(SocketWait(self._sock))
-            # Whoever runs no model reads what nobody else is free for.
-            self._wait.come_last()
+        self._give_way(lane)
 
     def _begin_stream(self, frame: Frame) -> None:
         """Hand a request whose answer comes in pieces to a concurrent model."""

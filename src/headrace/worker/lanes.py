@@ -79,6 +79,16 @@ class Lane:
         """Whether its thread reads from the socket while it has nothing to do."""
         return self._wait is not None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame waits."""
+        return self._frames.empty()
+
+    def come_last(self) -> None:
+        """Let the threads of other models be woken first, from now on."""
+        if self._wait is not None:
+            self._wait.come_last()
+
     def put(self, frame: Frame | None) -> None:
         """Add a frame. Any thread."""
         self._frames.put(frame)

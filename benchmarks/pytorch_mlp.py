@@ -1,0 +1,160 @@
+"""`make bench-mlp`: a PyTorch network behind the server, beside the same network called in a loop.
+
+The loop calls it with batches of 1 to 256 rows, one after the other, and its fastest size is what
+the server is compared with. The server gets one row a request over 64 connections, and merges
+those that wait while the network works: batching by back-pressure, without a delay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from benchmarks import load, machine, render, servers
+from torch import nn
+
+NAME = "pytorch_mlp"
+TITLE = "A PyTorch network, batched by back-pressure"
+# Width of the hidden layers; each network takes 64 numbers and answers ten.
+WIDTHS = (1024, 4096)
+ROW, HIDDEN, ANSWER = 64, 3, 10
+SIZES = (1, 8, 16, 32, 64, 128, 256)
+CONNECTIONS = 64
+ROUNDS, SECONDS, LOOP_SECONDS = 5, 3, 0.5
+GOAL = 0.85
+DIGITS = len('"data":[-0.0123')
+
+
+def main() -> int:
+    """Measure, print and write the result; returns 1 if the goal is missed or a server fails."""
+    parser = argparse.ArgumentParser(prog="benchmarks.pytorch_mlp", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    # So that the servers end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = machine.load_average()
+    try:
+        wrk = load.wrk_version()
+        networks = [measure(width, options.rounds) for width in WIDTHS]
+    except (load.LoadFailed, servers.NotStarted) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    result = {
+        "name": NAME,
+        "title": TITLE,
+        "method": {"rounds": options.rounds, "seconds": SECONDS, "connections": CONNECTIONS},
+        "goal": GOAL,
+        "torch": {"version": torch.__version__, "threads": torch.get_num_threads()},
+        "machine": machine.describe(render.ROOT, wrk),
+        "load_average": {"before": before, "after": machine.load_average()},
+        "networks": networks,
+    }
+    path = render.RESULTS / f"{NAME}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path.relative_to(render.ROOT)}")
+    render.main()
+    return 0 if min(each["ratio"] for each in networks) >= GOAL else 1
+
+
+def measure(width: int, rounds: int) -> dict[str, Any]:
+    """The loop and the server in turn, the network of one width.
+
+    Raises:
+        LoadFailed: a run of wrk had an error or a wrong answer.
+        NotStarted: the server did not start.
+    """
+    torch.manual_seed(0)
+    network = build(width)
+    row = torch.randn(1, ROW)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        folder = Path(name)
+        save(network, folder / "network")
+        script = folder / "row.lua"
+        with torch.inference_mode():
+            first = network(row)[0, 0].item()
+        # Its sums are in another order when rows are merged, so not every digit is the same.
+        load.write_script(script, body(row), part=f'"data":[{first!r}'[:DIGITS].encode())
+        with servers.running("headrace-many", folder, folder / "server.log") as server:
+            url = f"{server.url}/v2/models/network/infer"
+            load.run(url, script, CONNECTIONS, 1)
+            found = []
+            for number in range(1, rounds + 1):
+                found.append(_round(network, server, url, script))
+                print(f"{width} wide, round {number}: {found[-1]}", flush=True)
+    return {
+        "width": width,
+        "ratio": round(median(each["rate"] / each["loop_rate"] for each in found), 3),
+        "rounds": found,
+    }
+
+
+def _round(
+    network: nn.Module, server: servers.Server, url: str, script: Path
+) -> dict[str, float]:
+    rates = {size: loop_rate(network, size) for size in SIZES}
+    best = max(rates, key=lambda size: rates[size])
+    before = server.cpu_seconds()
+    sent = load.run(url, script, CONNECTIONS, SECONDS)
+    after = server.cpu_seconds()
+    used = {kind: (after[kind] - before[kind]) / sent.requests * 1e6 for kind in after}
+    return {
+        "loop_rate": round(rates[best], 1),
+        "best_size": best,
+        "rate": round(sent.rate, 1),
+        "p50_ms": sent.p50_ms,
+        "p99_ms": sent.p99_ms,
+        "front_us": round(used["front"], 1),
+        "workers_us": round(used["workers"], 1),
+    }
+
+
+def build(width: int) -> nn.Sequential:
+    """Three hidden layers of this width."""
+    layers: list[nn.Module] = [nn.Linear(ROW, width), nn.ReLU()]
+    for _ in range(HIDDEN - 1):
+        layers += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, ANSWER)).eval()
+
+
+def save(network: nn.Module, folder: Path) -> None:
+    """Write the network as TorchScript, and the settings of a model whose rows are independent."""
+    folder.mkdir()
+    torch.jit.trace(network, torch.zeros(2, ROW)).save(str(folder / "model.pt"))
+    settings = {
+        "name": "network",
+        "implementation": "headrace.pytorch",
+        "max_batch_size": SIZES[-1],
+        "parameters": {"uri": "./model.pt", "extra": {"batchable": True}},
+    }
+    (folder / "model-settings.json").write_text(json.dumps(settings))
+
+
+def body(row: torch.Tensor) -> bytes:
+    """One row as the Open Inference Protocol has it in JSON."""
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, ROW], "data": row[0].tolist()}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def loop_rate(network: nn.Module, size: int) -> float:
+    """Rows a second, with batches of this size."""
+    rows = torch.randn(size, ROW)
+    calls = 0
+    with torch.inference_mode():
+        network(rows)
+        began = time.perf_counter()
+        while (taken := time.perf_counter() - began) < LOOP_SECONDS:
+            network(rows)
+            calls += 1
+    return calls * size / taken
+
+
+if __name__ == "__main__":
+    sys.exit(main())
