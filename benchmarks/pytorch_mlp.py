@@ -96,9 +96,7 @@ def measure(width: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _round(
-    network: nn.Module, server: servers.Server, url: str, script: Path
-) -> dict[str, float]:
+def _round(network: nn.Module, server: servers.Server, url: str, script: Path) -> dict[str, float]:
     rates = {size: loop_rate(network, size) for size in SIZES}
     best = max(rates, key=lambda size: rates[size])
     before = server.cpu_seconds()

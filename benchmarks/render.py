@@ -30,7 +30,9 @@ def page(results: Sequence[Run]) -> str:
     """The whole page in Markdown."""
     parts = [section(result) for result in results if result.get("name") == "wine"]
     parts += [service_page.section(result) for result in results if "ratios" in result]
-    parts += [load_page.starts_section(result) for result in results if result.get("name") == "starts"]
+    parts += [
+        load_page.starts_section(result) for result in results if result.get("name") == "starts"
+    ]
     parts += [load_page.network_section(result) for result in results if "networks" in result]
     parts += [load_page.curves_section(result) for result in results if "curves" in result]
     parts += [load_page.memory_section(result) for result in results if "memory" in result]

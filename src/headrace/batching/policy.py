@@ -11,11 +11,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from headrace.errors import BadModelOutput
-from headrace.protocol import value_forms
+from headrace.protocol import batch_answer
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow.signature import SCORING
 from headrace.protocol.reserved_parameters import BATCH_DIM, PYTHON_VALUE
-from headrace.protocol.tensor import Tensor, split_rows
+from headrace.protocol.tensor import Tensor
 
 
 def rows(request: InferenceRequest) -> int | None:
@@ -117,16 +117,10 @@ def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceR
             assigned to requests.
     """
     total = sum(counts)
-    columns = []
     for tensor in response.outputs:
         if not tensor.shape or tensor.shape[0] != total:
             raise BadModelOutput(
                 f"output '{tensor.name}' has shape {list(tensor.shape)} for {total} batched rows; "
                 "set max_batch_size to 1 for a model whose answers are not one row per input row"
             )
-        columns.append(split_rows(tensor, counts))
-    forms = value_forms.split(response.form, counts)
-    return [
-        InferenceResponse([column[index] for column in columns], response.parameters, forms[index])
-        for index in range(len(counts))
-    ]
+    return batch_answer.parts(response, counts)

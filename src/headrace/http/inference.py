@@ -435,10 +435,7 @@ def _with_version(fields: HeaderList, model: ServedModel) -> HeaderList:
 
 
 def _is_large(response: InferenceResponse) -> bool:
-    size = 0
-    for tensor in response.outputs:
-        size += tensor.nbytes
-    return size >= LARGE
+    return response.nbytes >= LARGE
 
 
 async def in_thread_if(large: bool, work: Callable[..., T], *arguments: Any) -> T:

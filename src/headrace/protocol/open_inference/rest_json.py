@@ -16,6 +16,7 @@ import orjson
 
 from headrace.errors import BadModelOutput, InvalidInput, listing, shorten
 from headrace.protocol import nullable
+from headrace.protocol.batch_answer import Part
 from headrace.protocol.datatypes import DATATYPES, MAX_DIM, MAX_RANK, datatype, element_count
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference.classification import read_counts
@@ -38,6 +39,7 @@ from headrace.protocol.open_inference.rest_data import (
     pack_json,
     pack_lone_text,
 )
+from headrace.protocol.open_inference.rest_parts import LARGEST_SHARED, encode_part
 from headrace.protocol.open_inference.set_aside import SMALLEST, Aside, set_aside
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
@@ -215,6 +217,12 @@ def encode_response(
     Raises:
         BadModelOutput: an output or a parameter has no JSON form.
     """
+    if type(response) is Part and not binary_outputs and response.answer.nbytes <= LARGEST_SHARED:
+        try:
+            return encode_part(response, model_name, model_version, id), None
+        except (orjson.JSONEncodeError, TypeError):
+            # Told below.
+            pass
     raw: list[Any] = []
     outputs = []
     for tensor in response.outputs:
