@@ -17,6 +17,7 @@ from headrace.grpc import http2_frames as frames
 from headrace.grpc.call_heads import HeadReader
 from headrace.grpc.hpack import EXCESS
 from headrace.grpc.http2_frames import ConnectionFault, Fault
+from headrace.grpc.http2_output import Http2Output
 from headrace.grpc.http2_stream import Stream
 
 if TYPE_CHECKING:
@@ -39,43 +40,30 @@ FAREWELL = 1.0
 FAREWELL_PING = b"farewell"
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2Connection(Http2Output, asyncio.Protocol):
     """A client's connection. `deadline` is the loop time after which `expire` ends it."""
 
     def __init__(self, server: Http2Server) -> None:
-        self.loop = server.loop
+        super().__init__(server.loop)
         self.reception = server.reception
         self.body_timeout = server.settings.body_timeout
         self.peer = ""
-        self.streams: dict[int, Stream] = {}
-        self.is_paused = False
-        # What the first header block begins with; empty once it has been sent.
-        self.notice = frames.NO_TABLE
-        self.initial_send_window = frames.DEFAULT_WINDOW
-        self.send_window = frames.DEFAULT_WINDOW
         self.deadline = NEVER
         self._server = server
         self._settings = server.settings
         self._handlers = server.handlers
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._heads = HeadReader(server.settings.max_header_size)
         self._rest = b""
         self._is_greeted = False
         self._last_number = 0
-        # Calls opened, and whether windows have grown or changed, in this turn.
+        # Calls opened in this turn.
         self._opened = 0
-        self._has_grown = self._has_resized = False
         # Whether the client is told that the connection is to end, and whether it knows.
         self.is_leaving = False
         self._has_left = False
         self._received = 0
         # The header block being received: its number, its flags and its parts.
         self._block: tuple[int, int, list[bytes]] | None = None
-        self._out: list[bytes] = []
-        self._is_flushing = False
-        # Streams that may send, in the order of their turns, and those that wait to write.
-        self._behind: dict[int, Stream] = {}
-        self._waiting: list[Stream] = []
 
     # The transport.
 
@@ -112,10 +100,7 @@ class Http2Connection(asyncio.Protocol):
         self._set_deadline()
         self._transport.resume_reading()
         try:
-            self._send_on()
-            waiting, self._waiting = self._waiting, []
-            for stream in waiting:
-                self.wait_for_room(stream)
+            self._go_on()
         except Exception as exc:
             self.fail(exc)
 
@@ -160,8 +145,10 @@ class Http2Connection(asyncio.Protocol):
             position = 0 if self._is_greeted else self._greet(data)
             self._opened = 0
             self._rest = data[self._read(data, position) :]
-            if self._has_grown:
-                self._use_windows()
+            if self._received >= REFILL:
+                self.write(frames.window_update(0, self._received))
+                self._received = 0
+            self._use_windows()
         except ConnectionFault as fault:
             self._end(fault.fault, fault.why)
         except Exception as exc:
@@ -186,7 +173,7 @@ class Http2Connection(asyncio.Protocol):
         """Read whole frames, up to `MAX_FRAMES`; returns where the rest begins. Hot."""
         if not self._is_greeted or self._transport.is_closing():
             return position
-        unpack, most = frames.HEADER.unpack_from, frames.MAX_STREAM
+        unpack, most, streams = frames.HEADER.unpack_from, frames.MAX_STREAM, self.streams
         size = len(data)
         for _ in range(MAX_FRAMES):
             if size - position < frames.HEADER.size:
@@ -204,7 +191,14 @@ class Http2Connection(asyncio.Protocol):
             if self._block is not None and kind != frames.CONTINUATION:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "a header block is interrupted")
             if kind == frames.DATA:
-                self._data(number, flags, data[begin:position])
+                self._received += length
+                stream = streams.get(number)
+                if stream is not None and flags <= frames.END_STREAM:
+                    stream.receive(data[begin:position], length, flags == frames.END_STREAM)
+                else:
+                    self._data(number, flags, data[begin:position])
+            elif kind == frames.HEADERS and flags == frames.END_HEADERS and number & 1:
+                self._open(number, data[begin:position], False)
             elif kind == frames.HEADERS:
                 self._headers(number, flags, data[begin:position])
             else:
@@ -223,10 +217,6 @@ class Http2Connection(asyncio.Protocol):
 
     def _data(self, number: int, flags: int, payload: bytes) -> None:
         size = len(payload)
-        self._received += size
-        if self._received >= REFILL:
-            self.write(frames.window_update(0, self._received))
-            self._received = 0
         if flags & frames.PADDED:
             payload = frames.content(frames.PADDED, payload)
         stream = self.streams.get(number)
@@ -326,116 +316,20 @@ class Http2Connection(asyncio.Protocol):
         elif kind == frames.PUSH_PROMISE:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "clients push nothing")
 
-    def _take_settings(self, payload: bytes) -> None:
-        found = frames.settings_of(payload)
-        if frames.INITIAL_WINDOW_SIZE in found:
-            self.initial_send_window = found[frames.INITIAL_WINDOW_SIZE]
-            self._has_grown = self._has_resized = True
-        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
-
-    # What is sent.
-
-    def write(self, data: bytes) -> None:
-        """Send frames, together with what else is written until the loop's next turn. Hot."""
-        self._out.append(data)
-        if not self._is_flushing:
-            self._is_flushing = True
-            self.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._is_flushing = False
-        if self._out:
-            out, self._out = self._out, []
-            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
-
-    def write_fields(self, number: int, block: bytes, flags: int) -> None:
-        """Send the first or last fields of an answer."""
-        self.write(frames.headers(number, self.notice + block, flags))
-        self.notice = b""
-
-    def send(self, stream: Stream) -> None:
-        """Send what a stream has, as far as its client takes it."""
-        self._behind[stream.number] = stream
-        self._send_on()
-
-    def wait_for_room(self, stream: Stream) -> None:
-        """Call `has_room` once a stream may write again."""
-        if self.is_paused:
-            self._waiting.append(stream)
-        elif not stream.unsent:
-            stream.has_room()
-
     def _window_update(self, number: int, payload: bytes) -> None:
         size = int.from_bytes(payload) & frames.MAX_WINDOW
         if not number:
-            if not size:
-                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a window grows by nothing")
-            self.send_window += size
-            if self.send_window > frames.MAX_WINDOW:
-                raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
-            self._has_grown = True
-            return
-        stream = self.streams.get(number)
-        if stream is None:
-            self._check_opened(number)
-        elif not size:
-            stream.break_off(Fault.PROTOCOL_ERROR)
-        elif stream.send_window + size > frames.MAX_WINDOW:
-            stream.break_off(Fault.FLOW_CONTROL_ERROR)
+            self._grow(size)
+        elif (stream := self.streams.get(number)) is not None:
+            self._grow_stream(stream, size)
         else:
-            stream.granted += size
-            if stream.unsent:
-                self._behind[number] = stream
-                self._has_grown = True
+            self._check_opened(number)
 
-    def _use_windows(self) -> None:
-        """Send on, once in a turn, because each time may cost something for each stream."""
-        has_resized = self._has_resized
-        self._has_grown = self._has_resized = False
-        if has_resized:
-            for stream in self.streams.values():
-                if stream.send_window > frames.MAX_WINDOW:
-                    raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window is too large")
-                if stream.unsent:
-                    self._behind[stream.number] = stream
-        self._send_on()
-
-    def _send_on(self) -> None:
-        """Send a frame of each stream in turn, until the client takes no more."""
-        behind = self._behind
-        while behind and self.send_window > 0 and not self.is_paused:
-            stream = behind.pop(next(iter(behind)))
-            if not self._send_frame(stream):
-                # It has its turn again once its window has grown.
-                stream.stalls()
-            elif stream.unsent:
-                behind[stream.number] = stream
-            elif stream.is_open:
-                stream.sent()
-                self.wait_for_room(stream)
-        for stream in behind.values():
-            stream.stalls()
-
-    def _send_frame(self, stream: Stream) -> bool:
-        size = min(self.send_window, stream.send_window, frames.MAX_FRAME)
-        if size <= 0:
-            return False
-        parts = []
-        taken = 0
-        while stream.unsent and taken < size:
-            part = stream.unsent.popleft()
-            if len(part) > size - taken:
-                stream.unsent.appendleft(part[size - taken :])
-                part = part[: size - taken]
-            parts.append(part)
-            taken += len(part)
-        stream.granted -= taken
-        self.send_window -= taken
-        self._flush()
-        head = frames.HEADER.pack(taken << 8 | frames.DATA, 0, stream.number)
-        self._transport.write(b"".join((head, *parts)))
-        stream.progresses()
-        return True
+    def _take_settings(self, payload: bytes) -> None:
+        found = frames.settings_of(payload)
+        if frames.INITIAL_WINDOW_SIZE in found:
+            self._resize(found[frames.INITIAL_WINDOW_SIZE])
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     # How it ends.
 
