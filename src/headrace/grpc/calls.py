@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import InvalidInput, ShuttingDown
-from headrace.grpc.status_codes import details, error_metadata, row
+from headrace.grpc.direct_handler import Direct
+from headrace.grpc.status_codes import Metadata, details, error_metadata, row
 from headrace.grpc.stream_forms import StreamForm
 from headrace.grpc.stream_order import StreamOrder, Turn, Write
 
+if TYPE_CHECKING:
+    from headrace.grpc.http2_stream import Stream
+
 PROTOCOL = "open_inference_grpc"
+# Looked up once, because an enumeration's `name` is slow.
+OK = grpc.StatusCode.OK.name
 STOPPING = "the server is stopping"
 
 
@@ -40,15 +54,17 @@ class Rpc:
     """One message of one RPC as a call, and the time its caller allows for it.
 
     `form` is how a stream is answered, which its first message decides. `turn` is the place of the
-    message, if others of its stream are answered at the same time.
+    message, if others of its stream are answered at the same time. `decoded` is for what
+    a `DirectMethod` has to know again when it ends.
     """
 
-    __slots__ = ("call", "context", "form", "turn")
+    __slots__ = ("call", "context", "decoded", "form", "turn")
 
     def __init__(self, context: Any, call: RpcCall, form: StreamForm | None = None) -> None:
         self.context = context
         self.call = call
         self.form = form
+        self.decoded: Any = None
         self.turn: Turn | None = None
 
     @property
@@ -76,6 +92,24 @@ class Rpc:
 Method = Callable[[Any, Rpc], Awaitable[Any]]
 FormOf = Callable[[Mapping[Any, Any], Any], StreamForm]
 StreamMethod = Callable[[Any, Rpc], AsyncGenerator[Any, None]]
+
+
+class DirectMethod(Protocol):
+    """A unary method in two parts, between which nothing runs."""
+
+    def begin(self, body: bytes, rpc: Rpc) -> asyncio.Future[Any]:
+        """What `end` needs, or the encoded answer itself.
+
+        Raises:
+            Exception: why there is no answer.
+        """
+
+    def end(self, rpc: Rpc, result: Any) -> bytes | Coroutine[Any, Any, bytes]:
+        """The encoded answer, now or from a task.
+
+        Raises:
+            Exception: why there is no answer.
+        """
 
 
 class CallRunner:
@@ -111,10 +145,71 @@ class CallRunner:
                 raise
             except Exception as exc:
                 await self._refuse(rpc, exc)
-            self._calls.answered(rpc.call, grpc.StatusCode.OK.name, len(encoded))
+            self._calls.answered(rpc.call, OK, len(encoded))
             return encoded
 
         return behave
+
+    def direct(self, name: str, method: DirectMethod) -> Direct:
+        """The behaviour of a method that mostly needs no task."""
+
+        def behave(body: bytes, stream: Stream) -> asyncio.Future[Any] | None:
+            headers = stream.headers
+            id = self._request_id(headers)
+            stream.set_trailing_metadata((("x-request-id", id),))
+            rpc = Rpc(stream, RpcCall(PROTOCOL, name, id, stream.peer(), headers))
+            try:
+                self._admit(body, rpc)
+                future = method.begin(body, rpc)
+            except Exception as exc:
+                self._refuse_directly(rpc, exc)
+                return None
+            self._await(future, method, rpc)
+            return future
+
+        return behave
+
+    def _await(self, future: asyncio.Future[Any], method: DirectMethod, rpc: Rpc) -> None:
+        self.in_flight.add(future)
+        future.add_done_callback(partial(self._on_done, method, rpc))
+
+    def _on_done(self, method: DirectMethod, rpc: Rpc, future: asyncio.Future[Any]) -> None:
+        """Answer a direct call, now or from one more task. Hot."""
+        self.in_flight.discard(future)
+        stream = rpc.context
+        try:
+            if future.cancelled() or not stream.is_open:
+                self._leave(rpc, future)
+                return
+            try:
+                answer = future.result()
+                if type(answer) is not bytes:
+                    answer = method.end(rpc, answer)
+            except Exception as exc:
+                self._refuse_directly(rpc, exc)
+                return
+            if type(answer) is not bytes:
+                stream.answering = asyncio.ensure_future(answer)
+                self._await(stream.answering, method, rpc)
+                return
+            self._calls.answered(rpc.call, OK, len(answer))
+            stream.answer(answer)
+        except Exception as exc:
+            stream.fail(exc)
+
+    def _leave(self, rpc: Rpc, future: asyncio.Future[Any]) -> None:
+        """End a direct call that nobody waits for, or whose future was cancelled."""
+        self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
+        if future.cancelled():
+            rpc.context.give_up()
+        else:
+            # So that it is not logged as an exception that nobody has seen.
+            future.exception()
+
+    def _refuse_directly(self, rpc: Rpc, exc: Exception) -> None:
+        code, why, metadata = self._refusal(rpc, exc)
+        rpc.context.set_trailing_metadata(metadata)
+        rpc.context.finish(code, why)
 
     def stream(
         self, name: str, kind: Any, method: StreamMethod, form_of: FormOf | None = None
@@ -225,35 +320,50 @@ class CallRunner:
                     sent += len(encoded)
                     rpc.call.messages += 1
                     await write(encoded)
-            self._calls.answered(rpc.call, grpc.StatusCode.OK.name, sent)
+            self._calls.answered(rpc.call, OK, sent)
         finally:
             answered.cancel()
             self.in_flight.discard(answered)
 
     def _begin(self, name: str, context: Any) -> Rpc:
         metadata = dict(context.invocation_metadata())
-        given = metadata.get("x-request-id")
-        id = self._calls.request_id(given if isinstance(given, str) else None)
+        id = self._request_id(metadata)
         context.set_trailing_metadata((("x-request-id", id),))
         return Rpc(context, RpcCall(PROTOCOL, name, id, context.peer(), metadata))
 
-    def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
-        """The message of a call, once the call is admitted."""
+    def _request_id(self, metadata: Mapping[str, str | bytes]) -> str:
+        given = metadata.get("x-request-id")
+        return self._calls.request_id(given if isinstance(given, str) else None)
+
+    def _admit(self, body: bytes, rpc: Rpc) -> None:
         rpc.call.received = len(body)
         self._calls.admit(rpc.call)
-        return _parse(kind, body)
+
+    def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
+        """The message of a call, once the call is admitted."""
+        self._admit(body, rpc)
+        return parse(kind, body)
 
     async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:
         """End an RPC with the status of an error."""
+        await rpc.context.abort(*self._refusal(rpc, exc))
+        raise AssertionError("abort always raises")
+
+    def _refusal(self, rpc: Rpc, exc: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
+        """The status of an error that ends an RPC, its details and its metadata."""
         error = as_error(exc, rpc.request_id)
         code = row(error).code
         self._calls.refused(rpc.call, error, code.name, 0)
         metadata = (("x-request-id", rpc.request_id), *error_metadata(error))
-        await rpc.context.abort(code, details(error), metadata)
-        raise AssertionError("abort always raises")
+        return code, details(error), metadata
 
 
-def _parse(kind: Any, body: bytes) -> Any:
+def parse(kind: Any, body: bytes) -> Any:
+    """A message of a kind.
+
+    Raises:
+        InvalidInput: the bytes are none.
+    """
     try:
         return kind.FromString(body)
     except DecodeError:

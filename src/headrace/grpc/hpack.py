@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
 
 from headrace.grpc import huffman
 
@@ -133,15 +135,35 @@ def literal(name: bytes, value: bytes) -> bytes:
     return b"\x00" + _length(name) + name + _length(value) + value
 
 
+@lru_cache(64)
+def _name(name: str) -> bytes:
+    """How a literal field with this name begins."""
+    text = name.encode()
+    return b"\x00" + _length(text) + text
+
+
+def literals(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Fields of ASCII text, in the form of `literal`. Hot."""
+    found = b""
+    for name, value in fields:
+        text = value.encode()
+        found += _name(name) + _length(text) + text
+    return found
+
+
 def indexed(index: int) -> bytes:
     """A field of the static table."""
     return bytes((0x80 | index,))
 
 
+# Lengths that fit into the first byte.
+_SHORT = [bytes((size,)) for size in range(0x7F)]
+
+
 def _length(text: bytes) -> bytes:
     size = len(text)
     if size < 0x7F:
-        return bytes((size,))
+        return _SHORT[size]
     encoded = bytearray((0x7F,))
     size -= 0x7F
     while size >= 0x80:

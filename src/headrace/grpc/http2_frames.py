@@ -146,17 +146,12 @@ _OK = literal(b"grpc-status", b"0")
 def headers(stream: int, block: bytes, flags: int) -> bytes:
     """A block of fields, in as many frames as it takes."""
     if len(block) <= MAX_FRAME:
-        return frame(HEADERS, flags | END_HEADERS, stream, block)
+        return HEADER.pack(len(block) << 8 | HEADERS, flags | END_HEADERS, stream) + block
     parts = [block[start : start + MAX_FRAME] for start in range(0, len(block), MAX_FRAME)]
     frames = [frame(HEADERS, flags, stream, parts[0])]
     frames += [frame(CONTINUATION, 0, stream, part) for part in parts[1:-1]]
     frames.append(frame(CONTINUATION, END_HEADERS, stream, parts[-1]))
     return b"".join(frames)
-
-
-def fields(metadata: tuple[tuple[str, str], ...]) -> bytes:
-    """Metadata, whose names and values are ASCII."""
-    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata])
 
 
 def status(code: int, message: str) -> bytes:

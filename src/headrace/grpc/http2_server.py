@@ -109,10 +109,13 @@ class Http2Server:
     async def _cut(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for task in list(self.tasks):
-            task.cancel()
-        if self.tasks:
-            await asyncio.wait(list(self.tasks), timeout=LAST_BYTES)
+        running: set[asyncio.Future[Any]] = set(self.tasks)
+        for connection in self.connections:
+            running |= {each.answering for each in connection.streams.values() if each.answering}
+        for each in running:
+            each.cancel()
+        if running:
+            await asyncio.wait(running, timeout=LAST_BYTES)
         for connection in list(self.connections):
             connection.close()
         if self.connections:

@@ -1,19 +1,25 @@
-"""One call on an HTTP/2 connection: its handler, its answers and its deadlines."""
+"""One call on an HTTP/2 connection: its handler, its answers and its deadlines.
+
+A handler that has `direct` is given a message that is there without a task; see `DirectHandler`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
+import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from headrace.grpc import http2_frames as frames
 from headrace.grpc.call_heads import CallHead
-from headrace.grpc.message_reader import MessageReader, Refused, Sent
+from headrace.grpc.direct_handler import Direct
+from headrace.grpc.hpack import literals
+from headrace.grpc.message_reader import PREFIX_SIZE, MessageReader, Refused, Sent
 
 if TYPE_CHECKING:
     from headrace.grpc.http2_connection import Http2Connection
@@ -21,7 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headrace.grpc")
 
 NEVER = math.inf
-# The first bytes of the frames that begin every answer.
+# What an answer begins with: the frame of its first fields, and the head and the prefix of its
+# message, whose sizes and stream are missing.
+_BEGIN = struct.Struct(f">IBI{len(frames.ANSWER)}sIBIBI")
 _ANSWER = len(frames.ANSWER) << 8 | frames.HEADERS
 _OK = frames.status(0, "")
 
@@ -32,6 +40,7 @@ class Stream:
     __slots__ = (
         "_caller_deadline",
         "_connection",
+        "_direct",
         "_drained",
         "_handler",
         "_has_begun",
@@ -41,9 +50,9 @@ class Stream:
         "_message_deadline",
         "_reader",
         "_stall_deadline",
-        "_task",
         "_trailers",
         "_waiter",
+        "answering",
         "granted",
         "is_open",
         "number",
@@ -56,10 +65,10 @@ class Stream:
         now = connection.loop.time()
         self._connection = connection
         self._handler = handler
+        self._direct: Direct | None = getattr(handler, "direct", None)
         self._head = head
-        self._reader = MessageReader(
-            connection.reception, head.encoding, handler.request_streaming, self._allow
-        )
+        # Made when it is needed: most direct calls have all their message in one frame.
+        self._reader: MessageReader | None = None
         self.number = number
         self.is_open = True
         # Whether the client sends nothing more, and whether the answer's first fields are sent.
@@ -73,12 +82,13 @@ class Stream:
         self._trailers: Sent = ()
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        # What is cancelled if the call ends before its answer.
+        self.answering: asyncio.Future[Any] | None = None
         self._caller_deadline = NEVER if head.timeout is None else now + head.timeout
         # When the message being received, and the answer being sent, must have got somewhere.
         self._message_deadline = self._stall_deadline = NEVER
         if handler.request_streaming:
-            self._task = connection.start(self._serve())
+            self.answering = connection.start(self._serve())
         else:
             self._message_deadline = now + connection.body_timeout
 
@@ -99,7 +109,17 @@ class Stream:
         if self._has_ended:
             self.break_off(frames.Fault.STREAM_CLOSED)
             return
-        reader = self._reader
+        direct = self._direct
+        if ends and direct is not None and self._reader is None:
+            length = len(payload) - PREFIX_SIZE
+            most = self._connection.reception.message
+            # All of a message that is neither compressed nor too large.
+            if 0 <= length <= most and payload.startswith(frames.PREFIX.pack(0, length)):
+                self._has_ended = True
+                self._message_deadline = NEVER
+                self._answer_directly(direct, payload[PREFIX_SIZE:])
+                return
+        reader = self._messages()
         try:
             reader.receive(payload, size)
             if ends:
@@ -109,6 +129,17 @@ class Stream:
         except Refused as refused:
             self._refuse(refused)
 
+    def _messages(self) -> MessageReader:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = MessageReader(
+                self._connection.reception,
+                self._head.encoding,
+                self._handler.request_streaming,
+                self._allow,
+            )
+        return reader
+
     def end(self) -> None:
         """The client sends nothing more.
 
@@ -117,15 +148,17 @@ class Stream:
         """
         self._has_ended = True
         self._message_deadline = NEVER
-        reader = self._reader
+        reader = self._messages()
         if reader.is_within:
             raise Refused(grpc.StatusCode.INTERNAL, "the call ends in the middle of a message")
         if reader.is_stream:
             self._wake()
         elif not reader.messages:
             raise Refused(grpc.StatusCode.INTERNAL, "the call has no message")
-        elif self._task is None:
-            self._task = self._connection.start(self._serve())
+        elif (direct := self._direct) and (message := reader.take_plain()) is not None:
+            self._answer_directly(direct, message)
+        else:
+            self.answering = self._connection.start(self._serve())
 
     def end_by_fields(self) -> None:
         """The client ends the call with fields, of which gRPC has none."""
@@ -138,9 +171,10 @@ class Stream:
             self._refuse(refused)
 
     def _received_part(self) -> None:
-        if self._reader.messages:
+        reader = self._messages()
+        if reader.messages:
             self._wake()
-        if not self._reader.is_within:
+        if not reader.is_within:
             self._message_deadline = NEVER
         elif self._message_deadline is NEVER:
             connection = self._connection
@@ -148,7 +182,7 @@ class Stream:
 
     def _refuse(self, refused: Refused) -> None:
         self._finish_refused(refused)
-        self._cancel_task()
+        self._stop_answering()
 
     def _finish_refused(self, refused: Refused) -> None:
         if refused.metadata is not None:
@@ -162,8 +196,8 @@ class Stream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _messages(self) -> AsyncIterator[Any]:
-        reader = self._reader
+    async def _each(self) -> AsyncIterator[Any]:
+        reader = self._messages()
         while True:
             while not reader.messages:
                 if self._has_ended:
@@ -174,7 +208,7 @@ class Stream:
             yield await self._next()
 
     async def _next(self) -> Any:
-        message = await self._reader.take()
+        message = await self._messages().take()
         parse = self._handler.request_deserializer
         return message if parse is None else parse(message)
 
@@ -183,7 +217,7 @@ class Stream:
     def cancel(self) -> None:
         """End the call, whose caller has left."""
         self._close()
-        self._cancel_task()
+        self._stop_answering()
 
     def break_off(self, fault: frames.Fault) -> None:
         """End the call, whose client breaks the protocol."""
@@ -201,41 +235,45 @@ class Stream:
         self.unsent.clear()
         self._last = None
         self.finish(grpc.StatusCode.DEADLINE_EXCEEDED, why)
-        self._cancel_task()
+        self._stop_answering()
 
-    def _cancel_task(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+    def _stop_answering(self) -> None:
+        if self.answering is not None:
+            self.answering.cancel()
 
     def _close(self) -> None:
         if not self.is_open:
             return
         self.is_open = False
         self.unsent.clear()
-        self._reader.release()
+        if self._reader is not None:
+            self._reader.release()
         self._connection.forget(self)
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
     # The handler.
 
+    def _answer_directly(self, direct: Direct, message: bytes) -> None:
+        try:
+            self.answering = direct(message, self)
+        except Exception as exc:
+            self.fail(exc)
+
     async def _serve(self) -> None:
         try:
             await self._handle()
         except Exception as exc:
-            logger.error("a call failed; this is a bug", exc_info=exc)
-            # They may be what cannot be sent.
-            self._trailers = ()
-            self.finish(grpc.StatusCode.INTERNAL, "the server failed on this call")
+            self.fail(exc)
 
     async def _handle(self) -> None:
         handler = self._handler
         try:
             if not handler.response_streaming:
-                self._answer(await handler.unary_unary(await self._next(), self))
+                self.answer(await handler.unary_unary(await self._next(), self))
                 return
             if handler.request_streaming:
-                answers = handler.stream_stream(self._messages(), self)
+                answers = handler.stream_stream(self._each(), self)
             else:
                 answers = handler.unary_stream(await self._next(), self)
             if hasattr(answers, "__aiter__"):
@@ -247,13 +285,43 @@ class Stream:
         except Refused as refused:
             self._finish_refused(refused)
         except asyncio.CancelledError:
-            if self._connection.is_leaving:
-                # Callers may try again elsewhere.
-                self.finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
-            else:
-                self.finish(grpc.StatusCode.CANCELLED, "the call was cancelled")
+            self.give_up()
 
-    # What the handler may do.
+    # What a direct handler may do.
+
+    @property
+    def headers(self) -> Mapping[str, str | bytes]:
+        """The metadata that the client has sent, by name."""
+        return self._head.headers
+
+    def fail(self, exc: Exception) -> None:
+        """End the call after a failure of the server's own."""
+        logger.error("a call failed; this is a bug", exc_info=exc)
+        # They may be what cannot be sent.
+        self._trailers = ()
+        self.finish(grpc.StatusCode.INTERNAL, "the server failed on this call")
+
+    def give_up(self) -> None:
+        """End the call, because what would answer it was cancelled."""
+        if self._connection.is_leaving:
+            # Callers may try again elsewhere.
+            self.finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        else:
+            self.finish(grpc.StatusCode.CANCELLED, "the call was cancelled")
+
+    def begin(self, metadata: Sent) -> None:
+        """Send the first fields of the answer, unless they are sent."""
+        if self.is_open and not self._has_begun:
+            self._begin(metadata)
+
+    def answer(self, message: Any) -> None:
+        """Send the only answer."""
+        try:
+            self._answer(self._encoded(message))
+        except Refused as refused:
+            self._finish_refused(refused)
+
+    # What any handler may do.
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._head.metadata
@@ -270,8 +338,7 @@ class Stream:
         self._trailers = metadata
 
     async def send_initial_metadata(self, metadata: Sent) -> None:
-        if self.is_open and not self._has_begun:
-            self._begin(metadata)
+        self.begin(metadata)
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Sent | None = None
@@ -306,16 +373,15 @@ class Stream:
 
     def _begin(self, metadata: Sent = ()) -> None:
         self._has_begun = True
-        block = frames.ANSWER + frames.fields(metadata)
+        block = frames.ANSWER + literals(metadata)
         self._connection.write_fields(self.number, block, 0)
 
-    def _answer(self, answer: Any) -> None:
+    def _answer(self, encoded: bytes) -> None:
         """Send the only answer. Hot."""
-        encoded = self._encoded(answer)
         if not self.is_open:
             return
         connection = self._connection
-        size = frames.PREFIX.size + len(encoded)
+        size = PREFIX_SIZE + len(encoded)
         if (
             self._has_begun
             or connection.notice
@@ -328,20 +394,14 @@ class Stream:
             self._send(encoded)
             self.finish(grpc.StatusCode.OK)
             return
+        number = self.number
+        last = frames.headers(number, _OK + literals(self._trailers), frames.END_STREAM)
         connection.send_window -= size
-        number, pack = self.number, frames.HEADER.pack
-        trailers = _OK + frames.fields(self._trailers)
+        first = (_ANSWER, frames.END_HEADERS, number, frames.ANSWER)
         connection.write(
-            b"".join(
-                (
-                    pack(_ANSWER, frames.END_HEADERS, number),
-                    frames.ANSWER,
-                    pack(size << 8 | frames.DATA, 0, number),
-                    frames.PREFIX.pack(0, len(encoded)),
-                    encoded,
-                    frames.headers(number, trailers, frames.END_STREAM),
-                )
-            )
+            _BEGIN.pack(*first, size << 8 | frames.DATA, 0, number, 0, len(encoded)),
+            encoded,
+            last,
         )
         self._close_sent()
 
@@ -355,7 +415,7 @@ class Stream:
         """End the answer with a status, after what is unsent."""
         if not self.is_open or self._last is not None:
             return
-        block = frames.status(code.value[0], details) + frames.fields(self._trailers)
+        block = frames.status(code.value[0], details) + literals(self._trailers)
         self._last = block if self._has_begun else frames.ANSWER + block
         self._has_begun = True
         if not self.unsent:

@@ -206,6 +206,12 @@ class MessageReader:
         self.window += size
         self._allow(size)
 
+    def take_plain(self) -> bytes | None:
+        """The next message that has arrived; None if it has to be unpacked."""
+        if self.messages[0][0]:
+            return None
+        return self.messages.popleft()[1]
+
     async def take(self) -> bytes:
         """The next message that has arrived, unpacked.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,8 +13,10 @@ import grpc
 from headrace.dataplane import VERSION_HEADER, Calls, CanaryCall, DataPlane
 from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
-from headrace.grpc.calls import CallRunner, Rpc
+from headrace.grpc.calls import CallRunner, Rpc, parse
+from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.stream_forms import BARE, form_of
+from headrace.protocol.batch_answer import Part
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -26,6 +28,7 @@ from headrace.protocol.open_inference.grpc_messages import (
     encode_response,
 )
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
+from headrace.protocol.open_inference.known_messages import KnownAnswers, KnownRequests
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
 from headrace.serving.served_model import ServedModel
@@ -68,6 +71,8 @@ class InferenceService:
         self._dataplane = dataplane
         self._calls = calls
         self._runner = runner
+        self._known_requests = KnownRequests()
+        self._known_answers = KnownAnswers()
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The method handlers by name, for either core."""
@@ -77,7 +82,6 @@ class InferenceService:
             "ModelReady": (pb.ModelReadyRequest, self.model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
-            "ModelInfer": (pb.ModelInferRequest, self.model_infer),
             "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
             "ModelConfig": (pb.ModelConfigRequest, self.model_config),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
@@ -87,12 +91,14 @@ class InferenceService:
                 self.repository_model_unload,
             ),
         }
+        infer = self._runner.unary("ModelInfer", pb.ModelInferRequest, self.model_infer)
         # Whatever their messages are, they are not read.
         unary |= dict.fromkeys(SHARED_MEMORY_METHODS, (pb.ServerLiveRequest, self.shared_memory))
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._runner.unary(name, *method))
             for name, method in unary.items()
         }
+        handlers["ModelInfer"] = DirectHandler(infer, self._runner.direct("ModelInfer", self))
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._runner.stream(
                 "ModelStreamInfer", pb.ModelInferRequest, self.model_stream_infer, form_of
@@ -128,17 +134,76 @@ class InferenceService:
         return answer
 
     async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
-        """Answer one request. Hot."""
-        model = self._find(message, rpc)
+        """Answer one request."""
+        return await self._answer_from(message, rpc, self._find(message, rpc))
+
+    async def _answer_from(
+        self, message: Any, rpc: Rpc, model: ServedModel
+    ) -> pb.ModelInferResponse:
         if rpc.call.for_canary:
             answer = await self._canary_call(message, rpc).answer(partial(self._answer, rpc))
         else:
             answer = await self._answer(rpc, await self._decode(message, rpc, model))
         if rpc.call.traffic is not None:
-            assert rpc.call.model is not None, "it has answered"
-            version = rpc.call.model.version or ""
-            await rpc.context.send_initial_metadata(((VERSION_HEADER, version),))
+            await rpc.context.send_initial_metadata(_version(rpc))
         return answer
+
+    def begin(self, body: bytes, rpc: Rpc) -> asyncio.Future[Any]:
+        """Begin to answer one request, as `DirectMethod` says. Hot."""
+        known = self._known_requests.find(body)
+        if known is not None:
+            model = self._dataplane.find_named(
+                known.model_name, known.model_version or None, rpc.call
+            )
+            rpc.call.model = model
+            if rpc.call.for_canary:
+                return self._in_task(parse(pb.ModelInferRequest, body), rpc, model)
+            decoded = GrpcRequest(known.request(body, rpc.request_id), raw=True)
+            rpc.decoded = self._prepare(decoded, rpc.request_id, rpc, model)
+        else:
+            message = parse(pb.ModelInferRequest, body)
+            model = self._find(message, rpc)
+            if rpc.call.for_canary or len(body) >= LARGE:
+                return self._in_task(message, rpc, model)
+            decoded = decode_request(message, self._counts)
+            if decoded.raw:
+                self._known_requests.remember(body, message, decoded.request)
+            rpc.decoded = self._with_options(decoded, rpc, model)
+        request, timeout = rpc.decoded.message.request, rpc.decoded.timeout
+        return self._calls.submit(rpc.call, model, request, timeout)
+
+    def end(self, rpc: Rpc, response: InferenceResponse) -> bytes | Coroutine[Any, Any, bytes]:
+        """The answer to what was begun, as `DirectMethod` says. Hot."""
+        if rpc.decoded.message.classes or _is_large(response):
+            return self._end_in_task(rpc, response)
+        answer = self._written(rpc, rpc.decoded, response)
+        if rpc.call.traffic is not None:
+            rpc.context.begin(_version(rpc))
+        return answer
+
+    def _written(self, rpc: Rpc, decoded: Decoded, response: InferenceResponse) -> bytes:
+        model = decoded.model
+        response = _as_its_model(decoded, _send_headers(decoded, rpc, response))
+        written = None
+        if decoded.message.raw:
+            written = self._known_answers.write(response, model.name, model.version, decoded.id)
+        if written is None:
+            written = _message(decoded, response).SerializeToString()
+        return written
+
+    async def _end_in_task(self, rpc: Rpc, response: InferenceResponse) -> bytes:
+        answer = await _encode(rpc.decoded, rpc, response)
+        if rpc.call.traffic is not None:
+            rpc.context.begin(_version(rpc))
+        encoded: bytes = answer.SerializeToString()
+        return encoded
+
+    def _in_task(self, message: Any, rpc: Rpc, model: ServedModel) -> asyncio.Future[bytes]:
+        async def answer() -> bytes:
+            encoded: bytes = (await self._answer_from(message, rpc, model)).SerializeToString()
+            return encoded
+
+        return asyncio.ensure_future(answer())
 
     async def model_stream_infer(self, message: Any, rpc: Rpc) -> AsyncGenerator[Any, None]:
         """The answers to one request of a stream; just one if its model does not stream."""
@@ -205,9 +270,14 @@ class InferenceService:
             decoded = await asyncio.to_thread(decode_request, message, self._counts)
         else:
             decoded = decode_request(message, self._counts)
+        return self._with_options(decoded, rpc, model)
+
+    def _with_options(self, decoded: GrpcRequest, rpc: Rpc, model: ServedModel) -> Decoded:
         if decoded.request.parameters:
             take_options(decoded.request, model.signature.param_names if model.signature else ())
-        id = decoded.request.id or rpc.request_id
+        return self._prepare(decoded, decoded.request.id or rpc.request_id, rpc, model)
+
+    def _prepare(self, decoded: GrpcRequest, id: str, rpc: Rpc, model: ServedModel) -> Decoded:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
         if model.model_metadata.takes_headers:
@@ -265,24 +335,37 @@ async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb
         metadata = decoded.model.model_metadata
         # Not on the event loop, because sorting a large output takes its time.
         response = await asyncio.to_thread(classify, response, decoded.message.classes, metadata)
-    if decoded.model.model_metadata.of_mlserver:
-        response = as_of_mlserver(response, decoded.model.model_metadata.content_typed)
-    encode = partial(
-        encode_response,
+    message = partial(_message, decoded, _as_its_model(decoded, response))
+    return await asyncio.to_thread(message) if _is_large(response) else message()
+
+
+def _as_its_model(decoded: Decoded, response: InferenceResponse) -> InferenceResponse:
+    """The answer as callers of this model expect it."""
+    metadata = decoded.model.model_metadata
+    return as_of_mlserver(response, metadata.content_typed) if metadata.of_mlserver else response
+
+
+def _message(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferResponse:
+    model = decoded.model
+    return encode_response(
         response,
-        model_name=decoded.model.name,
-        model_version=decoded.model.version,
+        model_name=model.name,
+        model_version=model.version,
         id=decoded.id,
         raw=decoded.message.raw,
     )
-    return await asyncio.to_thread(encode) if _is_large(response) else encode()
+
+
+def _version(rpc: Rpc) -> tuple[tuple[str, str], ...]:
+    """What the caller of a followed model hears first: the version that has answered."""
+    assert rpc.call.model is not None, "it has answered"
+    return ((VERSION_HEADER, rpc.call.model.version or ""),)
 
 
 def _is_large(response: InferenceResponse) -> bool:
-    size = 0
-    for tensor in response.outputs:
-        size += tensor.nbytes
-    return size >= LARGE or len(response.outputs) >= MANY
+    # The outputs of a part are cut out when they are looked at.
+    whole = response.answer.response if type(response) is Part else response
+    return response.nbytes >= LARGE or len(whole.outputs) >= MANY
 
 
 def _model_name(message: Any) -> str:

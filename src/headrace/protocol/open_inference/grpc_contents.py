@@ -121,13 +121,13 @@ def write_contents(tensor: Tensor, contents: Any) -> None:
     if tensor.datatype == "BOOL":
         data = (np.frombuffer(data, np.uint8) != 0).view(np.uint8).data
     if tensor.nbytes:
-        contents.MergeFromString(b"".join([field.tag, _varint(tensor.nbytes), data]))
+        contents.MergeFromString(b"".join([field.tag, varint(tensor.nbytes), data]))
 
 
 def _packed_bytes(contents: Any, field: _Field, size: int) -> memoryview | None:
     """The elements as encoded in the message; None if it holds more than this field."""
     encoded = contents.SerializeToString()
-    head = field.tag + _varint(size)
+    head = field.tag + varint(size)
     if len(encoded) != len(head) + size or not encoded.startswith(head):
         return None
     return memoryview(encoded)[len(head) :]
@@ -150,7 +150,7 @@ def _elements(tensor: Tensor) -> list[bytes]:
         raise BadModelOutput(error.message) from None
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """A number as protobuf writes lengths: seven bits per byte, the lowest first."""
     parts = []
     while number > 0x7F:
