@@ -1,4 +1,4 @@
-"""The sections of docs/benchmarks.md about starts, a network, growing loads, memory and overload."""
+"""Sections of docs/benchmarks.md: starts, a network, growing loads, memory and overload."""
 
 from __future__ import annotations
 
