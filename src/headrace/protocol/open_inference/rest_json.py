@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Sequence
 from math import prod
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import orjson
@@ -41,10 +41,10 @@ from headrace.protocol.open_inference.rest_data import (
 )
 from headrace.protocol.open_inference.rest_parts import LARGEST_SHARED, encode_part
 from headrace.protocol.open_inference.set_aside import SMALLEST, Aside, set_aside
+from headrace.protocol.open_inference.small_floats import SIGN, FloatsBody, read_floats
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
 from headrace.protocol.reserved_parameters import TRANSPORT
-from headrace.protocol.table_request import Table, TableRequest
 from headrace.protocol.tensor import Parameters, Tensor
 
 MAX_DEPTH = 64
@@ -88,23 +88,6 @@ class _Body(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     outputs: list[_Output] | None = None
 
 
-class _Doubles(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    name: str
-    shape: list[int]
-    datatype: Literal["FP64"]
-    data: list[float | None]
-
-
-class _DoublesBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A body with inputs of FP64 only, whose numbers are decoded with it."""
-
-    inputs: list[_Doubles]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_Output] | None = None
-
-
-_decode_doubles = msgspec.json.Decoder(_DoublesBody).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 # For bodies with other keys, which cost a second look.
 _decode_open = msgspec.json.Decoder(_OpenBody).decode
@@ -133,10 +116,10 @@ def decode_request(
     if len(body) >= SMALLEST:
         counts.check_texts(body if header_length is None else body[:header_length])
     if header_length is None:
-        if columns and len(body) < SMALLEST:
-            table = _table(body, columns, counts)
-            if table is not None:
-                return table
+        if len(body) < SMALLEST and SIGN in body:
+            floats = read_floats(body, counts.inputs, columns)
+            if floats is not None and len(floats[1].parameters or ()) <= counts.parameters:
+                return _completed(*floats)
         found = _read_aside(body, counts) if len(body) >= SMALLEST else None
         envelope, inputs = found or (_envelope(body), None)
     else:
@@ -158,32 +141,7 @@ def decode_request(
     return _completed(InferenceRequest(inputs), envelope)
 
 
-def _table(body: bytes, columns: list[str], counts: Counts) -> RestRequest | None:
-    """A request for a table of FP64 with these columns; None to decode the body the usual way."""
-    if body.count(b'"FP64"') != len(columns):
-        return None
-    try:
-        envelope = _decode_doubles(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    inputs = envelope.inputs
-    if [item.name for item in inputs] != columns or len(inputs) > counts.inputs:
-        return None
-    if envelope.outputs or len(envelope.parameters or ()) > counts.parameters:
-        return None
-    shape = inputs[0].shape
-    if len(shape) != 1 or not 0 < shape[0] <= MAX_DIM:
-        return None
-    for item in inputs:
-        if item.shape != shape or len(item.data) != shape[0]:
-            return None
-    rows = list(zip(*[item.data for item in inputs], strict=True))
-    return _completed(TableRequest(Table.of(columns, rows)), envelope)
-
-
-def _completed(
-    request: InferenceRequest, envelope: _Body | _OpenBody | _DoublesBody
-) -> RestRequest:
+def _completed(request: InferenceRequest, envelope: _Body | _OpenBody | FloatsBody) -> RestRequest:
     """The request with everything that a body says of it besides the inputs."""
     if envelope.id:
         request.id = checked_id(envelope.id)
