@@ -103,6 +103,8 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._dispatching = self._last_was_alone = False
+        # How many had arrived when dispatching was put off.
+        self._seen = 0
         self.queued = 0
         self.queued_bytes = 0
         self._queued_rows = 0
@@ -236,7 +238,17 @@ class Batcher:
             self._dispatch()
         elif not self._dispatching and self._has_slot:
             self._dispatching = True
-            self._loop.call_soon(self._dispatch)
+            self._seen = 0
+            self._loop.call_soon(self._dispatch_soon)
+
+    def _dispatch_soon(self) -> None:
+        """Dispatch, but while the instances are busy, first let those arrive that are coming."""
+        busy = 2 * (len(self._running) + self._without_task) >= self._slots
+        if busy and self.queued > self._seen:
+            self._seen = self.queued
+            self._loop.call_soon(self._dispatch_soon)
+        else:
+            self._dispatch()
 
     def _dispatch(self) -> None:
         self._dispatching = False

@@ -45,9 +45,14 @@ class WorkerProgram:
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a worker."""
-        # OpenMP threads that spin while they wait take the processor from the front process.
-        # A model's gRPC would write a line of log whenever the model starts a program.
-        defaults = {"OMP_WAIT_POLICY": "PASSIVE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        defaults = {
+            # Threads that spin while they wait take the processor from the front process.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            # They still do between two products of a model, for 2^16 cycles.
+            "OPENBLAS_THREAD_TIMEOUT": "16",
+            # A model's gRPC would write a line of log whenever the model starts a program.
+            "GRPC_ENABLE_FORK_SUPPORT": "0",
+        }
         variables = {**defaults, **os.environ, **self.threads}
         if self.python == sys.executable:
             return variables

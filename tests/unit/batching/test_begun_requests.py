@@ -251,3 +251,64 @@ def test_a_batch_whose_answer_cannot_be_divided_fails_as_a_whole() -> None:
         assert [type(each) for each in failed] == [BadModelOutput, BadModelOutput]
 
     run(test)
+
+
+def row() -> InferenceRequest:
+    return InferenceRequest([Tensor("x", "FP64", [1], bytes(8))])
+
+
+def in_batches(worker: Worker, slots: int) -> Batcher:
+    return Batcher(worker.execute, BatchLimits(max_batch_size=8), slots, begin=worker.begin)
+
+
+def answer_of(*shape: int) -> InferenceResponse:
+    return InferenceResponse([Tensor("y", "FP64", list(shape), bytes(8 * shape[0]))])
+
+
+def test_a_request_that_follows_a_lone_one_is_begun_at_once() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = in_batches(worker, 2)
+        first = batcher.submit(row(), FAR)
+        assert not worker.begun
+        await asyncio.sleep(0)
+        worker.begun[0][1](answer_of(1))
+        await first
+
+        batcher.submit(row(), FAR)
+
+        assert len(worker.begun) == 2
+
+    run(test)
+
+
+def test_while_one_batch_runs_the_next_waits_for_requests_that_keep_coming() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = in_batches(worker, 2)
+        batcher.submit(row(), FAR)
+        await asyncio.sleep(0)
+        assert len(worker.begun) == 1
+        for _ in range(3):
+            batcher.submit(row(), FAR)
+            await asyncio.sleep(0)
+        assert len(worker.begun) == 1
+
+        await asyncio.sleep(0)
+
+        assert worker.begun[1][0].inputs[0].shape == [3]
+
+    run(test)
+
+
+def test_a_batch_that_waits_for_more_goes_once_the_running_one_has_ended() -> None:
+    async def test(worker: Worker) -> None:
+        batcher = in_batches(worker, 2)
+        batcher.submit(row(), FAR)
+        await asyncio.sleep(0)
+        batcher.submit(row(), FAR)
+        assert len(worker.begun) == 1
+
+        worker.begun[0][1](answer_of(1))
+
+        assert len(worker.begun) == 2
+
+    run(test)
