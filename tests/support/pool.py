@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
 from headrace.protocol.messages import InferenceRequest, InferenceResponse

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.errors import ModelNotReady
 from headrace.executors import retry, worker_slot
 from headrace.executors.pool import WorkerPool

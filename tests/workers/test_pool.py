@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.errors import (
     Cancelled,
     DeadlineExceeded,

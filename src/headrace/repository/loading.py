@@ -13,7 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.errors import Conflict, HeadraceError, InvalidModel, LoadFailed
 from headrace.executors.executor import Executor, Exhausted, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.errors import (
     BadModelOutput,
     DeadlineExceeded,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, ModelFailed, WorkerCrashed
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor

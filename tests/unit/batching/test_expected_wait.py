@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.batching.pace import ENOUGH, Pace
 from headrace.batching.policy import batches_until
 from headrace.errors import DeadlineExceeded, Overloaded, WorkerCrashed

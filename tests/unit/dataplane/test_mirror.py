@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.codecs.array import tensor_of
 from headrace.dataplane import mirror as limits
 from headrace.dataplane.mirror import Mirror

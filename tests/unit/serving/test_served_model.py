@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from headrace.batching.batcher import Batcher, BatchLimits
+from headrace.batching.batcher import Batcher
+from headrace.batching.limits import BatchLimits
 from headrace.dataplane.statistics import model_statistics
 from headrace.errors import (
     InvalidInput,
