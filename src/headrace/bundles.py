@@ -17,12 +17,13 @@ from headrace.packaging import build_file, bundle_builder
 from headrace.packaging.bundle_record import BundleInfo, check
 from headrace.runtimes.service import service_file
 from headrace.services import Service
-from headrace.sources.bundle_source import BundleSource, is_bundle, open_service
+from headrace.sources.bundle_source import BundleSource, open_service
 from headrace.sources.folder_source import BUILD_FILES
 from headrace.sources.service_source import Reference, reference_of
 from headrace.store import transfer
+from headrace.store.kinds import BUNDLES, is_bundle
 from headrace.store.remote import Remote
-from headrace.store.store import BUNDLES, Item, Store
+from headrace.store.store import Item, Store
 from headrace.store.tag import Tag
 
 logger = logging.getLogger("headrace.store")

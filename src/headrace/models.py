@@ -18,6 +18,7 @@ from headrace import __version__
 from headrace.errors import InvalidInput, InvalidModel, NotFound
 from headrace.store import transfer
 from headrace.store.custom_objects import write_custom_objects
+from headrace.store.kinds import MODELS
 from headrace.store.metadata_values import normalised
 from headrace.store.model_info import (
     RECORD,
@@ -29,7 +30,7 @@ from headrace.store.model_info import (
     checked_signatures,
 )
 from headrace.store.remote import Remote
-from headrace.store.store import MODELS, Item, Store
+from headrace.store.store import Item, Store
 from headrace.store.stored_model import StoredModel
 from headrace.store.tag import Tag
 

@@ -459,7 +459,8 @@ async def _flush(listeners: list[Listener | GrpcListener], deadline: float) -> i
 
 
 def _grpc_listener() -> type[GrpcListener]:
-    from headrace.grpc.grpc_listener import GrpcListener
+    with garbage.sparing_imports():
+        from headrace.grpc.grpc_listener import GrpcListener
 
     return GrpcListener
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from headrace import bundles, models
 from headrace.models import StoredModel
-from headrace.store.store import MODELS, Kind, Store
+from headrace.store.kinds import MODELS, Kind
+from headrace.store.store import Store
 
 
 def store(tag: str = "iris", content: str = "weights", **kept: Any) -> StoredModel:

@@ -46,16 +46,19 @@ def test_the_first_worker_of_a_pool_is_the_one_that_started_early(tmp_path: Path
     assert answered_by(EarlyWorker(PROGRAM, started), model) == started.process.pid
 
 
-def test_it_imports_what_it_was_given_before_anything_connects(
+def test_it_imports_what_it_was_given_before_anything_connects_and_collects_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted = tmp_path / "noted"
-    (tmp_path / "notes.py").write_text(f"open({str(noted)!r}, 'w').close()")
+    noted.touch()
+    note = f"import gc, pathlib; pathlib.Path({str(noted)!r}).write_text(str(gc.isenabled()))"
+    (tmp_path / "notes.py").write_text(note)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     early = EarlyWorker(PROGRAM, PROGRAM.start(["notes"]))
 
-    until(noted.exists, 60, "the module was not imported")
+    until(noted.read_text, 60, "the module was not imported")
     early.close()
+    assert noted.read_text() == "False"
 
 
 def test_a_module_that_cannot_be_imported_ends_nothing(

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 def kind_of(source: str) -> str:
     """What an image is made of: a `bundle`, a `service`, a stored `model`, or a `folder` or URI."""
     from headrace.sources import bundle_source, service_source, store_source
+    from headrace.store.kinds import is_bundle
 
     if service_source.reference_of(source) is not None:
         return "service"
-    if bundle_source.is_bundle(Path(source)):
+    if is_bundle(Path(source)):
         return "bundle"
     if Path(source).exists():
         return "folder"
@@ -83,7 +84,7 @@ def folder_of(options: argparse.Namespace, kind: str, source: str = "") -> Itera
     from headrace import bundles
     from headrace.packaging import build_context
     from headrace.packaging.bundle_record import BundleInfo
-    from headrace.sources.bundle_source import is_bundle
+    from headrace.store.kinds import is_bundle
 
     source = source or options.source
     if kind != "bundle":
@@ -150,8 +151,9 @@ def local(source: str) -> Iterator[Path]:
     """
     from headrace.errors import LoadFailed
     from headrace.sources import artifacts
+    from headrace.sources.names import is_uri
 
-    if not artifacts.is_uri(source):
+    if not is_uri(source):
         if not Path(source).is_dir():
             raise ConfigurationError(
                 f"SOURCE '{source}' does not exist; expected a folder of models, an MLflow model "

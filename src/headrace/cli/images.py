@@ -218,11 +218,10 @@ def _new_folder(folder: Path) -> Path:
 
 
 def _safe_name(options: argparse.Namespace) -> str:
-    from headrace.sources import artifacts
-    from headrace.sources.names import name_of_folder, name_of_uri
+    from headrace.sources.names import is_uri, name_of_folder, name_of_uri
 
     if options.name is not None:
         return str(options.name)
-    if artifacts.is_uri(options.source):
+    if is_uri(options.source):
         return name_of_uri(options.source)
     return name_of_folder(Path(options.source).resolve())

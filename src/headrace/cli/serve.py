@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from headrace import garbage
 from headrace.cli import conf, dotenv
 from headrace.cli.parser import HostOrHelp
 from headrace.errors import ConfigurationError, shorten
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.cli.conf import Conf
     from headrace.configuration import Resolved
     from headrace.sources.source import Source
+    from headrace.sources.supply import Supply
 
 logger = logging.getLogger("headrace")
 
@@ -173,10 +175,38 @@ def _from_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def start(options: argparse.Namespace, given: Conf) -> int:
     """Serve what the options name; `given` fills in what they leave out."""
-    # Imported here so that `headrace --help` does not pay for the server.
-    import asyncio
+    with garbage.sparing_imports():
+        settings, supplied = _supplied(options, given)
+        # Imported here so that `headrace --help` does not pay for the server, which comes last: the
+        # first worker imports its framework meanwhile.
+        from headrace.executors import thread_counts
+        from headrace.executors.early_worker import early_worker
 
-    from headrace.executors.early_worker import early_worker
+        first = early_worker(settings, supplied.models)
+        # Otherwise, threads that the server does not need would keep the worker's processor busy.
+        os.environ.update({**thread_counts.BLAS_WAITING, **os.environ})
+        import asyncio
+
+        from headrace.server import Server
+
+    async def serve() -> int:
+        return await Server(settings, supplied, first).run()
+
+    before = threading.enumerate()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            status = runner.run(serve())
+    finally:
+        first.close()
+    if _still_run(before):
+        # A model inside the server hangs.
+        logger.error("a model is still running and is abandoned")
+        os._exit(status)
+    return status
+
+
+def _supplied(options: argparse.Namespace, given: Conf) -> tuple[ServerSettings, Supply]:
+    """The settings of the server and of its models, once it logs as they say."""
     from headrace.observability import json_lines, logs
     from headrace.sources.supply import supply
 
@@ -191,25 +221,7 @@ def start(options: argparse.Namespace, given: Conf) -> int:
     if not supplied.models:
         once = "found" if settings.watch else "loaded"
         logger.warning("%s; a folder added later is served once it is %s", source.nothing(), once)
-
-    first = early_worker(settings, supplied.models)
-
-    async def serve() -> int:
-        from headrace.server import Server
-
-        return await Server(settings, supplied, first).run()
-
-    before = threading.enumerate()
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(serve())
-    finally:
-        first.close()
-    if _still_run(before):
-        # A model inside the server hangs.
-        logger.error("a model is still running and is abandoned")
-        os._exit(status)
-    return status
+    return settings, supplied
 
 
 def _platform(resolved: Resolved, model: str) -> str:

@@ -17,7 +17,7 @@ from headrace.errors import ConfigurationError, shorten
 from headrace.platform_table import named
 from headrace.runtimes.catalog import RUNTIMES
 from headrace.settings import MIB
-from headrace.sources.artifacts import is_uri
+from headrace.sources.names import is_uri
 
 # The configuration, and the container in it that is replaced.
 CONFIG = CONTAINER = "mlserver"

@@ -19,15 +19,16 @@ from headrace.packaging import dockerfile_syntax
 from headrace.packaging.bundle_record import BundleInfo
 from headrace.runtimes import artefact, catalog
 from headrace.settings import ModelSettings, ServerSettings
-from headrace.sources.artifacts import REGISTRY_VARIABLES, is_uri
-from headrace.sources.bundle_source import BundleSource, is_bundle
+from headrace.sources.artifacts import REGISTRY_VARIABLES
+from headrace.sources.bundle_source import BundleSource
 from headrace.sources.discovery import open_source, settings_folder
 from headrace.sources.model_file import FoundModel
-from headrace.sources.names import name_of_folder, name_of_uri
+from headrace.sources.names import is_uri, name_of_folder, name_of_uri
 from headrace.sources.service_source import ServiceSource
 from headrace.sources.store_source import StoreSource
 from headrace.sources.uri_source import UriSource
-from headrace.store.store import BUNDLES, Store
+from headrace.store.kinds import BUNDLES, is_bundle
+from headrace.store.store import Store
 
 # An image with Headrace and the frameworks, but without models; docs/how-to/platforms.md has one.
 PLAIN_IMAGE = f"headrace:{__version__}"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.environments import probe, tarball
+from headrace.environments import probe
 from headrace.environments.shelf import Lock, Place, Record, Shelf, size_of
 from headrace.errors import InvalidModel, LoadFailed, listing, shorten
 from headrace.settings import ModelSettings, ServerSettings
@@ -91,6 +91,9 @@ class Environments:
         return str(python)
 
     async def _unpacked(self, file: Path, progress: Progress) -> str:
+        # Imported here, because few models have such an archive.
+        from headrace.environments import tarball
+
         try:
             status = file.stat()
         except OSError as error:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headrace.errors import InvalidModel
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import Executor
-from headrace.executors.inline import InlineExecutor
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.runtimes import needs_worker, own_modules
 from headrace.settings import ModelSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from headrace.executors.inline import InlineExecutor
 
 logger = logging.getLogger("headrace.executors")
 
@@ -66,7 +68,7 @@ class Placement:
         self._interpreters = interpreters
         self._first = first
         self._ask = ask
-        self._inline = InlineExecutor(settings.load_timeout)
+        self._inline: InlineExecutor | None = None
         self._pools: dict[Group, WorkerPool] = {}
         # Each model's own modules, by its key.
         self._models: dict[Group, dict[str, dict[str, str]]] = {}
@@ -88,7 +90,7 @@ class Placement:
                     f"model '{settings.name}' asks for an environment of its own, but runs inside "
                     "the server (parallel_workers is 0)"
                 )
-            return self._inline
+            return await self._inside()
         python = await self._interpreters.python_for(settings, progress)
         modules = await asyncio.to_thread(own_modules, settings)
         group = Group(python, settings.inference_pool_gid, in_background=settings.in_background)
@@ -133,16 +135,30 @@ class Placement:
 
     async def measured(self, timeout: float) -> list[list[Any]]:
         """The metrics of user code, one list per live worker; takes at most `timeout` seconds."""
-        answers = await asyncio.gather(
-            self._inline.measured(timeout), *(pool.measured(timeout) for pool in self.pools)
-        )
+        answers = await asyncio.gather(*(each.measured(timeout) for each in self._executors()))
         return [families for answer in answers for families in answer]
 
     async def stop(self) -> None:
         """Stop everything; no process is left."""
         self._first.close()
-        await asyncio.gather(self._inline.stop(), *(pool.stop() for pool in self.pools))
+        await asyncio.gather(*(each.stop() for each in self._executors()))
         await self._interpreters.close()
+
+    async def _inside(self) -> InlineExecutor:
+        """What runs models inside the server, for which it imports what a worker does."""
+        if self._inline is None:
+            made = await asyncio.to_thread(self._inline_executor)
+            # Another model may have been placed meanwhile.
+            self._inline = self._inline or made
+        return self._inline
+
+    def _inline_executor(self) -> InlineExecutor:
+        from headrace.executors.inline import InlineExecutor
+
+        return InlineExecutor(self._settings.load_timeout)
+
+    def _executors(self) -> list[WorkerPool | InlineExecutor]:
+        return [*self.pools, *([self._inline] if self._inline is not None else [])]
 
     def _without_clash(self, group: Group, modules: dict[str, str]) -> Group:
         """The first part of a group in which nobody brings other modules of the same name."""

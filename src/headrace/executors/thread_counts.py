@@ -1,4 +1,4 @@
-"""The variables that tell libraries how many threads to compute with."""
+"""The variables that tell libraries how many threads to compute with, and how these wait."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ OTHERS = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
+# OpenBLAS reads this when it is imported. Its threads spin for 2^16 cycles when they have nothing
+# to do, and not for 2^26, beginning with the import.
+BLAS_WAITING = {"OPENBLAS_THREAD_TIMEOUT": "16"}
 
 
 def variables(environ: Mapping[str, str], processors: int, installed: int) -> dict[str, str]:

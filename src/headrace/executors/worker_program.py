@@ -48,8 +48,8 @@ class WorkerProgram:
         defaults = {
             # Threads that spin while they wait take the processor from the front process.
             "OMP_WAIT_POLICY": "PASSIVE",
-            # They still do between two products of a model, for 2^16 cycles.
-            "OPENBLAS_THREAD_TIMEOUT": "16",
+            # They still do between two products of a model.
+            **thread_counts.BLAS_WAITING,
             # A model's gRPC would write a line of log whenever the model starts a program.
             "GRPC_ENABLE_FORK_SUPPORT": "0",
         }

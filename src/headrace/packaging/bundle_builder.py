@@ -27,9 +27,10 @@ from headrace.sources.folder_source import FolderSource
 from headrace.sources.names import name_of_folder
 from headrace.sources.store_source import settings_of
 from headrace.store import transfer
+from headrace.store.kinds import BUNDLES
+from headrace.store.kinds import MODELS as MODEL_KIND
 from headrace.store.staging import failures
-from headrace.store.store import BUNDLES, Item, Store, item_at
-from headrace.store.store import MODELS as MODEL_KIND
+from headrace.store.store import Item, Store, item_at
 from headrace.store.stored_model import StoredModel
 from headrace.store.tag import Tag, generated_version
 

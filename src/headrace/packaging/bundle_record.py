@@ -10,10 +10,10 @@ from typing import Any
 
 from headrace import __version__
 from headrace.errors import InvalidModel
+from headrace.store.kinds import BUNDLES
 from headrace.store.manifest import Manifest
 from headrace.store.model_info import now, time_of
 from headrace.store.record_yaml import dump, read_record
-from headrace.store.store import BUNDLES
 
 RECORD = BUNDLES.record
 SOURCES = "src"

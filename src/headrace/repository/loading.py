@@ -27,6 +27,7 @@ from headrace.runtimes import catalog
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
 from headrace.sources import artifacts
+from headrace.sources.names import is_uri
 
 logger = logging.getLogger("headrace.repository")
 
@@ -257,7 +258,7 @@ def may_pass(error: HeadraceError) -> bool:
 
 
 def _is_remote(uri: str) -> bool:
-    return artifacts.is_uri(uri) and not uri.startswith("file:")
+    return is_uri(uri) and not uri.startswith("file:")
 
 
 def _is_to_blame(cause: BaseException | None, retry: Retry | None) -> bool:

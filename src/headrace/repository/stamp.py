@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from headrace.settings import ModelSettings
-from headrace.sources.artifacts import is_uri
 from headrace.sources.model_file import SETTINGS_FILE
+from headrace.sources.names import is_uri
 
 # Of each version: its settings, and the number, size and latest change of its files.
 Stamp = list[tuple[dict[str, Any], int, int, int]]

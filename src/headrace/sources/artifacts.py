@@ -18,7 +18,8 @@ from headrace.errors import HeadraceError, InvalidModel, LoadFailed, StoreFailed
 from headrace.executors.executor import Exhausted
 from headrace.runtimes.artefact import path_of_file_uri
 from headrace.settings import home_folder
-from headrace.store.store import item_at
+from headrace.sources.names import is_uri
+from headrace.store.kinds import is_in_store
 
 logger = logging.getLogger("headrace.sources")
 
@@ -32,12 +33,6 @@ REGISTRY_VARIABLES = ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
 # A logged model has an identifier, which needs no version.
 _UNVERSIONED = re.compile(r"models:/+(?!m-[0-9a-f]{32}$)([^/@]+)")
 _USER = re.compile(r"(?<=//)[^/@]*@")
-
-
-def is_uri(model: str) -> bool:
-    """Whether a MODEL argument names something MLflow resolves rather than a path."""
-    scheme, separator, _ = model.partition(":")
-    return bool(separator) and len(scheme) > 1 and scheme.replace("-", "").isalnum()
 
 
 class Fetched(NamedTuple):
@@ -167,6 +162,11 @@ def _variables(uri: str) -> tuple[str, ...]:
 
 async def _verify(path: str) -> None:
     """Compare what is in the store with its digests. Reading it all may take a while."""
+    if not is_in_store(Path(path)):
+        return
+    # Whoever found a model in the store has imported this by now.
+    from headrace.store.store import item_at
+
     item = item_at(Path(path))
     if item is None:
         return

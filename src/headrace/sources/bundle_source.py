@@ -12,8 +12,9 @@ from headrace.sources.service_source import Reference, ServiceSource
 from headrace.sources.source import Source
 from headrace.sources.store_source import StoreSource
 from headrace.store import transfer
+from headrace.store.kinds import BUNDLE_VARIABLE, BUNDLES, MODELS, is_bento, is_bundle
 from headrace.store.record_yaml import read_record
-from headrace.store.store import BUNDLE_VARIABLE, BUNDLES, MODELS, Item, Store
+from headrace.store.store import Item, Store
 from headrace.store.tag import Tag
 
 SOURCES = "src"
@@ -61,7 +62,7 @@ class BundleSource(Source):
             return None
         return open_service(item.path / SOURCES, str(service), self.name, dict(self.environ))
 
-    def sources(self) -> Path | None:
+    def settings_folder(self) -> Path | None:
         """The folder of its sources; None if there is no such bundle."""
         try:
             return self._item().path / SOURCES
@@ -70,7 +71,7 @@ class BundleSource(Source):
 
     def _item(self) -> Item:
         path = Path(self.place)
-        if transfer.is_bento(path):
+        if is_bento(path):
             raise ConfigurationError(f"MODEL '{self.place}': {transfer.BENTO}")
         if not is_bundle(path):
             return Store(BUNDLES).get(self.place)
@@ -113,11 +114,6 @@ def open_service(
     else:
         reference = Reference(module, attribute, sources)
     return ServiceSource(service, reference, name, environ)
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether a folder is that of a bundle, or a bento that is mistaken for one."""
-    return (path / BUNDLES.record).is_file() or transfer.is_bento(path)
 
 
 def is_stored_bundle(place: str) -> bool:

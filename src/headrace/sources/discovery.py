@@ -6,15 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headrace.sources.artifacts import is_uri
-from headrace.sources.bundle_source import BundleSource, is_bundle, is_stored_bundle
 from headrace.sources.folder_source import FolderSource
+from headrace.sources.names import is_uri
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.plugin_source import PluginSource
 from headrace.sources.service_source import ServiceSource, reference_of
 from headrace.sources.source import Source
-from headrace.sources.store_source import StoreSource, is_stored
 from headrace.sources.uri_source import UriSource
+from headrace.store.kinds import is_bundle
 
 # Schemes that are never the name of a stored model. MLflow's client knows more, from plugins too.
 SCHEMES = frozenset((
@@ -41,9 +40,7 @@ def open_source(
 
 def settings_folder(model: str) -> Path | None:
     """The folder whose `settings.json` counts: the one that is served, or a bundle's sources."""
-    if _kind_of(model) is BundleSource:
-        return BundleSource(model).sources()
-    return Path(model) if os.path.isdir(model) else None
+    return _kind_of(model)(model).settings_folder()
 
 
 def _kind_of(model: str) -> type[Source]:
@@ -51,9 +48,14 @@ def _kind_of(model: str) -> type[Source]:
     uri = is_uri(model)
     if uri and ("://" in model or model.partition(":")[0].lower() in SCHEMES):
         return UriSource
-    if os.path.lexists(model):
-        return BundleSource if is_bundle(Path(model)) else FolderSource
-    if is_stored_bundle(model):
+    exists = os.path.lexists(model)
+    if exists and not is_bundle(Path(model)):
+        return FolderSource
+    # Imported here because most models are in no store, and start sooner without its modules.
+    from headrace.sources.bundle_source import BundleSource, is_stored_bundle
+    from headrace.sources.store_source import StoreSource, is_stored
+
+    if exists or is_stored_bundle(model):
         return BundleSource
     # What has the form of a tag is one, so that a typo is reported by the store, and at once.
     if is_stored(model) or (uri and "/" not in model):

@@ -39,6 +39,11 @@ MOST_SEARCHED, MOST_NAMED = 10_000, 100
 class FolderSource(Source):
     """The models whose settings files are in a folder or below it, or one without a file."""
 
+    @property
+    def moves(self) -> bool:
+        """Folders of models come and go."""
+        return True
+
     def read(self) -> list[FoundModel]:
         """One model per settings file; if there is none, the model in the folder itself."""
         files = self._files()

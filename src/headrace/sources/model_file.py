@@ -16,10 +16,9 @@ from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.runtimes.catalog import MLFLOW
 from headrace.settings import ModelSettings
-from headrace.sources.artifacts import is_uri
 from headrace.sources.follow import Followed
 from headrace.sources.model_keys import HINTS, IGNORED, NESTED, TOP, DeclaredTensor, Environment
-from headrace.sources.names import checked_name, checked_version
+from headrace.sources.names import checked_name, checked_version, is_uri
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.settings_file import converted, is_comment, named, read_object
 

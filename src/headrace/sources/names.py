@@ -12,6 +12,12 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 RULE = "use letters, digits, '_', '.' and '-', 128 at most, the first a letter, digit or '_'"
 
 
+def is_uri(model: str) -> bool:
+    """Whether a MODEL argument names something MLflow resolves rather than a path."""
+    scheme, separator, _ = model.partition(":")
+    return bool(separator) and len(scheme) > 1 and scheme.replace("-", "").isalnum()
+
+
 def name_of_uri(uri: str) -> str:
     """The name of a model that is only known by its URI: the registered one, or the last folder."""
     parts = urlsplit(uri)

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
-from headrace.sources.artifacts import is_uri
 from headrace.sources.model_file import FoundModel, model_of_plugin
-from headrace.sources.names import name_of_folder, name_of_uri
+from headrace.sources.names import is_uri, name_of_folder, name_of_uri
 from headrace.sources.plugin_argument import PluginArgument
 from headrace.sources.source import Source
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from headrace.errors import ConfigurationError, LoadFailed, shorten
 from headrace.settings import ModelSettings
@@ -36,6 +38,20 @@ class Source(ABC):
         # Whether a place that does not exist is like one that is empty: it will be made later.
         self.appears = False
         self._told: set[str] = set()
+
+    @property
+    def moves(self) -> bool:
+        """Whether there may be other models in the same place later."""
+        return False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is a model in the store."""
+        return False
+
+    def settings_folder(self) -> Path | None:
+        """The folder whose `settings.json` counts, if there is one."""
+        return Path(self.place) if os.path.isdir(self.place) else None
 
     @abstractmethod
     def read(self) -> list[FoundModel]:

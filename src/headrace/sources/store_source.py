@@ -9,7 +9,8 @@ from headrace.errors import ConfigurationError, HeadraceError, InvalidModel, Not
 from headrace.settings import ModelSettings
 from headrace.sources.model_file import FoundModel, model_of_store
 from headrace.sources.source import Source
-from headrace.store.store import MODELS, Store
+from headrace.store.kinds import MODELS
+from headrace.store.store import Store
 from headrace.store.stored_model import StoredModel
 from headrace.store.tag import LATEST
 
@@ -24,6 +25,11 @@ class StoreSource(Source):
     def moves(self) -> bool:
         """Whether what its tag names changes when another version is stored."""
         return self.place.lower().partition(":")[2] in ("", LATEST)
+
+    @property
+    def is_stored(self) -> bool:
+        """It is."""
+        return True
 
     def read(self) -> list[FoundModel]:
         """The model."""

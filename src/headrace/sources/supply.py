@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from headrace.errors import ConfigurationError
 from headrace.settings import ModelSettings, ServerSettings
-from headrace.sources.folder_source import FolderSource
 from headrace.sources.follow import followed, marked
 from headrace.sources.service_source import ServiceSource
 from headrace.sources.source import Source
-from headrace.sources.store_source import StoreSource
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def supply(source: Source, settings: ServerSettings, origins: Mapping[str, str])
     """
     reloaded = _service(source, origins["reload"]) if settings.reload else None
     # A tag of the store is followed by looking at it.
-    follows = settings.follow and not isinstance(source, StoreSource)
+    follows = settings.follow and not source.is_stored
     mark = marked if follows else list
     watches = settings.watch or (settings.follow and not follows)
     if watches:
@@ -62,14 +60,14 @@ def _service(source: Source, origin: str) -> ServiceSource:
 
 def _require_change(source: Source, origin: str) -> None:
     """Refuse a source that finds the same for as long as it is served."""
-    if isinstance(source, StoreSource):
-        if not source.moves:
-            raise ConfigurationError(
-                f"MODEL '{source.place}' names one version, and {origin} is for what moves: "
-                f"{source.place.partition(':')[0]}:latest"
-            )
-    elif not isinstance(source, FolderSource):
+    if source.moves:
+        return
+    if source.is_stored:
         raise ConfigurationError(
-            f"{origin} is for folders of models and for the latest version in the store, and MODEL "
-            "is neither; --follow follows a registry, and --reload the files of a service"
+            f"MODEL '{source.place}' names one version, and {origin} is for what moves: "
+            f"{source.place.partition(':')[0]}:latest"
         )
+    raise ConfigurationError(
+        f"{origin} is for folders of models and for the latest version in the store, and MODEL "
+        "is neither; --follow follows a registry, and --reload the files of a service"
+    )

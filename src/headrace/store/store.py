@@ -20,31 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import Conflict, HeadraceError, InvalidInput, InvalidModel, NotFound, listing
-from headrace.settings import home_folder
+from headrace.store.kinds import BUNDLES, MODELS, Kind, root_of
 from headrace.store.manifest import FILE as MANIFEST
 from headrace.store.manifest import Manifest
 from headrace.store.model_info import time_of
 from headrace.store.record_yaml import read_record
 from headrace.store.staging import Staging, failures, settle, sync, write_whole
 from headrace.store.tag import LATEST, Tag, generated_version, is_name, is_version
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a store holds: the word for it, its folder in the home folder, and its record.
-
-    The record is a YAML mapping with `name`, `version` and `creation_time`.
-    """
-
-    word: str
-    folder: str
-    record: str
-
-
-MODELS = Kind("model", "models", "model.yaml")
-BUNDLES = Kind("bundle", "bundles", "bundle.yaml")
-# Set while a bundle is served, to its folder: models are found in it and nowhere else.
-BUNDLE_VARIABLE = "HEADRACE_BUNDLE"
 
 
 @dataclass(frozen=True)
@@ -139,7 +121,7 @@ class Store:
 
     def __init__(self, kind: Kind = MODELS, root: Path | None = None) -> None:
         self.kind = kind
-        self.root = (root or _default_root(kind)).absolute()
+        self.root = (root or root_of(kind)).absolute()
         self._staging = Staging(self.root)
 
     def list(self, tag: str | Tag | None = None) -> Items:
@@ -373,17 +355,10 @@ class Store:
         )
 
 
-def _default_root(kind: Kind) -> Path:
-    bundle = os.environ.get(BUNDLE_VARIABLE)
-    if kind is MODELS and bundle:
-        return Path(bundle, kind.folder)
-    return home_folder() / kind.folder
-
-
 def item_at(path: Path) -> Item | None:
     """The item that a file or folder belongs to; None if it is outside the stores."""
     for kind in (MODELS, BUNDLES):
-        root = Store(kind).root
+        root = root_of(kind)
         if path.is_relative_to(root):
             name, version, *_ = (*path.relative_to(root).parts, "", "")
             folder = root / name / version

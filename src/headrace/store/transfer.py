@@ -20,6 +20,7 @@ from headrace.archives.zip_archive import extract_zip
 from headrace.errors import Conflict, InvalidInput, InvalidModel, LoadFailed, shorten
 from headrace.settings import MIB
 from headrace.store import object_store
+from headrace.store.kinds import BENTO_RECORD
 from headrace.store.progress_bar import ProgressBar
 from headrace.store.staging import FULL, failure, failures, settle, sync
 from headrace.store.store import Item, Store
@@ -32,8 +33,6 @@ ENDS = {
 }  # fmt: skip
 # BentoML's names for formats.
 OTHER_NAMES = {"gz": "tar.gz", "xz": "tar.xz", "bz2": "tar.bz2"}
-# A bento is not a bundle of ours, but one can be made from it.
-BENTO_RECORD = "bento.yaml"
 BENTO = (
     "it is a bento, which BentoML built: unpack it, add its models by `headrace models import "
     "FOLDER`, and build a bundle of its sources by `headrace build FOLDER/src`"
@@ -104,11 +103,6 @@ def _occupied(place: str) -> Conflict:
         f"'{place}' exists; remove it, choose another name, or replace it with --overwrite "
         "(overwrite=True in Python)"
     )
-
-
-def is_bento(path: Path) -> bool:
-    """Whether a folder or file is what BentoML built of a service."""
-    return (path / BENTO_RECORD).is_file() or (path.suffix == ".bento" and path.is_file())
 
 
 def import_item(store: Store, place: str, check: Callable[[Path], object]) -> Item:

@@ -13,6 +13,7 @@ import sys
 import threading
 from functools import partial
 
+from headrace import garbage
 from headrace.observability import logs
 from headrace.runtimes import import_lock
 from headrace.worker import background
@@ -57,15 +58,16 @@ def main() -> int:
 
 def _import(modules: list[str]) -> None:
     """Import what a model will need, so that this does not wait for the server."""
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError:
-            # The load will say which package to install.
-            return
-        except Exception:
-            # A second try may fail for another reason, and hide this one.
-            logger.exception("importing %s failed", module)
+    with garbage.sparing_imports():
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError:
+                # The load will say which package to install.
+                return
+            except Exception:
+                # A second try may fail for another reason, and hide this one.
+                logger.exception("importing %s failed", module)
 
 
 def _accept(listener: socket.socket, host: ModelHost) -> None:

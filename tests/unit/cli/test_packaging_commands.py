@@ -10,7 +10,7 @@ import headrace
 from headrace.cli.main import main
 from headrace.errors import ConfigurationError
 from headrace.sources.folder_source import BUILD_FILES
-from headrace.store.store import BUNDLE_VARIABLE
+from headrace.store.kinds import BUNDLE_VARIABLE
 
 
 class Double:

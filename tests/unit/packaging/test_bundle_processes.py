@@ -9,7 +9,7 @@ import pytest
 
 import headrace
 from headrace import bundles, models
-from headrace.store.store import BUNDLE_VARIABLE, BUNDLES
+from headrace.store.kinds import BUNDLE_VARIABLE, BUNDLES
 from support.processes import go, killed, outputs, started
 from support.rounds import ROUNDS
 from support.stored import left_behind, require_sound

@@ -12,7 +12,7 @@ from headrace import bundles
 from headrace.errors import Conflict, HeadraceError, InvalidModel
 from headrace.packaging import bundle_lock
 from headrace.sources.discovery import open_source, settings_folder
-from headrace.store.store import BUNDLE_VARIABLE
+from headrace.store.kinds import BUNDLE_VARIABLE
 
 SERVICE = """\
 import headrace

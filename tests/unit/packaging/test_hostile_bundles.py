@@ -13,9 +13,9 @@ import pytest
 
 from headrace import bundles
 from headrace.errors import InvalidInput, InvalidModel, LoadFailed, StoreFailed
+from headrace.store.kinds import BUNDLE_VARIABLE, BUNDLES
 from headrace.store.manifest import Entry, Manifest
 from headrace.store.remote import Remote
-from headrace.store.store import BUNDLE_VARIABLE, BUNDLES
 from support.stored import left_behind
 
 RECORD = """\

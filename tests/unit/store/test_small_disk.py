@@ -15,7 +15,7 @@ import pytest
 import headrace
 from headrace import bundles, models
 from headrace.errors import NotFound, StoreFailed
-from headrace.store.store import BUNDLE_VARIABLE, BUNDLES
+from headrace.store.kinds import BUNDLE_VARIABLE, BUNDLES
 from support.stored import left_behind, require_sound, store
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

@@ -10,7 +10,8 @@ import pytest
 
 from headrace import models
 from headrace.errors import Conflict, InvalidInput, InvalidModel, NotFound, StoreFailed
-from headrace.store.store import BUNDLES, MODELS, Store
+from headrace.store.kinds import BUNDLES, MODELS
+from headrace.store.store import Store
 from support.stored import left_behind, require_sound, store
 
 
