@@ -25,9 +25,9 @@ NAME = "grpc_core"
 CORES = ("headrace-grpcio", "headrace-native-grpc")
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CONNECTIONS = 4
-CALLS = (1, 32)
+CALLS = (1, 32, 128)
 ROUNDS = 5
-SECONDS = 3
+SECONDS = 2
 
 
 def main() -> int:
@@ -53,6 +53,7 @@ def measure() -> dict[str, Any]:
     """
     h2load.require()
     rates: dict[str, dict[str, list[float]]] = {str(calls): {} for calls in CALLS}
+    front: dict[str, dict[str, list[float]]] = {str(calls): {} for calls in CALLS}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
         model = wine.save(folder / "models")
@@ -66,11 +67,15 @@ def measure() -> dict[str, Any]:
         for number in range(ROUNDS + 1):
             for calls in CALLS:
                 for name, server in running.items():
-                    rate = _load(server, folder / "body", calls, sizes[name])
+                    rate, used = _load(server, folder / "body", calls, sizes[name])
                     # The first round is the warm-up.
                     if number:
                         rates[str(calls)].setdefault(name, []).append(rate)
-                        print(f"round {number}, {calls:2} calls, {name:22} {rate:8,.0f}/s")
+                        front[str(calls)].setdefault(name, []).append(used)
+                        print(
+                            f"round {number}, {calls:3} calls, {name:22} {rate:8,.0f}/s, "
+                            f"{used:5.1f} us of the front"
+                        )
     ratios = {}
     for calls, each in rates.items():
         grpcio, native = (each[name] for name in CORES)
@@ -86,6 +91,7 @@ def measure() -> dict[str, Any]:
         "machine": machine.describe(render.ROOT, ""),
         "load_average": machine.load_average(),
         "rates": rates,
+        "front_us": front,
         "native_over_grpcio": ratios,
     }
 
@@ -108,10 +114,14 @@ def _check(server: servers.Server, body: bytes, expected: float) -> int:
     return len(answer)
 
 
-def _load(server: servers.Server, body: Path, calls: int, size: int) -> float:
+def _load(server: servers.Server, body: Path, calls: int, size: int) -> tuple[float, float]:
+    """Calls a second, and the front's processor time for each of them in microseconds."""
     connections = min(CONNECTIONS, calls)
     streams = calls // connections
-    return h2load.run(server.grpc, METHOD, body, connections, streams, SECONDS, size).rate
+    before = server.cpu_seconds()["front"]
+    done = h2load.run(server.grpc, METHOD, body, connections, streams, SECONDS, size)
+    used = server.cpu_seconds()["front"] - before
+    return done.rate, round(1e6 * used / done.requests, 1)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ MAX_FRAMES = 1024
 # Calls that a client may open in one turn; more than `MAX_STREAMS` of them are refused, even if it
 # has cancelled others in between.
 MAX_OPENED = MAX_STREAMS + MAX_STREAMS // 2
+# Calls that begin before other connections have their turn: the event loop may read several times
+# before, and some calls are given to their model at once.
+CALLS_IN_TURN = 64
 MAX_CONTINUATIONS = 64
 # The client hears that it may send more after it has sent this many bytes.
 REFILL = 2**30
@@ -58,6 +61,7 @@ class Http2Connection(Http2Output, asyncio.Protocol):
         self._last_number = 0
         # Calls opened in this turn.
         self._opened = 0
+        self._gives_turn = False
         # Whether the client is told that the connection is to end, and whether it knows.
         self.is_leaving = False
         self._has_left = False
@@ -145,6 +149,8 @@ class Http2Connection(Http2Output, asyncio.Protocol):
             position = 0 if self._is_greeted else self._greet(data)
             self._opened = 0
             self._rest = data[self._read(data, position) :]
+            if self._opened >= CALLS_IN_TURN:
+                self._give_turn()
             if self._received >= REFILL:
                 self.write(frames.window_update(0, self._received))
                 self._received = 0
@@ -203,12 +209,18 @@ class Http2Connection(Http2Output, asyncio.Protocol):
                 self._headers(number, flags, data[begin:position])
             else:
                 self._other(kind, number, flags, data[begin:position])
-        # The event loop may read several times before it turns to other connections.
-        self._transport.pause_reading()
-        self.loop.call_soon(self._read_on)
+        self._give_turn()
         return position
 
+    def _give_turn(self) -> None:
+        """Read on once other connections have been read from."""
+        if not self._gives_turn:
+            self._gives_turn = True
+            self._transport.pause_reading()
+            self.loop.call_soon(self._read_on)
+
     def _read_on(self) -> None:
+        self._gives_turn = False
         if self._transport.is_closing():
             return
         if not self.is_paused:

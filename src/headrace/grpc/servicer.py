@@ -150,8 +150,9 @@ class InferenceService:
 
     def begin(self, body: bytes, rpc: Rpc) -> asyncio.Future[Any]:
         """Begin to answer one request, as `DirectMethod` says. Hot."""
-        known = self._known_requests.find(body)
-        if known is not None:
+        found = self._known_requests.find(body)
+        if found is not None:
+            known, id = found
             model = self._dataplane.find_named(
                 known.model_name, known.model_version or None, rpc.call
             )
@@ -159,7 +160,7 @@ class InferenceService:
             if rpc.call.for_canary:
                 return self._in_task(parse(pb.ModelInferRequest, body), rpc, model)
             decoded = GrpcRequest(known.request(body, rpc.request_id), raw=True)
-            rpc.decoded = self._prepare(decoded, rpc.request_id, rpc, model)
+            rpc.decoded = self._prepare(decoded, id or rpc.request_id, rpc, model)
         else:
             message = parse(pb.ModelInferRequest, body)
             model = self._find(message, rpc)

@@ -10,7 +10,13 @@ import grpc
 import pytest
 
 from headrace.grpc import http2_frames as frames
-from headrace.grpc.http2_connection import MAX_FRAMES, MAX_OPENED, MAX_STREAMS, Http2Connection
+from headrace.grpc.http2_connection import (
+    CALLS_IN_TURN,
+    MAX_FRAMES,
+    MAX_OPENED,
+    MAX_STREAMS,
+    Http2Connection,
+)
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
@@ -77,6 +83,34 @@ def test_a_flood_of_frames_is_read_in_several_turns() -> None:
         # With the server's settings, its window, and its acknowledgement of the client's settings.
         assert at_once <= MAX_FRAMES + 3
         assert in_the_end == 2 * MAX_FRAMES + 3
+
+    asyncio.run(main())
+
+
+def test_who_begins_many_calls_gives_others_a_turn() -> None:
+    class Watched(Transport):
+        is_reading = True
+
+        def pause_reading(self) -> None:
+            self.is_reading = False
+
+        def resume_reading(self) -> None:
+            self.is_reading = True
+
+    async def main() -> None:
+        connection, _ = connected()
+        transport = Watched()
+        connection.connection_made(transport)
+        few = [call(2 * number + 1, ECHO, b"x") for number in range(CALLS_IN_TURN - 1)]
+        connection.data_received(GREETING + b"".join(few))
+        assert transport.is_reading
+        many = [call(2 * number + 1001, ECHO, b"x") for number in range(CALLS_IN_TURN)]
+        connection.data_received(b"".join(many))
+        assert not transport.is_reading
+        await asyncio.sleep(0)
+        assert transport.is_reading
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
 
     asyncio.run(main())
 

@@ -31,7 +31,9 @@ RAW = st.one_of(st.binary(min_size=8, max_size=8), st.just(b":\x08:\x06:\x04:\x0
 def requests(draw: Any) -> bytes:
     """Bytes of messages, most of them valid, whose fields may be in any order."""
     message = pb.ModelInferRequest(
-        model_name=draw(TRICKY), model_version=draw(TRICKY), id=draw(st.sampled_from(["", "7"]))
+        model_name=draw(TRICKY),
+        model_version=draw(TRICKY),
+        id=draw(st.sampled_from(["", "7", "m", "abcdefgh"])),
     )
     for number in range(draw(st.sampled_from([1, 1, 1, 2]))):
         datatype, shape = draw(
@@ -88,12 +90,12 @@ def test_what_is_recognized_is_what_protobuf_reads(bodies: list[bytes], data: An
             expected = decoded(asked)
             message = pb.ModelInferRequest.FromString(asked)
             assert expected is not None
-            assert shown(found.request(asked, "")) == shown(expected)
-            assert (found.model_name, found.model_version) == (
+            assert (found[0].model_name, found[0].model_version, found[1]) == (
                 message.model_name,
                 message.model_version,
+                expected.id,
             )
-            assert not any((message.id, message.parameters, message.outputs))
+            assert shown(found[0].request(asked, "")) == shown(expected)
 
 
 def request(raw: bytes = bytes(8), **fields: Any) -> bytes:
@@ -108,15 +110,34 @@ def test_requests_that_differ_in_their_elements_are_recognized() -> None:
     known = KnownRequests()
     remember(known, request())
 
-    asked = request(struct.pack("<d", 0.5))
-    found = known.find(asked)
+    assert_known(known, request(struct.pack("<d", 0.5)))
+
+
+def assert_known(known: KnownRequests, asked: bytes, id: str = "") -> None:
+    found, expected = known.find(asked), decoded(asked)
     assert found is not None
-    assert shown(found.request(asked, "")) == shown(decoded(asked))  # type: ignore[arg-type]
+    assert expected is not None
+    assert (shown(found[0].request(asked, "")), found[1]) == (shown(expected), id)
+
+
+def test_requests_that_differ_in_their_ids_are_recognized() -> None:
+    known = KnownRequests()
+    # The version is the field of the id, which cannot be told from it by looking for it.
+    remember(known, request(id="\x1a\x02m!", model_version="\x1a\x02m!"))
+    remember(known, request(id="first"))
+
+    assert_known(known, request(struct.pack("<d", 0.5), id="other"), "other")
+    assert known.find(request(id="third!")) is None
+    # Whether these are allowed, the decoder says.
+    assert known.find(request(id="a\nb\nc")) is None
+    assert known.find(request(id="fir\u00fc")) is None
+    assert known.find(request(id="first").replace(b"first", b"\xff" * 5)) is None
 
 
 def test_a_request_that_says_more_is_not_recognized() -> None:
     known = KnownRequests()
-    for body in (request(id="7"), request(outputs=[{"name": "y"}])):
+    for more in ({"outputs": [{"name": "y"}]}, {"parameters": {"a": {"bool_param": True}}}):
+        body = request(**more)
         remember(known, body)
 
         assert known.find(body) is None
@@ -153,7 +174,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         tensor = Tensor("x", "UINT8", [number], bytes(number), {"content_type": str(number)})
         assert answers.write(InferenceResponse([tensor], tensor.parameters), str(number), "1", "")
 
-    assert len(known._known) <= 8 >= len(known._sizes)
+    assert len(known._known) <= 8 >= len(known._places)
     assert len(answers._models) <= 8 >= len(answers._parameters)
     assert len(answers._outputs) <= 8
 

@@ -1,10 +1,12 @@
 """Messages of `ModelInfer` that are like earlier ones, without protobuf. Hot.
 
-A client sends the same message again and again, but for the elements of its tensor. In the order
-in which protobuf writes fields, those are the end of the message: `raw_input_contents` has the
-highest number. So a message that begins with the same bytes as an earlier one, up to the elements,
-and is as long, has the same fields. Answers are put together from parts that protobuf has written:
-messages behind each other are one message with the fields of both.
+A client sends the same message again and again, but for the elements of its tensor and perhaps the
+id. In the order in which protobuf writes fields, the elements are the end of the message:
+`raw_input_contents` has the highest number. So a message that has the same bytes before its
+elements as an earlier one, the id aside, and is as long, has the same fields.
+
+Answers are put together from parts that protobuf has written: messages behind each other are one
+message with the fields of both.
 
 Source: Protocol Buffers, "Encoding".
 """
@@ -40,30 +42,28 @@ def _tag(message: Any, name: str) -> bytes:
     return bytes([number << 3 | _LENGTH_DELIMITED])
 
 
+_REQUEST_ID = _tag(pb.ModelInferRequest, "id")
 _RAW_INPUT = _tag(pb.ModelInferRequest, "raw_input_contents")
 _ID = _tag(pb.ModelInferResponse, "id")
 _RAW_OUTPUT = _tag(pb.ModelInferResponse, "raw_output_contents")
 
 
 class KnownRequest:
-    """What requests with the same beginning say: one raw tensor for a model, and nothing else.
+    """What requests with the same beginning say: one raw tensor for a model, and perhaps an id."""
 
-    `size` is that of the beginning.
-    """
-
-    __slots__ = ("_datatype", "_input", "_shape", "model_name", "model_version", "size")
+    __slots__ = ("_datatype", "_input", "_shape", "_size", "model_name", "model_version")
 
     def __init__(self, message: pb.ModelInferRequest, tensor: Tensor, size: int) -> None:
         self.model_name = message.model_name
         self.model_version = message.model_version
-        self.size = size
+        self._size = size
         self._input = tensor.name
         self._datatype = tensor.datatype
         self._shape = tuple(tensor.shape)
 
     def request(self, body: bytes, id: str) -> InferenceRequest:
         """The request of a message that begins like this."""
-        data = body[self.size :]
+        data = body[self._size :]
         tensor = Tensor(self._input, self._datatype, list(self._shape), data)
         return InferenceRequest([tensor], id=id)
 
@@ -75,20 +75,29 @@ class KnownRequests:
     """
 
     def __init__(self) -> None:
-        self._sizes: dict[int, int] = {}
-        self._known: dict[bytes, KnownRequest] = {}
+        # By the length of the message: where its id begins and ends, and where its elements begin.
+        self._places: dict[int, tuple[int, int, int]] = {}
+        # By all before the elements but the id, in two parts.
+        self._known: dict[tuple[bytes, bytes], KnownRequest] = {}
 
-    def find(self, body: bytes) -> KnownRequest | None:
-        """What is known of a message, whose request needs no further check then."""
-        size = self._sizes.get(len(body))
-        return None if size is None else self._known.get(body[:size])
+    def find(self, body: bytes) -> tuple[KnownRequest, str] | None:
+        """What is known of a message, whose request needs no further check then, and its id."""
+        place = self._places.get(len(body))
+        if place is None:
+            return None
+        begin, end, size = place
+        known = self._known.get((body[:begin], body[end:size]))
+        if known is None or begin == end:
+            return None if known is None else (known, "")
+        id = body[begin:end].decode("latin-1")
+        return (known, id) if id.isascii() and id.isprintable() else None
 
     def remember(
         self, body: bytes, message: pb.ModelInferRequest, request: InferenceRequest
     ) -> None:
-        """Remember how a valid request begins, if only the elements of its tensor can differ."""
+        """Remember how a valid request begins, if only its id and its elements can differ."""
         contents = message.raw_input_contents
-        if len(contents) != 1 or message.id or message.outputs or message.parameters:
+        if len(contents) != 1 or message.outputs or message.parameters:
             return
         tensor = request.inputs[0]
         # Whether texts and booleans are valid, their bytes say.
@@ -98,28 +107,38 @@ class KnownRequests:
             or not DATATYPES[tensor.datatype].itemsize
         ):
             return
-        field = _RAW_INPUT + varint(tensor.nbytes)
         size = len(body) - tensor.nbytes
+        raw = _RAW_INPUT + varint(tensor.nbytes)
+        id = message.id.encode()
+        id_field = _REQUEST_ID + varint(len(id)) + id if id else b""
+        before = body[: size - len(raw)]
+        at = before.find(id_field)
+        end = at + len(id_field)
         if (
             size > LONGEST
-            or not body.endswith(field, 0, size)
-            or not _ends_field(body, size, field)
+            or not body.endswith(raw, 0, size)
+            or at < 0
+            or not (_are_fields(before[:at]) and _are_fields(before[end:]))
         ):
             return
-        if len(self._known) >= REMEMBERED or len(self._sizes) >= REMEMBERED:
+        if len(self._known) >= REMEMBERED or len(self._places) >= REMEMBERED:
             self._known.clear()
-            self._sizes.clear()
-        self._sizes[len(body)] = size
-        self._known[body[:size]] = KnownRequest(message, tensor, size)
+            self._places.clear()
+        begin = end - len(id)
+        self._places[len(body)] = begin, end, size
+        self._known[body[:begin], body[end:size]] = KnownRequest(message, tensor, size)
 
 
-def _ends_field(body: bytes, size: int, field: bytes) -> bool:
-    """Whether a field of a message ends where `field` begins, so that it is no part of another."""
+def _are_fields(part: bytes) -> bool:
+    """Whether these are whole fields of a request, so that what follows is no part of them.
+
+    There is neither an id nor a raw tensor among them: those are to be the ones that follow.
+    """
     try:
-        before = pb.ModelInferRequest.FromString(body[: size - len(field)])
+        found = pb.ModelInferRequest.FromString(part)
     except DecodeError:
         return False
-    return not before.raw_input_contents
+    return not found.id and not found.raw_input_contents
 
 
 class KnownAnswers:
