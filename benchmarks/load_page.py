@@ -157,3 +157,34 @@ def overload_section(result: Run) -> str:
             machine_table(result["machine"], result["load_average"]),
         ]
     )
+
+
+def large_bodies_section(result: Run) -> str:
+    """What one large request takes, and whether health is answered meanwhile."""
+    method = result["method"]
+    text = (
+        f"{method['rows']:,} rows of {method['columns']} numbers (FP64) in one request to a model "
+        f"of scikit-learn, {method['rounds']} requests one after the other. The peak is what all "
+        "processes have resident besides files, shared pages counted once, above what they had "
+        "before the first request, as a multiple of the body. Health is asked for by another "
+        "process, while as many requests again are answered. Goals: "
+        f"{method['memory_goal']:g} times the body, and {method['health_goal_ms']:g} ms at the "
+        "99th percentile.\n"
+    )
+    rows = [
+        [
+            form,
+            f"{each['body_bytes'] / 1e6:.1f}",
+            f"{each['seconds']:.2f}",
+            f"{each['peak']:.2f}",
+            f"{each['health_p99_ms']:.0f} / {each['health_most_ms']:.0f}",
+            "pass"
+            if each["peak"] <= method["memory_goal"]
+            and each["health_p99_ms"] <= method["health_goal_ms"]
+            else "miss",
+        ]
+        for form, each in result["served"].items()
+    ]
+    head = ["form", "body, MB", "answered after s", "peak", "health, p99 / slowest ms", ""]
+    where = machine_table(result["machine"], result["load_average"])
+    return "\n".join([f"## {result['title']}\n", text, table(head, rows), where])

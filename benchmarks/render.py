@@ -37,6 +37,7 @@ def page(results: Sequence[Run]) -> str:
     parts += [load_page.curves_section(result) for result in results if "curves" in result]
     parts += [load_page.memory_section(result) for result in results if "memory" in result]
     parts += [load_page.overload_section(result) for result in results if "overload" in result]
+    parts += [load_page.large_bodies_section(result) for result in results if "served" in result]
     parts += [peers_page.section(result) for result in results if "groups" in result]
     return "\n".join([INTRODUCTION, *parts])
 

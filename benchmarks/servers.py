@@ -249,6 +249,14 @@ def _cpu(pid: int) -> float:
     return 0.0
 
 
+def held_mb(pids: list[int]) -> float:
+    """Megabytes that processes have resident besides files, what they share counted once.
+
+    Pages of files are left out, because other processes on the machine come and go that share them.
+    """
+    return _memory(pids, "Pss_Anon:") + _memory(pids, "Pss_Shmem:")
+
+
 def _memory(pids: list[int], field: str) -> float:
     total = 0
     for pid in pids:

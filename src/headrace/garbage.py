@@ -1,10 +1,16 @@
-"""The garbage collector of a process that answers requests: as it starts, and from then on."""
+"""What is done with memory that a process needs no more: as it starts, and from then on."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+# Bytes from which on a buffer is given back to the system when it is freed; twice as many free ones
+# are kept for others. To take a page from the system costs about as much as to fill it.
+GIVEN_BACK = 8 * 1024 * 1024
+# Of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
@@ -29,3 +35,17 @@ def spare_what_is_alive() -> None:
     gc.freeze()
     # 700 new objects are a handful of requests in flight, which have no cycles to look for.
     gc.set_threshold(10_000)
+
+
+def give_back_large_buffers() -> None:
+    """Keep little of the memory that large bodies took.
+
+    By itself, the C library of GNU keeps up to 64 MB once it has seen a buffer of half of that.
+    """
+    import ctypes
+
+    # Other libraries have no such function, or no use for it.
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, GIVEN_BACK)
+        mallopt(_TRIM_THRESHOLD, 2 * GIVEN_BACK)

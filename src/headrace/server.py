@@ -354,6 +354,7 @@ class Server:
         if not await self._application.load():
             return False
         garbage.spare_what_is_alive()
+        garbage.give_back_large_buffers()
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
         self._announce()

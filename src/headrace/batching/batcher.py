@@ -364,7 +364,8 @@ class Batcher:
                     raise error
                 await self._run_batch(batch)
             except HeadraceError as exc:
-                await self._recover(batch, exc)
+                # What a dead worker was lost with lives on; the batch in its traceback must not.
+                await self._recover(batch, exc.with_traceback(None))
         except Exception:
             logger.exception("a batch failed; this is a bug")
             _fail(batch, HeadraceError("the server failed; its log has the details"))
@@ -421,6 +422,7 @@ class Batcher:
                 try:
                     await self._run_batch([entry])
                 except WorkerCrashed as exc:
+                    exc.__traceback__ = None
                     entry.deaths += not getattr(exc, "blameless", False)
                 except HeadraceError as exc:
                     _fail([entry], exc)

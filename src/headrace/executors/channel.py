@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, cast
@@ -24,12 +24,14 @@ from headrace.executors.executor import (
     in_time,
     too_many_streams,
 )
+from headrace.executors.lent_tensors import LentTensors
 from headrace.executors.runner_answers import AskModel, RunnerAnswers, refuse
+from headrace.executors.shared_memory import SharedMemory, shared_memory
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
-from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
+from headrace.worker.arena import Arena
 from headrace.worker.frames import Kind
 from headrace.worker.streams import Taken
 
@@ -77,7 +79,6 @@ class Channel(asyncio.Protocol):
     def __init__(self, ask: AskModel = refuse) -> None:
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, asyncio.Future[Any] | Begun] = {}
-        self._placed: dict[int, list[int]] = {}
         # With the model's key; only of requests, not of streams.
         self._requests: dict[int, tuple[str, InferenceRequest]] = {}
         self._pieces: dict[int, asyncio.Queue[InferenceResponse | HeadraceError | None]] = {}
@@ -85,7 +86,7 @@ class Channel(asyncio.Protocol):
         self._streams: Counter[str] = Counter()
         self._ids = count(1)
         self._received = bytearray()
-        self._outbound: Arena | None = None
+        self._lent = LentTensors(None)
         self._inbound: Arena | None = None
         # Where tensors of the frame that is being read were in the worker's memory.
         self._fetched: list[int] = []
@@ -104,8 +105,8 @@ class Channel(asyncio.Protocol):
         channel = cls(ask)
         try:
             hello = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
-            if SUPPORTED:
-                channel._share_memory(sock, hello)
+            if (memory := shared_memory()) is not None:
+                channel._share_memory(sock, hello, memory)
             else:
                 sock.sendall(hello)
             sock.setblocking(False)
@@ -115,14 +116,13 @@ class Channel(asyncio.Protocol):
             raise
         return channel
 
-    def _share_memory(self, sock: socket.socket, hello: bytes) -> None:
-        fds = [Arena.create_file(), Arena.create_file()]
+    def _share_memory(self, sock: socket.socket, hello: bytes, memory: SharedMemory) -> None:
+        answers = Arena.create_file()
         try:
-            socket.send_fds(sock, [hello], fds)
-            self._outbound, self._inbound = Arena(fds[0]), Arena(fds[1])
+            socket.send_fds(sock, [hello], [memory.fd, answers])
+            self._lent, self._inbound = LentTensors(memory), Arena(answers)
         finally:
-            for fd in fds:
-                os.close(fd)
+            os.close(answers)
 
     @property
     def is_lost(self) -> bool:
@@ -240,9 +240,7 @@ class Channel(asyncio.Protocol):
     def _request_frame(
         self, kind: Kind, call: int, key: str, request: InferenceRequest
     ) -> list[Buffer]:
-        described, payload = frames.describe(request.inputs, self.place)
-        if placed := [entry[4] for entry in described if entry[4] >= 0]:
-            self._placed[call] = placed
+        described, payload = self._lent.describe(call, request.inputs)
         meta: dict[str, Any] = {"model": key, "tensors": described, "id": request.id}
         if request.parameters:
             meta["parameters"] = request.parameters
@@ -341,12 +339,11 @@ class Channel(asyncio.Protocol):
                 future.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
-        for arena in (self._outbound, self._inbound):
-            if arena is not None:
-                arena.close()
-        self._outbound = self._inbound = None
+        if self._inbound is not None:
+            self._inbound.close()
+            self._inbound = None
         self._runners.withdraw_all()
-        self._placed.clear()
+        self._lent.end_all()
         self._requests.clear()
 
     def _open(self) -> tuple[int, asyncio.Future[Any]]:
@@ -357,11 +354,13 @@ class Channel(asyncio.Protocol):
         self._calls[call] = future
         return call, future
 
-    def place(self, data: Buffer) -> int | None:
-        """Copy a large buffer into shared memory, until the worker or `_forget` releases it."""
-        if len(data) < THRESHOLD or self._outbound is None:
-            return None
-        return self._outbound.place(data)
+    def described(self, tensors: Sequence[Tensor]) -> tuple[list[list[Any]], list[Buffer]]:
+        """Tensors as a frame has them; large ones are lent until the worker releases them."""
+        return self._lent.describe_kept(tensors)
+
+    def take_back(self, offsets: list[int]) -> None:
+        """What was lent with `described` is not sent after all."""
+        self._lent.release(offsets)
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame, unless the worker is gone."""
@@ -443,7 +442,10 @@ class Channel(asyncio.Protocol):
             self._runners.withdraw(call)
             return
         if kind == Kind.RELEASE:
-            self._free(meta)
+            self._lent.release(meta)
+            return
+        if kind == Kind.KEEP:
+            self._lent.keep(call, meta)
             return
         if "tensors" in meta:
             tensors = self._restored(meta, payload)
@@ -451,7 +453,7 @@ class Channel(asyncio.Protocol):
         if kind == Kind.PIECE:
             self._put(call, result)
             return
-        # The worker is done with the tensors it was sent, whether or not anybody still waits.
+        # The worker is done with the tensors it was sent but those that it has said it keeps.
         future = self._forget(call)
         if future is None or future.done():
             return
@@ -470,14 +472,8 @@ class Channel(asyncio.Protocol):
     def _forget(self, call: int) -> asyncio.Future[Any] | Begun | None:
         """Release everything held for a call and return its future, if it still waits."""
         self._requests.pop(call, None)
-        if placed := self._placed.pop(call, None):
-            self._free(placed)
+        self._lent.end(call)
         return self._calls.pop(call, None)
-
-    def _free(self, offsets: Iterable[int]) -> None:
-        if self._outbound is not None:
-            for offset in offsets:
-                self._outbound.free(offset)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose(WorkerLost("the worker process died"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -36,7 +36,9 @@ class Peer(Protocol):
 
     def send(self, buffers: list[Buffer]) -> None: ...
 
-    def place(self, data: Buffer) -> int | None: ...
+    def described(self, tensors: Sequence[Tensor]) -> tuple[list[list[Any]], list[Buffer]]: ...
+
+    def take_back(self, offsets: list[int]) -> None: ...
 
 
 class RunnerAnswers:
@@ -80,11 +82,12 @@ class RunnerAnswers:
             self._refuse(call, error)
             return
         response = future.result()
-        described, payload = frames.describe(response.outputs, self._peer.place)
+        described, payload = self._peer.described(response.outputs)
         meta = {"tensors": described, "parameters": response.parameters, "form": response.form}
         try:
             text = orjson.dumps(meta)
         except orjson.JSONEncodeError:
+            self._peer.take_back([entry[4] for entry in described if entry[4] >= 0])
             self._refuse(call, BadModelOutput("a parameter of the answer has no JSON form"))
             return
         self._peer.send(frames.encode(Kind.CALL_RESULT, call, text, payload))

@@ -138,7 +138,10 @@ class CallRunner:
             self.in_flight.add(task)
             task.add_done_callback(self.in_flight.discard)
             try:
-                answer = await method(self._take(kind, body, rpc), rpc)
+                message = self._take(kind, body, rpc)
+                # The message has all of it, and the call may take long.
+                del body
+                answer = await method(message, rpc)
                 encoded: bytes = answer.SerializeToString()
             except asyncio.CancelledError:
                 self._calls.left(rpc.call, grpc.StatusCode.CANCELLED.name)
@@ -228,7 +231,9 @@ class CallRunner:
                     try:
                         async for body in bodies:
                             rpc = rpc.next_message()
-                            await self._take_turn(kind, body, method, form_of, rpc, order)
+                            message, failure = self._taken(kind, body, form_of, rpc)
+                            del body
+                            await self._take_turn(message, failure, method, rpc, order)
                         await order.finish()
                     finally:
                         await order.cancel()
@@ -259,24 +264,28 @@ class CallRunner:
         for running in self._streams | self.in_flight:
             running.cancel()
 
-    async def _take_turn(
-        self,
-        kind: Any,
-        body: bytes,
-        method: StreamMethod,
-        form_of: FormOf | None,
-        rpc: Rpc,
-        order: StreamOrder,
-    ) -> None:
-        """Answer a message, or begin to: a stream that goes on after errors does not wait."""
+    def _taken(
+        self, kind: Any, body: bytes, form_of: FormOf | None, rpc: Rpc
+    ) -> tuple[Any, Exception | None]:
+        """A message of a stream, which decides its form if it is the first, or why it is none."""
         message: Any = None
-        failure: Exception | None = None
         try:
             message = self._take(kind, body, rpc)
             if rpc.form is None and form_of is not None:
                 rpc.form = form_of(rpc.call.headers, message)
         except Exception as exc:
-            failure = exc
+            return message, exc
+        return message, None
+
+    async def _take_turn(
+        self,
+        message: Any,
+        failure: Exception | None,
+        method: StreamMethod,
+        rpc: Rpc,
+        order: StreamOrder,
+    ) -> None:
+        """Answer a message, or begin to: a stream that goes on after errors does not wait."""
         if rpc.form is not None and rpc.form.survives_errors:
             await order.begin(partial(self._turn, method, message, failure, rpc))
         elif failure is not None:

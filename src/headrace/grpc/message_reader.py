@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import grpc
 
@@ -17,9 +18,7 @@ from headrace.grpc.http2_frames import DEFAULT_WINDOW, PREFIX
 EITHER_FORMAT = 32 + zlib.MAX_WBITS
 ENCODINGS = ("gzip", "deflate")
 PREFIX_SIZE = PREFIX.size
-# Parts of a message below this many bytes are joined as they arrive, because each object takes
-# about 50 bytes more than it holds; and so does each message that waits.
-SMALL_PART = 2048
+# What a message that waits takes besides its bytes, at most.
 OVERHEAD = 128
 
 Sent = tuple[tuple[str, str], ...]
@@ -87,7 +86,7 @@ class MessageReader:
 
     __slots__ = (
         "_allow",
-        "_chunks",
+        "_begun",
         "_encoding",
         "_held",
         "_is_compressed",
@@ -110,7 +109,9 @@ class MessageReader:
         # What has arrived and is not taken: whether it is compressed, and its bytes.
         self.messages: deque[tuple[bool, bytes]] = deque()
         self._prefix = b""
-        self._chunks: list[bytes] = []
+        # What has arrived of the message being received. A list of parts would take as much again
+        # when it is joined.
+        self._begun: BytesIO | None = None
         # Bytes that the message being received still lacks; None between messages.
         self._missing: int | None = None
         self._is_compressed = False
@@ -174,14 +175,13 @@ class MessageReader:
         """Add a part of the message that is under way."""
         assert self._missing is not None, "a message is under way"
         self._hold(len(part))
-        if self._chunks and len(self._chunks[-1]) < SMALL_PART:
-            self._chunks[-1] += part
-        else:
-            self._chunks.append(part)
+        if self._begun is None:
+            self._begun = BytesIO()
+        self._begun.write(part)
         self._missing -= len(part)
         if not self._missing:
-            self.messages.append((self._is_compressed, b"".join(self._chunks)))
-            self._chunks = []
+            self.messages.append((self._is_compressed, self._begun.getvalue()))
+            self._begun = None
             self._missing = None
 
     def _hold(self, size: int) -> None:
@@ -198,7 +198,7 @@ class MessageReader:
 
     def read_on(self) -> None:
         """Let the client of a stream, whose messages have all been taken, send more."""
-        self._release_but(sum(len(part) for part in self._chunks))
+        self._release_but(0 if self._begun is None else self._begun.tell())
         if self.window < DEFAULT_WINDOW // 2:
             self._grant((self._missing or 0) + DEFAULT_WINDOW - self.window)
 

@@ -16,6 +16,7 @@ from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Rpc, parse
 from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.stream_forms import BARE, form_of
+from headrace.protocol import large_buffers
 from headrace.protocol.batch_answer import Part
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference import GRPC_SERVICE
@@ -268,7 +269,7 @@ class InferenceService:
 
     async def _decode(self, message: Any, rpc: Rpc, model: ServedModel) -> Decoded:
         if rpc.call.received >= LARGE:
-            decoded = await asyncio.to_thread(decode_request, message, self._counts)
+            decoded = await asyncio.to_thread(_decode_large, message, self._counts)
         else:
             decoded = decode_request(message, self._counts)
         return self._with_options(decoded, rpc, model)
@@ -313,6 +314,12 @@ class InferenceService:
         if rpc.call.for_canary:
             return decoded.model.stream(request, decoded.timeout)
         return self._calls.stream(rpc.call, decoded.model, request, decoded.timeout)
+
+
+def _decode_large(message: Any, counts: Counts) -> GrpcRequest:
+    decoded = decode_request(message, counts)
+    large_buffers.move(decoded.request.inputs)
+    return decoded
 
 
 def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> InferenceResponse:

@@ -6,6 +6,7 @@ packets for an answer of a hundred bytes. Both cycles here join them; see docs/d
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -15,9 +16,6 @@ from uvicorn.server import ServerState
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 
 WITHOUT_BODY = (204, 304)
-# Parts of a body under this many bytes are joined at once: an object for each of them would take
-# many times what is in them.
-SMALL_PART = 1024
 
 
 class Cycle(RequestResponseCycle):
@@ -27,22 +25,16 @@ class Cycle(RequestResponseCycle):
     # Whether closing the connection ends the answer, as in HTTP/1.0.
     _until_close = False
     # What `receive_rest` has of the body, and how much more it takes.
-    _parts: list[bytes | bytearray] | None = None
+    _whole: BytesIO | None = None
     _room = 0
 
     def take(self, part: bytes) -> bool:
         """Keep a part of the body; True if nothing more should be read for now. Hot."""
-        if self._parts is None:
+        if self._whole is None:
             self.body += part
             self.message_event.set()
             return len(self.body) > HIGH_WATER_LIMIT
-        last = self._parts[-1]
-        if len(part) >= SMALL_PART:
-            self._parts.append(part)
-        elif type(last) is bytearray:
-            last += part
-        else:
-            self._parts.append(bytearray(part))
+        self._whole.write(part)
         self._room -= len(part)
         if self._room >= 0:
             return False
@@ -53,17 +45,21 @@ class Cycle(RequestResponseCycle):
         """The whole body that begins with `begun`, and whether it is complete. Hot.
 
         It is incomplete if the client left, or once there are more than `limit` bytes. Parts are
-        collected as they arrive, so that a large body wakes its task only when it is complete.
+        collected as they arrive, so that a large body wakes its task only when it is complete, and
+        where they stay: a list of them would take as much again when it is joined.
         """
-        self._parts = [begun, self.body]
+        whole = self._whole = BytesIO()
+        whole.write(begun)
+        whole.write(self.body)
         self._room = limit - len(begun) - len(self.body)
         self.body = bytearray()
         self.flow.resume_reading()
         while self.more_body and self._room >= 0 and not self.disconnected:
             self.message_event.clear()
             await self.message_event.wait()
-        whole, self._parts = b"".join(self._parts), None
-        return whole, not self.more_body and not self.disconnected
+        self._whole = None
+        # Not a copy, as long as nothing is written any more.
+        return whole.getvalue(), not self.more_body and not self.disconnected
 
     async def send(self, message: Any) -> None:
         """Send one ASGI message of the answer. Hot."""

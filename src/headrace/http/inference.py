@@ -29,7 +29,7 @@ from headrace.http.header_fields import collect, given_id
 from headrace.http.refusals import CALL, refusal
 from headrace.http.relay import Relay
 from headrace.http.router import RouteMatch, Router
-from headrace.protocol import model_call
+from headrace.protocol import large_buffers, model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
 
@@ -356,6 +356,8 @@ class InferenceRoutes:
         adapter, headers, model = call.adapter, call.headers, call.model
         assert model is not None, "it was found before"
         decoded, call.context = adapter.decode(call, model)
+        if call.received >= LARGE:
+            large_buffers.move(decoded.inputs)
         call.request = decoded
         call.shown = decoded.id or call.request_id
         # A failure is logged by this process and by the worker, both under the request's id.

@@ -1,8 +1,9 @@
 """Shared memory for tensors too large to push through a socket.
 
-Each direction of a connection has one anonymous memory file. The sender allocates and frees;
-the receiver only reads. The kernel frees the memory when both processes are gone, whatever
-killed them, so nothing is left behind.
+Each is an anonymous memory file: one for the requests of a front process, which all its workers
+read, and one for the answers of each worker. The writer allocates and frees; the others only read.
+The kernel frees the memory when all its processes are gone, whatever killed them, so nothing is
+left behind.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import mmap
 import os
 
+import numpy as np
+
+from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.tensor import Buffer
 
-# Below this size, a copy through the socket is as fast and needs no release.
-THRESHOLD = 256 * 1024
 SIZE = 1024 * 1024 * 1024
 # Bytes at the start of an arena whose pages stay once they have been written: to take a page from
 # the system costs several times what it costs to fill it.
@@ -22,15 +24,16 @@ SUPPORTED = hasattr(os, "memfd_create") and hasattr(mmap, "MADV_REMOVE")
 
 
 class Arena:
-    """A sparse memory file of `size` bytes with a first-fit allocator.
+    """A sparse memory file with a first-fit allocator, for one thread at a time.
 
     Pages are taken from the system when written. All but those at the start are given back when
-    freed, so an idle arena costs little.
+    freed, so an idle arena costs little. One that is not `writable` can only be read.
     """
 
-    def __init__(self, fd: int, size: int = SIZE) -> None:
-        self._map = mmap.mmap(fd, size)
-        self._size = size
+    def __init__(self, fd: int, writable: bool = True) -> None:
+        self._size = os.fstat(fd).st_size
+        access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+        self._map = mmap.mmap(fd, self._size, prot=access)
         self._used: list[tuple[int, int]] = []
         self._lengths: dict[int, int] = {}
 
@@ -41,26 +44,33 @@ class Arena:
         os.ftruncate(fd, size)
         return fd
 
-    def place(self, data: Buffer) -> int | None:
-        """Copy a large buffer in and return its offset; None if it is small or the arena full."""
-        size = len(data)
-        if size < THRESHOLD:
-            return None
+    def take(self, size: int) -> int | None:
+        """The offset of a place for so many bytes, at the start of a page; None if it is full."""
         length = size + -size % mmap.PAGESIZE
         start = self._find(length)
         if start is None:
             return None
-        self._map[start : start + size] = data
         self._used.append((start, length))
         self._used.sort()
         self._lengths[start] = length
         return start
 
-    def fetch(self, offset: int, size: int) -> bytes:
-        """Copy a peer's buffer out.
+    def place(self, data: Buffer) -> int | None:
+        """Copy a large buffer in and return its offset; None if it is small or the arena full."""
+        size = len(data)
+        if size < THRESHOLD:
+            return None
+        start = self.take(size)
+        if start is not None:
+            self._map[start : start + size] = data
+        return start
 
-        A copy, because models may keep what they are given long after the sender frees it.
-        """
+    def view(self, offset: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        """The bytes there, in place. It is read-only if the arena is."""
+        return np.frombuffer(self._map, np.uint8, size, offset)
+
+    def fetch(self, offset: int, size: int) -> bytes:
+        """Copy a buffer out."""
         return self._map[offset : offset + size]
 
     def free(self, offset: int) -> None:

@@ -29,6 +29,9 @@ ALIGNMENT = 8
 class Kind(IntEnum):
     """What a frame asks for or answers.
 
+    KEEP says which tensors of a call a worker still reads in the sender's memory although the call
+    is about to end; RELEASE gives them back.
+
     CALL goes from a worker to the front, with a call id of the worker's own: the request of a
     runner for another model. CALL_RESULT and CALL_ERROR answer it; WITHDRAW takes it back.
     """
@@ -49,6 +52,7 @@ class Kind(IntEnum):
     CALL = 19
     CALL_RESULT = 20
     CALL_ERROR = 21
+    KEEP = 22
 
 
 class Frame(NamedTuple):

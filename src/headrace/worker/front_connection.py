@@ -9,7 +9,6 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any, Callable
 
 from headrace.errors import BadModelOutput, Cancelled, HeadraceError
+from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.runners import current_call
@@ -24,8 +24,10 @@ from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
-from headrace.worker.arena import THRESHOLD, Arena
+from headrace.worker.arena import Arena
+from headrace.worker.borrowed_tensors import BorrowedTensors
 from headrace.worker.frame_json import dump, load
+from headrace.worker.frame_sender import FrameSender, wait_until
 from headrace.worker.frames import Frame, Kind
 from headrace.worker.host import ModelHost
 from headrace.worker.lanes import MOST_READING, Lane, SocketWait
@@ -53,7 +55,8 @@ class Connection(FramePeer):
     def __init__(self, sock: socket.socket, host: ModelHost) -> None:
         self._sock = sock
         self._host = host
-        self._send_lock = threading.Lock()
+        self._sender = FrameSender(sock)
+        self._place_lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
         self._threads: dict[str, threading.Thread] = {}
         # Of models that work on several requests at once without being concurrent models.
@@ -66,11 +69,12 @@ class Connection(FramePeer):
         # Of the concurrent model that is loaded, and what reads on it.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: LoopReader | None = None
-        self._unsent: deque[bytes] = deque()
         self._is_over = self._is_stopped = False
         self._link = RunnerLink(self, dump)
+        # Of the requests, and of the answers.
         self._inbound: Arena | None = None
         self._outbound: Arena | None = None
+        self._borrowed: BorrowedTensors | None = None
         # Several threads read, one at a time; this is how the one that serves waits for its turn.
         self._reading = threading.Lock()
         self._wait = SocketWait(sock) if SocketWait.SUPPORTED else None
@@ -88,6 +92,8 @@ class Connection(FramePeer):
         try:
             while not self._is_over:
                 self._read_in_turn()
+                if self._borrowed is not None and self._borrowed.has_returned:
+                    self._flush()
                 if self._loop is not None and not self._is_over:
                     self._read_on_loop(self._loop)
             if self._failure is not None:
@@ -118,15 +124,15 @@ class Connection(FramePeer):
                 count = self._sock.recv_into(self._chunk, 0, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if wait:
-                    self._wait_until(select.POLLIN)
+                    wait_until(self._sock, select.POLLIN)
                 return True
             except ConnectionError:
                 count = 0
             self._received += self._chunk[:count]
             self._is_over = not count
             self._handle_frames()
-        if self._is_over and self._wait is not None:
-            self._wait.wake()
+        if self._is_over:
+            self._wake()
         return not self._is_over
 
     def _handle_frames(self) -> None:
@@ -160,7 +166,8 @@ class Connection(FramePeer):
         for key in self._lanes:
             self._threads[key].join(max(0.0, ends - time.monotonic()))
         if self._wait is not None and not any(each.is_alive() for each in self._threads.values()):
-            self._wait.close()
+            wait, self._wait = self._wait, None
+            wait.close()
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.kind == Kind.INFER and self._host.is_concurrent(frame.meta["model"]):
@@ -205,7 +212,8 @@ class Connection(FramePeer):
         data, fds, _, _ = socket.recv_fds(self._sock, RECEIVE_SIZE, 2)
         self._received += data
         if len(fds) == 2:
-            self._inbound, self._outbound = Arena(fds[0]), Arena(fds[1])
+            self._inbound, self._outbound = Arena(fds[0], writable=False), Arena(fds[1])
+            self._borrowed = BorrowedTensors(self._inbound, self._sender.queue, self._wake)
         # Programs that a model starts would inherit them, and a map no longer needs them.
         for fd in fds:
             os.close(fd)
@@ -267,8 +275,12 @@ class Connection(FramePeer):
         except BaseException as error:
             self._failure = error
             self._is_over = True
-            if self._wait is not None:
-                self._wait.wake()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have the thread that serves look around. Any thread."""
+        if (wait := self._wait) is not None:
+            wait.wake()
 
     def _give_way(self, lane: Lane) -> None:
         """Let the threads of models that are asked more often be woken first."""
@@ -322,7 +334,7 @@ class Connection(FramePeer):
             meta, payload = self._response(outcome)
         except Exception as exc:
             kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
-        self.send(frames.encode(kind, frame.call, meta, payload))
+        self._end(kind, frame.call, meta, payload)
 
     def _answer(self, key: str, frame: Frame) -> None:
         kind, payload = Kind.RESULT, []
@@ -333,7 +345,7 @@ class Connection(FramePeer):
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except Exception as exc:
             kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
-        self.send(frames.encode(kind, frame.call, meta, payload))
+        self._end(kind, frame.call, meta, payload)
 
     def _answer_as_call(self, frame: Frame) -> None:
         """Answer a request of a model that works on several; what it awaits ends with the call."""
@@ -348,12 +360,11 @@ class Connection(FramePeer):
         current_call.CURRENT.set(stream.call)
         kind, meta = Kind.RESULT, {}
         try:
-            request = self._request(frame)
-            stream.run(self._host.stream(frame.meta["model"], request))
+            stream.run(self._host.stream(frame.meta["model"], self._request(frame)))
         except Exception as exc:
             kind, meta = Kind.ERROR, _error_meta(exc, frame)
         del self._streams[frame.call]
-        self.send(frames.encode(kind, frame.call, dump(meta)))
+        self._end(kind, frame.call, dump(meta), [])
 
     def _measured(self, frame: Frame) -> None:
         kind, meta = Kind.RESULT, dict[str, Any]()
@@ -395,7 +406,7 @@ class Connection(FramePeer):
     def _request(self, frame: Frame) -> InferenceRequest:
         meta = frame.meta
         return InferenceRequest(
-            frames.restore(meta["tensors"], frame.payload, self._fetch),
+            frames.restore(meta["tensors"], frame.payload, partial(self._borrow, frame.call)),
             meta.get("parameters"),
             meta.get("outputs"),
             meta.get("id", ""),
@@ -419,20 +430,20 @@ class Connection(FramePeer):
         Kind.UNLOAD: _unload,
     }
 
-    def _fetch(self, offset: int, size: int) -> bytes:
-        if self._inbound is None:
+    def _borrow(self, call: int, offset: int, size: int) -> Buffer:
+        if self._borrowed is None:
             raise frames.FrameError("a tensor is in shared memory, but none was shared")
-        return self._inbound.fetch(offset, size)
+        return self._borrowed.borrow(call, offset, size)
 
     def _place(self, data: Buffer) -> int | None:
         if len(data) < THRESHOLD or self._outbound is None:
             return None
-        with self._send_lock:
+        with self._place_lock:
             return self._outbound.place(data)
 
     def _release(self, offsets: list[int]) -> None:
         if self._outbound is not None:
-            with self._send_lock:
+            with self._place_lock:
                 for offset in offsets:
                     self._outbound.free(offset)
 
@@ -445,8 +456,9 @@ class Connection(FramePeer):
         placed: list[int] = []
 
         def fetch(offset: int, size: int) -> bytes:
+            assert self._inbound is not None, "the front placed a tensor in memory it did not share"
             placed.append(offset)
-            return self._fetch(offset, size)
+            return self._inbound.fetch(offset, size)
 
         tensors = frames.restore(frame.meta["tensors"], frame.payload, fetch)
         if placed:
@@ -455,7 +467,7 @@ class Connection(FramePeer):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame. Any thread."""
-        self._unsent.append(b"".join(buffers))
+        self._sender.queue(b"".join(buffers))
         reader = self._reader
         if reader is not None:
             reader.write_soon()
@@ -463,30 +475,15 @@ class Connection(FramePeer):
             self._flush()
 
     def _flush(self) -> None:
-        unsent = self._unsent
-        with self._send_lock:
-            # Whoever appends a frame meanwhile sends it.
-            data = b"".join([unsent.popleft() for _ in range(len(unsent))])
-            if data:
-                try:
-                    self._send_all(data)
-                except ConnectionError:
-                    logger.debug("the front process left before its answer")
+        if self._borrowed is not None:
+            self._borrowed.give_back()
+        self._sender.flush()
 
-    def _send_all(self, data: bytes) -> None:
-        """Send bytes, and wait for room. `sendall` cannot: uvloop makes a socket non-blocking."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest) :]
-            except BlockingIOError:
-                self._wait_until(select.POLLOUT)
-
-    def _wait_until(self, event: int) -> None:
-        # Not `select`, which takes no descriptor above 1,023.
-        poll = select.poll()
-        poll.register(self._sock, event)
-        poll.poll()
+    def _end(self, kind: Kind, call: int, meta: bytes, payload: list[Buffer]) -> None:
+        """Send the last frame of a call, after what its model keeps of it. Any thread."""
+        if self._borrowed is not None:
+            self._borrowed.end(call)
+        self.send(frames.encode(kind, call, meta, payload))
 
 
 def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:

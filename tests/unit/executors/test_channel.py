@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,10 +22,13 @@ from headrace.errors import (
 )
 from headrace.executors.channel import Channel
 from headrace.executors.executor import MOST_STREAMS, WorkerLost
+from headrace.executors.lent_tensors import LentTensors
+from headrace.executors.shared_memory import SharedMemory
+from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
-from headrace.worker.arena import SUPPORTED, THRESHOLD, Arena
+from headrace.worker.arena import SUPPORTED, Arena
 from headrace.worker.frames import Frame, FrameError, Kind
 from headrace.worker.streams import GRANTED_TOGETHER
 from support import virtual_time
@@ -397,42 +401,44 @@ async def test_measuring_that_fails_changes_nothing(worker: Worker) -> None:
 needs_memory_files = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
 
 
-def memory() -> Arena:
-    fd = Arena.create_file(4 * THRESHOLD)
-    with open(fd, "rb"):
-        return Arena(fd, 4 * THRESHOLD)
+def shared_with(worker: Worker) -> SharedMemory:
+    worker.channel._lent = LentTensors(memory := SharedMemory(4 * THRESHOLD))
+    return memory
 
 
 @needs_memory_files
 @with_worker
-async def test_memory_of_a_call_is_free_once_it_is_answered_though_nobody_waits(
-    worker: Worker,
-) -> None:
-    arena = worker.channel._outbound = memory()
+async def test_memory_of_an_answered_call_is_free_though_nobody_waits(worker: Worker) -> None:
+    memory = shared_with(worker)
     call = worker.channel.infer("m", request(bytes(THRESHOLD)))
     assert worker.received[0].payload == b""
     call.cancel()
-    await asyncio.sleep(0)
-    assert arena.place(bytes(4 * THRESHOLD)) is None
+    assert memory.used == 1
     worker.send(Kind.ERROR, 1, {"kind": "cancelled", "message": "no"})
 
-    assert arena.place(bytes(4 * THRESHOLD)) == 0
+    assert memory.used == 0
 
 
 @needs_memory_files
 @with_worker
-async def test_memory_of_a_request_that_cannot_be_sent_is_free_again(worker: Worker) -> None:
-    arena = worker.channel._outbound = memory()
-    with pytest.raises(InvalidInput):
-        worker.channel.infer("m", request(bytes(THRESHOLD), parameters={"p": 2**64}))
+async def test_a_tensor_that_a_worker_keeps_stays_until_it_releases_it(worker: Worker) -> None:
+    memory = shared_with(worker)
+    call = worker.channel.infer("m", request(bytes(THRESHOLD)))
+    worker.send(Kind.KEEP, 1, [0])
+    worker.send(Kind.RESULT, 1, {"tensors": [], "parameters": None})
+    await call
+    assert memory.used == 1
+    worker.send(Kind.RELEASE, 0, [0])
 
-    assert arena.place(bytes(4 * THRESHOLD)) == 0
+    assert memory.used == 0
 
 
 @needs_memory_files
 @with_worker
 async def test_memory_of_an_answer_is_copied_and_given_back(worker: Worker) -> None:
-    arena = worker.channel._inbound = memory()
+    fd = Arena.create_file(4 * THRESHOLD)
+    arena = worker.channel._inbound = Arena(fd)
+    os.close(fd)
     call = worker.channel.infer("m", request())
     large = Tensor("y", "UINT8", [THRESHOLD], b"y" * THRESHOLD)
     worker.send(Kind.RESULT, 1, None, Tensor("z", "UINT8", [1], b"z"), large, arena=arena)

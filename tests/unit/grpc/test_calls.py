@@ -114,6 +114,31 @@ def test_an_answer_ends_its_call_with_the_sizes_of_both_messages() -> None:
     assert notes.ends == [("answered", "OK", len(ASKED), len(answer))]
 
 
+class Body(bytes):
+    """Bytes that say when they are gone."""
+
+    is_gone = False
+
+    def __del__(self) -> None:
+        Body.is_gone = True
+
+
+def test_the_bytes_of_a_message_are_gone_while_its_method_works() -> None:
+    found = []
+
+    async def look(message: Any, rpc: Rpc) -> pb.ModelReadyResponse:
+        found.append(Body.is_gone)
+        return await ready(message, rpc)
+
+    async def run() -> None:
+        behave = CallRunner(Calls()).unary("ModelReady", pb.ModelReadyRequest, look)
+        await behave(Body(ASKED), FakeContext())
+
+    Body.is_gone = False
+    asyncio.run(run())
+    assert found == [True]
+
+
 def test_an_error_is_a_status_with_its_kind_and_the_id() -> None:
     async def refuse(message: Any, rpc: Rpc) -> None:
         raise Overloaded("the queue is full")

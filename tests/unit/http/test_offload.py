@@ -28,6 +28,14 @@ class Repeats(Model):
         return np.zeros(int(x[0]))
 
 
+class Bodies(Model):
+    """Answers how long the bodies are that calls of this process have, and had."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        calls = [each for each in gc.get_objects() if type(each) is HttpCall]
+        return np.array([[len(each.body), each.received] for each in calls])
+
+
 def body(count: int, padding: int = 0) -> bytes:
     tensor = {"name": "x", "shape": [1], "datatype": "INT64", "data": [count]}
     return json.dumps({"inputs": [tensor]}).encode() + b" " * padding
@@ -82,8 +90,19 @@ def test_a_large_body_is_freed_without_the_collector() -> None:
         gc.enable()
 
 
-async def _with_app(ask: Any) -> None:
-    app = create_app(Repeats, parallel_workers=0)
+def test_a_large_body_is_gone_while_its_model_works() -> None:
+    sent = body(1, LARGE)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v2/models/Bodies/infer", content=sent)
+        assert answer.json()["outputs"][0]["data"] == [0, len(sent)]
+
+    gc.collect()
+    asyncio.run(_with_app(ask, Bodies))
+
+
+async def _with_app(ask: Any, model: type[Model] = Repeats) -> None:
+    app = create_app(model, parallel_workers=0)
     await app.start()
     try:
         transport = httpx.ASGITransport(app)

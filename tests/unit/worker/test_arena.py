@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.worker.arena import KEPT, SUPPORTED, THRESHOLD, Arena
+from headrace.protocol.large_buffers import THRESHOLD
+from headrace.worker.arena import KEPT, SUPPORTED, Arena
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
 
@@ -20,7 +21,7 @@ PAGE = mmap.PAGESIZE
 def arena(size: int) -> Arena:
     fd = Arena.create_file(size)
     try:
-        return Arena(fd, size)
+        return Arena(fd)
     finally:
         os.close(fd)
 
@@ -73,3 +74,15 @@ def test_only_the_pages_at_the_start_stay_when_they_are_freed() -> None:
         shared.free(offset)
     assert shared.fetch(0, 1) == b"\1"
     assert shared.fetch(KEPT, 1) == b"\0"
+
+
+def test_a_view_shows_what_is_placed_and_one_that_is_only_read_cannot_change_it() -> None:
+    fd = Arena.create_file(THRESHOLD)
+    with open(fd, "rb"):
+        shared, read = Arena(fd), Arena(fd, writable=False)
+    offset = shared.place(b"\7" * THRESHOLD)
+    assert offset is not None
+    view = read.view(offset, THRESHOLD)
+
+    assert view.tobytes() == b"\7" * THRESHOLD
+    assert not view.flags.writeable

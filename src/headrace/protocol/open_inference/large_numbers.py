@@ -17,6 +17,7 @@ import numpy as np
 import simdjson
 
 from headrace.errors import InvalidInput
+from headrace.protocol import large_buffers
 from headrace.protocol.bfloat16 import from_bfloat16, to_bfloat16
 from headrace.protocol.datatypes import Datatype
 from headrace.protocol.open_inference.data_faults import label, other_nesting, out_of_range
@@ -35,6 +36,7 @@ _Form = Literal["d", "i", "u"]
 _PARSED = {"d": np.float64, "i": np.int64, "u": np.uint64}
 _NESTED = re.compile(rb"[ \t\r\n]{0,256}\[")
 _LONGEST_END = 1024
+_COMMA = ord(",")
 NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
 _NOT_COMMA_OR_NULL = bytes(set(range(256)) - set(b",n"))
 
@@ -62,13 +64,13 @@ def pack_numbers(
         InvalidInput: the array does not fit shape or datatype; the message names the input.
     """
     # An element takes two characters at least, so a wrong shape cannot ask for more memory.
-    packed = np.empty(min(count, (end - start) // 2), kind.numpy)
-    structure: list[bytes] = []
+    packed = large_buffers.empty(min(count, (end - start) // 2), kind.numpy)
     view = memoryview(text)
     position, last = start + 1, end - 1
     rank = len(shape) if _NESTED.match(text, position) else 1
     # Wide rows are measured by the parser; in all others, their brackets and commas are compared.
     wide = rank == 2 and shape[0] * _WIDE <= end - start
+    skeleton = _Skeleton(shape, end - start) if rank > 1 else None
     depth = 1
     found = 0
     with np.errstate(over="ignore"):
@@ -88,18 +90,58 @@ def pack_numbers(
             if room.size == values.size and not _narrow(values, kind, room):
                 raise out_of_range(found + _first_outside(values, kind), kind, shape, name)
             found += values.size
-            if rows and len(rows) == _count(document, b"[") - 1:
-                structure.append(b",".join([b"[%b]" % (b"," * (length - 1)) for length in rows]))
-            elif rank > 1:
-                structure.append(document.translate(None, NOT_STRUCTURE)[depth : -deeper or None])
+            if skeleton is not None:
+                if rows and len(rows) == _count(document, b"[") - 1:
+                    bare = b",".join([b"[%b]" % (b"," * (length - 1)) for length in rows])
+                else:
+                    bare = document.translate(None, NOT_STRUCTURE)[depth : -deeper or None]
+                skeleton.compare(bare)
             depth = deeper
     if depth != 1:
         return None
     if found != count:
         raise wrong_count(found, shape, count, name)
-    if structure and not is_skeleton(b"[" + b",".join(structure) + b"]", shape):
+    if skeleton is not None and not skeleton.is_whole:
         raise other_nesting(shape, name)
     return packed.view(np.uint8).data
+
+
+class _Skeleton:
+    """Compares what is left of an array without its elements, slice by slice, with a shape.
+
+    The shape has two dimensions at least, and none is 0; `most` is how long the array is with its
+    elements. If the element count is right, this proves every length at every level.
+    """
+
+    def __init__(self, shape: Sequence[int], most: int) -> None:
+        # Where the next slice begins.
+        self._position = 0
+        # With a comma after the last row too, as after all others.
+        self._length = _length(shape) - 1
+        # Otherwise, the shape could ask for any memory.
+        self._fits = self._length < most
+        row = _nested(shape[1:]) + b"," if self._fits else b","
+        self._row_length = len(row)
+        # Many short rows, so that a slice takes few comparisons.
+        self._rows = row * max(1, SLICE // len(row))
+
+    def compare(self, bare: bytes) -> None:
+        """Compare the next slice, which ends before a comma, or at the end."""
+        rows, taken = self._rows, 0
+        while self._fits and taken < len(bare):
+            phase = self._position % self._row_length
+            part = bare[taken : taken + len(rows) - phase]
+            self._fits = rows.startswith(part, phase)
+            self._position += len(part)
+            taken += len(part)
+        # There is a comma between two slices, and one too many after the last.
+        self._fits = self._fits and rows[self._position % self._row_length] == _COMMA
+        self._position += 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the slices were all that the shape says."""
+        return self._fits and self._position == self._length
 
 
 def wrong_count(got: int, shape: Sequence[int], count: int, name: str) -> InvalidInput:
@@ -116,16 +158,23 @@ def is_skeleton(bare: bytes, shape: Sequence[int]) -> bool:
     """
     # An empty array hides the dimensions below it.
     dims = shape[: shape.index(0) + 1] if 0 in shape else shape
+    return len(bare) == _length(dims) and bare == _nested(dims)
+
+
+def _length(shape: Sequence[int]) -> int:
     length = 0
-    for dim in reversed(dims):
+    for dim in reversed(shape):
         length = 2 + dim * length + max(dim - 1, 0)
-    if len(bare) != length:
-        return False
+    return length
+
+
+def _nested(shape: Sequence[int]) -> bytes:
+    """The brackets and commas of an array that is nested as `shape`."""
     row = b""
-    for dim in reversed(dims):
+    for dim in reversed(shape):
         # Not joined from a list, which takes a hundred bytes for each row.
         row = b"[" + (row + b",") * (dim - 1) + row + b"]" if dim else b"[]"
-    return bare == row
+    return row
 
 
 def narrowed(

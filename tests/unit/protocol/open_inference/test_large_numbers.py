@@ -8,8 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import InvalidInput
+from headrace.executors.shared_memory import SharedMemory
+from headrace.protocol import large_buffers
 from headrace.protocol.open_inference import large_numbers, rest_data, rest_json, set_aside
 from headrace.protocol.open_inference.rest_json import decode_request
+from headrace.worker.arena import SUPPORTED
 
 
 def body(data: str, shape: list[int], datatype: str = "FP32", more: str = "") -> bytes:
@@ -127,7 +130,46 @@ def test_rows_of_one_number_take_a_few_times_the_memory_of_their_text() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert packed == np.ones(count).tobytes()
-    assert peak < 8 * len(text)
+    # The numbers are twice as long, and `outcome` has them once more.
+    assert peak < 5 * len(text)
+
+
+@pytest.mark.parametrize("shape", [[20, 40_000], [8000, 100], [1, 8000, 100], [400_000, 2]])
+def test_nested_arrays_are_read_in_little_more_memory_than_their_numbers(shape: list[int]) -> None:
+    numbers = np.zeros(shape, "i8")
+    text = body(json.dumps(numbers.tolist()).replace(" ", ""), shape, "INT64")
+    tracemalloc.start()
+    request = decode_request(text).request
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert request.inputs[0].data == numbers.tobytes()
+    assert peak < 1.2 * numbers.nbytes + 8 * large_numbers.SLICE
+
+
+def test_rows_in_more_dimensions_than_the_text_has_room_for_are_refused_at_once() -> None:
+    count = 20_000
+    text = body("[" + "[1]," * (count - 1) + "[1]]", [1, count, *[1] * 30], "FP64")
+    tracemalloc.start()
+    assert outcome(text) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(text)
+
+
+@pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
+def test_large_numbers_are_read_into_shared_memory_which_is_free_again_if_they_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = SharedMemory(1024 * 1024)
+    monkeypatch.setattr(large_buffers, "_shared", memory)
+    values = ["1"] * 50_000
+    request = decode_request(body(nested(values, [500, 100], ","), [500, 100], "FP64")).request
+    assert memory.offset(request.inputs[0].data) is not None
+    values[40_000] = "true"
+    assert outcome(body(nested(values, [500, 100], ","), [500, 100], "FP64")) is None
+    del request
+    assert memory.used == 0
+    memory.close()
 
 
 def test_a_claimed_shape_takes_no_more_memory_than_the_text_can_fill() -> None:
