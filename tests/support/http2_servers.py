@@ -1,4 +1,4 @@
-"""A gRPC server with three methods, in the process of the test."""
+"""A gRPC server with four methods, in the process of the test."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from typing import Any
 
 import grpc
 
+from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
 from support.http2_client import Http2Client
 
 ECHO, STREAM, WAIT = b"/test.Test/Echo", b"/test.Test/Stream", b"/test.Test/Wait"
+DIRECT = b"/test.Test/Direct"
 
 
 async def echo(body: bytes, context: Any) -> bytes:
     return body
+
+
+def echo_directly(body: bytes, stream: Any) -> asyncio.Future[bytes]:
+    """As `echo`, without a task."""
+    answer = asyncio.get_running_loop().create_future()
+    answer.add_done_callback(lambda done: stream.answer(done.result()))
+    answer.set_result(body)
+    return answer
 
 
 async def stream(bodies: AsyncIterator[bytes], context: Any) -> None:
@@ -31,6 +41,7 @@ async def wait(body: bytes, context: Any) -> bytes:
 
 
 HANDLERS = {
+    "Direct": DirectHandler(echo, echo_directly),
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
     "Stream": grpc.stream_stream_rpc_method_handler(stream),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),

@@ -14,7 +14,7 @@ from headrace.grpc.hpack import Decoder, indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from support.http2_client import CALL, Http2Client, begin, call, data, message
-from support.http2_servers import ECHO, STREAM, WAIT, port_of, run, serving
+from support.http2_servers import DIRECT, ECHO, STREAM, WAIT, port_of, run, serving
 
 INTERNAL, UNIMPLEMENTED, UNAVAILABLE = 13, 12, 14
 
@@ -27,9 +27,10 @@ async def body_of(client: Http2Client, stream: int, size: int) -> bytes:
     return found
 
 
-def test_bytes_may_arrive_one_by_one() -> None:
+@pytest.mark.parametrize("method", [ECHO, DIRECT], ids=["task", "direct"])
+def test_bytes_may_arrive_one_by_one(method: bytes) -> None:
     async def scenario(server: Http2Server, client: Http2Client) -> None:
-        for byte in call(1, ECHO, b"hello"):
+        for byte in call(1, method, b"hello"):
             client.send(bytes((byte,)))
             await asyncio.sleep(0)
 
@@ -39,12 +40,13 @@ def test_bytes_may_arrive_one_by_one() -> None:
     run(scenario)
 
 
-def test_a_message_may_be_cut_anywhere() -> None:
+@pytest.mark.parametrize("method", [ECHO, DIRECT], ids=["task", "direct"])
+def test_a_message_may_be_cut_anywhere(method: bytes) -> None:
     async def scenario(server: Http2Server, client: Http2Client) -> None:
         whole = message(b"hello")
         for cut in range(len(whole) + 1):
             number = 2 * cut + 1
-            client.send(begin(number, ECHO), data(number, whole[:cut]), data(number, whole[cut:]))
+            client.send(begin(number, method), data(number, whole[:cut]), data(number, whole[cut:]))
             client.send(data(number, b"", frames.END_STREAM))
             assert (await client.next(frames.DATA, number)).payload == whole
 
@@ -86,9 +88,10 @@ def test_the_server_says_what_it_can_unpack() -> None:
     run(scenario)
 
 
-def test_padding_and_priority_are_passed_over() -> None:
+@pytest.mark.parametrize("method", [ECHO, DIRECT], ids=["task", "direct"])
+def test_padding_and_priority_are_passed_over(method: bytes) -> None:
     async def scenario(server: Http2Server, client: Http2Client) -> None:
-        opened = begin(1, ECHO)[frames.HEADER.size :]
+        opened = begin(1, method)[frames.HEADER.size :]
         padded = b"\x03" + bytes(5) + opened + bytes(3)
         flags = frames.END_HEADERS | frames.PADDED | frames.WITH_PRIORITY
         client.send(frames.frame(frames.HEADERS, flags, 1, padded))
@@ -455,13 +458,14 @@ def test_a_stop_cuts_calls_when_its_time_is_over() -> None:
     run(scenario)
 
 
-def test_the_client_of_grpcio_calls_as_much_as_it_likes() -> None:
+@pytest.mark.parametrize("method", [ECHO, DIRECT], ids=["task", "direct"])
+def test_the_client_of_grpcio_calls_as_much_as_it_likes(method: bytes) -> None:
     async def main() -> None:
         async with (
             serving() as (_, port),
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
-            echo = channel.unary_unary(ECHO.decode())
+            echo = channel.unary_unary(method.decode())
             sizes = [0, 1, 5, 16_379, 16_380, 65_530, 65_535, 65_536, 1_000_000]
             bodies = [bytes(size) for size in sizes] * 40
             assert await asyncio.gather(*map(echo, bodies)) == bodies

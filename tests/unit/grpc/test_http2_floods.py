@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from headrace.grpc import http2_frames as frames
+from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.http2_connection import (
     CALLS_IN_TURN,
     MAX_FRAMES,
@@ -21,7 +22,7 @@ from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
 from support.http2_client import Frame, Http2Client, begin, call, data, message
-from support.http2_servers import ECHO, HANDLERS, STREAM, WAIT, Transport, run
+from support.http2_servers import DIRECT, ECHO, HANDLERS, STREAM, WAIT, Transport, echo, run
 
 Sent = Callable[[bytes], Awaitable[list[Frame]]]
 
@@ -153,6 +154,25 @@ def test_a_window_may_shrink_below_zero_and_grow_again() -> None:
         assert sent[-1].flags & frames.END_STREAM
 
     read_at_once(scenario)
+
+
+def test_direct_calls_that_are_sent_and_cancelled_in_one_read_are_bounded() -> None:
+    began = []
+
+    def begin_directly(body: bytes, stream: object) -> asyncio.Future[bytes]:
+        began.append(body)
+        return asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        connection, _ = connected()
+        connection._handlers[DIRECT.decode()] = DirectHandler(echo, begin_directly)
+        numbers = range(1, 2 * MAX_STREAMS + 20, 2)
+        sent = [call(each, DIRECT, b"x") + frames.reset(each, Fault.CANCEL) for each in numbers]
+        connection.data_received(GREETING + b"".join(sent))
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+    assert len(began) == MAX_STREAMS
 
 
 @pytest.mark.parametrize("method", [ECHO, STREAM], ids=["unary", "stream"])

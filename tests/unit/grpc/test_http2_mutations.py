@@ -12,10 +12,13 @@ from headrace.grpc.http2_connection import Http2Connection
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
 from support.http2_client import begin, call, data, message
-from support.http2_servers import ECHO, HANDLERS, STREAM, Transport
+from support.http2_servers import DIRECT, ECHO, HANDLERS, STREAM, Transport
 
 CALLS = (
     call(1, ECHO, b"hello"),
+    call(9, DIRECT, b"hello") + call(11, DIRECT, bytes(16_000)),
+    begin(13, DIRECT) + data(13, message(b"a")) + data(13, b"", frames.END_STREAM),
+    call(15, DIRECT, b"hello") + frames.reset(15, frames.Fault.CANCEL),
     begin(3, STREAM) + data(3, message(b"a")) + data(3, message(b"b"), frames.END_STREAM),
     begin(5, ECHO, (b"grpc-encoding", b"gzip")) + data(5, message(b"zipped", compressed=1)),
     frames.settings({frames.INITIAL_WINDOW_SIZE: 10}) + frames.window_update(0, 100),
