@@ -184,6 +184,11 @@ class CallRunner:
             if future.cancelled() or not stream.is_open:
                 self._leave(rpc, future)
                 return
+            # Not raised: its traceback would hold this frame, and with it the future.
+            failure = future.exception()
+            if failure is not None:
+                self._refuse_directly(rpc, failure)
+                return
             try:
                 answer = future.result()
                 if type(answer) is not bytes:
@@ -209,7 +214,7 @@ class CallRunner:
             # So that it is not logged as an exception that nobody has seen.
             future.exception()
 
-    def _refuse_directly(self, rpc: Rpc, exc: Exception) -> None:
+    def _refuse_directly(self, rpc: Rpc, exc: BaseException) -> None:
         code, why, metadata = self._refusal(rpc, exc)
         rpc.context.set_trailing_metadata(metadata)
         rpc.context.finish(code, why)
@@ -358,7 +363,7 @@ class CallRunner:
         await rpc.context.abort(*self._refusal(rpc, exc))
         raise AssertionError("abort always raises")
 
-    def _refusal(self, rpc: Rpc, exc: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
+    def _refusal(self, rpc: Rpc, exc: BaseException) -> tuple[grpc.StatusCode, str, Metadata]:
         """The status of an error that ends an RPC, its details and its metadata."""
         error = as_error(exc, rpc.request_id)
         code = row(error).code

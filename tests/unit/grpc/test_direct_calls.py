@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -18,6 +19,7 @@ from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.hpack import Decoder, indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
+from headrace.grpc.http2_stream import Stream
 from support.http2_client import CALL, Http2Client, begin, call, data, message
 from support.http2_servers import echo, run
 
@@ -428,5 +430,35 @@ def test_the_answers_of_one_turn_leave_in_one_write() -> None:
             assert await client.status(number) == (0, "")
 
         assert len(written) == 1
+
+    held(scenario)
+
+
+def test_calls_leave_nothing_to_the_garbage_collector() -> None:
+    async def scenario(server: Http2Server, client: Http2Client, method: Held) -> None:
+        outcomes: list[Any] = ["answer", Overloaded("the queue is full")] * 10
+        gc.collect()
+        gc.disable()
+        try:
+            for number, outcome in enumerate(outcomes):
+                client.send(call(2 * number + 1, HELD, b"%d" % number))
+                future = await method.of(b"%d" % number)
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+                await client.status(2 * number + 1)
+            del outcome, future
+            outcomes.clear()
+            method.began.clear()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [each for each in gc.garbage if isinstance(each, (Call, Rpc, Stream))]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+        assert not left
 
     held(scenario)
