@@ -164,9 +164,9 @@ def large_bodies_section(result: Run) -> str:
     method = result["method"]
     text = (
         f"{method['rows']:,} rows of {method['columns']} numbers (FP64) in one request to a model "
-        f"of scikit-learn, {method['rounds']} requests one after the other. The peak is what all "
-        "processes have resident besides files, shared pages counted once, above what they had "
-        "before the first request, as a multiple of the body. Health is asked for by another "
+        f"of scikit-learn, {method['rounds']} requests one after the other. The peak is the most "
+        "that all processes hold, what they share counted once, above what they held before the "
+        "first request, as a multiple of the body. Health is asked for by another "
         "process, while as many requests again are answered. Goals: "
         f"{method['memory_goal']:g} times the body, and {method['health_goal_ms']:g} ms at the "
         "99th percentile.\n"

@@ -250,11 +250,20 @@ def _cpu(pid: int) -> float:
 
 
 def held_mb(pids: list[int]) -> float:
-    """Megabytes that processes have resident besides files, what they share counted once.
+    """Megabytes that processes hold: their own memory, and once each the memory files they share.
 
-    Pages of files are left out, because other processes on the machine come and go that share them.
+    Pages of other files are left out: processes that have nothing to do with them share them too.
+    The share of each process in a memory file would be that of another moment.
     """
-    return _memory(pids, "Pss_Anon:") + _memory(pids, "Pss_Shmem:")
+    files: dict[int, int] = {}
+    for pid in pids:
+        with suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(entry.path).startswith("/memfd:"):
+                        found = os.stat(entry.path)
+                        files[found.st_ino] = found.st_blocks * 512
+    return _memory(pids, "Pss_Anon:") + sum(files.values()) / 1024**2
 
 
 def _memory(pids: list[int], field: str) -> float:
