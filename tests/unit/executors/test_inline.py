@@ -15,6 +15,7 @@ import pytest
 from headrace.errors import (
     DeadlineExceeded,
     LoadFailed,
+    ModelFailed,
     ModelNotReady,
     Overloaded,
     ShuttingDown,
@@ -51,6 +52,14 @@ class Slow(Gated):
 class Stuck(Gated):
     def infer(self, request):
         self.gate.wait(30)
+
+class Answers(Gated):
+    def infer(self, request):
+        if request.id == "wrong":
+            raise ValueError("no")
+        if request.id == "exits":
+            raise SystemExit(1)
+        return threading.current_thread().name
 
 class HangsInStream(Gated):
     def infer_stream(self, request):
@@ -266,5 +275,49 @@ def test_a_stream_whose_model_hangs_ends_at_its_deadline(models: Any) -> None:
         await anext(pieces)
         with pytest.raises(DeadlineExceeded):
             await anext(pieces)
+
+    run(test)
+
+
+async def begun(executor: InlineExecutor, id: str = "", seconds: float = 20.0) -> Any:
+    """The outcome of a batch that was begun."""
+    outcome = asyncio.get_running_loop().create_future()
+    request = InferenceRequest([], id=id)
+    assert executor.begin("m", request, in_seconds(seconds), outcome.set_result)
+    return await outcome
+
+
+def test_a_batch_that_is_begun_runs_in_the_thread_of_its_model(models: Any) -> None:
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Answers"))
+        assert await begun(executor) == "model-answers"
+
+    run(test)
+
+
+@pytest.mark.parametrize("id", ["wrong", "exits"])
+def test_a_batch_that_is_begun_and_fails_ends_with_the_error(id: str, models: Any) -> None:
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Answers"))
+        assert isinstance(await begun(executor, id), ModelFailed)
+        assert await begun(executor) == "model-answers"
+
+    run(test)
+
+
+def test_a_batch_that_is_begun_and_hangs_ends_once_at_its_deadline(models: Any) -> None:
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Stuck"))
+        assert isinstance(await begun(executor, seconds=0.05), DeadlineExceeded)
+        models.Gated.gate.set()
+        # What the model answers after all must not end it again.
+        await executor.unload("m")
+
+    run(test)
+
+
+def test_a_batch_of_a_model_that_is_not_loaded_is_not_begun() -> None:
+    async def test(executor: InlineExecutor) -> None:
+        assert not executor.begin("m", InferenceRequest([]), in_seconds(1), pytest.fail)
 
     run(test)
