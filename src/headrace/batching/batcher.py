@@ -16,10 +16,11 @@ from time import perf_counter
 from typing import Any
 
 from headrace.batching import policy
-from headrace.batching.entry import Entry, Group, Run
+from headrace.batching.entry import Entry, Run
 from headrace.batching.limits import BatchLimits
 from headrace.batching.pace import Pace
-from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
+from headrace.batching.waiting import Group, Waiting, expired
+from headrace.errors import HeadraceError, Overloaded, Poisoned, WorkerCrashed
 from headrace.observability.counters import BatchCounts
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -34,6 +35,8 @@ Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
 # A request is refused if it would take longer than this part of its time: its wait is an estimate.
 USABLE_TIME = 0.8
+# While a model is busy, a batch waits for so many turns of the event loop that bring requests.
+MOST_TURNS = 4
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
@@ -67,8 +70,7 @@ class Batcher:
         self._limits = limits
         self._slots = slots
         self._loop = asyncio.get_running_loop()
-        # Requests that may share a batch wait in one group; groups take turns.
-        self._groups: dict[Hashable, Group] = {}
+        self._waiting = Waiting()
         self._pace = Pace()
         self._running: set[asyncio.Future[Any]] = set()
         # How many batches run without a task, and what is done when one of them has ended.
@@ -80,11 +82,8 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._dispatching = self._last_was_alone = False
-        # How many had arrived when dispatching was put off.
-        self._seen = 0
-        self.queued = 0
-        self.queued_bytes = 0
-        self._queued_rows = 0
+        # How many requests waited when dispatching was put off last, and how often it was.
+        self._seen = self._turns = 0
         self._counts = counts or BatchCounts()
 
     def now(self) -> float:
@@ -97,9 +96,14 @@ class Batcher:
         return self._limits.max_batch_size
 
     @property
+    def queued(self) -> int:
+        """Requests that wait."""
+        return self._waiting.requests
+
+    @property
     def in_flight(self) -> int:
         """Requests that wait or run."""
-        return self.queued + len(self._executing)
+        return self._waiting.requests + len(self._executing)
 
     def submit(
         self, request: InferenceRequest, deadline: float, timing: Timing | None = None
@@ -109,39 +113,30 @@ class Batcher:
         Raises:
             Overloaded: the queue is full, or too long for the request's time.
         """
-        size = request.nbytes
-        if self.queued >= self._limits.max_queue_size or (
-            self.queued and self.queued_bytes + size > self._limits.max_queue_bytes
-        ):
-            self._sweep_groups()
-            if self.queued >= self._limits.max_queue_size:
-                raise Overloaded(
-                    f"{self.queued} requests are already waiting for this model (--max-queue-size)"
-                )
-            if self.queued and self.queued_bytes + size > self._limits.max_queue_bytes:
-                raise Overloaded("the requests waiting for this model fill --max-queue-bytes")
+        now, size = self._loop.time(), request.nbytes
+        if self._waiting.requests:
+            self._waiting.require_room(size, self._limits, now)
         unbatched = self._limits.unbatched
         if unbatched and policy.stays_alone(request, unbatched):
             count = None
         else:
             count = policy.rows(request) if self._limits.max_batch_size > 1 else None
-        entry = Entry(
-            request, count or 1, size, self._loop.time(), deadline, self._loop.create_future()
-        )
+        entry = Entry(request, count or 1, size, now, deadline, self._loop.create_future())
         if timing is not None:
             entry.timing = timing
             timing.rows = count or policy.rows(request) or 1
-        if count is None and not self._groups and self._has_slot and self._begun([entry]):
+        if count is None and not self._waiting.groups and self._has_slot and self._begun([entry]):
             # Nobody waits, and a request that cannot be merged has nobody to wait for.
             self._start_sweeper()
             return entry.future
         # A request that cannot be merged is a group of its own.
         group = entry if count is None else policy.key(request)
         # No request can take longer than if all of them went alone, and that is quickly computed.
-        longest = (self.queued + self._slots + 1) * self._pace.interval
-        if longest > USABLE_TIME * (deadline - entry.arrived) and not self._has_slot:
+        longest = (self._waiting.requests + self._slots + 1) * self._pace.interval
+        if longest > USABLE_TIME * (deadline - now) and not self._has_slot:
             self._require_time(group, entry)
-        self._enqueue(group, entry)
+        self._waiting.add(group, entry)
+        self._start_sweeper()
         self._wake()
         return entry.future
 
@@ -150,7 +145,7 @@ class Batcher:
         # So that no batch is held open for more.
         self._limits = replace(self._limits, max_batch_time=0.0)
         self._wake()
-        while self._groups or self._running or self._without_task:
+        while self._waiting.groups or self._running or self._without_task:
             if self._running:
                 await asyncio.wait(self._running)
             elif self._without_task:
@@ -163,7 +158,7 @@ class Batcher:
 
     def abandon(self, error: HeadraceError) -> None:
         """Fail every request that waits or runs; running batches are left to finish."""
-        for entries in (*self._groups.values(), self._executing):
+        for entries in (*self._waiting.groups.values(), self._executing):
             _fail(tuple(entries), error)
 
     def _require_time(self, group: Hashable, entry: Entry) -> None:
@@ -172,12 +167,12 @@ class Batcher:
         Raises:
             Overloaded: its time would be over before, or shortly after, its batch has ended.
         """
-        waiting = self._groups.get(group)
+        waiting = self._waiting.groups.get(group)
         batches = policy.batches_until(
             entry.rows + (waiting.rows if waiting is not None else 0),
             self._limits.most_rows(entry.request),
-            len(self._groups) + (waiting is None),
-            self._queued_rows + entry.rows,
+            len(self._waiting.groups) + (waiting is None),
+            self._waiting.rows + entry.rows,
         )
         running = len(self._running) + self._without_task
         wait = (running + batches) * self._pace.interval
@@ -186,17 +181,6 @@ class Batcher:
                 f"an answer of this model takes about {wait:.1f} s now, longer than this request "
                 "has time for"
             )
-
-    def _enqueue(self, group: Hashable, entry: Entry) -> None:
-        waiting = self._groups.get(group)
-        if waiting is None:
-            waiting = self._groups[group] = Group()
-        waiting.append(entry)
-        waiting.rows += entry.rows
-        self.queued += 1
-        self._queued_rows += entry.rows
-        self.queued_bytes += entry.size
-        self._start_sweeper()
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None:
@@ -215,21 +199,23 @@ class Batcher:
             self._dispatch()
         elif not self._dispatching and self._has_slot:
             self._dispatching = True
-            self._seen = 0
+            self._seen = self._turns = 0
             self._loop.call_soon(self._dispatch_soon)
 
     def _dispatch_soon(self) -> None:
         """Dispatch, but while the instances are busy, first let those arrive that are coming."""
+        arrived = self._waiting.requests
         busy = 2 * (len(self._running) + self._without_task) >= self._slots
-        if busy and self.queued > self._seen:
-            self._seen = self.queued
+        if busy and arrived > self._seen and self._has_slot and self._turns < MOST_TURNS:
+            self._seen = arrived
+            self._turns += 1
             self._loop.call_soon(self._dispatch_soon)
         else:
+            self._dispatching = False
             self._dispatch()
 
     def _dispatch(self) -> None:
-        self._dispatching = False
-        while self._groups and self._has_slot:
+        while self._waiting.groups and self._has_slot:
             batch = self._next_batch()
             if batch is None:
                 return
@@ -243,7 +229,7 @@ class Batcher:
 
     def _finished(self, began: float, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
-        self._pace.batch_ended(began, self._loop.time(), bool(self._groups))
+        self._pace.batch_ended(began, self._loop.time(), bool(self._waiting.groups))
         self._dispatch()
 
     def _begun(self, batch: list[Entry]) -> bool:
@@ -281,7 +267,7 @@ class Batcher:
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
         if not isinstance(outcome, WorkerCrashed):
-            self._pace.batch_ended(run.at, self._loop.time(), bool(self._groups))
+            self._pace.batch_ended(run.at, self._loop.time(), bool(self._waiting.groups))
         self._dispatch()
 
     def _deliver(self, run: Run, response: InferenceResponse) -> None:
@@ -303,28 +289,12 @@ class Batcher:
         group = self._ripe_group()
         if group is None:
             return None
-        waiting = self._groups.pop(group)
-        batch: list[Entry] = []
-        size = 0
-        most = self._limits.most_rows(waiting[0].request)
-        while waiting:
-            entry = waiting[0]
-            if batch and size + entry.rows > most:
-                break
-            waiting.popleft()
-            self._dequeued(entry, waiting)
-            if entry.future.done():
-                continue
-            batch.append(entry)
-            size += entry.rows
-        if waiting:
-            # Behind the other groups, so that each gets its turn.
-            self._groups[group] = waiting
+        batch = self._waiting.take(group, self._limits)
         self._last_was_alone = len(batch) == 1
         return batch
 
     def _ripe_group(self) -> Hashable | None:
-        for group, waiting in self._groups.items():
+        for group, waiting in self._waiting.groups.items():
             # A request that cannot be merged has nobody to wait for.
             until = None if isinstance(group, Entry) else self._held_until(waiting)
             if until is None:
@@ -417,7 +387,7 @@ class Batcher:
             if entry.deaths > 2:
                 _fail([entry], Poisoned("every worker that was given this request died"))
             elif entry.deadline <= self._loop.time():
-                _fail([entry], _expired())
+                _fail([entry], expired())
             else:
                 try:
                     await self._run_batch([entry])
@@ -430,13 +400,13 @@ class Batcher:
     def _sweep(self) -> None:
         """Fail expired requests; those still queued are never executed."""
         self._sweeper = None
-        self._sweep_groups()
         now = self._loop.time()
+        self._waiting.sweep(now)
         for entry in self._executing:
             if entry.deadline <= now:
-                _fail([entry], _expired())
+                _fail([entry], expired())
         self._withdraw_abandoned()
-        if self._groups or self._executing:
+        if self._waiting.groups or self._executing:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _withdraw_abandoned(self) -> None:
@@ -446,39 +416,11 @@ class Batcher:
                 del self._batches[request]
                 self._withdraw(request)
 
-    def _sweep_groups(self) -> None:
-        now = self._loop.time()
-        for group, waiting in list(self._groups.items()):
-            for entry in waiting:
-                if entry.deadline <= now:
-                    _fail([entry], _expired())
-            gone = [entry for entry in waiting if entry.future.done()]
-            if not gone:
-                continue
-            for entry in gone:
-                self._dequeued(entry, waiting)
-            kept = Group(entry for entry in waiting if not entry.future.done())
-            kept.rows = waiting.rows
-            if kept:
-                self._groups[group] = kept
-            else:
-                del self._groups[group]
-
-    def _dequeued(self, entry: Entry, waiting: Group) -> None:
-        waiting.rows -= entry.rows
-        self._queued_rows -= entry.rows
-        self.queued -= 1
-        self.queued_bytes -= entry.size
-
 
 def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:
     for entry in entries:
         if not entry.future.done():
             entry.future.set_exception(error)
-
-
-def _expired() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's time ran out before the model answered")
 
 
 def _time(batch: Sequence[Entry], rows: int, began: float) -> None:

@@ -1,9 +1,8 @@
-"""Requests that wait or run, the groups in which they wait, and the batches in which they run."""
+"""Requests that wait or run, and the batches in which they run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import perf_counter
 
 from headrace.batching import policy
@@ -34,12 +33,6 @@ class Entry:
         self.deaths = 0
         # Filled in if the caller asked for it.
         self.timing: Timing | None = None
-
-
-class Group(deque[Entry]):
-    """Requests that may share a batch, the oldest first, and how many rows they have together."""
-
-    rows = 0
 
 
 class Run:
