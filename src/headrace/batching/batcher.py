@@ -35,8 +35,13 @@ Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
 # A request is refused if it would take longer than this part of its time: its wait is an estimate.
 USABLE_TIME = 0.8
-# While a model is busy, a batch waits for so many turns of the event loop that bring requests.
+# A batch that can wait does so for so many turns of the event loop, if each brings requests.
 MOST_TURNS = 4
+MOST_TURNS_IF_SLOW = 16
+# Between two batches, a slow model waits for this part of the time that one takes, if that is at
+# least so many seconds: the event loop counts milliseconds.
+PAUSE = 0.04
+SHORTEST_PAUSE = 0.0005
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
@@ -69,6 +74,8 @@ class Batcher:
         self._begin = begin
         self._limits = limits
         self._slots = slots
+        # Without the slots of batches that wait in a worker.
+        self._instances = (slots + 1) // 2
         self._loop = asyncio.get_running_loop()
         self._waiting = Waiting()
         self._pace = Pace()
@@ -133,7 +140,8 @@ class Batcher:
         group = entry if count is None else policy.key(request)
         # No request can take longer than if all of them went alone, and that is quickly computed.
         longest = (self._waiting.requests + self._slots + 1) * self._pace.interval
-        if longest > USABLE_TIME * (deadline - now) and not self._has_slot:
+        ahead = self._batches_running + len(self._waiting.groups)
+        if longest > USABLE_TIME * (deadline - now) and ahead >= self._slots:
             self._require_time(group, entry)
         self._waiting.add(group, entry)
         self._start_sweeper()
@@ -174,8 +182,7 @@ class Batcher:
             len(self._waiting.groups) + (waiting is None),
             self._waiting.rows + entry.rows,
         )
-        running = len(self._running) + self._without_task
-        wait = (running + batches) * self._pace.interval
+        wait = (self._batches_running + batches) * self._pace.interval
         if wait > USABLE_TIME * (entry.deadline - entry.arrived):
             raise Overloaded(
                 f"an answer of this model takes about {wait:.1f} s now, longer than this request "
@@ -187,8 +194,20 @@ class Batcher:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     @property
+    def _batches_running(self) -> int:
+        return len(self._running) + self._without_task
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether the model takes long for a batch, so that there is time to make it large."""
+        return self._pace.is_slow and self._limits.max_batch_size > 1
+
+    @property
     def _has_slot(self) -> bool:
-        return len(self._running) + self._without_task < self._slots
+        # A slow model does not notice how long the next batch takes to reach it, and gets more out
+        # of one batch than of two half as large.
+        most = self._instances if self._is_slow else self._slots
+        return self._batches_running < most
 
     def _wake(self) -> None:
         """Dispatch at the end of this loop iteration, when everything that arrived is queued.
@@ -203,10 +222,18 @@ class Batcher:
             self._loop.call_soon(self._dispatch_soon)
 
     def _dispatch_soon(self) -> None:
-        """Dispatch, but while the instances are busy, first let those arrive that are coming."""
+        """Dispatch, but where there is time, first let those requests arrive that are coming.
+
+        There is while the instances are busy, and where they take long for a batch.
+        """
         arrived = self._waiting.requests
-        busy = 2 * (len(self._running) + self._without_task) >= self._slots
-        if busy and arrived > self._seen and self._has_slot and self._turns < MOST_TURNS:
+        is_slow = self._is_slow
+        if (
+            arrived > self._seen
+            and (is_slow or self._batches_running >= self._instances)
+            and self._turns < (MOST_TURNS_IF_SLOW if is_slow else MOST_TURNS)
+            and self._has_slot
+        ):
             self._seen = arrived
             self._turns += 1
             self._loop.call_soon(self._dispatch_soon)
@@ -230,7 +257,20 @@ class Batcher:
     def _finished(self, began: float, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         self._pace.batch_ended(began, self._loop.time(), bool(self._waiting.groups))
-        self._dispatch()
+        self._dispatch_next()
+
+    def _dispatch_next(self) -> None:
+        """Dispatch where a batch has ended; who was in it may be about to ask again.
+
+        A slow model waits a moment for them, unless enough others wait already.
+        """
+        pause = PAUSE * self._pace.took if self._is_slow else 0.0
+        if pause < SHORTEST_PAUSE or self._waiting.rows >= self._limits.max_batch_size:
+            self._dispatch()
+        elif self._waiting.requests and not self._dispatching:
+            self._dispatching = True
+            self._seen = self._turns = 0
+            self._loop.call_later(pause, self._dispatch_soon)
 
     def _begun(self, batch: list[Entry]) -> bool:
         """Start a batch without a task, if that is possible now. Hot."""
@@ -268,7 +308,7 @@ class Batcher:
             self._ended_one.set_result(None)
         if not isinstance(outcome, WorkerCrashed):
             self._pace.batch_ended(run.at, self._loop.time(), bool(self._waiting.groups))
-        self._dispatch()
+        self._dispatch_next()
 
     def _deliver(self, run: Run, response: InferenceResponse) -> None:
         """Give each request of a batch its part of the answer.
