@@ -88,7 +88,7 @@ class Batcher:
         self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._dispatching = self._last_was_alone = False
+        self._dispatching = False
         # How many requests waited when dispatching was put off last, and how often it was.
         self._seen = self._turns = 0
         self._counts = counts or BatchCounts()
@@ -210,13 +210,8 @@ class Batcher:
         return self._batches_running < most
 
     def _wake(self) -> None:
-        """Dispatch at the end of this loop iteration, when everything that arrived is queued.
-
-        A request that follows one that was alone is dispatched at once, which is sooner.
-        """
-        if self._last_was_alone and not self._running and not self._without_task:
-            self._dispatch()
-        elif not self._dispatching and self._has_slot:
+        """Dispatch at the end of this loop iteration, when everything that arrived is queued."""
+        if not self._dispatching and self._has_slot:
             self._dispatching = True
             self._seen = self._turns = 0
             self._loop.call_soon(self._dispatch_soon)
@@ -329,9 +324,7 @@ class Batcher:
         group = self._ripe_group()
         if group is None:
             return None
-        batch = self._waiting.take(group, self._limits)
-        self._last_was_alone = len(batch) == 1
-        return batch
+        return self._waiting.take(group, self._limits)
 
     def _ripe_group(self) -> Hashable | None:
         for group, waiting in self._waiting.groups.items():

@@ -270,7 +270,7 @@ class Connection(FramePeer):
         """Receive something in the thread of a model; what fails is for the one that serves."""
         try:
             self._receive(wait=False)
-            if lane.is_empty:
+            if lane.reads_for_others():
                 self._give_way(lane)
         except BaseException as error:
             self._failure = error

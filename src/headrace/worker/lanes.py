@@ -13,6 +13,8 @@ from headrace.worker.frames import Frame
 
 # Each waiting thread takes three descriptors, of which a process has few.
 MOST_READING = 8
+# To let others be woken first takes a few system calls, so it is not done for a few frames.
+FOR_OTHERS = 16
 
 
 class SocketWait:
@@ -73,19 +75,21 @@ class Lane:
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._wait: SocketWait | None = None
         self._is_waiting = self._is_stopping = False
+        self._for_others = 0
 
     @property
     def reads(self) -> bool:
         """Whether its thread reads from the socket while it has nothing to do."""
         return self._wait is not None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no frame waits."""
-        return self._frames.empty()
+    def reads_for_others(self) -> bool:
+        """Whether what its thread has read lately was never for its own model."""
+        self._for_others = self._for_others + 1 if self._frames.empty() else 0
+        return self._for_others >= FOR_OTHERS
 
     def come_last(self) -> None:
         """Let the threads of other models be woken first, from now on."""
+        self._for_others = 0
         if self._wait is not None:
             self._wait.come_last()
 

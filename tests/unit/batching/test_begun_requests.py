@@ -266,22 +266,6 @@ def answer_of(*shape: int) -> InferenceResponse:
     return InferenceResponse([Tensor("y", "FP64", list(shape), bytes(8 * shape[0]))])
 
 
-def test_a_request_that_follows_a_lone_one_is_begun_at_once() -> None:
-    async def test(worker: Worker) -> None:
-        batcher = in_batches(worker, 2)
-        first = batcher.submit(row(), FAR)
-        assert not worker.begun
-        await asyncio.sleep(0)
-        worker.begun[0][1](answer_of(1))
-        await first
-
-        batcher.submit(row(), FAR)
-
-        assert len(worker.begun) == 2
-
-    run(test)
-
-
 def test_while_one_batch_runs_the_next_waits_for_requests_that_keep_coming() -> None:
     async def test(worker: Worker) -> None:
         batcher = in_batches(worker, 2)

@@ -11,7 +11,7 @@ from concurrent.futures import wait as wait_for
 import pytest
 
 from headrace.worker.frames import Frame, Kind
-from headrace.worker.lanes import Lane, SocketWait
+from headrace.worker.lanes import FOR_OTHERS, Lane, SocketWait
 
 pytestmark = pytest.mark.skipif(not SocketWait.SUPPORTED, reason="epoll is Linux's")
 FRAME, OTHER = (Frame(Kind.INFER, call, {}, b"") for call in (1, 2))
@@ -116,4 +116,22 @@ def test_a_lane_that_stops_reading_still_takes_what_is_put(pair, in_thread) -> N
     ours.send(b"x")
     lane.put(None)
     assert taken.result() is None
+    lane.close()
+
+
+def test_a_lane_reads_for_others_if_nothing_was_for_itself_for_a_while(pair) -> None:
+    _, theirs = pair
+    lane = Lane()
+    lane.read_from(SocketWait(theirs))
+    for _ in range(FOR_OTHERS - 1):
+        assert not lane.reads_for_others()
+    lane.put(FRAME)
+    assert not lane.reads_for_others()
+    lane.get(pytest.fail)
+
+    assert [lane.reads_for_others() for _ in range(FOR_OTHERS)] == [False] * (FOR_OTHERS - 1) + [
+        True
+    ]
+    lane.come_last()
+    assert not lane.reads_for_others()
     lane.close()
