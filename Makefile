@@ -24,8 +24,8 @@ SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_p
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-short test-runtimes test-images test-registry test-examples \
-  test-ray test-endurance test-newest test-lowest faults check fmt bench bench-regress bench-peers \
-  docs lock clean
+  test-ray test-endurance test-newest test-lowest faults check fmt bench bench-peers bench-regress \
+  bench-mlp docs lock clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PYTHON=python3.11]"
@@ -87,13 +87,12 @@ fmt: $(VENV)/.installed ## Format, and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed ## Run the benchmarks
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: bench-peers ## The same as bench-peers
 
 bench-regress: $(VENV)/.installed ## Compare the hot path with COMMIT=origin/main, in instructions; needs valgrind
 	$(BIN)/python -m benchmarks.regress $(COMMIT) $(ARGS)
 
-bench-peers: $(VENV)/.installed ## Compare with other servers, side by side; ARGS='--only mosec,triton' measures some
+bench-peers: $(VENV)/.installed ## Compare with other servers, side by side, in 25 minutes; ARGS='--only mosec,triton' measures some
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 bench-mlp: $(RUNTIMES)/.installed ## Compare a PyTorch network behind the server with one in a loop

@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import subprocess
-import sys
 import tarfile
 import tempfile
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import load, machine, render, scenarios, servers, wine
+from benchmarks import load, machine, result_files, servers, session, wine
 
 CONNECTIONS = (1, 32)
 WARM_UP = 1
@@ -30,31 +29,25 @@ def main() -> int:
     """Measure, print, write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.against", description=__doc__)
     parser.add_argument("commit", help="what to compare with")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=session.count, default=7)
+    parser.add_argument("--seconds", type=session.count, default=3)
     parser.add_argument("--name", default="against", help="name of the file in results/")
     options = parser.parse_args()
+    load.wrk_version()
+    path = result_files.place(options.name)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-        folder = Path(name)
-        try:
-            result = compare(folder, options.commit, options.rounds, options.seconds)
-        except (servers.NotStarted, load.LoadFailed) as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{options.name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+        result = compare(Path(name), options.commit, options.rounds, options.seconds)
     print(json.dumps(result["medians"], indent=1))
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     return 0
 
 
 def compare(folder: Path, commit: str, rounds: int, seconds: int) -> dict[str, Any]:
     """Serve both states, load them in turn, and return every round and the medians."""
+    earlier = {"PYTHONPATH": str(extract(commit, folder / "earlier"))}
     model = wine.save(folder / "models")
     script = folder / "request.lua"
-    load.write_script(script, scenarios.tensor_body())
-    earlier = {"PYTHONPATH": str(extract(commit, folder / "earlier"))}
+    load.write_script(script, wine.tensor_body())
     states = {"before": earlier, "after": {}, "after, access log": {"HEADRACE_ACCESS_LOG": "1"}}
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with ExitStack() as stack:
@@ -65,14 +58,14 @@ def compare(folder: Path, commit: str, rounds: int, seconds: int) -> dict[str, A
             for i, (state, environ) in enumerate(states.items())
         }
         for server in up.values():
-            load.run(server.url + scenarios.INFER, script, 8, WARM_UP)
+            load.run(server.url + wine.INFER, script, 8, WARM_UP)
         for _ in range(rounds):
             for connections in CONNECTIONS:
                 by_state = found.setdefault(str(connections), {state: [] for state in up})
                 for state in random.sample(list(up), len(up)):
                     by_state[state].append(_measure(up[state], script, connections, seconds))
     return {
-        "machine": machine.describe(render.ROOT, load.wrk_version()),
+        "machine": machine.describe(result_files.ROOT, load.wrk_version()),
         "before": commit,
         "seconds": seconds,
         "medians": {connections: _medians(states) for connections, states in found.items()},
@@ -84,7 +77,7 @@ def _measure(
     server: servers.Server, script: Path, connections: int, seconds: int
 ) -> dict[str, float]:
     before = server.cpu_seconds()["front"]
-    measured = load.run(server.url + scenarios.INFER, script, connections, seconds)
+    measured = load.run(server.url + wine.INFER, script, connections, seconds)
     used = server.cpu_seconds()["front"] - before
     return {
         "rate": round(measured.rate, 1),
@@ -108,16 +101,26 @@ def _medians(states: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, f
 
 
 def extract(commit: str, folder: Path) -> Path:
-    """Write the code of a commit to `folder`, and return where Python finds it."""
-    archive = subprocess.run(
-        ["git", "archive", commit, "src"], cwd=render.ROOT, capture_output=True
-    )
+    """Write the code of a commit to `folder`, and return where Python finds it.
+
+    Raises:
+        NoResult: git is missing, or has no such commit here.
+    """
+    command = ["git", "archive", commit, "src"]
+    try:
+        archive = subprocess.run(command, cwd=result_files.ROOT, capture_output=True)
+    except OSError as error:
+        raise result_files.NoResult(f"git, which has {commit}, does not run: {error}") from None
     if archive.returncode:
-        raise servers.NotStarted(f"git has no {commit}: {archive.stderr.decode().strip()}")
+        reason = archive.stderr.decode().strip()
+        raise result_files.NoResult(
+            f"{commit} is no commit with a folder src in {result_files.ROOT}; "
+            f"`{' '.join(command)}`: {reason}"
+        )
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder / "src"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -74,14 +74,14 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 def fill(python: Path, folder: Path, model: Any) -> None:
-    """Write the services to `folder`, which is made, and save the model to its store.
+    """Write the services to `folder` and save the model to its store.
 
     Raises:
         NotStarted: BentoML could not save the model.
     """
     import joblib
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, text in FILES.items():
         (folder / name).write_text(text)
     joblib.dump(model, folder / "model.joblib")

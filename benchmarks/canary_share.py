@@ -8,11 +8,10 @@ callers that move back while the percentage grows, and the time that finding the
 from __future__ import annotations
 
 import json
-import sys
 from time import perf_counter
 from typing import Any, cast
 
-from benchmarks import machine, render
+from benchmarks import machine, result_files, session
 
 from headrace.adapters.open_inference import OpenInference
 from headrace.dataplane import Call
@@ -105,8 +104,9 @@ def microseconds() -> dict[str, float]:
 
 def main() -> int:
     """Count, print, write the result."""
+    path = result_files.place("canary_share")
     result = {
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "requests": REQUESTS,
         "percent": PERCENT,
         "evenly": shared(of_callers=False),
@@ -115,11 +115,10 @@ def main() -> int:
         "callers_moved_back": moved_back(),
         "microseconds_to_find": microseconds(),
     }
-    path = render.RESULTS / "canary_share.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
+    result_files.write(path, result)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import servers
+from benchmarks.result_files import NoResult
 
 TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 # The front waits for its workers another way where this call does not exist; valgrind has none.
@@ -33,7 +34,7 @@ CONTROL_TIMEOUT = 60
 RECEIVE_SIZE = 64 * 1024
 
 
-class CannotCount(Exception):
+class CannotCount(NoResult):
     """valgrind is missing, or did not do what it was asked; there is no result."""
 
 
@@ -94,18 +95,23 @@ class Counted:
         return int(found[1])
 
 
+def require() -> None:
+    """Raises CannotCount if valgrind is not installed."""
+    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
+        raise CannotCount(
+            "valgrind, which counts, is not installed; on Debian and Ubuntu: "
+            "apt-get install valgrind"
+        )
+
+
 @contextmanager
 def counting(models: Path, source: Path, folder: Path) -> Iterator[Counted]:
     """Serve `models` with the code in `source`, under callgrind, which writes to `folder`.
 
     Raises:
-        CannotCount: valgrind is not installed, or cannot be controlled.
+        CannotCount: valgrind cannot be controlled.
         NotStarted: the server did not start.
     """
-    if shutil.which("callgrind_control") is None:
-        raise CannotCount(
-            "valgrind is not installed; on Debian and Ubuntu: apt-get install valgrind"
-        )
     folder.mkdir()
     # What a hash or an address decides is the same in every run.
     environ = {"PYTHONPATH": str(source), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}

@@ -8,16 +8,13 @@ and then, over 32, one of 1 to 500 models, and all of them in turn.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import load, machine, many_models, render, servers
+from benchmarks import load, machine, many_models, render, result_files, servers, session
 
 NAME = "curves"
 TITLE = "Cost per request as load and models grow"
@@ -42,23 +39,16 @@ Costs = dict[str, list[dict[str, float]]]
 
 
 def main() -> int:
-    """Measure, print and write the result; returns 1 if a goal is missed or a server fails."""
+    """Measure, print and write the result; returns 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.curves", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=session.count, default=ROUNDS)
     options = parser.parse_args()
-    # So that the servers end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        result = measure(options.rounds)
-    except (load.LoadFailed, servers.NotStarted) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path = result_files.place(NAME)
+    result = measure(options.rounds)
     for name, growth in result["growth"].items():
-        print(f"{'pass' if growth <= GOAL else 'miss'}: {name}, grows by {growth:.2f}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+        verdict = "pass" if growth <= GOAL else "miss"
+        print(f"{verdict}: {name}, the cost grows by {growth:.2f}, goal {GOAL:g}")
+    result_files.write(path, result)
     render.main()
     return 0 if max(result["growth"].values()) <= GOAL else 1
 
@@ -75,7 +65,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "name": NAME,
         "title": TITLE,
         "method": {"rounds": rounds, "seconds": SECONDS, "loaded": LOADED, "goal": GOAL},
-        "machine": machine.describe(render.ROOT, wrk),
+        "machine": machine.describe(result_files.ROOT, wrk),
         "load_average": {"before": machine.load_average()},
     }
     curves: dict[str, Costs] = {"connections": {}, "one model of": {}, "all models in turn": {}}
@@ -144,4 +134,4 @@ def _growth(points: dict[str, dict[str, float]]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

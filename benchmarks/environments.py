@@ -15,8 +15,9 @@ from benchmarks import servers
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 ENVIRONMENTS = CACHE / "headrace-benchmarks"
 BUILD_TIMEOUT = 600
-# What the model needs, in the versions of the environment that saved it.
-MODEL = ("scikit-learn", "numpy", "joblib")
+# What the model needs, in the versions of the environment that saved it. scikit-learn imports
+# pandas wherever it is installed, as in ours; so all have it, and starts can be compared.
+MODEL = ("scikit-learn", "numpy", "joblib", "pandas")
 
 
 def model_requirements() -> list[str]:
@@ -41,7 +42,10 @@ def prepare(name: str, requirements: Sequence[str]) -> Path:
         raise servers.NotStarted("uv, which makes the environments of others, is not installed")
     print(f"making the environment {folder}", flush=True)
     run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    run([uv, "pip", "install", "--quiet", "--python", str(python), *requirements])
+    # Compiled, as pip and our own environment do; where Python may not write bytecode, each start
+    # would compile everything.
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+    run([*install, *requirements])
     complete.write_text(wanted)
     return python
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, render, servers
+from benchmarks import machine, result_files, servers, session
 
 NAME = "follow"
 MODELS = 50
@@ -53,15 +53,12 @@ DESCRIPTION = {
 def main() -> int:
     """Measure, print, write the result; returns 1 when the goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.follow", description=__doc__)
-    parser.add_argument("--models", type=int, default=MODELS)
+    parser.add_argument("--models", type=session.count, default=MODELS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
+    path = result_files.place(NAME)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-        try:
-            figures = measure(Path(name), options.models, options.seconds)
-        except servers.NotStarted as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
+        figures = measure(Path(name), options.models, options.seconds)
     added = (
         figures["following"]["percent_of_a_core"] - figures["not_following"]["percent_of_a_core"]
     )
@@ -71,17 +68,15 @@ def main() -> int:
         "models": options.models,
         "seconds": options.seconds,
         "interval_seconds": 15,
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": machine.load_average(),
         **figures,
         "added_percent_of_a_core": round(added, 3),
         "goals": {f"under {GOAL:g} % of a core": reached},
     }
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: result[key] for key in (*figures, "added_percent_of_a_core")}, indent=1))
     print(f"{'pass' if reached else 'miss'}: under {GOAL:g} % of a core")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     return 0 if reached else 1
 
 
@@ -175,4 +170,4 @@ def _folder(place: Path, names: list[str], described: Any) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import grpc
-from benchmarks import h2load, load, machine, render, servers, wine
+from benchmarks import h2load, load, machine, result_files, servers, session, wine
 from benchmarks.wine import WINE
 
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -31,17 +30,11 @@ SECONDS = 2
 
 
 def main() -> int:
-    """Measure, print and write the result; returns 1 when a run failed."""
-    try:
-        result = measure()
-    except (load.LoadFailed, servers.NotStarted) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    """Measure, print and write the result."""
+    path = result_files.place(NAME)
+    result = measure()
     print(json.dumps(result["native_over_grpcio"], indent=1))
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     return 0
 
 
@@ -88,7 +81,7 @@ def measure() -> dict[str, Any]:
     return {
         "name": NAME,
         "seconds": SECONDS,
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": machine.load_average(),
         "rates": rates,
         "front_us": front,
@@ -125,4 +118,4 @@ def _load(server: servers.Server, body: Path, calls: int, size: int) -> tuple[fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -32,7 +32,10 @@ class Answered:
 def require() -> None:
     """Raises LoadFailed if h2load is not installed."""
     if shutil.which("h2load") is None:
-        raise LoadFailed("h2load is not installed; on Debian: apt-get install nghttp2-client")
+        raise LoadFailed(
+            "h2load, which makes the load over gRPC, is not installed; on Debian and Ubuntu: "
+            "apt-get install nghttp2-client"
+        )
 
 
 def write_message(path: Path, message: bytes) -> None:

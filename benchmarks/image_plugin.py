@@ -7,7 +7,6 @@ fastest it can do; Headrace runs it in a worker, one picture at a time or batche
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import urllib.request
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import load, machine, render, servers
+from benchmarks import load, machine, result_files, servers, session
 from benchmarks.image import scoring
 
 NAME = "image_plugin"
@@ -29,18 +28,12 @@ GOALS = {"headrace-plugin": 0.8, "headrace-plugin-batched": 1.0}
 
 
 def main() -> int:
-    """Measure, print, write the result; returns 1 when a run failed or a goal is missed."""
-    try:
-        result = measure()
-    except (load.LoadFailed, servers.NotStarted) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    """Measure, print, write the result; returns 1 when a goal is missed."""
+    path = result_files.place(NAME)
+    result = measure()
     for name, goal in result["goals"].items():
         print(f"{'pass' if goal['reached'] >= goal['goal'] else 'miss'}: {name} {goal}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     return 0 if all(goal["reached"] >= goal["goal"] for goal in result["goals"].values()) else 1
 
 
@@ -75,7 +68,7 @@ def measure() -> dict[str, Any]:
         "name": NAME,
         "connections": CONNECTIONS,
         "seconds": SECONDS,
-        "machine": machine.describe(render.ROOT, wrk),
+        "machine": machine.describe(result_files.ROOT, wrk),
         "load_average": machine.load_average(),
         "rates": rates,
         "goals": {name: _ratio(rates, name, goal) for name, goal in GOALS.items()},
@@ -104,4 +97,4 @@ def _compare_answers(running: dict[str, servers.Server], picture: bytes) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -15,7 +15,6 @@ import argparse
 import http.client
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ import grpc
 import joblib
 import numpy as np
 import simdjson
-from benchmarks import machine, render, servers
+from benchmarks import machine, render, result_files, servers, session
 from sklearn.linear_model import ElasticNet
 
 from headrace.protocol.open_inference import GRPC_SERVICE
@@ -61,20 +60,21 @@ Send = Callable[[], "np.ndarray[Any, Any]"]
 def main() -> int:
     """Print a row for each body; write what serving costs. Returns 1 where a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.large_bodies", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=SERVED_ROUNDS, help="requests of each form")
-    parser.add_argument("--out", type=Path, default=render.RESULTS, help="folder of the result")
+    parser.add_argument(
+        "--rounds", type=session.count, default=SERVED_ROUNDS, help="requests of each form"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=result_files.RESULTS, help="folder of the result"
+    )
     options = parser.parse_args()
+    path = result_files.place(NAME, options.out)
     decoding = decode_all()
     before = machine.load_average()
-    try:
-        served = serve(options.rounds)
-    except servers.NotStarted as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
+    served = serve(options.rounds)
     result = {
         "name": NAME,
         "title": TITLE,
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": {"before": before, "after": machine.load_average()},
         "method": {
             "rows": ROWS,
@@ -86,10 +86,15 @@ def main() -> int:
         "decoding_ms": decoding,
         "served": served,
     }
-    options.out.mkdir(exist_ok=True)
-    path = options.out / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path}")
+    for name, each in served.items():
+        print(
+            f"{'pass' if passes(each) else 'miss'}: {name}, {each['peak']:.2f} times the body, "
+            f"goal {MEMORY_GOAL:g}; health in {each['health_p99_ms']:.0f} ms, "
+            f"goal {HEALTH_GOAL_MS:g} ms"
+        )
+    result_files.write(path, result)
+    if options.out == result_files.RESULTS:
+        render.main()
     return 0 if all(passes(each) for each in served.values()) else 1
 
 
@@ -300,4 +305,4 @@ def _best(works: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

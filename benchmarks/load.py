@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.result_files import NoResult
+
 SCRIPT = """wrk.method = "POST"
 {headers}
 wrk.body = "{body}"
@@ -39,7 +41,7 @@ ESCAPES = {byte: f"\\{byte:03}" for byte in range(256) if not 32 <= byte < 127 o
 LONGEST = 20
 
 
-class LoadFailed(Exception):
+class LoadFailed(NoResult):
     """wrk is missing, could not run, or saw an error: there is no result."""
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from benchmarks.comparison import Run
-from benchmarks.tables import machine_table, table
+from benchmarks.tables import Run, machine_table, table
 
 
 def starts_section(result: Run) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from benchmarks import environments, machine, render, servers
+from benchmarks import environments, machine, render, result_files, servers, session
 from sklearn.linear_model import LogisticRegression
 
 NAME = "many_models"
@@ -33,33 +32,27 @@ MEMORY_GOAL = 1.5
 def main() -> int:
     """Measure, print, write the result; returns 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.many_models", description=__doc__)
-    parser.add_argument("--models", type=int, default=MODELS)
+    parser.add_argument("--models", type=session.count, default=MODELS)
     options = parser.parse_args()
+    path = result_files.place(NAME)
     counts = sorted({1, min(SOME, options.models), options.models})
     found: dict[str, dict[int, dict[str, Any]]] = {"headrace": {}}
     if MLSERVER.exists():
         found["mlserver"] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
-        try:
-            for count in counts:
-                place = save(folder / str(count), count)
-                for server, measured in found.items():
-                    log = folder / f"{server}-{count}.log"
-                    measured[count] = measure(server, place, log, count)
-                    print(f"{count} models, {server}: {measured[count]}", flush=True)
-        except servers.NotStarted as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
+        for count in counts:
+            place = save(folder / str(count), count)
+            for server, measured in found.items():
+                log = folder / f"{server}-{count}.log"
+                measured[count] = measure(server, place, log, count)
+                print(f"{count} models, {server}: {measured[count]}", flush=True)
     ours = found["headrace"]
     result = {**compare(ours[1], ours[counts[-1]], counts[-1]), "memory": found}
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["each"], indent=1))
     for goal, reached in result["goals"].items():
         print(f"{'pass' if reached else 'miss'}: {goal}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     render.main()
     return 0 if all(result["goals"].values()) else 1
 
@@ -124,7 +117,7 @@ def compare(one: dict[str, Any], many: dict[str, Any], count: int) -> dict[str, 
     return {
         "name": NAME,
         "models": count,
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": machine.load_average(),
         "one": one,
         "many": many,
@@ -137,4 +130,4 @@ def compare(one: dict[str, Any], many: dict[str, Any], count: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -22,7 +20,7 @@ from statistics import quantiles
 from typing import Any
 
 import grpc
-from benchmarks import machine, render, servers
+from benchmarks import machine, render, result_files, servers, session
 
 from headrace.protocol.open_inference import inference_pb2 as pb
 
@@ -62,26 +60,22 @@ SETTINGS = {
 Ask = Callable[[], Awaitable[str]]
 
 
-class WrongAnswer(Exception):
+class WrongAnswer(result_files.NoResult):
     """The server answered what it should not."""
 
 
 def main() -> int:
-    """Measure, print and write the result; returns 1 if a goal is missed or a server fails."""
+    """Measure, print and write the result; returns 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
-    # So that the servers end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        result = measure(options.seconds)
-    except (servers.NotStarted, WrongAnswer, OSError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    path = result_files.place(NAME)
+    print(
+        f"goals: {GOODPUT_GOAL:.0%} of the capacity answered in time, 99 % of the rejections in "
+        f"{REJECTION_GOAL_MS:g} ms, and at most {MEMORY_GOAL_MB:g} MB more memory"
+    )
+    result = measure(options.seconds)
+    result_files.write(path, result)
     render.main()
     return 0 if all(run["passes"] for run in result["overload"]) else 1
 
@@ -101,7 +95,7 @@ def measure(seconds: float) -> dict[str, Any]:
             "timeout": TIMEOUT, "queue": QUEUE, "seconds": seconds,
             "goodput_goal": GOODPUT_GOAL, "rejection_goal_ms": REJECTION_GOAL_MS,
         },
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": {"before": machine.load_average()},
     }  # fmt: skip
     runs = []
@@ -146,7 +140,7 @@ def _run(
     print(
         f"{scenario:8} {transport:4} {times:2} times: {goodput:6.1%} of capacity answered in time, "
         f"rejections in {load['rejection_ms']['p50']:.1f} / {slowest:.1f} ms, "
-        f"{load['late']} late, {grown:+.1f} MB",
+        f"{load['late']} late, {grown:+.1f} MB: {'pass' if run['passes'] else 'miss'}",
         flush=True,
     )
     return run
@@ -273,4 +267,4 @@ class GrpcClient:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -8,14 +8,18 @@ from statistics import median
 from benchmarks import chart
 from benchmarks.peers import figures, goals
 from benchmarks.peers.contender import Contender, Peer
-from benchmarks.peers.figures import Point, Run
-from benchmarks.peers.scenarios import CONTENDERS, PEERS, SCENARIOS, Scenario
-from benchmarks.tables import machine_table, table
+from benchmarks.peers.figures import Point
+from benchmarks.peers.scenarios import CONTENDERS, OURS, PEERS, SCENARIOS, Scenario, digest
+from benchmarks.tables import Run, machine_table, table
 
 INTRODUCTION = """Every server has the same models: an elastic net of scikit-learn for rows of
 eleven FP64 numbers and, where a scenario says 1000 × 784, a linear regression for FP32 pixels. The
-others run in environments of their own, with the configurations at the end of this section. Before
-the load, each server gets {distinct} different rows, {at_once} at a time, and each answer is
+others run in environments of their own, with our versions of scikit-learn, numpy, joblib and pandas
+(Triton's backend needs numpy 1), and with the configurations at the end of this section.
+scikit-learn imports pandas wherever it is installed, so every server does. Nobody writes a line for
+each request.
+
+Before the load, each server gets {distinct} different rows, {at_once} at a time, and each answer is
 compared with the model's own prediction. wrk compares answers again before the first round and
 after the last, and those of the large requests in every round.
 
@@ -25,7 +29,6 @@ median of the ratios within each round. The load runs on the same processors as 
 takes most from the fastest. Bare uvicorn and grpc.aio read the request and answer with fixed bytes:
 they are the limits.
 """
-OURS = "headrace"
 # Beside the page: the rates of this scenario over so many connections.
 CHART, CHARTED, CONNECTIONS = "benchmarks.svg", "row", 32
 MISSING = "-"
@@ -45,7 +48,8 @@ def section(result: Run) -> str:
     ]
     for scenario in SCENARIOS.values():
         parts += _scenario(result, scenario)
-    parts += ["### Without a server\n", _alone(result)]
+    if "alone" in result:
+        parts += ["### Without a server\n", _alone(result["alone"])]
     parts += ["### First answer and memory\n", starts_table(result)]
     if failed := figures.failures(result):
         rows = [[CONTENDERS[name].title, _short(reason)] for name, reason in failed.items()]
@@ -153,8 +157,7 @@ def _pair(result: Run, point: Point, names: tuple[str, str], form: str) -> str:
     return " / ".join(MISSING if each is None else form.format(each) for each in found)
 
 
-def _alone(result: Run) -> str:
-    found: Mapping[str, float] = result["alone"]
+def _alone(found: Mapping[str, float]) -> str:
     rows = [
         ["the model's predict of one row, in a loop", f"{found['predict_us']:.0f} µs"],
         [
@@ -178,8 +181,13 @@ def _groups(result: Run) -> str:
         when = [machine["date"], machine["commit"], f"{machine['cpu']}, {machine['cores']} cores"]
         average = " / ".join(f"{loads[moment][0]:g}" for moment in ("before", "after"))
         count = f"{len(group['rounds'])} × {group['method']['seconds']} s"
-        rows.append([name, *when, count, average])
-    head = ["group", "date", "commit", "processor", "rounds", "load average before / after"]
+        known = {None: "not recorded", digest(name): "as below"}
+        shown = known.get(group.get("configuration"), "an earlier one")
+        rows.append([name, *when, count, average, shown])
+    head = [
+        "group", "date", "commit", "processor", "rounds", "load average before / after",
+        "configuration",
+    ]  # fmt: skip
     newest = max(result["groups"].values(), key=lambda group: str(group["machine"]["date"]))
     return table(head, rows) + "\n" + machine_table(newest["machine"], newest["load_average"])
 
@@ -199,7 +207,9 @@ def _configuration(peer: Peer) -> str:
 
 
 def _files(contender: Contender, shown: set[str]) -> list[str]:
-    parts = [f"{contender.title}: `{contender.shown_command()}`\n"]
+    variables = [f"`{key}={value}`" for key, value in contender.shown_environ().items()]
+    line = f"{contender.title}: `{contender.shown_command()}`"
+    parts = [f"{line}{', with ' if variables else ''}{' '.join(variables)}\n"]
     for name, text in contender.files.items():
         if text not in shown:
             shown.add(text)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmarks import load, machine, render, servers
+from benchmarks import load, machine, render, result_files, servers, session
 from torch import nn
 
 NAME = "pytorch_mlp"
@@ -36,32 +34,27 @@ DIGITS = len("-0.0123")
 
 
 def main() -> int:
-    """Measure, print and write the result; returns 1 if the goal is missed or a server fails."""
+    """Measure, print and write the result; returns 1 if the goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.pytorch_mlp", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=session.count, default=ROUNDS)
     options = parser.parse_args()
-    # So that the servers end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    wrk, path = load.wrk_version(), result_files.place(NAME)
     before = machine.load_average()
-    try:
-        wrk = load.wrk_version()
-        networks = [measure(width, options.rounds) for width in WIDTHS]
-    except (load.LoadFailed, servers.NotStarted) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
+    networks = [measure(width, options.rounds) for width in WIDTHS]
     result = {
         "name": NAME,
         "title": TITLE,
         "method": {"rounds": options.rounds, "seconds": SECONDS, "connections": CONNECTIONS},
         "goal": GOAL,
         "torch": {"version": torch.__version__, "threads": torch.get_num_threads()},
-        "machine": machine.describe(render.ROOT, wrk),
+        "machine": machine.describe(result_files.ROOT, wrk),
         "load_average": {"before": before, "after": machine.load_average()},
         "networks": networks,
     }
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    for each in networks:
+        verdict = "pass" if each["ratio"] >= GOAL else "miss"
+        print(f"{verdict}: {each['width']} wide, {each['ratio']:.2f} of the loop, goal {GOAL:g}")
+    result_files.write(path, result)
     render.main()
     return 0 if min(each["ratio"] for each in networks) >= GOAL else 1
 
@@ -173,4 +166,4 @@ def loop_rate(network: nn.Module, size: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

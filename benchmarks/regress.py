@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import struct
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import against, counting, load, render, scenarios, servers, wine
+from benchmarks import against, counting, load, result_files, servers, session, wine
 from benchmarks.tables import table
 
 WARM_UP = 50
@@ -38,26 +36,25 @@ class Case:
 
 
 def main() -> int:
-    """Count, print; returns 1 if a count has grown, 2 without a result."""
+    """Count, print; returns 1 if a count has grown."""
     parser = argparse.ArgumentParser(prog="benchmarks.regress", description=__doc__)
     parser.add_argument("commit", help="what to compare with")
-    parser.add_argument("--requests", type=int, default=150, help="requests that are counted")
+    parser.add_argument(
+        "--requests", type=session.count, default=150, help="requests that are counted"
+    )
     parser.add_argument("--counts-only", action="store_true", help="leave out the rates")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE)
     options = parser.parse_args()
-    # So that the servers end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    counting.require()
+    if not options.counts_only:
+        load.wrk_version()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
-        try:
-            counts = count(folder, options.commit, options.requests)
-            print(counts_table(counts), flush=True)
-            if not options.counts_only:
-                compared = against.compare(folder, options.commit, ROUNDS, SECONDS)
-                print(rates_table(compared["medians"]))
-        except (counting.CannotCount, servers.NotStarted, load.LoadFailed) as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 2
+        counts = count(folder, options.commit, options.requests)
+        print(counts_table(counts), flush=True)
+        if not options.counts_only:
+            compared = against.compare(folder, options.commit, ROUNDS, SECONDS)
+            print(rates_table(compared["medians"]))
     grown = [
         f"{title}, {process}: {after / before - 1:+.1%}"
         for title, each in counts.items()
@@ -78,6 +75,7 @@ def count(folder: Path, commit: str, requests: int) -> Counts:
     Raises:
         CannotCount, NotStarted: there is no result.
     """
+    earlier = against.extract(commit, folder / "counted-earlier")
     model = wine.save(folder / "counted")
     place = folder / "counted" / "mlflow-served"
     place.mkdir()
@@ -85,10 +83,7 @@ def count(folder: Path, commit: str, requests: int) -> Counts:
         "name": "wine-mlflow", "implementation": "mlflow", "parameters": {"uri": "../mlflow"}
     }  # fmt: skip
     (place / "model-settings.json").write_text(json.dumps(settings))
-    sources = {
-        "before": against.extract(commit, folder / "counted-earlier"),
-        "after": render.ROOT / "src",
-    }
+    sources = {"before": earlier, "after": result_files.ROOT / "src"}
     asked = cases(model.columns, requests)
 
     def counted(state: str) -> dict[str, dict[str, float]]:
@@ -101,7 +96,12 @@ def count(folder: Path, commit: str, requests: int) -> Counts:
             }
 
     with ThreadPoolExecutor(2) as pool:
-        before, after = pool.map(counted, sources)
+        try:
+            before, after = pool.map(counted, sources)
+        except BaseException:
+            # Otherwise Ctrl-C waits until both have counted everything.
+            servers.stop_all()
+            raise
     return {
         title: {process: (each[process], after[title][process]) for process in PROCESSES}
         for title, each in before.items()
@@ -111,7 +111,7 @@ def count(folder: Path, commit: str, requests: int) -> Counts:
 def cases(columns: list[str], requests: int) -> list[Case]:
     """The requests of the hot path."""
     json_type = "content-type: application/json"
-    tensor = scenarios.tensor_body()
+    tensor = wine.tensor_body()
     split = json.dumps({"dataframe_split": {"columns": columns, "data": [wine.WINE]}}).encode()
     numbers = struct.pack(f"<{len(wine.WINE)}d", *wine.WINE)
     described = {
@@ -121,14 +121,14 @@ def cases(columns: list[str], requests: int) -> list[Case]:
     head = json.dumps({"inputs": [described], "parameters": {"binary_data_output": True}}).encode()
     binary = ("content-type: application/octet-stream",
               f"inference-header-content-length: {len(head)}")  # fmt: skip
-    single = _http(scenarios.INFER, tensor, json_type)
+    single = _http(wine.INFER, tensor, json_type)
     scoring = "/v2/models/wine-mlflow/invocations"
     return [
         Case("`/v2`, JSON, [1, 11]", single, requests),
         Case("`/invocations`, `dataframe_split`", _http(scoring, split, json_type), requests // 2),
         Case(
             "`/v2`, binary tensor, [1, 11]",
-            _http(scenarios.INFER, head + numbers, *binary),
+            _http(wine.INFER, head + numbers, *binary),
             requests,
         ),
         Case("`/v2`, JSON, 32 requests at once", single, max(1, requests // 16), 32),
@@ -174,4 +174,5 @@ def _http(path: str, body: bytes, *fields: str) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The counts do not depend on what else the machine does.
+    session.run(main, alone=False)

@@ -14,20 +14,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import echo
+from benchmarks.result_files import ROOT, NoResult
 
-ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 600.0
 STOP_TIMEOUT = 10.0
 HEALTH = {
-    "uvicorn": "/",
-    "mlflow": "/ping",
     "tracking": "/health",
     "starlette": "/health",
     "bentoml": "/readyz",
     "bentoml-legacy": "/readyz",
 }
-APPS = {"uvicorn": "benchmarks.echo:create", "starlette": "benchmarks.image.app:create"}
+UVICORN = ("--loop", "uvloop", "--http", "httptools", "--no-access-log")
 CORES = {
     "headrace-grpcio": ["--no-native-grpc"],
     "headrace-native-grpc": ["--native-grpc"],
@@ -37,9 +34,13 @@ PLUGINS = {
     "headrace-plugin-batched": "benchmarks.image.plugins:Batched",
 }
 OURS = ("/v2/health/live", "/v2/health/ready")
+# Python reads an empty value as none: modules are compiled once, as after an installation by pip.
+WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+# What `stop_all` stops.
+_up: list[Server] = []
 
 
-class NotStarted(Exception):
+class NotStarted(NoResult):
     """A server ended, or was not ready in time."""
 
 
@@ -124,7 +125,7 @@ def running(
     command: Callable[[str, int], list[str]] | None = None,
     flags: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """The server `name`, ready: `argument` is its model, or the answer of the echo.
+    """The server `name`, ready: `argument` is its model.
 
     `environ` is added to the environment, and `flags` to the command. `command` says how a server
     is started on a port that this module does not know.
@@ -137,8 +138,7 @@ def running(
     line = command(name, port) if command else _command(name, argument, ports)
     line += flags
     live, ready = OURS if name.startswith("headrace") else (HEALTH[name],) * 2
-    variables = {echo.ANSWER: str(argument), **(environ or {})}
-    with started(Launch(name, line, live, port, grpc_port, variables), log) as server:
+    with started(Launch(name, line, live, port, grpc_port, environ or {}), log) as server:
         server.ready_after = _answers(server, ready, log, START_TIMEOUT)
         yield server
 
@@ -152,7 +152,7 @@ def started(launch: Launch, log: Path) -> Iterator[Server]:
     """
     # `mlflow models serve` looks for uvicorn on the path.
     path = os.pathsep.join([str(launch.python.parent), os.environ.get("PATH", os.defpath)])
-    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **launch.environ}
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **WITH_BYTECODE, **launch.environ}
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -165,6 +165,7 @@ def started(launch: Launch, log: Path) -> Iterator[Server]:
             start_new_session=True,
         )
     server = Server(launch.name, process, launch.port, launch.grpc_port, began)
+    _up.append(server)
     try:
         server.live_after = _answers(server, launch.live, log, launch.timeout)
         yield server
@@ -172,15 +173,17 @@ def started(launch: Launch, log: Path) -> Iterator[Server]:
         _end(server)
 
 
+def stop_all() -> None:
+    """Stop the servers that are still up, also those that another thread has started."""
+    for server in list(_up):
+        _end(server)
+
+
 def _command(name: str, argument: Path, ports: Mapping[str, int]) -> list[str]:
     port = ports["--http-port"]
-    if name in APPS:
-        options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        app = ["--factory", APPS[name], "--port", str(port)]
-        return [sys.executable, "-m", "uvicorn", *options, *app]
-    if name == "mlflow":
-        where = ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
-        return [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(argument), *where]
+    if name == "starlette":
+        app = ["--factory", "benchmarks.image.app:create", "--port", str(port)]
+        return [sys.executable, "-m", "uvicorn", *UVICORN, *app]
     flags = [word for flag, number in ports.items() for word in (flag, str(number))]
     named = [] if name == "headrace-many" else ["--name", "wine"]
     named += CORES.get(name, [])
@@ -210,17 +213,22 @@ def _answers(server: Server, path: str, log: Path, timeout: float) -> float:
 def _end(server: Server) -> None:
     """Stop the server, and kill what is left of it."""
     below = server.processes()["workers"]
-    server.process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        server.process.wait(STOP_TIMEOUT)
-    # The process group is its own, so no other process is in it.
-    with suppress(ProcessLookupError):
-        os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait(STOP_TIMEOUT)
-    # Some start their workers in sessions of their own.
-    for pid in below:
+    try:
+        server.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.process.wait(STOP_TIMEOUT)
+    finally:
+        # Also if Ctrl-C is pressed again while it stops. The process group is its own, so no other
+        # process is in it.
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(server.process.pid, signal.SIGKILL)
+        # Some start their workers in sessions of their own.
+        for pid in below:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        server.process.wait(STOP_TIMEOUT)
+        with suppress(ValueError):
+            _up.remove(server)
 
 
 def free_ports(count: int) -> list[int]:

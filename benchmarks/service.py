@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,7 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bentoml_servers, environments, load, machine, render, servers
+from benchmarks import (
+    bentoml_servers,
+    environments,
+    load,
+    machine,
+    render,
+    result_files,
+    servers,
+    session,
+)
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -92,25 +100,25 @@ RATIOS: Mapping[tuple[str, str], float | None] = {
 def main() -> int:
     """Measure, print, write the result; returns 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.service", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--seconds", type=int, default=SECONDS)
+    parser.add_argument("--rounds", type=session.count, default=ROUNDS)
+    parser.add_argument("--seconds", type=session.count, default=SECONDS)
     parser.add_argument("--without-bentoml", action="store_true", help="measure Headrace only")
     options = parser.parse_args()
+    load.wrk_version()
+    path = result_files.place(
+        NAME, result_files.OUT if options.without_bentoml else result_files.RESULTS
+    )
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-        try:
-            result = measure(Path(name), options)
-        except (load.LoadFailed, servers.NotStarted) as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
-    folder = render.RESULTS if not options.without_bentoml else render.RESULTS.parent / "out"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+        result = measure(Path(name), options)
     for way, row in result["ways"].items():
         print(f"{way:16} {row['rate']:8.0f}/s  {row['cpu_us']} us of each process")
     for row in result["ratios"]:
-        print(f"{row['of']} / {row['to']}: {row['reached']:.2f}, goal {row['goal'] or 'none'}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+        verdict = "pass" if row["reached"] >= (row["goal"] or 0) else "miss"
+        goal = f", goal {row['goal']:g}: {verdict}" if row["goal"] else ""
+        print(f"{row['of']} / {row['to']}: {row['reached']:.2f}{goal}")
+    result_files.write(path, result)
+    if not options.without_bentoml:
+        render.main()
     return 0 if all(row["reached"] >= (row["goal"] or 0) for row in result["ratios"]) else 1
 
 
@@ -137,7 +145,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
                 seen.setdefault(name, []).append(found)
         for name, way in ways.items():
             _load(up, way, folder / f"{name}-checked.lua", WARM_UP)
-    described = machine.describe(render.ROOT, load.wrk_version())
+    described = machine.describe(result_files.ROOT, load.wrk_version())
     described["versions"]["bentoml"] = bentoml_servers.VERSION
     return {
         "name": NAME,
@@ -224,4 +232,4 @@ def _ratio(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

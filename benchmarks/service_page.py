@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.comparison import Run
-from benchmarks.tables import machine_table, table
+from benchmarks.tables import Run, machine_table, table
 
 INTRODUCTION = """Each request holds one flower, a row of four numbers, for a logistic regression of
 scikit-learn, over {connections} connections. The service checks the row, asks its runner, and

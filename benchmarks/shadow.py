@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import signal
 import statistics
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, machine, render, servers, wine
-from benchmarks.scenarios import INFER
+from benchmarks import load, machine, result_files, servers, session, wine
+from benchmarks.wine import INFER
 
 NAME = "shadow"
 ROUNDS, SECONDS, WARM_UP_SECONDS = 4, 2, 1
@@ -65,23 +64,15 @@ SCENARIOS = (
 
 
 def main() -> int:
-    """Measure, print and write the result; returns 1 if a goal is missed or a server fails."""
+    """Measure, print and write the result; returns 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.shadow", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=session.count, default=ROUNDS)
     options = parser.parse_args()
-    # So that the servers end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        result = measure(options.rounds)
-    except (load.LoadFailed, servers.NotStarted) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path = result_files.place(NAME)
+    result = measure(options.rounds)
     for goal, reached in result["goals"].items():
         print(f"{'pass' if reached else 'miss'}: {goal}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
     return 0 if all(result["goals"].values()) else 1
 
 
@@ -99,7 +90,7 @@ def measure(rounds: int) -> dict[str, Any]:
         found: dict[str, Any] = {
             "name": NAME,
             "method": {"rounds": rounds, "seconds": SECONDS, "warm_up_seconds": WARM_UP_SECONDS},
-            "machine": machine.describe(render.ROOT, wrk),
+            "machine": machine.describe(result_files.ROOT, wrk),
             "load_average": {"before": machine.load_average()},
         }
         scenarios = {each.name: _in_turns(each, folder, rounds) for each in SCENARIOS}
@@ -254,4 +245,4 @@ def _who(server: servers.Server, pid: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -21,13 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks import machine, many_models, render, servers, wine
+from benchmarks import machine, many_models, render, result_files, servers, session, wine
 
 NAME = "starts"
 ROUNDS = 10
 IMPORT = "import sklearn.linear_model"
-# Python reads an empty value as none: modules are compiled once, as after an installation by pip.
-WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 LIVE_GOAL = 0.5
 READY_GOAL = 0.5
 # For each model but the first.
@@ -45,23 +43,18 @@ class Start(NamedTuple):
 def main() -> int:
     """Measure, print, write the result; returns 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.starts", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=session.count, default=ROUNDS)
     options = parser.parse_args()
+    path = result_files.place(NAME)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
-        try:
-            rounds = measure(starts(folder), folder, options.rounds)
-        except servers.NotStarted as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
+        rounds = measure(starts(folder), folder, options.rounds)
     result = summary(rounds)
-    render.RESULTS.mkdir(exist_ok=True)
-    path = render.RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["medians"], indent=1))
     for goal, reached in result["goals"].items():
         print(f"{'pass' if reached else 'miss'}: {goal}")
-    print(f"written to {path.relative_to(render.ROOT)}")
+    result_files.write(path, result)
+    render.main()
     return 0 if all(result["goals"].values()) else 1
 
 
@@ -95,14 +88,16 @@ def measure(
 
 def _import() -> dict[str, float]:
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", IMPORT], env={**os.environ, **WITH_BYTECODE}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", IMPORT], env={**os.environ, **servers.WITH_BYTECODE}, check=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"ready": time.monotonic() - began, "workers_cpu": used}
 
 
 def _start(start: Start, log: Path) -> dict[str, float]:
-    with servers.running(start.server, start.argument, log, WITH_BYTECODE) as server:
+    with servers.running(start.server, start.argument, log) as server:
         used = server.cpu_seconds()
         memory = server.memory_mb()
         return {
@@ -131,7 +126,7 @@ def summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     return {
         "name": NAME,
         "import": IMPORT,
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": machine.load_average(),
         "medians": medians,
         "rounds": {
@@ -143,4 +138,4 @@ def summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.comparison import Run
+Run = dict[str, Any]
 
 
 def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

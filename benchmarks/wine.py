@@ -12,6 +12,7 @@ from pathlib import Path
 DATA = Path(__file__).parent.parent / "examples" / "data" / "wine-quality-red.csv"
 WINE = (7.4, 0.7, 0.0, 1.9, 0.076, 11.0, 34.0, 0.9978, 3.51, 0.56, 9.4)
 TARGET = "quality"
+INFER = "/v2/models/wine/infer"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class WineModel:
     mlflow: Path
     columns: list[str]
     expected: float
+
+
+def tensor_body() -> bytes:
+    """One wine as one FP64 tensor of the Open Inference Protocol."""
+    tensor = {"name": "input-0", "shape": [1, len(WINE)], "datatype": "FP64", "data": WINE}
+    return json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
 
 
 def feature_names() -> list[str]:

@@ -7,20 +7,18 @@ that are not measured this time stay as they are.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environments, h2load, load, machine, render, servers
+from benchmarks import environments, h2load, load, machine, render, result_files, servers, session
 from benchmarks.peers import alone, goals, models
 from benchmarks.peers.contender import Peer
 from benchmarks.peers.group import WARM_UP, Group
-from benchmarks.peers.scenarios import CONTENDERS, GROUPS, PEERS
+from benchmarks.peers.scenarios import CONTENDERS, GROUPS, OURS, PEERS, SCENARIOS, digest
 
 NAME = "peers"
 TITLE = "Headrace and other servers"
@@ -28,28 +26,29 @@ ROUNDS, SECONDS = 5, 2
 
 
 def main() -> int:
-    """Measure, print, write; returns 1 when nothing could be measured."""
+    """Measure, print, write; returns 1 if an environment could not be made for `--prepare`."""
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        wrk = load.wrk_version()
-        h2load.require()
-    except load.LoadFailed as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    pythons, unprepared = prepare({name for each in options.only for name in GROUPS[each][0]})
+    wanted = {name for each in options.only for name in GROUPS[each][0]}
     if options.prepare:
+        unprepared = prepare(wanted)[1]
+        print(f"the environments are in {environments.ENVIRONMENTS}")
         return 1 if unprepared else 0
-    folder = render.ROOT / "benchmarks" / "out" if options.quick else render.RESULTS
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{NAME}.json"
-    result = json.loads(path.read_text()) if path.exists() else {"groups": {}}
+    wrk = load.wrk_version()
+    if any(SCENARIOS[name].streams for each in options.only for name in GROUPS[each][1]):
+        h2load.require()
+    path = result_files.place(NAME, result_files.OUT if options.quick else result_files.RESULTS)
+    result = result_files.read(path) if path.exists() else {"groups": {}}
     result.update(name=NAME, title=TITLE)
+    pythons, unprepared = prepare(wanted)
+    measured = 0
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as place:
         saved = models.save(Path(place) / "models")
         if "limits" in options.only or "alone" not in result:
             result["alone"] = alone.measure(saved, *([1] if options.quick else []))
         for name in options.only:
+            if name in result["groups"] and all_missing(name, unprepared):
+                print(f"{name} is not measured again: its earlier results stay", file=sys.stderr)
+                continue
             try:
                 found = measure(name, saved, pythons, unprepared, options)
             except Exception:
@@ -58,10 +57,12 @@ def main() -> int:
                 continue
             found["machine"]["wrk"] = wrk
             result["groups"][name] = found
-            path.write_text(json.dumps(result, indent=1) + "\n")
+            result_files.write(path, result)
+            measured += 1
+    if not measured:
+        raise result_files.NoResult("no group could be measured; the reasons are above")
     for each in goals.reached(result):
         print(describe(each))
-    print(f"written to {path.relative_to(render.ROOT)}")
     if not options.quick:
         render.main()
     return 0
@@ -73,8 +74,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default=",".join(GROUPS), help=f"groups to measure: {', '.join(GROUPS)}"
     )
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=int, help="of load for each figure of a round")
+    parser.add_argument("--rounds", type=session.count)
+    parser.add_argument("--seconds", type=session.count, help="of load for each figure of a round")
     parser.add_argument(
         "--quick", action="store_true", help="one round of a second, written to benchmarks/out"
     )
@@ -82,7 +83,7 @@ def arguments() -> argparse.Namespace:
         "--prepare", action="store_true", help="make the environments of the others, and stop"
     )
     options = parser.parse_args()
-    options.only = options.only.split(",")
+    options.only = [name.strip() for name in options.only.split(",")]
     if unknown := [name for name in options.only if name not in GROUPS]:
         parser.error(f"--only: no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     options.rounds = options.rounds or (1 if options.quick else ROUNDS)
@@ -109,6 +110,12 @@ def prepare(wanted: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
     return pythons, unprepared
 
 
+def all_missing(name: str, unprepared: Mapping[str, str]) -> bool:
+    """Whether a group has nothing but our own servers."""
+    others = [each for each in GROUPS[name][0] if not each.startswith(OURS)]
+    return all(each in unprepared for each in others)
+
+
 def interpreter(peer: Peer) -> Path:
     """The interpreter of its environment, which is created the first time."""
     if not peer.requirements:
@@ -130,9 +137,10 @@ def measure(
     group = Group(scenarios, saved, pythons, missing)
     group.measure([CONTENDERS[each] for each in contenders], options.rounds, options.seconds)
     return {
-        "machine": machine.describe(render.ROOT, ""),
+        "machine": machine.describe(result_files.ROOT, ""),
         "load_average": {"before": before, "after": machine.load_average()},
         "method": {"seconds": options.seconds, "warm_up_seconds": WARM_UP},
+        "configuration": digest(name),
         "servers": group.servers,
         "failed": group.failed,
         "rounds": group.rounds,
@@ -147,4 +155,4 @@ def describe(each: goals.Reached) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    session.run(main)

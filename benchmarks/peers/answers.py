@@ -12,12 +12,16 @@ from typing import Any
 import grpc
 from benchmarks.peers.forms import METHOD, Form
 from benchmarks.peers.models import Rows
-from benchmarks.scenarios import WrongAnswer
+from benchmarks.result_files import NoResult
 from benchmarks.servers import NotStarted, Server
 
 AT_ONCE = 16
 TIMEOUT = 60.0
 READY_TIMEOUT = 180.0
+
+
+class WrongAnswer(NoResult):
+    """A server's answer is not what the model predicts."""
 
 
 def ask(server: Server, form: Form, rows: Any) -> bytes:

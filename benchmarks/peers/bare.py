@@ -7,11 +7,11 @@ import sys
 from benchmarks import echo
 from benchmarks.peers import forms, headrace_servers
 from benchmarks.peers.contender import Contender, Peer, Place
-from benchmarks.servers import ROOT
+from benchmarks.result_files import ROOT
+from benchmarks.servers import UVICORN
 
 # What Headrace answers to one row, so that as many bytes are sent.
 ANSWER = "answer"
-UVICORN = ("--loop", "uvloop", "--http", "httptools", "--no-access-log")
 
 
 def _uvicorn(place: Place) -> list[str]:

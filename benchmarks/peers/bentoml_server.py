@@ -7,6 +7,8 @@ from benchmarks import bentoml_servers
 from benchmarks.peers import forms
 from benchmarks.peers.contender import Contender, Peer, Place
 
+SERVICE = "new_style.py"
+
 
 def _start(place: Place) -> list[str]:
     return bentoml_servers.serve(place.python, place.folder / "service", "bentoml", place.port)
@@ -24,6 +26,7 @@ def _contender(name: str, title: str, path: str) -> Contender:
         _start,
         "/readyz",
         {"row": forms.rows_under(path, "rows")},
+        files={f"service/{SERVICE}": bentoml_servers.FILES[SERVICE]},
         environ=lambda place: bentoml_servers.variables(place.folder / "service"),
         prepare=_prepare,
     )

@@ -29,6 +29,15 @@ class Place:
         return str(self.python.with_name(name))
 
 
+NAMED = Place(Path("FOLDER"), Path("bin/python"), *NAMED_PORTS.values())
+
+
+def _with_names(text: str) -> str:
+    for name, port in NAMED_PORTS.items():
+        text = text.replace(str(port), name)
+    return text
+
+
 @dataclass(frozen=True)
 class Contender:
     """One server with one configuration.
@@ -50,12 +59,16 @@ class Contender:
 
     def shown_command(self) -> str:
         """The command as the page shows it, with words in place of ports and folders."""
-        place = Place(Path("FOLDER"), Path("bin/python"), *NAMED_PORTS.values())
-        words = list(self.command(place))
-        line = " ".join([Path(words[0]).name, *words[1:]])
-        for name, port in NAMED_PORTS.items():
-            line = line.replace(str(port), name)
-        return line
+        words = list(self.command(NAMED))
+        return _with_names(" ".join([Path(words[0]).name, *words[1:]]))
+
+    def shown_environ(self) -> dict[str, str]:
+        """Its variables, without those that only say where something is on this machine."""
+        return {
+            name: _with_names(value)
+            for name, value in self.environ(NAMED).items()
+            if not any(part.startswith("/") for part in value.split(":"))
+        }
 
     def fill(self, place: Place, models: Path) -> None:
         """Write what the server reads.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Run = dict[str, Any]
+from benchmarks.tables import Run
 
 
 class Point(NamedTuple):

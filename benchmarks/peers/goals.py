@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.peers import figures
-from benchmarks.peers.figures import Point, Run
+from benchmarks.peers.figures import Point
+from benchmarks.peers.scenarios import CONTENDERS, SCENARIOS
+from benchmarks.tables import Run
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def faster(
     of = Point(ours, scenario, connections)
     to = Point(theirs, their_scenario or scenario, connections)
     return Goal(
-        f"rate, {_named(of)}, over {_named(to)}",
+        f"rate, {_over(of, to)}",
         bound,
         lambda result: figures.ratios(result, of, to),
     )
@@ -63,7 +65,7 @@ def sooner(theirs: str, bound: float) -> Goal:
     """Our p50 with one connection as a part of theirs."""
     of, to = Point("headrace", "row", 1), Point(theirs, "row", 1)
     return Goal(
-        f"p50, {_named(of)}, over {_named(to)}",
+        f"p50, {_over(of, to)}",
         bound,
         lambda result: figures.ratios(result, of, to, "p50_ms"),
         at_least=False,
@@ -74,7 +76,7 @@ def cost(kind: str, bound: float) -> Goal:
     """Processor time of the front or the workers for a request."""
     point = Point("headrace", "row", 32)
     return Goal(
-        f"processor time of the {kind}, {_named(point)}",
+        f"processor time of the {kind} for a request, {_title(point)}: {_asked(point)}",
         bound,
         lambda result: figures.values(result, point, f"{kind}_us"),
         at_least=False,
@@ -89,15 +91,28 @@ def first_answer(theirs: str) -> Goal:
         found = [figures.starts(result, name, READY) for name in ("headrace", theirs)]
         return [median(found[0]) / median(found[1])] if all(found) else []
 
-    return Goal(f"first answer, headrace over {theirs}", 1.0, samples, at_least=False)
+    return Goal(
+        f"first answer, Headrace over {CONTENDERS[theirs].title}", 1.0, samples, at_least=False
+    )
 
 
 READY = "ready_after_seconds"
 LIVE = "live_after_seconds"
 
 
-def _named(point: Point) -> str:
-    return f"{point.contender} ({point.scenario}, {point.connections})"
+def _over(of: Point, to: Point) -> str:
+    if of.scenario == to.scenario:
+        return f"{_title(of)} over {_title(to)}: {_asked(of)}"
+    return f"{_title(of)} ({_asked(of)}) over {_title(to)} ({_asked(to)})"
+
+
+def _title(point: Point) -> str:
+    return CONTENDERS[point.contender].title
+
+
+def _asked(point: Point) -> str:
+    plural = "" if point.connections == 1 else "s"
+    return f"{SCENARIOS[point.scenario].title}, {point.connections} connection{plural}"
 
 
 def _alone(result: Run, name: str) -> float | None:
@@ -148,7 +163,8 @@ GOALS = (
     sooner("triton", 1),
     sooner("mosec", 1),
     Goal(
-        "p50, headrace-inline (row, 1), over the model's own time and 1.5 times uvicorn's",
+        "p50, Headrace, `--workers 0`, over the model's own time and 1.5 times bare uvicorn's: "
+        "One row as JSON, 1 connection",
         1.0, _inline, at_least=False,
     ),
     faster("mlflow", 80, 32, "invocations", "headrace-mlflow"),
@@ -162,11 +178,12 @@ GOALS = (
     ),
     faster("mlserver", 25, 4, "table-binary", their_scenario="table-json"),
     Goal(
-        "live", 0.5, lambda result: figures.starts(result, "headrace", LIVE),
+        "live, Headrace", 0.5, lambda result: figures.starts(result, "headrace", LIVE),
         at_least=False, unit="s",
     ),
     Goal(
-        "first answer, beyond one import of scikit-learn", 0.5, _start, at_least=False, unit="s",
+        "first answer, Headrace, beyond one import of scikit-learn", 0.5, _start,
+        at_least=False, unit="s",
     ),
     *(
         first_answer(each)

@@ -6,6 +6,8 @@ group has Headrace in it, so a ratio is one of neighbours in time.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +67,8 @@ PEERS: tuple[Peer, ...] = (
 )
 CONTENDERS: dict[str, Contender] = {each.name: each for peer in PEERS for each in peer.contenders}
 
+# What the names of our own servers begin with.
+OURS = "headrace"
 # Servers and scenarios of each group; a server takes part in the scenarios that it has a form for.
 GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "limits": (
@@ -83,3 +87,15 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "bentoml": (("headrace", "bentoml", "bentoml-batched"), ("row",)),
     "ray": (("headrace", "ray"), ("row",)),
 }
+
+
+def digest(group: str) -> str:
+    """Of the configurations of a group, so that results of earlier ones are recognized."""
+    contenders = GROUPS[group][0]
+    described = [
+        [each.name, peer.requirements, each.shown_command(), each.shown_environ(), each.files]
+        for peer in PEERS
+        for each in peer.contenders
+        if each.name in contenders
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:12]

@@ -93,9 +93,14 @@ PEER = Peer(
     "triton",
     [
         f"nvidia-pytriton=={VERSION}",
-        *(each for each in environments.model_requirements() if not each.startswith("numpy")),
-        # Its backend is built for it.
+        *(
+            each
+            for each in environments.model_requirements()
+            if not each.startswith(("numpy", "pandas"))
+        ),
+        # Its backend is built for it, and our pandas needs a newer one.
         "numpy<2",
+        "pandas",
     ],
     [
         Contender(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from benchmarks import peers_page
-from benchmarks.peers.scenarios import PEERS
+from benchmarks.peers.scenarios import PEERS, digest
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES = {"p50_ms": 1.0, "p99_ms": 2.0, "front_us": 40.0, "workers_us": 10.0}
@@ -56,7 +57,8 @@ def test_a_server_that_did_not_start_is_listed_with_its_reason():
 def test_a_goal_has_what_was_reached_and_its_verdict():
     page = peers_page.goals_table(result())
 
-    assert "| processor time of the front, headrace (row, 32) | ≤ 50 µs | 40.0 |" in page
+    title = "processor time of the front for a request, Headrace: One row as JSON, 32 connections"
+    assert f"| {title} | ≤ 50 µs | 40.0 |" in page
     assert "| not measured |" in page
 
 
@@ -66,6 +68,39 @@ def test_every_configuration_is_shown_without_a_port_or_a_folder_of_this_machine
     assert all(f"<summary>{peer.name}</summary>" in page for peer in PEERS)
     assert "`mlserver start FOLDER`" in page
     assert "--http-port HTTP_PORT" in page
+
+
+def test_the_variables_of_a_server_are_shown_but_for_folders_of_this_machine():
+    page = peers_page.section(result())
+
+    assert "`MLSERVER_HTTP_PORT=HTTP_PORT`" in page
+    assert "LD_LIBRARY_PATH" not in page
+
+
+def test_the_service_of_bentoml_is_shown():
+    assert "@bentoml.api(batchable=True)" in peers_page.section(result())
+
+
+@pytest.mark.parametrize(
+    ("configuration", "shown"),
+    [
+        pytest.param({"configuration": digest("mosec")}, "as below", id="the same"),
+        pytest.param({"configuration": "0123456789ab"}, "an earlier one", id="another"),
+        pytest.param({}, "not recorded", id="before it was recorded"),
+    ],
+)
+def test_results_say_whether_their_configuration_is_the_one_that_is_shown(configuration, shown):
+    measured = result()
+    measured["groups"]["mosec"].update(configuration)
+
+    assert f"| 0.1 / 1 | {shown} |" in peers_page.section(measured)
+
+
+def test_the_page_needs_no_limits():
+    measured = result()
+    del measured["alone"]
+
+    assert "### Without a server" not in peers_page.section(measured)
 
 
 def test_the_chart_has_a_bar_for_each_measured_server_the_fastest_first():
