@@ -98,9 +98,9 @@ def test_what_is_recognized_is_what_protobuf_reads(bodies: list[bytes], data: An
             assert shown(found[0].request(asked, "")) == shown(expected)
 
 
-def request(raw: bytes = bytes(8), **fields: Any) -> bytes:
+def request(raw: bytes = bytes(8), datatype: str = "FP64", **fields: Any) -> bytes:
     message = pb.ModelInferRequest(model_name="m", **fields)
-    message.inputs.add(name="x", datatype="FP64", shape=[1])
+    message.inputs.add(name="x", datatype=datatype, shape=[1])
     message.raw_input_contents.append(raw)
     body: bytes = message.SerializeToString()
     return body
@@ -132,6 +132,16 @@ def test_requests_that_differ_in_their_ids_are_recognized() -> None:
     assert known.find(request(id="a\nb\nc")) is None
     assert known.find(request(id="fir\u00fc")) is None
     assert known.find(request(id="first").replace(b"first", b"\xff" * 5)) is None
+
+
+def test_the_beginning_of_one_request_in_the_places_of_another_is_not_recognized() -> None:
+    known = KnownRequests()
+    short = request(bytes(4), "FP32", id="abc")
+    remember(known, short)
+    remember(known, request(bytes(8), id="abcdefgh"))
+    begin, end = short.index(b"abc"), len(short) - 4
+
+    assert known.find(short[:begin] + b"abcdefgh" + short[begin + 3 : end] + bytes(8)) is None
 
 
 def test_a_request_that_says_more_is_not_recognized() -> None:

@@ -77,8 +77,9 @@ class KnownRequests:
     def __init__(self) -> None:
         # By the length of the message: where its id begins and ends, and where its elements begin.
         self._places: dict[int, tuple[int, int, int]] = {}
-        # By all before the elements but the id, in two parts.
-        self._known: dict[tuple[bytes, bytes], KnownRequest] = {}
+        # By the length of the message, where its elements begin, and all before them but the id, in
+        # two parts. The same two parts in other places would not be the same fields.
+        self._known: dict[tuple[int, int, bytes, bytes], KnownRequest] = {}
 
     def find(self, body: bytes) -> tuple[KnownRequest, str] | None:
         """What is known of a message, whose request needs no further check then, and its id."""
@@ -86,7 +87,7 @@ class KnownRequests:
         if place is None:
             return None
         begin, end, size = place
-        known = self._known.get((body[:begin], body[end:size]))
+        known = self._known.get((len(body), size, body[:begin], body[end:size]))
         if known is None or begin == end:
             return None if known is None else (known, "")
         id = body[begin:end].decode("latin-1")
@@ -126,7 +127,8 @@ class KnownRequests:
             self._places.clear()
         begin = end - len(id)
         self._places[len(body)] = begin, end, size
-        self._known[body[:begin], body[end:size]] = KnownRequest(message, tensor, size)
+        known = KnownRequest(message, tensor, size)
+        self._known[len(body), size, body[:begin], body[end:size]] = known
 
 
 def _are_fields(part: bytes) -> bool:
@@ -252,7 +254,7 @@ def _key(parameters: Parameters | None) -> tuple[Any, ...]:
 
 
 def _remember(known: dict[Any, T], key: Any, written: T) -> T:
-    """Remember a part of an answer; those of models are bounded by what models there are."""
+    """Remember a part of an answer."""
     if len(known) >= REMEMBERED:
         known.clear()
     known[key] = written
