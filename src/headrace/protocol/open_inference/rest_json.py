@@ -179,7 +179,7 @@ def encode_response(
         try:
             return encode_part(response, model_name, model_version, id), None
         except (orjson.JSONEncodeError, TypeError):
-            # Told below.
+            # What comes next says what is wrong.
             pass
     raw: list[Any] = []
     outputs = []
@@ -265,12 +265,15 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
         envelope = _decode_open(text)
         # The keys that mean nothing are read only here, and may not be UTF-8.
         whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        inputs, outputs = (
+            msgspec.json.decode(whole.get(key, b"[]"), type=_Objects) or []
+            for key in ("inputs", "outputs")
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput(refusal(text, _OpenBody, "the request body") + _likely(text)) from None
     typos = Typos()
     typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
-    for key, kind in (("inputs", _OpenInput), ("outputs", _OpenOutput)):
-        items = msgspec.json.decode(whole.get(key, b"[]"), type=_Objects) or []
+    for key, kind, items in (("inputs", _OpenInput, inputs), ("outputs", _OpenOutput, outputs)):
         for index, item in enumerate(items):
             typos.refuse(item, kind.__struct_fields__, f"{key}[{index}]")
     return envelope

@@ -98,6 +98,11 @@ def test_text_that_is_not_json_is_refused(text: bytes) -> None:
         decode_request(text)
 
 
+def test_a_key_of_an_input_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="^the request body is not valid UTF-8 at byte"):
+        decode_request(body().replace(b'"data"', b'"\xff": 1, "data"'))
+
+
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "01", "1null", "0x1"])
 def test_literals_that_are_not_json_are_refused(literal: str) -> None:
     with pytest.raises(InvalidInput, match="not valid JSON"):
