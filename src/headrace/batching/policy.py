@@ -8,10 +8,12 @@ Headers may differ: the batch keeps those that all its requests share.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from headrace.errors import BadModelOutput
 from headrace.protocol import batch_answer
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow.signature import SCORING
 from headrace.protocol.reserved_parameters import BATCH_DIM, PYTHON_VALUE
@@ -113,8 +115,8 @@ def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceR
     """Give each request its rows of the merged answer.
 
     Raises:
-        BadModelOutput: an output does not have as many rows as the batch, so its rows cannot be
-            assigned to requests.
+        BadModelOutput: an output does not have as many rows as the batch, or not the bytes of its
+            shape, so its rows cannot be assigned to requests.
     """
     total = sum(counts)
     for tensor in response.outputs:
@@ -122,5 +124,11 @@ def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceR
             raise BadModelOutput(
                 f"output '{tensor.name}' has shape {list(tensor.shape)} for {total} batched rows; "
                 "set max_batch_size to 1 for a model whose answers are not one row per input row"
+            )
+        kind = DATATYPES.get(tensor.datatype)
+        if kind is None or (kind.itemsize and tensor.nbytes != prod(tensor.shape) * kind.itemsize):
+            raise BadModelOutput(
+                f"output '{tensor.name}' has {tensor.nbytes} bytes, which do not fit shape "
+                f"{list(tensor.shape)} and datatype {tensor.datatype}"
             )
     return batch_answer.parts(response, counts)

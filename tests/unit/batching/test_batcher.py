@@ -275,12 +275,21 @@ def test_one_bad_request_fails_alone() -> None:
     run(test)
 
 
-def test_an_answer_with_a_different_number_of_rows_fails_the_batch() -> None:
+@pytest.mark.parametrize(
+    "output",
+    [
+        Tensor("y", "FP64", [1], bytes(8)),
+        Tensor("y", "FP64", [2], bytes(24)),
+        Tensor("y", "FP8", [2], bytes(2)),
+    ],
+    ids=["rows", "bytes", "datatype"],
+)
+def test_an_answer_whose_rows_cannot_be_told_apart_fails_the_batch(output: Tensor) -> None:
     async def test(model: Model) -> None:
-        async def sums(request: InferenceRequest, deadline: float) -> InferenceResponse:
-            return InferenceResponse([Tensor("y", "FP64", [1], bytes(8))])
+        async def wrong(request: InferenceRequest, deadline: float) -> InferenceResponse:
+            return InferenceResponse([output])
 
-        batcher = Batcher(sums, batching())
+        batcher = Batcher(wrong, batching())
         futures = [batcher.submit(request(value), FAR) for value in (1.0, 2.0)]
         results = await asyncio.gather(*futures, return_exceptions=True)
 
