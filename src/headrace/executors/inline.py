@@ -195,7 +195,9 @@ class _Begun:
         self._is_settled = False
 
     def run(self, host: ModelHost, key: str, request: InferenceRequest) -> None:
-        """Answer it; in the thread of its model."""
+        """Answer it, unless its time was up before; in the thread of its model."""
+        if self._is_settled:
+            return
         outcome: InferenceResponse | HeadraceError
         try:
             outcome = host.infer(key, request)

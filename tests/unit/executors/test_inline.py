@@ -53,6 +53,13 @@ class Stuck(Gated):
     def infer(self, request):
         self.gate.wait(30)
 
+class Noting(Gated):
+    ids = []
+
+    def infer(self, request):
+        self.ids.append(request.id)
+        self.gate.wait(30)
+
 class Answers(Gated):
     def infer(self, request):
         if request.id == "wrong":
@@ -312,6 +319,19 @@ def test_a_batch_that_is_begun_and_hangs_ends_once_at_its_deadline(models: Any) 
         models.Gated.gate.set()
         # What the model answers after all must not end it again.
         await executor.unload("m")
+
+    run(test)
+
+
+def test_a_batch_whose_time_is_up_behind_one_that_hangs_never_runs(models: Any) -> None:
+    async def test(executor: InlineExecutor) -> None:
+        await executor.load("m", settings("Noting"))
+        for id in ("hangs", "late"):
+            assert isinstance(await begun(executor, id, 0.05), DeadlineExceeded)
+        models.Gated.gate.set()
+        await begun(executor, "next")
+
+        assert models.Noting.ids == ["hangs", "next"]
 
     run(test)
 
