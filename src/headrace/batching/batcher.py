@@ -39,9 +39,11 @@ USABLE_TIME = 0.8
 MOST_TURNS = 4
 MOST_TURNS_IF_SLOW = 16
 # Between two batches, a slow model waits for this part of the time that one takes, if that is at
-# least so many seconds: the event loop counts milliseconds.
+# least so many seconds, because the event loop counts milliseconds. It waits for so many at most,
+# because a single batch that hangs makes the average long.
 PAUSE = 0.04
 SHORTEST_PAUSE = 0.0005
+LONGEST_PAUSE = 0.1
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
@@ -89,6 +91,8 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._dispatching = False
+        # Ends the pause between two batches of a slow model.
+        self._pause: asyncio.TimerHandle | None = None
         # How many requests waited when dispatching was put off last, and how often it was.
         self._seen = self._turns = 0
         self._counts = counts or BatchCounts()
@@ -162,6 +166,7 @@ class Batcher:
                 # Several may wait for it, and each may be given up.
                 await asyncio.wait([self._ended_one])
             else:
+                self._end_pause()
                 await asyncio.sleep(0)
 
     def abandon(self, error: HeadraceError) -> None:
@@ -215,12 +220,21 @@ class Batcher:
             self._dispatching = True
             self._seen = self._turns = 0
             self._loop.call_soon(self._dispatch_soon)
+        elif self._pause is not None and self._waiting.rows >= self._limits.max_batch_size:
+            self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            self._loop.call_soon(self._dispatch_soon)
 
     def _dispatch_soon(self) -> None:
         """Dispatch, but where there is time, first let those requests arrive that are coming.
 
         There is while the instances are busy, and where they take long for a batch.
         """
+        self._pause = None
         arrived = self._waiting.requests
         is_slow = self._is_slow
         if (
@@ -255,17 +269,17 @@ class Batcher:
         self._dispatch_next()
 
     def _dispatch_next(self) -> None:
-        """Dispatch where a batch has ended; who was in it may be about to ask again.
+        """Dispatch after a batch has ended, whose callers may be about to ask again.
 
         A slow model waits a moment for them, unless enough others wait already.
         """
-        pause = PAUSE * self._pace.took if self._is_slow else 0.0
+        pause = min(PAUSE * self._pace.took, LONGEST_PAUSE) if self._is_slow else 0.0
         if pause < SHORTEST_PAUSE or self._waiting.rows >= self._limits.max_batch_size:
             self._dispatch()
         elif self._waiting.requests and not self._dispatching:
             self._dispatching = True
             self._seen = self._turns = 0
-            self._loop.call_later(pause, self._dispatch_soon)
+            self._pause = self._loop.call_later(pause, self._dispatch_soon)
 
     def _begun(self, batch: list[Entry]) -> bool:
         """Start a batch without a task, if that is possible now. Hot."""

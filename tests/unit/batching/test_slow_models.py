@@ -120,3 +120,56 @@ def test_a_full_batch_waits_for_nobody() -> None:
         assert batcher.now() - began <= 0.05 * 16 * 10 / 4 + 0.01
 
     virtual_time.run(test())
+
+
+def test_a_batch_that_becomes_full_in_the_pause_waits_no_longer() -> None:
+    async def test() -> None:
+        model = Model(1.0)
+        batcher = batching(model, 4)
+        await loaded(batcher, callers=2, times=8)
+        first = batcher.submit(request(), FAR)
+        await asyncio.sleep(0.5)
+        waiting = batcher.submit(request(), FAR)
+        await first
+        await asyncio.sleep(0.001)
+        began = batcher.now()
+        await asyncio.gather(waiting, *(batcher.submit(request(), FAR) for _ in range(3)))
+
+        assert model.sizes[-1] == 4
+        assert batcher.now() - began < 1.01
+
+    virtual_time.run(test())
+
+
+def test_one_batch_that_hung_makes_no_long_pauses() -> None:
+    async def test() -> None:
+        model = Model(0.01)
+        batcher = batching(model)
+        await loaded(batcher, callers=4, times=8)
+        model.seconds = 300.0
+        await batcher.submit(request(), FAR)
+        model.seconds = 0.01
+        began = batcher.now()
+        await loaded(batcher, callers=4, times=2)
+
+        assert batcher.now() - began < 0.5
+
+    virtual_time.run(test())
+
+
+def test_a_drain_does_not_wait_for_the_end_of_a_pause() -> None:
+    async def test() -> None:
+        model = Model(1.0)
+        batcher = batching(model)
+        await loaded(batcher, callers=2, times=8)
+        first = batcher.submit(request(), FAR)
+        await asyncio.sleep(0.5)
+        second = batcher.submit(request(), FAR)
+        await first
+        began = batcher.now()
+        await batcher.drain()
+
+        assert second.done()
+        assert batcher.now() - began < 1.01
+
+    virtual_time.run(test())
