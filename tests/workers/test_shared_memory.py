@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headrace.codecs.array import array_of
 from headrace.executors.pool import WorkerPool
 from headrace.executors.shared_memory import SharedMemory, shared_memory
 from headrace.protocol import large_buffers
@@ -198,6 +200,28 @@ def test_where_no_memory_is_left_tensors_go_through_the_socket(
     memory.close()
 
 
+def test_without_room_for_the_memory_of_its_answers_a_worker_shares_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = SharedMemory(2 * THRESHOLD)
+
+    def refuse() -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("headrace.executors.channel.shared_memory", lambda: memory)
+    monkeypatch.setattr("headrace.executors.channel.Arena.create_file", refuse)
+
+    async def test(pool: WorkerPool) -> None:
+        await pool.load("m", write_model(tmp_path, "return x"))
+        response = await pool.infer("m", large(7.0), soon())
+
+        assert answer(response) == [7.0] * NUMBERS
+        assert memory.used == 0
+
+    run(test)
+    memory.close()
+
+
 def test_large_tensors_are_moved_to_the_memory_once_and_small_ones_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -210,4 +234,5 @@ def test_large_tensors_are_moved_to_the_memory_once_and_small_ones_stay(
 
     assert memory.used == 1
     assert (small.data, tensors[1].data) == (b"abc", b"7" * THRESHOLD)
+    assert not array_of(tensors[1]).flags.writeable
     memory.close()

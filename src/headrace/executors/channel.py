@@ -105,9 +105,7 @@ class Channel(asyncio.Protocol):
         channel = cls(ask)
         try:
             hello = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
-            if (memory := shared_memory()) is not None:
-                channel._share_memory(sock, hello, memory)
-            else:
+            if (memory := shared_memory()) is None or not channel._share(memory, sock, hello):
                 sock.sendall(hello)
             sock.setblocking(False)
             await loop.create_connection(lambda: channel, sock=sock)
@@ -116,11 +114,20 @@ class Channel(asyncio.Protocol):
             raise
         return channel
 
-    def _share_memory(self, sock: socket.socket, hello: bytes, memory: SharedMemory) -> None:
-        answers = Arena.create_file()
+    def _share(self, memory: SharedMemory, sock: socket.socket, hello: bytes) -> bool:
+        """Say hello with the memory of the requests, and some for the answers; False without it."""
         try:
+            answers = Arena.create_file()
+        except OSError:
+            return False
+        try:
+            self._inbound = Arena(answers)
+        except OSError:
+            return False
+        else:
             socket.send_fds(sock, [hello], [memory.fd, answers])
-            self._lent, self._inbound = LentTensors(memory), Arena(answers)
+            self._lent = LentTensors(memory)
+            return True
         finally:
             os.close(answers)
 

@@ -30,8 +30,8 @@ class SharedBuffers(Protocol):
 _shared: SharedBuffers | None = None
 
 
-def share(memory: SharedBuffers) -> None:
-    """Decode large tensors into this memory from now on."""
+def share(memory: SharedBuffers | None) -> None:
+    """Decode large tensors into this memory from now on; None for the memory of this process."""
     global _shared
     _shared = memory
 
@@ -59,4 +59,5 @@ def move(tensors: Iterable[Tensor]) -> None:
         buffer = _shared.new(size)
         if buffer is not None:
             np.copyto(np.frombuffer(buffer, np.uint8), np.frombuffer(tensor.data, np.uint8))
-            tensor.data = buffer
+            # What decoders return can only be read either.
+            tensor.data = buffer.toreadonly()

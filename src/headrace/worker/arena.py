@@ -17,6 +17,9 @@ from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.tensor import Buffer
 
 SIZE = 1024 * 1024 * 1024
+# Where the address space is limited (`ulimit -v`), an arena takes at most one of so many parts of
+# it: models need the rest.
+PARTS = 32
 # Bytes at the start of an arena whose pages stay once they have been written: to take a page from
 # the system costs several times what it costs to fill it.
 KEPT = 16 * 1024 * 1024
@@ -27,21 +30,35 @@ class Arena:
     """A sparse memory file with a first-fit allocator, for one thread at a time.
 
     Pages are taken from the system when written. All but those at the start are given back when
-    freed, so an idle arena costs little. One that is not `writable` can only be read.
+    freed, so an idle arena costs little. One that is not `writable` can only be read. `size` is in
+    bytes.
+
+    Raises:
+        OSError: there is no room for it in the address space of this process.
     """
 
     def __init__(self, fd: int, writable: bool = True) -> None:
-        self._size = os.fstat(fd).st_size
+        self.size = os.fstat(fd).st_size
         access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
-        self._map = mmap.mmap(fd, self._size, prot=access)
+        self._map = mmap.mmap(fd, self.size, prot=access)
         self._used: list[tuple[int, int]] = []
         self._lengths: dict[int, int] = {}
 
     @staticmethod
     def create_file(size: int = SIZE) -> int:
-        """A new memory file's descriptor; the caller closes it."""
+        """A new memory file's descriptor; the caller closes it.
+
+        The file is smaller than `size` where this process may not map that much.
+
+        Raises:
+            OSError: the system allows no such file.
+        """
         fd = os.memfd_create("headrace-tensors", os.MFD_CLOEXEC)
-        os.ftruncate(fd, size)
+        try:
+            os.ftruncate(fd, _allowed(size))
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     def take(self, size: int) -> int | None:
@@ -90,4 +107,13 @@ class Arena:
             if used_start - start >= length:
                 return start
             start = used_start + used_length
-        return start if self._size - start >= length else None
+        return start if self.size - start >= length else None
+
+
+def _allowed(size: int) -> int:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return size
+    return min(size, limit // PARTS // mmap.PAGESIZE * mmap.PAGESIZE)

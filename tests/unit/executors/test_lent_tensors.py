@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +13,10 @@ import numpy as np
 import pytest
 
 from headrace.executors.lent_tensors import LentTensors
-from headrace.executors.shared_memory import SharedMemory
+from headrace.executors.shared_memory import SharedMemory, shared_memory
 from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.tensor import Tensor
-from headrace.worker.arena import SUPPORTED
+from headrace.worker.arena import SUPPORTED, Arena
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
 
@@ -142,3 +146,38 @@ def test_a_buffer_that_goes_within_a_method_of_the_memory_is_freed_all_the_same(
 
     assert second is not None
     assert memory.used == 1
+
+
+def test_no_memory_is_shared_where_there_is_no_room_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(arena: Arena, fd: int) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("headrace.executors.shared_memory.Arena.__init__", refuse)
+    before = os.listdir("/proc/self/fd")
+
+    assert shared_memory.__wrapped__() is None
+    assert "Cannot allocate memory" in caplog.text
+    assert os.listdir("/proc/self/fd") == before
+
+
+FORKS = """
+import os
+from headrace.executors.shared_memory import shared_memory
+from headrace.worker.arena import KEPT
+
+memory = shared_memory()
+buffer = memory.new(2 * KEPT)
+buffer[:] = b"7" * len(buffer)
+if not os.fork():
+    del buffer
+    os._exit(memory.new(1) is not None or shared_memory() is memory)
+_, status = os.wait()
+assert bytes(buffer) == b"7" * len(buffer)
+assert not status
+"""
+
+
+def test_a_process_that_was_forked_leaves_the_memory_to_its_parent() -> None:
+    subprocess.run([sys.executable, "-c", FORKS], check=True)

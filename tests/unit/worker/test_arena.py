@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol.large_buffers import THRESHOLD
-from headrace.worker.arena import KEPT, SUPPORTED, Arena
+from headrace.worker.arena import KEPT, PARTS, SIZE, SUPPORTED, Arena
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs memory files")
 
@@ -86,3 +87,13 @@ def test_a_view_shows_what_is_placed_and_one_that_is_only_read_cannot_change_it(
 
     assert view.tobytes() == b"\7" * THRESHOLD
     assert not view.flags.writeable
+
+
+def test_a_file_takes_a_small_part_of_a_limited_address_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = 4000 * 1024 * 1024
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+
+    assert 0 < arena(SIZE).size <= limit / PARTS
+    assert arena(PAGE).size == PAGE
