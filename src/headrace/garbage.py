@@ -1,4 +1,4 @@
-"""What is done with memory that a process needs no more: as it starts, and from then on."""
+"""How a process deals with memory that it no longer needs, as it starts and from then on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def spare_what_is_alive() -> None:
 def give_back_large_buffers() -> None:
     """Keep little of the memory that large bodies took.
 
-    By itself, the C library of GNU keeps up to 64 MB once it has seen a buffer of half of that.
+    Left to itself, the GNU C library keeps up to 64 MB once it has seen a buffer of half that size.
     """
     import ctypes
 

@@ -18,8 +18,8 @@ class Group(deque[Entry]):
 
 
 class Waiting:
-    """All groups of one model, those whose turn it is first; `requests`, `rows` and `nbytes` count
-    what is in them together.
+    """The groups of one model, in the order of their turns; `requests`, `rows` and `nbytes` count
+    what is in all of them.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ class LentTensors:
             placed = self._lent[call] = self._taken()
             for tensor, entry in zip(tensors, described, strict=True):
                 if entry[4] >= 0:
-                    # Where it was before, it need not be any longer.
+                    # The bytes that it was made of can go.
                     tensor.data = placed[entry[4]]
         return described, payload
 
@@ -61,7 +61,7 @@ class LentTensors:
                 self._keep(offset, lent[offset])
 
     def release(self, offsets: Iterable[int]) -> None:
-        """The worker does not need these any more, which it kept."""
+        """The worker no longer needs these, which it had kept."""
         for offset in offsets:
             if buffers := self._kept.get(offset):
                 buffers.pop()

@@ -95,7 +95,7 @@ StreamMethod = Callable[[Any, Rpc], AsyncGenerator[Any, None]]
 
 
 class DirectMethod(Protocol):
-    """A unary method in two parts, between which nothing runs."""
+    """A unary method in two parts; nothing of it runs between them."""
 
     def begin(self, body: bytes, rpc: Rpc) -> asyncio.Future[Any]:
         """What `end` needs, or the encoded answer itself.

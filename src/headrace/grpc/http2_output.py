@@ -1,4 +1,4 @@
-"""What a connection of HTTP/2 sends: its frames, as far as its client takes them.
+"""What an HTTP/2 connection sends: its frames, as far as its client accepts them.
 
 All frames of one turn of the event loop leave in one write. Streams whose answers are larger than
 their windows take turns.
@@ -78,7 +78,7 @@ class Http2Output:
             self.wait_for_room(stream)
 
     def _grow(self, size: int) -> None:
-        """Take it that the client takes so many more bytes on the connection.
+        """Note that the client accepts so many more bytes on the connection.
 
         Raises:
             ConnectionFault: it cannot say that.
@@ -91,7 +91,7 @@ class Http2Output:
         self._has_grown = True
 
     def _grow_stream(self, stream: Stream, size: int) -> None:
-        """Take it that the client takes so many more bytes of a stream."""
+        """Note that the client accepts so many more bytes of a stream."""
         if not size:
             stream.break_off(Fault.PROTOCOL_ERROR)
         elif stream.send_window + size > frames.MAX_WINDOW:
@@ -103,7 +103,7 @@ class Http2Output:
                 self._has_grown = True
 
     def _resize(self, size: int) -> None:
-        """Take it that the client takes so many bytes of any stream."""
+        """Note that the client accepts so many bytes of any stream."""
         self.initial_send_window = size
         self._has_grown = self._has_resized = True
 
