@@ -20,6 +20,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from headrace import configuration
+from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.errors import (
     ConfigurationError,
     LoadFailed,
@@ -139,6 +140,8 @@ class AsgiApp:
         if self._application is not None:
             raise RuntimeError("the application is already started")
         application = self._application = Application(self.settings, self._supply)
+        # The host listens, and may be known by any name.
+        application.calls.observe(ForeignPages(self.settings, is_local=False))
         if not await application.load():
             failed = application.dataplane.not_ready()
             await self.stop()

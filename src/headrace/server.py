@@ -40,6 +40,7 @@ from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.hosting import Hosting, find_hosted
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
+from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
@@ -71,7 +72,7 @@ from headrace.repository.shadowing import Shadowing
 from headrace.repository.watching import Watcher
 from headrace.serving.served_model import ServedModel
 from headrace.settings import ServerSettings
-from headrace.sockets import bind
+from headrace.sockets import bind, is_loopback
 from headrace.sources import artifacts
 from headrace.sources.hosted_source import HostedSource
 from headrace.sources.model_registry import Registry
@@ -280,6 +281,8 @@ class Server:
     ) -> None:
         self._settings = settings
         self._application = Application(settings, supply, first)
+        is_local = is_loopback(settings.host)
+        self._application.calls.observe(ForeignPages(settings, is_local))
         self._limit_threads()
         self._manager = ServiceManager(os.environ)
         self._watchdog: asyncio.Task[None] | None = None

@@ -231,6 +231,13 @@ class ServerSettings:
         "which cross-origin requests browsers may make, as a JSON object",
         unset="none",
     )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "names of this server, separated by commas, beside its addresses and localhost; requests "
+        "for any other name get a 403",
+        unset="every name, but on loopback pages in browsers must come from localhost or an "
+        "address",
+    )
     metrics_endpoint: str | None = setting(
         "/metrics", "path of the metrics; empty turns them and their port off"
     )

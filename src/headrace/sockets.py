@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from headrace.errors import ConfigurationError
 
@@ -59,3 +60,13 @@ def waiting(sock: socket.socket) -> Iterator[socket.socket]:
             return
         accepted.setblocking(False)
         yield accepted
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

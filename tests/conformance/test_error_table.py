@@ -257,8 +257,9 @@ def test_what_is_not_implemented(transports: Transports) -> None:
     require("unimplemented", *refusals)
     require_same_message(*refusals)
 
-    head = f"POST {path('fine', verb='invocations')} HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n"
-    require("unimplemented", http_refusal(send_raw(transports.http, head.encode())))
+    head = f"POST {path('fine', verb='invocations')} HTTP/1.1\r\nHost: x\r\n"
+    sent = head.encode() + b"Transfer-Encoding: gzip\r\n\r\n"
+    require("unimplemented", http_refusal(send_raw(transports.http, sent)))
 
 
 # What state the model is in.

@@ -111,10 +111,11 @@ def test_the_listener_for_metrics_has_lines_as_well(server: Server) -> None:
     [
         (b"GET /v2 HTTP/1.1\r\nX-Request-Id: %b\r\nHost: x\r\nno field\r\n\r\n", 400),
         (
-            b"POST /v2/models/m/infer HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: 9\r\n\r\n{",
+            b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nX-Request-Id: %b\r\n"
+            b"Content-Length: 9\r\n\r\n{",
             408,
         ),
-        (b"POST /v2/x HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: 9\r\n\r\n{", 404),
+        (b"POST /v2/x HTTP/1.1\r\nHost: x\r\nX-Request-Id: %b\r\nContent-Length: 9\r\n\r\n{", 404),
     ],
     ids=["a malformed head", "a body that does not come", "a body that nobody reads"],
 )

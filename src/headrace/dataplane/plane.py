@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +20,7 @@ from headrace.repository.requested_loads import RequestedLoads
 from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ServerSettings
+from headrace.sockets import is_loopback
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -332,12 +332,7 @@ def _allows_repository_api(settings: ServerSettings) -> bool:
     """Whether callers may change what is served; by default, only on a loopback address."""
     if settings.allow_repository_api is not None:
         return settings.allow_repository_api
-    if settings.host == "localhost":
-        return True
-    try:
-        return ip_address(settings.host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(settings.host)
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Connection(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
-        self._length = 0
+        self._length = self._hosts = 0
         self.on_disconnect: Callable[[], object] | None = None
         self.deadline = NEVER
         self._settings = settings
@@ -137,7 +137,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._receiving = HEAD
         self.url = b""
-        self._length = 0
+        self._length = self._hosts = 0
         self.expect_100_continue = False
         self.headers = []
         self.scope = {  # type: ignore[typeddict-item, typeddict-unknown-key]
@@ -156,6 +156,8 @@ class Connection(HttpToolsProtocol):
         name = name.lower()
         if name == b"content-length":
             self._length = int(value)
+        elif name == b"host":
+            self._hosts += 1
         elif name in _FRAMING:
             self._suspect = True
         self.headers.append((name, value))
@@ -173,6 +175,11 @@ class Connection(HttpToolsProtocol):
             if version != "1.0":
                 raise InvalidInput("malformed HTTP request: expected HTTP/1.1 or HTTP/1.0")
             scope["http_version"] = version
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
+            # RFC 9112 3.2: proxies would choose different ones.
+            raise InvalidInput(
+                f"malformed HTTP request: expected one Host field, got {self._hosts or 'none'}"
+            )
         if len(self.pipeline) >= MAX_PIPELINED:
             raise Overloaded(f"more than {MAX_PIPELINED} requests are waiting on one connection")
         scope["raw_path"], scope["query_string"], scope["path"] = read_target(self.url)

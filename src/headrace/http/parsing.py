@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -91,7 +92,19 @@ def _read_target(target: bytes) -> Target:
             raise InvalidInput("malformed HTTP request: the request target has no path")
         raw_path, query = parsed.path, parsed.query or b""
     path = raw_path.decode("ascii")
-    return Target(raw_path, query, unquote(path) if "%" in path else path)
+    return Target(raw_path, query, _unquoted(path) if "%" in path else path)
+
+
+def _unquoted(path: str) -> str:
+    """A path with its percent-encoding decoded, but for slashes.
+
+    An encoded slash is a part of a segment (RFC 3986 2.2). If it became one that divides segments,
+    a path that a proxy has let pass would lead to a route that it would not have.
+    """
+    return "%2F".join(unquote(part) for part in _ENCODED_SLASH.split(path))
+
+
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
 _remembered = lru_cache(maxsize=1024)(_read_target)

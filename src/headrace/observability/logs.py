@@ -45,6 +45,25 @@ def log(logger: logging.Logger, level: int, message: str, fields: dict[str, Any]
         logger.handle(record)
 
 
+# What follows a name in an address, and what is said to be a secret.
+_SECRETS = (
+    re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)"),
+    re.compile(
+        r"""((?:password|passwd|secret|token|api[_-]?key|access[_-]?key)\w*["']?\s*[:=]\s*["']?)"""
+        r"""(?!["'\s])[^\s"',;&)\]}]+""",
+        re.IGNORECASE,
+    ),
+)
+
+
+def masked(text: str) -> str:
+    """A text of somebody else's code without the passwords, tokens and keys that it shows."""
+    if "=" in text or ":" in text:
+        for secret in _SECRETS:
+            text = secret.sub(r"\1***", text)
+    return text
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line, written by `dumps`."""
 
@@ -61,7 +80,7 @@ class JsonFormatter(logging.Formatter):
         }
         line.update(_fields(record))
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = masked(self.formatException(record.exc_info))
         return self._dumps(line)
 
 
@@ -73,7 +92,7 @@ class TextFormatter(logging.Formatter):
         message = _escape(record.getMessage())
         line = f"{_time(record)} {record.levelname:<7} {message}{fields}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + masked(self.formatException(record.exc_info))
         return line
 
 

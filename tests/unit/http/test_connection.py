@@ -240,6 +240,36 @@ def test_malformed_http_is_answered_400(data, path):
     assert refused(data, 400, path).startswith("malformed HTTP request: ")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2 HTTP/1.1\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nhost: y\r\n\r\nhi",
+        b"GET /v2 HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+    ],
+)
+def test_a_request_without_a_host_or_with_two_is_answered_400(head):
+    assert "expected one Host field, got" in refused(head, 400)
+
+
+def test_http_1_0_needs_no_host():
+    async def scenario(_listener, connect):
+        assert (await (await connect()).ask(b"GET /v2 HTTP/1.0\r\n\r\n"))[0] == 200
+
+    serve(scenario)
+
+
+def test_an_encoded_slash_divides_no_segments():
+    async def scenario(_listener, connect):
+        client = await connect()
+        for target, path in ((b"/v2%2Fa%2fb", b"/v2%2Fa%2Fb"), (b"/a%20b%2F%41", b"/a b%2FA")):
+            _, _, body = await client.ask(GET.replace(b"/v2", target))
+            assert body.startswith(path + b" ")
+
+    serve(scenario)
+
+
 def test_a_transfer_encoding_other_than_chunked_is_answered_501():
     refused(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501)
 

@@ -67,3 +67,28 @@ def test_a_value_with_spaces_is_one_field_of_the_text_form() -> None:
     line = logs.TextFormatter().format(record("x", route='/a status=200 "b"', model="m"))
 
     assert line.endswith(' x route="/a status=200 \\"b\\"" model=m')
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://admin:hunter2@db/x", "postgres://admin:***@db/x"),
+        ("could not log in: password=hunter2, user=me", "could not log in: password=***, user=me"),
+        ("{'api_key': 'hunter2', 'a': 1}", "{'api_key': '***', 'a': 1}"),
+        ("AWS_SECRET_ACCESS_KEY=hunter2", "AWS_SECRET_ACCESS_KEY=***"),
+        ('Authorization token: "hunter2"', 'Authorization token: "***"'),
+        ("http://host:80/a@b", "http://host:80/a@b"),
+        ("token expired", "token expired"),
+    ],
+)
+def test_secrets_in_a_stack_trace_are_masked(text: str, shown: str) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        record = logging.LogRecord("a", logging.ERROR, "", 0, "failed", None, None)
+        record.exc_info = (ValueError, error, error.__traceback__)
+
+    for formatter in (logs.TextFormatter(), logs.JsonFormatter()):
+        line = formatter.format(record)
+        assert "hunter2" not in line
+    assert logs.TextFormatter().format(record).endswith(f"ValueError: {shown}")
