@@ -37,6 +37,9 @@ from headrace.worker.streams import Taken
 
 logger = logging.getLogger("headrace.executors")
 
+# How it died is for the log.
+DIED = "the worker process died"
+
 
 class Begun:
     """A batch whose outcome a callback gets at once, in place of a future.
@@ -91,6 +94,9 @@ class Channel(asyncio.Protocol):
         # Where tensors of the frame that is being read were in the worker's memory.
         self._fetched: list[int] = []
         self._lost: WorkerLost | None = None
+        # Ends the waiting calls once it is known how the worker died, if anybody finds out.
+        self.on_hang_up: Callable[[], None] | None = None
+        self._has_hung_up = False
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
         self._runners = RunnerAnswers(self, ask)
@@ -134,7 +140,7 @@ class Channel(asyncio.Protocol):
     @property
     def is_lost(self) -> bool:
         """Whether the worker is gone, so that no call can be made."""
-        return self._lost is not None
+        return self._has_hung_up or self._lost is not None
 
     @property
     def calls(self) -> int:
@@ -161,7 +167,7 @@ class Channel(asyncio.Protocol):
         A worker that takes longer than `timeout` seconds is not asked again until it answers;
         until then its last answer is returned.
         """
-        if self._lost is not None:
+        if self.is_lost:
             return []
         if self._asked is None or self._asked.done():
             self._asked = self.request(Kind.METRICS, {})
@@ -198,8 +204,7 @@ class Channel(asyncio.Protocol):
         Raises:
             InvalidInput, WorkerLost: as `infer`.
         """
-        if self._lost is not None:
-            raise self._lost
+        self._require_worker()
         call = next(self._ids)
         # First: what cannot be sent was not begun.
         frame = self._request_frame(Kind.INFER, call, key, request)
@@ -353,9 +358,14 @@ class Channel(asyncio.Protocol):
         self._lent.end_all()
         self._requests.clear()
 
-    def _open(self) -> tuple[int, asyncio.Future[Any]]:
+    def _require_worker(self) -> None:
         if self._lost is not None:
             raise self._lost
+        if self._has_hung_up:
+            raise WorkerLost(DIED)
+
+    def _open(self) -> tuple[int, asyncio.Future[Any]]:
+        self._require_worker()
         call = next(self._ids)
         future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[call] = future
@@ -371,7 +381,7 @@ class Channel(asyncio.Protocol):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame, unless the worker is gone."""
-        if self._lost is None:
+        if not self.is_lost:
             self._write(buffers)
 
     def _fetch(self, offset: int, size: int) -> bytes:
@@ -380,7 +390,7 @@ class Channel(asyncio.Protocol):
         return self._inbound.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
-        if self._lost is None:
+        if not self.is_lost:
             self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
@@ -483,6 +493,10 @@ class Channel(asyncio.Protocol):
         return self._calls.pop(call, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lose(WorkerLost("the worker process died"))
+        self._has_hung_up = True
+        if self.on_hang_up is None:
+            self.lose(WorkerLost(DIED))
+        else:
+            self.on_hang_up()
         if not self.closed.done():
             self.closed.set_result(None)
