@@ -81,6 +81,9 @@ class Connection(HttpToolsProtocol):
         self._refusal = b""
         self._lingering = False
         self._running: list[Cycle] = []
+        # In the tasks of a server that stops, for a request that has begun to arrive and that no
+        # task awaits yet.
+        self._arriving: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -96,6 +99,7 @@ class Connection(HttpToolsProtocol):
         self.deadline = self.loop.time() + self._settings.header_timeout
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._no_longer_awaited()
         super().connection_lost(exc)
         self.pipeline.clear()
         self._mark_disconnected()
@@ -281,6 +285,7 @@ class Connection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+        self._no_longer_awaited()
 
     def _keeps_alive(self, version: str) -> bool:
         """Whether the client lets the connection stay open after the answer."""
@@ -349,6 +354,7 @@ class Connection(HttpToolsProtocol):
         """Account for a segment that leaves a request incomplete."""
         if self._receiving == HEAD:
             if self._timed != HEAD:
+                self._await_arrival()
                 self._timed = HEAD
                 self.deadline = self.loop.time() + self._settings.header_timeout
                 self._head_size = self._measure_head()
@@ -370,6 +376,18 @@ class Connection(HttpToolsProtocol):
                 "--max-header-size raises the cap"
             )
 
+    def _await_arrival(self) -> None:
+        """Have a server that stops wait for the rest of a request."""
+        if self._arriving is None:
+            self._arriving = self.loop.create_future()
+            self.tasks.add(self._arriving)  # type: ignore[arg-type]
+
+    def _no_longer_awaited(self) -> None:
+        """A request is complete, or a task awaits the rest of it, or it never will be complete."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            self.tasks.discard(arriving)  # type: ignore[arg-type]
+
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Continue as if no upgrade had been offered.
 
@@ -389,6 +407,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: HeadraceError) -> None:
         """Answer the request being received with `error`, after the answers owed before it."""
+        self._no_longer_awaited()
         if self.transport.is_closing():
             return
         owed = self.cycle is not None and not self.cycle.response_complete

@@ -32,7 +32,6 @@ class DirectConnection(Connection):
         self._match: Any = None
         # The text of the head that is about to be parsed, if it begins the segment.
         self._text = b""
-        self._arriving: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         if self._receiving == IDLE:
@@ -133,24 +132,6 @@ class DirectConnection(Connection):
         self.tasks.discard(future)
 
     def _received_part(self, size: int) -> None:
-        starts = self._receiving == BODY != self._timed
         super()._received_part(size)
-        if starts and self._head is not None:
-            # No task awaits it yet, and a server that stops must.
-            self._arriving = self.loop.create_future()
-            self.tasks.add(self._arriving)  # type: ignore[arg-type]
-
-    def _refuse(self, error: Any) -> None:
-        if self._receiving == BODY:
-            self._no_longer_awaited()
-        super()._refuse(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._no_longer_awaited()
-        super().connection_lost(exc)
-
-    def _no_longer_awaited(self) -> None:
-        """A direct request is complete, or never will be."""
-        arriving, self._arriving = self._arriving, None
-        if arriving is not None:
-            self.tasks.discard(arriving)
+        if self._receiving == BODY and self._head is not None:
+            self._await_arrival()

@@ -192,8 +192,35 @@ def test_a_request_half_received_at_shutdown_is_still_answered():
         await client.send(GET[:10])
         await until(lambda: any(c._receiving for c in listener.connections))
         await listener.shut_down_connections()
+        # Who drains the server waits for these.
+        assert listener.in_flight()
         status, headers, _ = await client.ask(GET[10:])
         assert (status, headers["connection"]) == (200, "close")
+        assert not listener.in_flight()
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize("rest", [b"\r\n" + GET, b"no field\r\n\r\n"])
+def test_a_request_that_has_begun_to_arrive_is_in_flight_until_it_has(rest):
+    async def scenario(listener, connect):
+        client = await connect()
+        await client.send(GET[:-2])
+        await until(listener.in_flight)
+        await client.send(rest)
+        await client.read_answer()
+        assert not listener.in_flight()
+
+    serve(scenario)
+
+
+def test_a_client_that_leaves_within_a_head_is_not_waited_for():
+    async def scenario(listener, connect):
+        client = await connect()
+        await client.send(GET[:-2])
+        await until(listener.in_flight)
+        client.writer.close()
+        await until(lambda: not listener.in_flight())
 
     serve(scenario)
 
