@@ -435,6 +435,9 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        # A terminal is closed, unless somebody has it ignored, as nohup(1) does.
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            loop.add_signal_handler(signal.SIGHUP, self._stop.set)
 
     def _on_signal(self) -> None:
         if self._stop.is_set():

@@ -70,20 +70,38 @@ def test_idle_connections_do_not_delay_the_exit(tmp_path: Path) -> None:
         for client in clients:
             assert client.ask("POST", INFER, numbers(1)).status == 200
         untouched = connect(server.http)
-        begun = connect(server.http)
-        begun.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n")
         server.signal()
 
         assert server.wait(60) == 0
         for client in clients:
             client.__exit__()
         untouched.close()
-        begun.close()
 
 
-def test_sigint_ends_the_server_like_sigterm(tmp_path: Path) -> None:
+def test_requests_that_have_begun_to_arrive_are_answered(tmp_path: Path) -> None:
+    body = json.dumps(numbers(1)).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(body))
+    whole = head + body
+    with serving(write_model(tmp_path), *PATIENT) as server:
+        begun = [(connect(server.http), at) for at in (1, 20, len(head), len(head) + 5)]
+        for sock, at in begun:
+            sock.sendall(whole[:at])
+        # The server has read what was sent before.
+        assert infer(server, 1).status == 200
+        server.signal()
+        until(lambda: ask(server.http, "GET", READY).status == 503, 20, "readiness turns")
+        for sock, at in begun:
+            sock.sendall(whole[at:])
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            sock.close()
+
+        assert server.wait(60) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_end_the_server_like_sigterm(tmp_path: Path, number: int) -> None:
     with serving(write_model(tmp_path)) as server:
-        server.signal(signal.SIGINT)
+        server.signal(number)
 
         assert server.wait(60) == 0
 
