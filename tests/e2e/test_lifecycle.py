@@ -80,7 +80,10 @@ def test_idle_connections_do_not_delay_the_exit(tmp_path: Path) -> None:
 
 def test_requests_that_have_begun_to_arrive_are_answered(tmp_path: Path) -> None:
     body = json.dumps(numbers(1)).encode()
-    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(body))
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (
+        INFER.encode(),
+        len(body),
+    )
     whole = head + body
     with serving(write_model(tmp_path), *PATIENT) as server:
         begun = [(connect(server.http), at) for at in (1, 20, len(head), len(head) + 5)]

@@ -353,8 +353,8 @@ class Connection(HttpToolsProtocol):
     def _received_part(self, size: int) -> None:
         """Account for a segment that leaves a request incomplete."""
         if self._receiving == HEAD:
+            self._await_arrival()
             if self._timed != HEAD:
-                self._await_arrival()
                 self._timed = HEAD
                 self.deadline = self.loop.time() + self._settings.header_timeout
                 self._head_size = self._measure_head()
@@ -387,6 +387,8 @@ class Connection(HttpToolsProtocol):
         arriving, self._arriving = self._arriving, None
         if arriving is not None:
             self.tasks.discard(arriving)  # type: ignore[arg-type]
+            # Whoever waits for it looks for what is in flight then.
+            arriving.set_result(None)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Continue as if no upgrade had been offered.
