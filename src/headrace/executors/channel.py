@@ -95,7 +95,7 @@ class Channel(asyncio.Protocol):
         self._fetched: list[int] = []
         self._lost: WorkerLost | None = None
         # Ends the waiting calls once it is known how the worker died, if anybody finds out.
-        self.on_hang_up: Callable[[], None] | None = None
+        self.on_hang_up: Callable[[], object] | None = None
         self._has_hung_up = False
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []

@@ -386,7 +386,7 @@ class Connection(HttpToolsProtocol):
         """A request is complete, or a task awaits the rest of it, or it never will be complete."""
         arriving, self._arriving = self._arriving, None
         if arriving is not None:
-            self.tasks.discard(arriving)  # type: ignore[arg-type]
+            self.tasks.discard(arriving)
             # Whoever waits for it looks for what is in flight then.
             arriving.set_result(None)
 
