@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 
 from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, InvalidModel
+from headrace.executors.begun_batch import Begun
 from headrace.executors.executor import (
     MOST_RELAYED,
     MOST_STREAMS,
@@ -39,38 +40,6 @@ logger = logging.getLogger("headrace.executors")
 
 # How it died is for the log.
 DIED = "the worker process died"
-
-
-class Begun:
-    """A batch whose outcome a callback gets at once, in place of a future.
-
-    If it is `in_turn`, its model works on one batch after the other.
-    """
-
-    __slots__ = ("_done", "deadline", "in_turn")
-
-    def __init__(self, deadline: float, done: Done, in_turn: bool) -> None:
-        self.deadline = deadline
-        self.in_turn = in_turn
-        self._done: Done | None = done
-
-    def done(self) -> bool:
-        return self._done is None
-
-    def set_result(self, response: InferenceResponse) -> None:
-        self._settle(response)
-
-    def set_exception(self, error: HeadraceError) -> None:
-        self._settle(error)
-
-    def _settle(self, outcome: InferenceResponse | HeadraceError) -> None:
-        done, self._done = self._done, None
-        assert done is not None, "it is settled once"
-        try:
-            done(outcome)
-        except Exception:
-            # If this were raised, it would end the worker and the calls to its other models.
-            logger.exception("the outcome of a request was not taken; this is a bug")
 
 
 class Channel(asyncio.Protocol):
