@@ -53,3 +53,5 @@ def _settle(future: Future[T], job: Callable[..., T], arguments: tuple[Any, ...]
             future.set_exception(exc)
         else:
             future.set_result(result)
+    # The traceback of an error holds it otherwise, and with it the error itself.
+    del future

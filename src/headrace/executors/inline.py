@@ -190,31 +190,36 @@ class _Begun:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float, done: Done) -> None:
         self._loop = loop
-        self._done = done
+        self._done: Done | None = done
         self._expiry = loop.call_at(deadline, self._settle, _late())
-        self._is_settled = False
 
     def run(self, host: ModelHost, key: str, request: InferenceRequest) -> None:
         """Answer it, unless its time was up before; in the thread of its model."""
-        if self._is_settled:
+        if self._done is None:
             return
-        outcome: InferenceResponse | HeadraceError
-        try:
-            outcome = host.infer(key, request)
-        except HeadraceError as error:
-            outcome = error
-        except BaseException as error:
-            logger.error("a batch failed", exc_info=error)
-            outcome = HeadraceError("the server failed; its log has the details")
         # Nobody waits for it any more if the loop is closed.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._settle, outcome)
+            # No variable: the traceback of an error would hold it, and with it the error itself.
+            self._loop.call_soon_threadsafe(self._settle, _outcome(host, key, request))
 
     def _settle(self, outcome: InferenceResponse | HeadraceError) -> None:
-        if not self._is_settled:
-            self._is_settled = True
+        # Forgotten: it has the requests, and the traceback of an error has this.
+        done, self._done = self._done, None
+        if done is not None:
             self._expiry.cancel()
-            self._done(outcome)
+            done(outcome)
+
+
+def _outcome(
+    host: ModelHost, key: str, request: InferenceRequest
+) -> InferenceResponse | HeadraceError:
+    try:
+        return host.infer(key, request)
+    except HeadraceError as error:
+        return error
+    except BaseException as error:
+        logger.error("a batch failed", exc_info=error)
+        return HeadraceError("the server failed; its log has the details")
 
 
 def _late() -> DeadlineExceeded:

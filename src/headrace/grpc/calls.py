@@ -180,6 +180,8 @@ class CallRunner:
         """Answer a direct call, now or from one more task. Hot."""
         self.in_flight.discard(future)
         stream = rpc.context
+        # A task's error has frames in its traceback that hold the call, and the call would hold it.
+        stream.answering = None
         try:
             if future.cancelled() or not stream.is_open:
                 self._leave(rpc, future)

@@ -47,11 +47,15 @@ async def settled(scope: Any, receive: Any, future: asyncio.Future[T]) -> T:
             return await future
         finally:
             watching.cancel()
+            del future
     connection.on_disconnect = future.cancel
     try:
         return await future
     finally:
         connection.on_disconnect = None
+        # Its error has this frame in its traceback: each would hold the other, and with it the
+        # request, until the garbage is collected.
+        del future
 
 
 def _on_left(scope: Any, future: asyncio.Future[Any], watching: asyncio.Future[Any]) -> None:

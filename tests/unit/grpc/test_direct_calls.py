@@ -61,7 +61,7 @@ class Held:
 
     def end(self, rpc: Rpc, result: Any) -> bytes | Coroutine[Any, Any, bytes]:
         if callable(result):
-            return result()  # type: ignore[no-any-return]
+            return result(rpc)  # type: ignore[no-any-return]
         return result.encode()  # type: ignore[no-any-return]
 
     async def of(self, body: bytes) -> asyncio.Future[Any]:
@@ -210,7 +210,7 @@ def test_a_bug_is_internal_and_says_nothing(sent: bytes) -> None:
 
 def test_an_answer_may_take_a_task() -> None:
     async def scenario(server: Http2Server, client: Http2Client, method: Held) -> None:
-        async def answer() -> bytes:
+        async def answer(rpc: Rpc) -> bytes:
             await asyncio.sleep(0)
             return b"later"
 
@@ -228,7 +228,7 @@ def test_a_caller_who_leaves_ends_the_task_of_the_answer() -> None:
     async def scenario(server: Http2Server, client: Http2Client, method: Held) -> None:
         entered = asyncio.Event()
 
-        async def answer() -> bytes:
+        async def answer(rpc: Rpc) -> bytes:
             entered.set()
             await asyncio.Event().wait()
             return b""
@@ -434,9 +434,13 @@ def test_the_answers_of_one_turn_leave_in_one_write() -> None:
     held(scenario)
 
 
+async def fails(rpc: Rpc) -> bytes:
+    raise Overloaded("the queue is full")
+
+
 def test_calls_leave_nothing_to_the_garbage_collector() -> None:
     async def scenario(server: Http2Server, client: Http2Client, method: Held) -> None:
-        outcomes: list[Any] = ["answer", Overloaded("the queue is full")] * 10
+        outcomes: list[Any] = ["answer", Overloaded("the queue is full"), fails] * 10
         gc.collect()
         gc.disable()
         try:

@@ -74,10 +74,11 @@ def test_health_answers_while_something_large_is_read_or_written(
     asyncio.run(_with_server(ask) if transport == "own listener" else _with_app(ask))
 
 
-def test_a_large_body_is_freed_without_the_collector() -> None:
+@pytest.mark.parametrize(("count", "status"), [(1, 200), (-1, 500)])
+def test_a_large_body_is_freed_without_the_collector(count: int, status: int) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
-        answer = await client.post("/v2/models/Repeats/infer", content=body(1, LARGE))
-        assert answer.status_code == 200
+        answer = await client.post("/v2/models/Repeats/infer", content=body(count, LARGE))
+        assert answer.status_code == status
         async with asyncio.timeout(60):
             while any(type(each) is HttpCall for each in gc.get_objects()):
                 await asyncio.sleep(0)
