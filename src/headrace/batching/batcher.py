@@ -79,6 +79,7 @@ class Batcher:
         self._begin = begin
         self._limits = limits
         self._slots = slots
+        self._merges = limits.max_batch_size > 1
         # Without the slots of batches that wait in a worker.
         self._instances = (slots + 1) // 2
         self._loop = asyncio.get_running_loop()
@@ -134,7 +135,7 @@ class Batcher:
         if unbatched and policy.stays_alone(request, unbatched):
             count = None
         else:
-            count = policy.rows(request) if self._limits.max_batch_size > 1 else None
+            count = policy.rows(request) if self._merges else None
         entry = Entry(request, count or 1, size, now, deadline, self._loop.create_future())
         if timing is not None:
             entry.timing = timing
@@ -208,14 +209,14 @@ class Batcher:
     @property
     def _is_slow(self) -> bool:
         """Whether the model takes long for a batch, so that there is time to make it large."""
-        return self._pace.is_slow and self._limits.max_batch_size > 1
+        return self._merges and self._pace.is_slow
 
     @property
     def _has_slot(self) -> bool:
         # A slow model does not notice how long the next batch takes to reach it, and gets more out
         # of one batch than of two half as large.
-        most = self._instances if self._is_slow else self._slots
-        return self._batches_running < most
+        most = self._instances if self._pace.is_slow and self._merges else self._slots
+        return len(self._running) + self._without_task < most
 
     def _wake(self) -> None:
         """Dispatch at the end of this loop iteration, when everything that arrived is queued."""
@@ -276,10 +277,12 @@ class Batcher:
 
         A slow model waits a moment for them, unless enough others wait already.
         """
+        if not self._waiting.requests:
+            return
         pause = min(PAUSE * self._pace.took, LONGEST_PAUSE) if self._is_slow else 0.0
         if pause < SHORTEST_PAUSE or self._waiting.rows >= self._limits.max_batch_size:
             self._dispatch()
-        elif self._waiting.requests and not self._dispatching:
+        elif not self._dispatching:
             self._dispatching = True
             self._seen = self._turns = 0
             self._pause = self._loop.call_later(pause, self._dispatch_soon)
