@@ -14,6 +14,10 @@ from benchmarks import environments
 VERSION = "1.4.40"
 # Nothing is reported to anybody.
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
+CONFIGURATION = (
+    "as its documentation advises for processors, with a process of a class for each of them, and "
+    "without a line for each request"
+)
 TARGETS = {"bentoml": "new_style:IrisClassifier", "bentoml-legacy": "legacy:svc"}
 
 SAVE = """
@@ -24,14 +28,28 @@ import joblib
 batched = {"predict": {"batchable": True, "batch_dim": 0}}
 bentoml.sklearn.save_model("iris", joblib.load(sys.argv[1]), signatures=batched)
 """
+# A service in the new style says this in its code.
+LEGACY_CONFIGURATION = "legacy.yaml"
+WITHOUT_ACCESS_LOG = """
+version: 1
+api_server:
+  logging:
+    access:
+      enabled: false
+runners:
+  logging:
+    access:
+      enabled: false
+"""
 FILES = {
+    LEGACY_CONFIGURATION: WITHOUT_ACCESS_LOG,
     "save.py": SAVE,
     "new_style.py": """
 import bentoml
 import numpy as np
 
 
-@bentoml.service
+@bentoml.service(workers="cpu_count", logging={"access": {"enabled": False}})
 class IrisClassifier:
     stored = bentoml.models.BentoModel("iris:latest")
 
@@ -65,12 +83,20 @@ async def classify(x):
 
 def requirements() -> list[str]:
     """What its environment has."""
-    return [f"bentoml=={VERSION}", *environments.model_requirements()]
+    return [
+        f"bentoml=={VERSION}",
+        *environments.model_requirements(),
+        # uvicorn uses them wherever they are installed, as they are in ours.
+        *environments.pinned("uvloop", "httptools"),
+    ]
 
 
-def variables(folder: Path) -> dict[str, str]:
-    """Its environment variables, with a store of its own in `folder`."""
-    return {**QUIET, "BENTOML_HOME": str(folder / "home")}
+def variables(folder: Path, name: str = "bentoml") -> dict[str, str]:
+    """The environment variables of a server, with a store of its own in `folder`."""
+    found = {**QUIET, "BENTOML_HOME": str(folder / "home")}
+    if name == "bentoml-legacy":
+        found["BENTOML_CONFIG"] = str(folder / LEGACY_CONFIGURATION)
+    return found
 
 
 def fill(python: Path, folder: Path, model: Any) -> None:
@@ -89,6 +115,6 @@ def fill(python: Path, folder: Path, model: Any) -> None:
 
 
 def serve(python: Path, folder: Path, name: str, port: int) -> list[str]:
-    """How `bentoml serve` is started with everything else left as it is."""
+    """How `bentoml serve` is started."""
     where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(folder)]
     return [str(python), "-m", "bentoml", "serve", TARGETS[name], *where]

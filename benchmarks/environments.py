@@ -22,7 +22,12 @@ MODEL = ("scikit-learn", "numpy", "joblib", "pandas")
 
 def model_requirements() -> list[str]:
     """Our own versions of what loads and calls the model."""
-    return [f"{name}=={version(name)}" for name in MODEL]
+    return pinned(*MODEL)
+
+
+def pinned(*names: str) -> list[str]:
+    """Packages in our own versions."""
+    return [f"{name}=={version(name)}" for name in names]
 
 
 def prepare(name: str, requirements: Sequence[str]) -> Path:

@@ -155,6 +155,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "rounds": options.rounds,
             "seconds": options.seconds,
             "warm_up_seconds": WARM_UP,
+            "bentoml": bentoml_servers.CONFIGURATION,
         },
         "machine": described,
         "load_average": {"before": before, "after": machine.load_average()},
@@ -176,14 +177,19 @@ def _bentoml(stack: ExitStack, folder: Path, model: Any) -> dict[str, servers.Se
     python = environments.prepare("bentoml", bentoml_servers.requirements())
     place = folder / "bentoml"
     bentoml_servers.fill(python, place, model)
-    variables = bentoml_servers.variables(place)
 
     def command(name: str, port: int) -> list[str]:
         return bentoml_servers.serve(python, place, name, port)
 
     return {
         name: stack.enter_context(
-            servers.running(name, folder, folder / f"{name}.log", variables, command)
+            servers.running(
+                name,
+                folder,
+                folder / f"{name}.log",
+                bentoml_servers.variables(place, name),
+                command,
+            )
         )
         for name in bentoml_servers.TARGETS
     }

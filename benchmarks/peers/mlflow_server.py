@@ -24,6 +24,8 @@ PEER = Peer(
             "/ping",
             {"invocations": forms.invocations(headrace_servers.COLUMNS)},
             copies={"model": "mlflow"},
+            # Otherwise uvicorn writes a line for each request.
+            environ=lambda place: {"UVICORN_ACCESS_LOG": "false"},
         )
     ],
 )

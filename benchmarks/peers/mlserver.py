@@ -36,6 +36,8 @@ PEER = Peer(
         *(f"{name}=={VERSION}" for name in ("mlserver", "mlserver-sklearn", "mlserver-mlflow")),
         # It calls what 0.22 no longer has.
         "uvloop<0.22",
+        # uvicorn uses it wherever it is installed, as it is in ours.
+        *environments.pinned("httptools"),
         *environments.model_requirements(),
     ],
     [
