@@ -1,4 +1,8 @@
-"""mosec: one request at a time, and merged."""
+"""mosec: one request at a time, and merged.
+
+It waits for a batch to be full, or for a millisecond. Batches of as many as there are callers are
+never waited for, and larger ones take less time for each request.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ class Wine(Worker):
 
 if __name__ == "__main__":
     server = Server()
-    server.append_worker(Wine, num=1, max_batch_size=64, max_wait_time=1)
+    server.append_worker(Wine, num=1, max_batch_size=SIZE, max_wait_time=1)
     server.run()
 """
 
@@ -63,6 +67,7 @@ PEER = Peer(
     [f"mosec=={VERSION}", *environments.model_requirements()],
     [
         _contender("mosec", "mosec", SINGLE),
-        _contender("mosec-batched", "mosec, batched", BATCHED),
+        _contender("mosec-batched-32", "mosec, batches of 32", BATCHED.replace("SIZE", "32")),
+        _contender("mosec-batched", "mosec, batches of 64", BATCHED.replace("SIZE", "64")),
     ],
 )

@@ -81,7 +81,7 @@ GROUPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("grpc",),
     ),
     "mlserver": (("headrace", "mlserver"), ("row", "table-json", "table-binary")),
-    "mosec": (("headrace", "mosec", "mosec-batched"), ("row",)),
+    "mosec": (("headrace", "mosec", "mosec-batched-32", "mosec-batched"), ("row",)),
     "mlflow": (("headrace-mlflow", "mlflow", "mlserver-mlflow"), ("invocations", "columns")),
     "litserve": (("headrace", "litserve"), ("row",)),
     "bentoml": (("headrace", "bentoml", "bentoml-batched"), ("row",)),
