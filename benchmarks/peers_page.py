@@ -188,8 +188,19 @@ def _groups(result: Run) -> str:
         "group", "date", "commit", "processor", "rounds", "load average before / after",
         "configuration",
     ]  # fmt: skip
+    earlier = ""
+    if any(row[-1] != "as below" for row in rows):
+        earlier = (
+            "\nWhere the configuration is not `as below`, the group was measured before servers "
+            "were configured as this section says.\n"
+        )
     newest = max(result["groups"].values(), key=lambda group: str(group["machine"]["date"]))
-    return table(head, rows) + "\n" + machine_table(newest["machine"], newest["load_average"])
+    return (
+        table(head, rows)
+        + earlier
+        + "\n"
+        + machine_table(newest["machine"], newest["load_average"])
+    )
 
 
 def _configuration(peer: Peer) -> str:

@@ -93,7 +93,9 @@ def test_results_say_whether_their_configuration_is_the_one_that_is_shown(config
     measured = result()
     measured["groups"]["mosec"].update(configuration)
 
-    assert f"| 0.1 / 1 | {shown} |" in peers_page.section(measured)
+    page = peers_page.section(measured)
+    assert f"| 0.1 / 1 | {shown} |" in page
+    assert ("the group was measured before" in page) == (shown != "as below")
 
 
 def test_the_page_needs_no_limits():
