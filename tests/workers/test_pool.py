@@ -441,3 +441,21 @@ def test_a_model_that_raises_worker_crashed_has_failed(tmp_path: Path) -> None:
             await pool.infer("m", request(1.0), soon())
 
     run(test)
+
+
+def test_a_process_that_a_model_forks_ends_with_sigterm(tmp_path: Path) -> None:
+    async def test(pool: WorkerPool) -> None:
+        body = """
+            child = os.fork()
+            if not child:
+                time.sleep(30)
+                os._exit(0)
+            # At once, as a pool of `multiprocessing` does that has nothing left to do.
+            os.kill(child, signal.SIGTERM)
+            return np.array([float(os.waitpid(child, 0)[1])])
+        """
+        await pool.load("m", write_model(tmp_path, body))
+
+        assert answer(await pool.infer("m", request(1.0), soon())) == [signal.SIGTERM]
+
+    run(test)

@@ -16,7 +16,7 @@ from functools import partial
 from headrace import garbage
 from headrace.observability import logs
 from headrace.runtimes import import_lock
-from headrace.worker import background
+from headrace.worker import background, forks
 from headrace.worker.front_connection import Connection
 from headrace.worker.host import ModelHost
 
@@ -46,6 +46,7 @@ def main() -> int:
     # Handlers, not SIG_IGN, so that programs started by a model get the default back.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
+    forks.end_when_told()
     import_lock.install()
     if arguments.imports:
         target = partial(_import, arguments.imports)
