@@ -28,7 +28,7 @@ def end_when_told() -> None:
 
 
 def _hold_back() -> None:
-    _FORKING.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # type: ignore[assignment]
+    _FORKING.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def _let_through() -> None:
