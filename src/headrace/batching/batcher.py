@@ -44,9 +44,6 @@ MOST_TURNS_IF_SLOW = 16
 PAUSE = 0.04
 SHORTEST_PAUSE = 0.0005
 LONGEST_PAUSE = 0.1
-# What kills workers from outside, such as the kernel when memory is short, seldom means a request
-# that they have. One that has seen so many kills runs where nothing else does, and then fails.
-SUSPECT_KILLS, MOST_KILLS = 3, 5
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
@@ -397,9 +394,7 @@ class Batcher:
 
     async def _run_batch(self, batch: list[Entry]) -> None:
         # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
-        first = batch[0]
-        is_suspect = first.deaths >= 2 or first.kills >= SUSPECT_KILLS
-        execute = self._execute_alone if is_suspect else self._execute
+        execute = self._execute if batch[0].deaths < 2 else self._execute_alone
         run = Run(batch, self._loop.time())
         self._counts.begin(run.rows, run.taken)
         self._batches[run.request] = batch
@@ -427,9 +422,9 @@ class Batcher:
         died = isinstance(error, WorkerCrashed)
         if died:
             self._pace.interrupted()
-        if died:
+        if died and not getattr(error, "blameless", False):
             for entry in batch:
-                _count_death(entry, error)
+                entry.deaths += 1
         if not died and (len(batch) == 1 or error.kind not in OF_ONE_REQUEST):
             _fail(batch, error)
             return
@@ -441,8 +436,6 @@ class Batcher:
         while not entry.future.done():
             if entry.deaths > 2:
                 _fail([entry], Poisoned("every worker that was given this request died"))
-            elif entry.kills > MOST_KILLS:
-                _fail([entry], WorkerCrashed(f"{entry.kills} workers in a row were killed"))
             elif entry.deadline <= self._loop.time():
                 _fail([entry], expired())
             else:
@@ -450,7 +443,7 @@ class Batcher:
                     await self._run_batch([entry])
                 except WorkerCrashed as exc:
                     exc.__traceback__ = None
-                    _count_death(entry, exc)
+                    entry.deaths += not getattr(exc, "blameless", False)
                 except HeadraceError as exc:
                     _fail([entry], exc)
 
@@ -472,16 +465,6 @@ class Batcher:
             if all(entry.future.done() for entry in batch):
                 del self._batches[request]
                 self._withdraw(request)
-
-
-def _count_death(entry: Entry, error: HeadraceError) -> None:
-    """Count the death of a worker that had a request, if that may have been the cause."""
-    if getattr(error, "blameless", False):
-        return
-    if getattr(error, "killed", False):
-        entry.kills += 1
-    else:
-        entry.deaths += 1
 
 
 def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:

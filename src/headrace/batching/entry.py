@@ -13,9 +13,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 class Entry:
     """A request that waits or runs, and the future its caller awaits."""
 
-    __slots__ = (
-        *("arrived", "deadline", "deaths", "future", "kills", "request", "rows", "size", "timing"),
-    )
+    __slots__ = ("arrived", "deadline", "deaths", "future", "request", "rows", "size", "timing")
 
     def __init__(
         self,
@@ -32,8 +30,7 @@ class Entry:
         self.arrived = arrived
         self.deadline = deadline
         self.future = future
-        # Workers that died while they had it, and those that were killed from outside.
-        self.deaths = self.kills = 0
+        self.deaths = 0
         # Filled in if the caller asked for it.
         self.timing: Timing | None = None
 

@@ -38,9 +38,6 @@ from headrace.worker.streams import Taken
 
 logger = logging.getLogger("headrace.executors")
 
-# How it died is for the log.
-DIED = "the worker process died"
-
 
 class Channel(asyncio.Protocol):
     """Calls into one worker process; each call's future completes, even if the worker dies.
@@ -63,9 +60,6 @@ class Channel(asyncio.Protocol):
         # Where tensors of the frame that is being read were in the worker's memory.
         self._fetched: list[int] = []
         self._lost: WorkerLost | None = None
-        # Ends the waiting calls once it is known how the worker died, if anybody finds out.
-        self.on_hang_up: Callable[[], object] | None = None
-        self._has_hung_up = False
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
         self._runners = RunnerAnswers(self, ask)
@@ -109,7 +103,7 @@ class Channel(asyncio.Protocol):
     @property
     def is_lost(self) -> bool:
         """Whether the worker is gone, so that no call can be made."""
-        return self._has_hung_up or self._lost is not None
+        return self._lost is not None
 
     @property
     def calls(self) -> int:
@@ -136,7 +130,7 @@ class Channel(asyncio.Protocol):
         A worker that takes longer than `timeout` seconds is not asked again until it answers;
         until then its last answer is returned.
         """
-        if self.is_lost:
+        if self._lost is not None:
             return []
         if self._asked is None or self._asked.done():
             self._asked = self.request(Kind.METRICS, {})
@@ -173,7 +167,8 @@ class Channel(asyncio.Protocol):
         Raises:
             InvalidInput, WorkerLost: as `infer`.
         """
-        self._require_worker()
+        if self._lost is not None:
+            raise self._lost
         call = next(self._ids)
         # First: what cannot be sent was not begun.
         frame = self._request_frame(Kind.INFER, call, key, request)
@@ -327,14 +322,9 @@ class Channel(asyncio.Protocol):
         self._lent.end_all()
         self._requests.clear()
 
-    def _require_worker(self) -> None:
+    def _open(self) -> tuple[int, asyncio.Future[Any]]:
         if self._lost is not None:
             raise self._lost
-        if self._has_hung_up:
-            raise WorkerLost(DIED)
-
-    def _open(self) -> tuple[int, asyncio.Future[Any]]:
-        self._require_worker()
         call = next(self._ids)
         future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[call] = future
@@ -350,7 +340,7 @@ class Channel(asyncio.Protocol):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame, unless the worker is gone."""
-        if not self.is_lost:
+        if self._lost is None:
             self._write(buffers)
 
     def _fetch(self, offset: int, size: int) -> bytes:
@@ -359,7 +349,7 @@ class Channel(asyncio.Protocol):
         return self._inbound.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
-        if not self.is_lost:
+        if self._lost is None:
             self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
@@ -462,10 +452,6 @@ class Channel(asyncio.Protocol):
         return self._calls.pop(call, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._has_hung_up = True
-        if self.on_hang_up is None:
-            self.lose(WorkerLost(DIED))
-        else:
-            self.on_hang_up()
+        self.lose(WorkerLost("the worker process died"))
         if not self.closed.done():
             self.closed.set_result(None)

@@ -9,15 +9,13 @@ import signal
 import subprocess
 from dataclasses import dataclass
 
-from headrace.executors.channel import DIED, Channel
+from headrace.executors.channel import Channel
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import WorkerLost
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.executors.worker_program import StartedWorker, WorkerProgram
 
-# Seconds that a process may take to end once it has closed its connection.
-LINGER = 0.5
 # Signals that a process brings upon itself.
 FAULTS = {
     signal.SIGABRT,
@@ -117,16 +115,11 @@ class WorkerProcess:
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self._process.pid)
             loop.add_reader(self._pidfd, self._on_exit)
-        if self._pidfd is not None:
-            # A process that dies closes its connection first, a moment before it is known how.
-            self.channel.on_hang_up = lambda: loop.call_later(LINGER, self._on_hang_up)
-        else:
-            self.channel.closed.add_done_callback(lambda _: self._on_hang_up())
+        self.channel.closed.add_done_callback(lambda _: self._on_hang_up())
 
     def _on_hang_up(self) -> None:
-        # A worker that closed its socket is lost, even if the process lingers.
-        if not self.exited.is_set():
-            self.kill(WorkerLost("the worker process closed its connection"))
+        # A worker that closed its socket is lost, whether or not the process lingers.
+        self.kill(WorkerLost("the worker process closed its connection"))
         if self._pidfd is None:
             self._process.wait()
             self._on_exit()
@@ -147,7 +140,8 @@ class WorkerProcess:
             self.fate = f"was ended by the server ({self.ended.message})"
         self.was_killed = code < 0 and -code not in FAULTS
         self._output.close()
-        self.channel.lose(WorkerLost(DIED, killed=self.was_killed))
+        # How it died is for the log; callers get the same message whichever side notices first.
+        self.channel.lose(WorkerLost("the worker process died"))
         self.exited.set()
 
 

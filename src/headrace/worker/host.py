@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 import os
+import re
 import sysconfig
 import threading
 import traceback
@@ -46,6 +47,8 @@ from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.worker")
 
+# Reasons are shown to clients, who need not know where files are.
+FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
 # Where code is that belongs to no model; what is made up at run time has a name in brackets.
 INSTALLED = (
     "<",
@@ -176,8 +179,8 @@ class ModelHost:
         except BaseException as exc:
             self._show(settings.name, exc)
             raise load_failure(
-                f"model '{settings.name}' raised {type(exc).__name__} while loading; the server's "
-                "log has the details",
+                f"model '{settings.name}' raised {type(exc).__name__} while loading: "
+                f"{shorten(FOLDERS.sub('', str(exc)), 200)}",
                 exc,
             ) from exc
         self._models[key] = hosted

@@ -65,9 +65,19 @@ def runs(pid: int) -> bool:
     return True
 
 
+# A command in the background of a script has it ignored, and so have the programs it starts.
+takes_ctrl_c = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="Ctrl-C is ignored here"
+)
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [
+        pytest.param(signal.SIGINT, 130, marks=takes_ctrl_c),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+    ],
 )
 def test_a_signal_ends_a_benchmark_and_its_server(tmp_path, number, status):
     with benchmark(tmp_path, OBEDIENT) as (process, server):
@@ -78,6 +88,7 @@ def test_a_signal_ends_a_benchmark_and_its_server(tmp_path, number, status):
     assert not runs(server)
 
 
+@takes_ctrl_c
 def test_a_second_ctrl_c_ends_a_server_that_does_not_stop(tmp_path):
     os.mkfifo(tmp_path / "told")
     with benchmark(tmp_path, STUBBORN) as (process, server):

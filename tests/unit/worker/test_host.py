@@ -84,16 +84,16 @@ def test_a_load_tells_whether_the_model_streams(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
-        (ValueError("no column 'a'"), LoadFailed, "raised ValueError while loading"),
-        (OSError("/srv/models/wine/a.bin: gone"), LoadFailed, "raised OSError while loading"),
-        (SystemExit(3), LoadFailed, "raised SystemExit while"),
-        (NameError("name 'x' is not defined"), InvalidModel, "raised NameError while"),
-        (ImportError("no 'x' in 'numpy'"), InvalidModel, "raised ImportError while"),
-        (SyntaxError("'(' was never closed"), InvalidModel, "raised SyntaxError while"),
+        (ValueError("no column 'a'"), LoadFailed, "ValueError.*: no column 'a'"),
+        (OSError("/srv/models/wine/a.bin: gone"), LoadFailed, ": a.bin: gone"),
+        (SystemExit(3), LoadFailed, "SystemExit.*: 3"),
+        (NameError("name 'x' is not defined"), InvalidModel, "NameError.*: name 'x'"),
+        (ImportError("no 'x' in 'numpy'"), InvalidModel, "ImportError.*: no 'x'"),
+        (SyntaxError("'(' was never closed"), InvalidModel, "SyntaxError.*never closed"),
         (ModuleNotFoundError("x", name="torch"), InvalidModel, "'torch'"),
         (InvalidModel("the file is empty"), InvalidModel, "^the file is empty$"),
     ],
-    ids=["raises", "tells where a file is", "exits", "knows no name", "finds no name in a module",
+    ids=["raises", "tells where files lie", "exits", "knows no name", "finds no name in a module",
          "is no Python", "lacks a module", "says it itself"],
 )  # fmt: skip
 def test_a_model_that_does_not_load_says_why(
@@ -107,20 +107,6 @@ def test_a_model_that_does_not_load_says_why(
         host_of(Broken)
 
     assert type(caught.value) is kind
-
-
-def test_the_text_of_an_exception_is_for_the_log_alone(
-    host_of: Host, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Secretive(Echo):
-        def load(self) -> None:
-            raise OSError("postgres://admin:hunter2@db is gone")
-
-    with pytest.raises(LoadFailed) as caught:
-        host_of(Secretive)
-
-    assert "postgres" not in caught.value.message
-    assert any(record.exc_info for record in caplog.records)
 
 
 def test_a_load_that_returns_false_has_failed(host_of: Host) -> None:

@@ -1,14 +1,13 @@
-"""Refuses what the pages of other sites make a browser send."""
+"""Refuses to let the pages of other sites change what is served, through a browser."""
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from headrace.dataplane.observers.observer import Observer
 from headrace.errors import Forbidden, shorten
-from headrace.settings import CorsSettings, ServerSettings
+from headrace.settings import ServerSettings
 
 if TYPE_CHECKING:
     from headrace.dataplane.call import Call
@@ -20,7 +19,7 @@ SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class ForeignPages(Observer):
-    """Lets a page have a request only if the page is this server's own, or of an allowed origin.
+    """Lets a page change what is served only if the page is this server's own.
 
     A page of any site can make the browsers of those who look at it send requests to servers that
     only they reach, on their machine or in their network. It cannot read the answers, and need
@@ -38,7 +37,6 @@ class ForeignPages(Observer):
     def __init__(self, settings: ServerSettings, is_local: bool) -> None:
         self._allowed = frozenset(name.lower() for name in settings.allowed_hosts)
         self._is_local = is_local
-        self._cors = settings.cors_settings
 
     def admit(self, call: Call) -> None:
         headers = call.headers
@@ -49,16 +47,13 @@ class ForeignPages(Observer):
             site = headers.get(b"sec-fetch-site")
             if site is None or site in (b"same-origin", b"none"):
                 return
-        if call.method in SAFE:
+        if call.protocol != ADMIN or call.method in SAFE:
             return
         text = (origin or b"null").decode("latin-1").lower()
-        if not self._is_own(text, headers.get(b"host", b"").decode("latin-1").lower()) and (
-            call.protocol == ADMIN or not is_allowed(text, self._cors)
-        ):
+        if not self._is_own(text, headers.get(b"host", b"").decode("latin-1").lower()):
             raise Forbidden(
                 f"the request comes from a page of another site, '{shorten(text, 100)}'; "
-                "--cors-settings lets the pages of a site ask models, and --allowed-hosts has the "
-                "further names of this server"
+                "--allowed-hosts has the further names of this server"
             )
 
     def _require_known(self, host: bytes | None) -> None:
@@ -75,18 +70,6 @@ class ForeignPages(Observer):
         if name in self._allowed:
             return True
         return authority == host != "" and (not self._is_local or is_unambiguous(name))
-
-
-def is_allowed(origin: str, cors: CorsSettings | None) -> bool:
-    """Whether the settings let pages of this origin make requests."""
-    if cors is None:
-        return False
-    pattern = cors.allow_origin_regex
-    return (
-        "*" in cors.allow_origins
-        or origin in {each.lower() for each in cors.allow_origins}
-        or (pattern is not None and re.fullmatch(pattern, origin) is not None)
-    )
 
 
 def is_unambiguous(name: str) -> bool:
