@@ -382,7 +382,8 @@ def test_a_model_that_runs_for_too_long(transports: Transports, server: Server) 
 
 def test_a_caller_who_leaves(transports: Transports, server: Server, models: Path) -> None:
     body = json.dumps(numbers(7)).encode()
-    lines = [f"POST {path('gated')} HTTP/1.1", "X-Request-Id: left", f"Content-Length: {len(body)}"]
+    head = f"POST {path('gated')} HTTP/1.1"
+    lines = [head, "Host: x", "X-Request-Id: left", f"Content-Length: {len(body)}"]
     with held(server, models / "gated", 1):
         with connect(server.http) as leaver:
             leaver.sendall("\r\n".join([*lines, "", ""]).encode() + body)
