@@ -81,6 +81,10 @@ for name in sys.argv[2].split():
 """
 
 
+# By `benchmarks.render`.
+RENDERED = ROOT / "docs" / "benchmarks.md"
+
+
 def hand_written() -> Iterator[Path]:
     yield from (path for path in ROOT.iterdir() if path.name in {"Makefile", "pyproject.toml"})
     yield from ROOT.glob("*.md")
@@ -88,7 +92,8 @@ def hand_written() -> Iterator[Path]:
         for path in (ROOT / folder).rglob("*"):
             # Caches and other folders that tools leave behind start with a dot or two underscores.
             inner = path.relative_to(ROOT / folder).parts
-            if path.is_file() and path.suffix in SUFFIXES and not inner[0].startswith((".", "__")):
+            is_tools = inner[0].startswith((".", "__")) or path == RENDERED
+            if path.is_file() and path.suffix in SUFFIXES and not is_tools:
                 yield path
 
 
