@@ -235,8 +235,8 @@ class ServerSettings:
         (),
         "names of this server, separated by commas, beside its addresses and localhost; requests "
         "for any other name get a 403",
-        unset="every name, but on loopback pages in browsers must come from localhost or an "
-        "address",
+        unset="every name; on loopback, pages that change what is served must come from localhost "
+        "or an address",
     )
     metrics_endpoint: str | None = setting(
         "/metrics", "path of the metrics; empty turns them and their port off"

@@ -104,7 +104,7 @@ def test_requests_that_have_begun_to_arrive_are_answered(tmp_path: Path) -> None
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_other_signals_end_the_server_like_sigterm(tmp_path: Path, number: int) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip("whoever started the tests has this signal ignored, also by the server")
+        pytest.skip("the signal is ignored in this shell, so the server ignores it too")
     with serving(write_model(tmp_path)) as server:
         server.signal(number)
 

@@ -8,12 +8,11 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from headrace.dataplane import Call, Calls
+from headrace.dataplane.call import ADMIN
 from headrace.http.header_fields import collect, given_id
 from headrace.http.inference import CLIENT_CLOSED_REQUEST, send_reply
 from headrace.http.refusals import CALL, Refusals
 from headrace.http.router import route_path
-
-PROTOCOL = "admin"
 
 
 class Observed:
@@ -31,7 +30,7 @@ class Observed:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = collect(scope["headers"])
         id = self._calls.request_id(given_id(headers))
-        call = scope[CALL] = Call(PROTOCOL, self._route, id, scope.get("client"), headers)
+        call = scope[CALL] = Call(ADMIN, self._route, id, scope.get("client"), headers)
         call.method = scope["method"]
         answer = Answer(send, call)
         try:

@@ -212,8 +212,8 @@ class Batcher:
     def _has_slot(self) -> bool:
         # A slow model does not notice how long the next batch takes to reach it, and gets more out
         # of one batch than of two half as large.
-        most = self._instances if self._pace.is_slow and self._merges else self._slots
-        return len(self._running) + self._without_task < most
+        most = self._instances if self._is_slow else self._slots
+        return self._batches_running < most
 
     def _wake(self) -> None:
         """Dispatch at the end of this loop iteration, when everything that arrived is queued."""

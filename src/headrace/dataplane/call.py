@@ -20,6 +20,8 @@ from headrace.serving.served_model import ServedModel
 
 logger = logging.getLogger("headrace.dataplane")
 
+# The protocol of the routes that are about the server and its models, such as those that load them.
+ADMIN = "admin"
 NO_HEADERS: Mapping[Any, Any] = MappingProxyType({})
 
 

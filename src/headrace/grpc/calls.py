@@ -274,7 +274,7 @@ class CallRunner:
     def _taken(
         self, kind: Any, body: bytes, form_of: FormOf | None, rpc: Rpc
     ) -> tuple[Any, Exception | None]:
-        """A message of a stream, which decides its form if it is the first, or why it is none."""
+        """A message of a stream, or the error if it has none; the first one decides the form."""
         message: Any = None
         try:
             message = self._take(kind, body, rpc)

@@ -32,8 +32,8 @@ class BorrowedTensors:
 
     A model may keep what it is given after its call has ended: the front is told so before, and
     once more when the last view is gone. That may happen in any thread at any moment, even within
-    a method of this class, so nothing waits for a lock then: `wake` is called, and whoever sends
-    the next frame calls `give_back`.
+    a method of this class, so nothing waits for a lock then: `wake` is called, and the thread that
+    sends the next frame calls `give_back`.
     """
 
     def __init__(

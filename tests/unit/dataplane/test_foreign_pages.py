@@ -100,6 +100,11 @@ def test_with_names_given_these_and_addresses_are_served(host: str) -> None:
     admit({"host": host}, allowed_hosts=("models.example",))
 
 
+def test_calls_of_grpc_have_no_host_and_are_served() -> None:
+    call = Call("grpc", "/inference.GRPCInferenceService/ModelInfer", "id")
+    ForeignPages(ServerSettings(allowed_hosts=("models.example",)), is_local=True).admit(call)
+
+
 class Double(Model):
     def predict(self, x: Any) -> Any:
         return x * 2

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from headrace.dataplane import Call, Calls
-from headrace.dataplane.observers.observer import Observer
-from headrace.errors import HeadraceError, NotFound, Overloaded
+from headrace.dataplane import Calls
+from headrace.errors import NotFound, Overloaded
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.protocol.open_inference import inference_pb2 as pb
+from support.call_notes import Notes
 
 ASKED = pb.ModelReadyRequest(name="m").SerializeToString()
 
@@ -47,22 +47,6 @@ class FakeContext:
     async def abort(self, code: Any, details: str, trailing: tuple[Any, ...]) -> None:
         self.code, self.details, self.trailing = code.name, details, trailing
         raise Aborted
-
-
-class Notes(Observer):
-    """Notes how each call ends."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[Any, ...]] = []
-
-    def answered(self, call: Call) -> None:
-        self.ends.append(("answered", call.status, call.received, call.sent))
-
-    def refused(self, call: Call, error: HeadraceError) -> None:
-        self.ends.append(("refused", call.status, error.kind))
-
-    def left(self, call: Call) -> None:
-        self.ends.append(("left", call.status))
 
 
 async def ready(message: Any, rpc: Rpc) -> pb.ModelReadyResponse:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from headrace.dataplane import Call, Calls
-from headrace.dataplane.observers.observer import Observer
-from headrace.errors import HeadraceError, Overloaded
+from headrace.errors import Overloaded
 from headrace.grpc import http2_frames as frames
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.grpc.direct_handler import DirectHandler
@@ -20,27 +19,12 @@ from headrace.grpc.hpack import Decoder, indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from headrace.grpc.http2_stream import Stream
+from support.call_notes import Notes
 from support.http2_client import CALL, Http2Client, begin, call, data, message
 from support.http2_servers import echo, run
 
 HELD = b"/test.Direct/Held"
 INTERNAL, UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED = 13, 14, 8, 4
-
-
-class Notes(Observer):
-    """Notes how each call ends."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[Any, ...]] = []
-
-    def answered(self, call: Call) -> None:
-        self.ends.append(("answered", call.status, call.received, call.sent))
-
-    def refused(self, call: Call, error: HeadraceError) -> None:
-        self.ends.append(("refused", call.status, error.kind))
-
-    def left(self, call: Call) -> None:
-        self.ends.append(("left", call.status))
 
 
 class Held:

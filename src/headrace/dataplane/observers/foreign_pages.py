@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from headrace.dataplane.call import ADMIN
 from headrace.dataplane.observers.observer import Observer
 from headrace.errors import Forbidden, shorten
 from headrace.settings import ServerSettings
@@ -12,8 +13,6 @@ from headrace.settings import ServerSettings
 if TYPE_CHECKING:
     from headrace.dataplane.call import Call
 
-# The protocol of the routes that load and unload models; see `headrace.admin.observed`.
-ADMIN = "admin"
 # Methods that change nothing.
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
@@ -40,7 +39,8 @@ class ForeignPages(Observer):
 
     def admit(self, call: Call) -> None:
         headers = call.headers
-        if self._allowed:
+        # Calls of gRPC have no method, and no browser makes them.
+        if self._allowed and call.method:
             self._require_known(headers.get(b"host"))
         origin = headers.get(b"origin")
         if origin is None:
