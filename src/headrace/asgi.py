@@ -20,6 +20,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from headrace import configuration
+from headrace.application import Application
 from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.errors import (
     ConfigurationError,
@@ -29,7 +30,6 @@ from headrace.errors import (
     did_you_mean,
 )
 from headrace.model import Model
-from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sources.discovery import open_source, settings_folder
 from headrace.sources.model_file import FoundModel

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from headrace.application import observers
 from headrace.dataplane.observers.access_log import AccessLog
-from headrace.server import observers
 from headrace.settings import ServerSettings
 
 

@@ -186,7 +186,7 @@ def test_errors_have_their_forms() -> None:
 def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("headrace.server.START_PATIENCE", 0.0)
+    monkeypatch.setattr("headrace.application.START_PATIENCE", 0.0)
     with pytest.raises(LoadFailed, match="Broken: .*no weights"), TestClient(Broken):
         pass
 

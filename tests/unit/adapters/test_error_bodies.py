@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.application import PROTOCOLS
 from headrace.errors import BY_KIND, InvalidInput
 from headrace.http.router import Router
 from headrace.protocol.error_table import TABLE
-from headrace.server import PROTOCOLS
 
 
 def error_body(path, error):

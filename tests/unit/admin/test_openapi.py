@@ -10,10 +10,10 @@ import pytest
 
 from headrace import __version__
 from headrace.admin import openapi
+from headrace.application import PROTOCOLS
 from headrace.dataplane.resolve import Resolver
 from headrace.http.router import Router
 from headrace.protocol.messages import ModelMetadata, ModelRoute, TensorMetadata
-from headrace.server import PROTOCOLS
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import ModelSettings, ServerSettings
 

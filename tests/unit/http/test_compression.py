@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from headrace import Model
+from headrace.application import Application
 from headrace.http import inference
 from headrace.http.listener import Listener
-from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sockets import bind
 from headrace.sources.supply import Supply

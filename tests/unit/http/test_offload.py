@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from headrace import Model
+from headrace.application import Application
 from headrace.asgi import create_app
 from headrace.http.inference import LARGE, HttpCall
 from headrace.http.listener import Listener
 from headrace.protocol.open_inference import rest_json
-from headrace.server import Application
 from headrace.settings import ModelSettings, ServerSettings
 from headrace.sockets import bind
 from headrace.sources.supply import Supply

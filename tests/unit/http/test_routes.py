@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from headrace.application import PROTOCOLS, Application
 from headrace.http.router import Router
-from headrace.server import PROTOCOLS, Application
 from headrace.settings import ServerSettings
 from headrace.sources.supply import Supply
 
