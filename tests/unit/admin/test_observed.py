@@ -12,7 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from headrace import Model, server
+from headrace import Model, application
 from headrace.asgi import create_app
 from headrace.dataplane import Call
 from headrace.dataplane.observers.observer import Observer
@@ -35,7 +35,7 @@ class Guard(Observer):
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(server, "observers", lambda settings: (Guard(),))
+    monkeypatch.setattr(application, "observers", lambda settings: (Guard(),))
     with TestClient(Double) as client:
         yield client
 
@@ -85,7 +85,7 @@ def test_a_bug_in_an_admin_route_is_an_error_in_json_and_a_call_that_ended(
     def fail(*_: object) -> None:
         raise OSError("secret")
 
-    monkeypatch.setattr(server, "observers", lambda settings: (Ends(),))
+    monkeypatch.setattr(application, "observers", lambda settings: (Ends(),))
     monkeypatch.setattr("headrace.admin.openapi.document", fail)
     with TestClient(Double) as client:
         answer = client.get("/openapi.json")
