@@ -233,6 +233,10 @@ class ConfigurationError(HeadraceError):
     kind = "configuration"
 
 
+# What a message about somebody else's exception ends with: its text may hold an address with a
+# password, a row or a path. Whoever can read the log finds it there, with the traceback.
+IN_LOG = "the server's log has the details"
+
 # Only editing the code, or installing something, helps against these.
 _OF_CODE = (SyntaxError, ImportError, NameError)
 

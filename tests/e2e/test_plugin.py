@@ -277,4 +277,6 @@ def test_a_plugin_that_did_not_load_is_not_ready_and_says_why(tmp_path: Any) -> 
             answer = post(server, path, b"a", "text/plain")
 
             assert answer.status == 503
-            assert "no weights" in answer.json["error"]
+            assert "raised RuntimeError while loading" in answer.json["error"]
+            assert "no weights" not in answer.json["error"]
+        assert "no weights" in server.log()

@@ -247,5 +247,5 @@ def test_the_status_says_why_replicas_do_not_start(ray: Cluster, tmp_path: Path)
         ray.do("delete", name=name)
 
     assert f"ConfigurationError: MODEL '{tmp_path}/nothing' does not exist" in missing["message"]
-    assert "m: model 'm' raised OSError while loading: no weights" in failing["message"]
+    assert "m: model 'm' raised OSError while loading; the server's log" in failing["message"]
     assert missing["application"] == failing["application"] == "DEPLOY_FAILED"

@@ -138,10 +138,11 @@ def test_a_failed_load_says_why_and_the_old_one_still_serves(tmp_path: Path) -> 
         refused = load(server.http)
 
         assert (refused.status, refused.json["code"]) == (422, "load_failed")
-        assert "could not convert string to float" in refused.json["error"]
+        assert "raised ValueError while loading" in refused.json["error"]
         [entry] = ask(server.http, "POST", INDEX).json
         assert entry["state"] == "READY"
-        assert "could not convert" in entry["reason"]
+        assert "raised ValueError while loading" in entry["reason"]
+        assert "could not convert string to float" in server.log()
         assert value(infer(server.http)) == 1
         assert ask(server.http, "GET", READY).status == 200
 

@@ -58,7 +58,8 @@ class Status:
         level = logging.getLogger("headrace").getEffectiveLevel()
         system = {
             "pid": os.getpid(),
-            "current_dir": os.getcwd(),
+            # Its name only: where a server's files are is nobody's business.
+            "current_dir": os.path.basename(os.getcwd()),
             "python.version": sys.version,
             "request": {
                 "url_root": str(request.base_url),

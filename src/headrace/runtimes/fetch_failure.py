@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from headrace.errors import InvalidModel, LoadFailed, MissingDependency, did_you_mean, shorten
+from headrace.observability.logs import masked
 
 _IN_DATABASE = re.compile(r"unsupported URI '(?:sqlite|mysql|postgresql|mssql)")
 _NO_SCHEME = re.compile(
     r"artifact repository for: (?P<scheme>[\w.+-]+):.*schemes are: (?P<known>.*)"
 )
 _USER = re.compile(r"(?<=//)[^/@\s]*@")
+# What signs an address is in its query.
+_QUERY = re.compile(r"(?<=//)([^\s?'\"]*)\?[^\s'\")]*")
 # MLflow puts its code before the words of its server.
 _CODE = re.compile(r"^\s*[A-Z][A-Z_]{3,}: ")
 # The status of an answer, where only the words of the error have it.
@@ -76,7 +79,7 @@ def reason(error: Exception) -> str:
 
     The client alone knows no tracking store in a database, which is where MLflow 3 logs by default.
     """
-    text = _USER.sub("", _CODE.sub("", str(error)))
+    text = _QUERY.sub(r"\1", masked(_USER.sub("", _CODE.sub("", str(error)))))
     words = shorten(text.strip(), 300)
     found = status(error)
     if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":

@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import os
-import re
 import sysconfig
 import threading
 import traceback
@@ -19,6 +18,7 @@ from typing import Any
 
 from headrace import runtimes
 from headrace.errors import (
+    IN_LOG,
     HeadraceError,
     InvalidModel,
     LoadFailed,
@@ -47,8 +47,6 @@ from headrace.settings import ModelSettings
 
 logger = logging.getLogger("headrace.worker")
 
-# Reasons are shown to clients, who need not know where files are.
-FOLDERS = re.compile(r"(?:/[^\s/'\":,]+)+/")
 # Where code is that belongs to no model; what is made up at run time has a name in brackets.
 INSTALLED = (
     "<",
@@ -179,8 +177,7 @@ class ModelHost:
         except BaseException as exc:
             self._show(settings.name, exc)
             raise load_failure(
-                f"model '{settings.name}' raised {type(exc).__name__} while loading: "
-                f"{shorten(FOLDERS.sub('', str(exc)), 200)}",
+                f"model '{settings.name}' raised {type(exc).__name__} while loading; {IN_LOG}",
                 exc,
             ) from exc
         self._models[key] = hosted
@@ -190,7 +187,11 @@ class ModelHost:
     def _show(self, name: str, error: BaseException) -> None:
         """Log the stack trace of a failed load: once, and only if it says more than the error."""
         shown = "".join(traceback.format_exception_only(type(error), error))
-        is_explained = isinstance(error, InvalidModel) and not _is_of_model(error.__cause__)
+        is_explained = (
+            isinstance(error, InvalidModel)
+            and not error.message.endswith(IN_LOG)
+            and not _is_of_model(error.__cause__)
+        )
         level = logging.DEBUG if is_explained or self._shown.get(name) == shown else logging.ERROR
         self._shown[name] = shown
         logger.log(level, "model %s failed to load", name, exc_info=error)
@@ -326,7 +327,7 @@ def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException)
         # The request has been answered, by another version and under the same id.
         fields["role"] = "shadow"
     logger.error("model %s failed", name, exc_info=exc, extra=fields)
-    return ModelFailed(f"model '{name}' failed on this request; the server's log has the details")
+    return ModelFailed(f"model '{name}' failed on this request; {IN_LOG}")
 
 
 def _each(pieces: Any) -> Iterator[InferenceResponse]:

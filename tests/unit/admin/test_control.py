@@ -136,9 +136,9 @@ def test_readiness_names_the_model_that_did_not_load(tmp_path: Path) -> None:
     assert (server.status_code, good.status_code, bad.status_code) == (503, 200, 503)
     assert probes == [200, 200, 503]
     assert list(server.json()["models"]) == ["bad"]
-    assert "no weights" in server.json()["models"]["bad"]
+    assert "raised OSError while loading" in server.json()["models"]["bad"]
     assert (bad.json()["name"], bad.json()["ready"]) == ("bad", False)
-    assert "no weights" in bad.json()["error"]
+    assert "raised OSError while loading" in bad.json()["error"]
 
 
 def test_what_fails_for_good_invites_no_retry_and_has_no_metadata(tmp_path: Path) -> None:

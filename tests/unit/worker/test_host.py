@@ -84,16 +84,15 @@ def test_a_load_tells_whether_the_model_streams(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
-        (ValueError("no column 'a'"), LoadFailed, "ValueError.*: no column 'a'"),
-        (OSError("/srv/models/wine/a.bin: gone"), LoadFailed, ": a.bin: gone"),
-        (SystemExit(3), LoadFailed, "SystemExit.*: 3"),
-        (NameError("name 'x' is not defined"), InvalidModel, "NameError.*: name 'x'"),
-        (ImportError("no 'x' in 'numpy'"), InvalidModel, "ImportError.*: no 'x'"),
-        (SyntaxError("'(' was never closed"), InvalidModel, "SyntaxError.*never closed"),
+        (ValueError("no column 'a'"), LoadFailed, "raised ValueError while loading"),
+        (SystemExit(3), LoadFailed, "raised SystemExit"),
+        (NameError("name 'x' is not defined"), InvalidModel, "raised NameError"),
+        (ImportError("no 'x' in 'numpy'"), InvalidModel, "raised ImportError"),
+        (SyntaxError("'(' was never closed"), InvalidModel, "raised SyntaxError"),
         (ModuleNotFoundError("x", name="torch"), InvalidModel, "'torch'"),
         (InvalidModel("the file is empty"), InvalidModel, "^the file is empty$"),
     ],
-    ids=["raises", "tells where files lie", "exits", "knows no name", "finds no name in a module",
+    ids=["raises", "exits", "knows no name", "finds no name in a module",
          "is no Python", "lacks a module", "says it itself"],
 )  # fmt: skip
 def test_a_model_that_does_not_load_says_why(
@@ -107,6 +106,22 @@ def test_a_model_that_does_not_load_says_why(
         host_of(Broken)
 
     assert type(caught.value) is kind
+
+
+def test_the_text_of_a_failed_load_is_for_the_log_only(
+    host_of: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Echo):
+        def load(self) -> None:
+            raise ConnectionError("cannot reach db.internal")
+
+    with pytest.raises(LoadFailed) as caught:
+        host_of(Broken)
+
+    assert caught.value.message == (
+        "model 'wine' raised ConnectionError while loading; the server's log has the details"
+    )
+    assert "cannot reach db.internal" in caplog.text
 
 
 def test_a_load_that_returns_false_has_failed(host_of: Host) -> None:

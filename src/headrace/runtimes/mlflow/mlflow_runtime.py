@@ -15,7 +15,14 @@ from headrace.codecs import decode_value, encode_response, values
 from headrace.codecs.array import array_of
 from headrace.codecs.frame import block_of_columns, block_of_matrix, frame_of, frame_of_matrix
 from headrace.codecs.registry import OUTPUT, chosen
-from headrace.errors import HeadraceError, InvalidInput, InvalidModel, Unimplemented, shorten
+from headrace.errors import (
+    IN_LOG,
+    HeadraceError,
+    InvalidInput,
+    InvalidModel,
+    Unimplemented,
+    shorten,
+)
 from headrace.model import Model, declared
 from headrace.protocol.messages import TASK, InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Signature
@@ -155,10 +162,10 @@ class MLflowRuntime(Model):
         try:
             self.infer(example)
         except Exception as error:
-            raise InvalidModel(
-                f"the input example logged with it fails: {type(error).__name__}: "
-                f"{shorten(error, 200)}"
-            ) from error
+            why = f"{type(error).__name__} was raised; {IN_LOG}"
+            if isinstance(error, HeadraceError):
+                why = error.message
+            raise InvalidModel(f"the input example logged with it fails: {why}") from error
 
     @property
     def _can_stream(self) -> bool:

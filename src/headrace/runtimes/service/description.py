@@ -13,7 +13,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed, shorten
+from headrace.errors import IN_LOG, HeadraceError, InvalidModel, LoadFailed, shorten
+from headrace.observability.logs import masked
 from headrace.runners import Runner
 from headrace.runners.runner_targets import RunnableTarget
 from headrace.runtimes import RUNNABLE
@@ -124,6 +125,16 @@ def _current(module: str) -> str:
     return f"headrace.{name}" if package in ("bentoml", "vtsserving") else module
 
 
+def _in_full(error: HeadraceError) -> str:
+    """The message with the text of its cause: for whoever starts the server, like its log."""
+    cause, message = error.__cause__, error.message
+    if cause is None or not message.endswith(IN_LOG):
+        return message
+    # The text of a syntax error has its place, which the message says as well.
+    words = cause.msg if isinstance(cause, SyntaxError) else cause
+    return f"{message.removesuffix(IN_LOG)}{shorten(masked(str(words)), 200)}"
+
+
 def main() -> int:
     """Answer on the real standard output; whatever user code prints goes to standard error."""
     answer_to = os.dup(1)
@@ -133,11 +144,11 @@ def main() -> int:
         service = service_file.load(module, attribute, folder)
         answer = describe(service, module, attribute, folder)
     except HeadraceError as error:
-        answer = {"kind": error.kind, "message": error.message}
+        answer = {"kind": error.kind, "message": _in_full(error)}
     except Exception as error:
         answer = {
             "kind": LoadFailed.kind,
-            "message": f"{type(error).__name__} was raised: {shorten(error, 300)}",
+            "message": f"{type(error).__name__} was raised: {shorten(masked(str(error)), 300)}",
         }
     with os.fdopen(answer_to, "wb") as file:
         file.write(json.dumps(answer).encode())

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from headrace.compat import alias
-from headrace.errors import HeadraceError, InvalidModel, listing, load_failure, shorten
+from headrace.errors import IN_LOG, HeadraceError, InvalidModel, listing, load_failure, shorten
 from headrace.runtimes import import_path
 from headrace.runtimes.import_lock import IMPORTS
 from headrace.runtimes.service import found_instead, own_metrics
@@ -60,11 +60,9 @@ def _import(module: str, folder: str) -> ModuleType:
         raise type(error)(f"{error.message}{_line_of(error, folder)}") from error
     # Also one that ends the process, which would end without a word.
     except BaseException as error:
-        # The text of a syntax error has its place, which is said below.
-        words = error.msg if isinstance(error, SyntaxError) else error
         raise load_failure(
-            f"service module '{shorten(module)}' could not be imported: {type(error).__name__}: "
-            f"{shorten(words, 200)}{_line_of(error, folder)}",
+            f"service module '{shorten(module)}' could not be imported: {type(error).__name__} was "
+            f"raised{_line_of(error, folder)}; {IN_LOG}",
             error,
         ) from error
 
