@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,41 @@ def test_nothing_runs_for_a_caller_who_left_while_the_body_was_inflated(tmp_path
         until(lambda: lines(server, "gone"), 60, "the line of the request")
 
         assert [line["status"] for line in lines(server, "gone")] == [499]
+
+
+def test_a_client_that_sends_nothing_more_gets_its_answers(tmp_path: Path) -> None:
+    def request(count: int) -> bytes:
+        body = json.dumps(numbers(*range(count))).encode()
+        return (
+            f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+
+    with serving(write_model(tmp_path, "time.sleep(0.05)\nreturn x")) as server:
+        # Small ones take the direct path; large ones, and those behind another, that of ASGI.
+        for sent in (request(1), request(50_000), request(1) + request(50_000) + request(2)):
+            with connect(server.http, 60) as caller:
+                caller.sendall(sent)
+                caller.shutdown(socket.SHUT_WR)
+                found = b""
+                while part := caller.recv(65536):
+                    found += part
+
+            assert found.count(b"HTTP/1.1 200 ") == sent.count(b"POST ")
+
+
+def test_requests_that_wait_are_withdrawn_when_their_callers_leave(tmp_path: Path) -> None:
+    body = json.dumps(numbers(1)).encode()
+    model = write_model(tmp_path, "time.sleep(2)\nreturn x")
+    with serving(model, *LOGGING) as server:
+        callers = []
+        for number in range(20):
+            fields = f"Host: x\r\nX-Request-Id: n{number}\r\nContent-Length: {len(body)}\r\n\r\n"
+            caller = connect(server.http, 60)
+            caller.sendall(f"POST {INFER} HTTP/1.1\r\n{fields}".encode() + body)
+            callers.append(caller)
+        for caller in callers:
+            caller.close()
+        until(lambda: all(lines(server, f"n{n}") for n in range(20)), 60, "a line of each")
+
+        assert {line["status"] for n in range(20) for line in lines(server, f"n{n}")} == {499}

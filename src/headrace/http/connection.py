@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from headrace.errors import (
     HeadersTooLarge,
     HeadraceError,
     InvalidInput,
     Overloaded,
-    RequestTimeout,
     Unimplemented,
 )
 from headrace.http.body import REST
 from headrace.http.cycle import AnswerHeads, Cycle
-from headrace.http.parsing import Discard, KnownHead, cause, read_target
+from headrace.http.ending_connection import BODY, HEAD, IDLE, NEVER, EndingConnection
+from headrace.http.parsing import KnownHead, cause, read_target
 from headrace.http.refusals import Refuse
 from headrace.settings import ServerSettings
 
@@ -35,24 +32,12 @@ logger = logging.getLogger("headrace.http")
 
 MAX_FIELDS = 100
 MAX_PIPELINED = 32
-# A refused client may still be sending. Reading on for a moment lets it see the answer; closing
-# at once would reset the connection and lose it.
-LINGER_SECONDS = 3.0
-
-NEVER = math.inf
-IDLE, HEAD, BODY = range(3)
-
 # Fields that change how a request is read; any of them sends the head through `_check_head`.
 _FRAMING = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
 
 
-class Connection(HttpToolsProtocol):
-    """A client's connection, which each request's scope has as `headrace.connection`.
-
-    `on_disconnect` is called once when the client leaves; the application sets it while it
-    awaits a model and clears it afterwards. `deadline` is the loop time after which the
-    listener's sweep calls `expire`.
-    """
+class Connection(EndingConnection):
+    """A client's connection, which each request's scope has as `headrace.connection`."""
 
     def __init__(
         self,
@@ -62,28 +47,16 @@ class Connection(HttpToolsProtocol):
         refuse: Refuse,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(config, server_state, {}, loop)
+        super().__init__(config, server_state, settings, refuse, loop)
         self._length = self._hosts = 0
-        self.on_disconnect: Callable[[], object] | None = None
-        self.deadline = NEVER
-        self._settings = settings
-        self._refusal_of = refuse
         self._max_head = settings.max_header_size
-        # What is being received, and what `deadline` was last set for.
-        self._receiving = IDLE
+        # What `deadline` was last set for.
         self._timed = IDLE
         self._head_size = 0
         self._suspect = False
         self._upgrading = False
         self._body_advanced = False
         self._bytes_beside_body = 0
-        self._unsent = 0
-        self._refusal = b""
-        self._lingering = False
-        self._running: list[Cycle] = []
-        # In the tasks of a server that stops, for a request that has begun to arrive and that no
-        # task awaits yet.
-        self._arriving: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -97,28 +70,6 @@ class Connection(HttpToolsProtocol):
             return
         self._timed = HEAD
         self.deadline = self.loop.time() + self._settings.header_timeout
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._no_longer_awaited()
-        super().connection_lost(exc)
-        self.pipeline.clear()
-        self._mark_disconnected()
-        notify, self.on_disconnect = self.on_disconnect, None
-        if notify is not None:
-            notify()
-
-    def has_left(self) -> bool:
-        """Whether the client is gone, so that nothing can be sent any more."""
-        if self.transport.is_closing():
-            self._mark_disconnected()
-            return True
-        return False
-
-    def _mark_disconnected(self) -> None:
-        # uvicorn marks the newest request only; others may run before it.
-        for cycle in self._running:
-            cycle.disconnected = True
-            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self._suspect = len(data) > self._max_head or self._receiving == HEAD
@@ -232,50 +183,11 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._refusal:
             self._close_with(self._refusal)
-        elif not self._receiving:
+        elif self._watched is not None:
+            self.transport.close()
+            self.deadline = self.loop.time() + self._settings.body_timeout
+        elif not self._receiving and not self.flow.write_paused:
             self.deadline = self.loop.time() + self._settings.keep_alive_timeout
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.deadline = self.loop.time() + self._settings.body_timeout
-
-    def close(self) -> None:
-        """Close after an answer; a client that is still sending its body gets time to read it."""
-        if self._receiving and not self.transport.is_closing():
-            self._close_with(b"")
-        else:
-            self.transport.close()
-
-    @property
-    def is_new(self) -> bool:
-        """Whether no request has arrived yet."""
-        return self.cycle is None
-
-    def shutdown(self, spare_new: bool = True) -> None:
-        """Close if idle; otherwise close once the current request is answered."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-        elif self._receiving == IDLE and not (spare_new and self.is_new):
-            self.transport.close()
-
-    def expire(self, now: float) -> None:
-        """Handle a passed deadline: refuse, close, or give an answer on its way more time."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self.deadline = now + self._settings.body_timeout
-        elif unsent or self._lingering or self.transport.is_closing():
-            self.transport.abort()
-        elif self._receiving == HEAD:
-            seconds = self._settings.header_timeout
-            self._refuse(RequestTimeout(f"the request head did not arrive within {seconds:g} s"))
-        elif self._receiving == BODY:
-            seconds = self._settings.body_timeout
-            self._refuse(RequestTimeout(f"the request body did not arrive within {seconds:g} s"))
-        elif self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-        else:
-            self.deadline = NEVER
 
     def _start_cycle(self, version: str) -> None:
         before = self.cycle
@@ -376,20 +288,6 @@ class Connection(HttpToolsProtocol):
                 "--max-header-size raises the cap"
             )
 
-    def _await_arrival(self) -> None:
-        """Have a server that stops wait for the rest of a request."""
-        if self._arriving is None:
-            self._arriving = self.loop.create_future()
-            self.tasks.add(self._arriving)  # type: ignore[arg-type]
-
-    def _no_longer_awaited(self) -> None:
-        """A request is complete, or a task awaits the rest of it, or it never will be complete."""
-        arriving, self._arriving = self._arriving, None
-        if arriving is not None:
-            self.tasks.discard(arriving)
-            # Whoever waits for it looks for what is in flight then.
-            arriving.set_result(None)
-
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Continue as if no upgrade had been offered.
 
@@ -406,58 +304,3 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(KnownHead(self))
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
-
-    def _refuse(self, error: HeadraceError) -> None:
-        """Answer the request being received with `error`, after the answers owed before it."""
-        self._no_longer_awaited()
-        if self.transport.is_closing():
-            return
-        owed = self.cycle is not None and not self.cycle.response_complete
-        answered = False
-        if self._receiving == BODY:
-            owed = bool(self.pipeline)
-            # An answer that did not wait for the body is the only one.
-            answered = not owed and self.cycle.response_started
-        path = self.url.partition(b"?")[0].decode("latin-1") if self._receiving else ""
-        refusal = b"" if answered else self._render(path, error)
-        if self._receiving == BODY:
-            if owed:
-                self.pipeline.popleft()
-            else:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-        if owed:
-            self._receiving = IDLE
-            self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
-            self._refusal = refusal
-            self.deadline = NEVER
-        else:
-            self._close_with(refusal)
-
-    def _render(self, path: str, error: HeadraceError) -> bytes:
-        scope = cast("dict[str, Any]", self.scope) if self._receiving else self._no_request()
-        reply, id = self._refusal_of(path, scope, error)
-        common = (*self.server_state.default_headers, *reply.headers)
-        lines = [b"%b: %b\r\n" % field for field in common if field[0] != b"connection"]
-        framing = b"x-request-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        lines.append(framing % (id.encode(), len(reply.body)))
-        return b"".join([STATUS_LINE[reply.status], *lines, reply.body])
-
-    def _no_request(self) -> dict[str, Any]:
-        return {"client": self.client, "headers": []}
-
-    def _close_with(self, answer: bytes) -> None:
-        """Send a last answer, then read on for a moment before the connection closes."""
-        self.parser = cast("httptools.HttpRequestParser", Discard(self.transport))
-        self._receiving = IDLE
-        self._lingering = True
-        # A task that starts reading only now must not send "100 Continue": that would fail.
-        self.is_closing = lambda: True
-        self.deadline = self.loop.time() + LINGER_SECONDS
-        self.transport.write(answer)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-        # What is read from now on is dropped, so there is no need to hold it back.
-        self.flow.resume_reading()

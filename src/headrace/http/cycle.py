@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from headrace.adapters.adapter import JSON_HEADERS, Reply
+from headrace.http.half_closed import HalfClosed
 
 WITHOUT_BODY = (204, 304)
 
@@ -143,14 +144,16 @@ class Cycle(RequestResponseCycle):
 
 
 class AnswerHeads(ServerState):
-    """What the heads of all answers of a listener share, kept up to date by its ticks.
+    """What the connections of a listener share; the heads of answers are kept up by its ticks.
 
     `common_head` is the head of a JSON answer with status 200, up to the value of its request id;
-    empty while answers close their connections.
+    empty while answers close their connections. Without `half_closed`, a client that sends nothing
+    more counts as gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, half_closed: HalfClosed | None = None) -> None:
         super().__init__()
+        self.half_closed = half_closed
         self.common_head = b""
 
     def refresh(self, date: str, closes: bool) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from headrace.http.connection import BODY, IDLE, NEVER, Connection
+from headrace.http.connection import Connection
 from headrace.http.cycle import Cycle, DirectCycle
 from headrace.http.direct import Direct, Head, Heads
+from headrace.http.ending_connection import BODY, IDLE, NEVER
 from headrace.http.header_fields import collect
 
 # Larger bodies go to the ASGI application, which can apply back-pressure.

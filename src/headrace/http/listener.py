@@ -18,6 +18,7 @@ from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
 from headrace.http.direct import Direct, Heads
 from headrace.http.direct_connection import DirectConnection
+from headrace.http.half_closed import HalfClosed
 from headrace.http.refusals import Refuse
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
@@ -50,7 +51,7 @@ class Listener:
             server_header=False,
         )
         self._config.load()
-        self._state = AnswerHeads()
+        self._state = AnswerHeads(HalfClosed.of(asyncio.get_running_loop()))
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._connect: Callable[[], Connection]
@@ -160,6 +161,8 @@ class Listener:
         for task in list(self._state.tasks):
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
+        if self._state.half_closed is not None:
+            self._state.half_closed.close()
 
     async def _tick(self, interval: float) -> None:
         loop = asyncio.get_running_loop()
