@@ -25,6 +25,7 @@ HeadraceError
 ├── Unimplemented         the feature is off or not implemented
 ├── ShuttingDown          the server is draining
 ├── LoadFailed            a model could not be loaded; a retry may succeed
+│   ├── LoadKilled        something outside ended a process that the load needs
 │   ├── MemoryShort       there is not enough memory for it
 │   └── InvalidModel      its settings or files are wrong; a retry cannot succeed
 │       └── MissingDependency   a framework is not installed
@@ -36,6 +37,7 @@ Errors cross the process boundary as `(kind, message)`, never as objects.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection, Iterable
 
 
@@ -203,6 +205,14 @@ class LoadFailed(HeadraceError):
     kind = "load_failed"
 
 
+# Signals that something outside sends: a process that dies of one is hardly to blame for it.
+OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+
+
+class LoadKilled(LoadFailed):
+    """Something outside ended a process that the load needs, which says nothing of the model."""
+
+
 class MemoryShort(LoadFailed):
     """There is not enough memory for the model; others have to be unloaded first."""
 
@@ -249,10 +259,11 @@ def load_failure(message: str, cause: BaseException) -> LoadFailed:
 
 
 def _subclasses(root: type[HeadraceError]) -> dict[str, type[HeadraceError]]:
-    found = {root.kind: root}
+    found = {}
     for sub in root.__subclasses__():
         found.update(_subclasses(sub))
-    return found
+    # What is no kind of its own is what it is derived from.
+    return {**found, root.kind: root}
 
 
 BY_KIND = _subclasses(HeadraceError)

@@ -19,8 +19,8 @@ from headrace.batching import policy
 from headrace.batching.entry import Entry, Run
 from headrace.batching.limits import BatchLimits
 from headrace.batching.pace import Pace
-from headrace.batching.waiting import Group, Waiting, expired
-from headrace.errors import HeadraceError, Overloaded, Poisoned, WorkerCrashed
+from headrace.batching.waiting import Group, Waiting
+from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, Poisoned, WorkerCrashed
 from headrace.observability.counters import BatchCounts
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
@@ -393,8 +393,7 @@ class Batcher:
             self._executing.difference_update(batch)
 
     async def _run_batch(self, batch: list[Entry]) -> None:
-        # Two deaths may be a neighbour's fault, but not a death where nothing else runs.
-        execute = self._execute if batch[0].deaths < 2 else self._execute_alone
+        execute = self._execute_alone if batch[0].is_suspect else self._execute
         run = Run(batch, self._loop.time())
         self._counts.begin(run.rows, run.taken)
         self._batches[run.request] = batch
@@ -419,12 +418,10 @@ class Batcher:
 
     async def _recover(self, batch: Sequence[Entry], error: HeadraceError) -> None:
         """Run the requests of a failed batch one by one, so that a bad one fails alone."""
-        died = isinstance(error, WorkerCrashed)
-        if died:
+        if died := isinstance(error, WorkerCrashed):
             self._pace.interrupted()
-        if died and not getattr(error, "blameless", False):
             for entry in batch:
-                entry.deaths += 1
+                entry.count_death(error)
         if not died and (len(batch) == 1 or error.kind not in OF_ONE_REQUEST):
             _fail(batch, error)
             return
@@ -434,16 +431,18 @@ class Batcher:
 
     async def _run_alone(self, entry: Entry) -> None:
         while not entry.future.done():
-            if entry.deaths > 2:
+            if entry.is_poisoned:
                 _fail([entry], Poisoned("every worker that was given this request died"))
             elif entry.deadline <= self._loop.time():
-                _fail([entry], expired())
+                _fail([entry], entry.out_of_time())
             else:
                 try:
                     await self._run_batch([entry])
                 except WorkerCrashed as exc:
                     exc.__traceback__ = None
-                    entry.deaths += not getattr(exc, "blameless", False)
+                    entry.count_death(exc)
+                except DeadlineExceeded as exc:
+                    _fail([entry], entry.out_of_time() if entry.kills else exc)
                 except HeadraceError as exc:
                     _fail([entry], exc)
 
@@ -454,7 +453,7 @@ class Batcher:
         self._waiting.sweep(now)
         for entry in self._executing:
             if entry.deadline <= now:
-                _fail([entry], expired())
+                _fail([entry], entry.out_of_time())
         self._withdraw_abandoned()
         if self._waiting.groups or self._executing:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)

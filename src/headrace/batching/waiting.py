@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from headrace.batching.entry import Entry
+from headrace.batching.entry import Entry, expired
 from headrace.batching.limits import BatchLimits
-from headrace.errors import DeadlineExceeded, Overloaded
+from headrace.errors import Overloaded
 
 
 class Group(deque[Entry]):
@@ -106,8 +106,3 @@ class Waiting:
         self.requests -= requests
         self.rows -= rows
         self.nbytes -= nbytes
-
-
-def expired() -> DeadlineExceeded:
-    """The error for a request whose time is over."""
-    return DeadlineExceeded("the request's time ran out before the model answered")

@@ -100,7 +100,7 @@ class Hosting:
         except HeadraceError as error:
             self._forget(name)
             cause = error.__cause__
-            if isinstance(cause, WorkerLost) and cause.killed:
+            if isinstance(cause, WorkerLost) and (cause.killed or cause.out_of_memory):
                 raise MemoryShort(
                     f"{error.message}; the kernel does so when memory is short"
                 ) from None

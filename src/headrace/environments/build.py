@@ -18,7 +18,7 @@ import uv
 from headrace.environments import child, pip_settings, probe
 from headrace.environments.need import RUNNING, Need
 from headrace.environments.shelf import Place, Record
-from headrace.errors import LoadFailed, MissingDependency
+from headrace.errors import LoadFailed, LoadKilled, MissingDependency
 
 # The resolver's message explains itself at the beginning and repeats itself at the end.
 LONGEST_MESSAGE = 800
@@ -86,7 +86,8 @@ class _Uv:
             said = explanation(outcome.output)
             if outcome.code < 0:
                 said = f"uv was ended by {signal.Signals(-outcome.code).name}"
-            raise LoadFailed(f"{step.failure}: {said}; {step.knob}")
+            failure = LoadKilled if outcome.was_killed else LoadFailed
+            raise failure(f"{step.failure}: {said}; {step.knob}")
 
     def _on_line(self, line: str) -> None:
         if _PROGRESS.fullmatch(line.strip()):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.errors import OUTSIDE
+
 # How much is kept of the end of the output, and of each line, in bytes.
 KEPT = 8 * 1024
 CHUNK = 64 * 1024
@@ -36,6 +38,11 @@ class Outcome:
 
     code: int
     output: str = field(repr=False)
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether something outside ended it."""
+        return -self.code in OUTSIDE
 
 
 async def run(

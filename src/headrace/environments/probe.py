@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from headrace.environments import child
-from headrace.errors import InvalidModel, LoadFailed
+from headrace.errors import InvalidModel, LoadFailed, LoadKilled
 
 OLDEST = (3, 9)
 TIMEOUT = 120.0
@@ -40,6 +40,8 @@ async def version_of(python: Path, what: str) -> str:
     program = child.Program([str(python), "-c", _SCRIPT], variables(), python.parent)
     try:
         outcome = await child.run(program, TIMEOUT)
+        if outcome.was_killed:
+            raise LoadKilled(f"{what}: its Python was killed")
         answer = json.loads(outcome.output.strip().splitlines()[-1])
         version, numpy = tuple(answer["python"]), answer["numpy"]
     except child.Overdue:

@@ -14,7 +14,7 @@ from headrace.archives.archive import Archive
 from headrace.archives.decompression import CHUNK, Abandoned, Stop
 from headrace.environments import child, probe
 from headrace.environments.shelf import Place, Record
-from headrace.errors import InvalidModel, LoadFailed, shorten
+from headrace.errors import InvalidModel, LoadFailed, LoadKilled, shorten
 
 T = TypeVar("T")
 
@@ -119,4 +119,5 @@ async def _relocate(place: Place, lock: int, timeout: float) -> None:
     except OSError:
         raise LoadFailed("its Python does not run") from None
     if outcome.code != 0:
-        raise LoadFailed(f"its conda-unpack failed with status {outcome.code}")
+        failure = LoadKilled if outcome.was_killed else LoadFailed
+        raise failure(f"its conda-unpack failed with status {outcome.code}")

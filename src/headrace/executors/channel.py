@@ -38,6 +38,9 @@ from headrace.worker.streams import Taken
 
 logger = logging.getLogger("headrace.executors")
 
+# How it died is for the log.
+DIED = "the worker process died"
+
 
 class Channel(asyncio.Protocol):
     """Calls into one worker process; each call's future completes, even if the worker dies.
@@ -60,12 +63,14 @@ class Channel(asyncio.Protocol):
         # Where tensors of the frame that is being read were in the worker's memory.
         self._fetched: list[int] = []
         self._lost: WorkerLost | None = None
+        # What ends the waiting calls once it is known how the worker died.
+        self.on_hang_up: Callable[[], None] | None = None
+        self._has_hung_up = False
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
         self._runners = RunnerAnswers(self, ask)
         # Kept: to ask for it takes a system call in some versions of Python.
         self.loop = asyncio.get_running_loop()
-        self.closed: asyncio.Future[None] = self.loop.create_future()
 
     @classmethod
     async def connect(cls, sock: socket.socket, ask: AskModel = refuse) -> Channel:
@@ -103,7 +108,7 @@ class Channel(asyncio.Protocol):
     @property
     def is_lost(self) -> bool:
         """Whether the worker is gone, so that no call can be made."""
-        return self._lost is not None
+        return self._has_hung_up or self._lost is not None
 
     @property
     def calls(self) -> int:
@@ -130,7 +135,7 @@ class Channel(asyncio.Protocol):
         A worker that takes longer than `timeout` seconds is not asked again until it answers;
         until then its last answer is returned.
         """
-        if self._lost is not None:
+        if self.is_lost:
             return []
         if self._asked is None or self._asked.done():
             self._asked = self.request(Kind.METRICS, {})
@@ -167,8 +172,7 @@ class Channel(asyncio.Protocol):
         Raises:
             InvalidInput, WorkerLost: as `infer`.
         """
-        if self._lost is not None:
-            raise self._lost
+        self._require_worker()
         call = next(self._ids)
         # First: what cannot be sent was not begun.
         frame = self._request_frame(Kind.INFER, call, key, request)
@@ -322,9 +326,14 @@ class Channel(asyncio.Protocol):
         self._lent.end_all()
         self._requests.clear()
 
-    def _open(self) -> tuple[int, asyncio.Future[Any]]:
+    def _require_worker(self) -> None:
         if self._lost is not None:
             raise self._lost
+        if self._has_hung_up:
+            raise WorkerLost(DIED)
+
+    def _open(self) -> tuple[int, asyncio.Future[Any]]:
+        self._require_worker()
         call = next(self._ids)
         future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[call] = future
@@ -340,7 +349,7 @@ class Channel(asyncio.Protocol):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame, unless the worker is gone."""
-        if self._lost is None:
+        if not self.is_lost:
             self._write(buffers)
 
     def _fetch(self, offset: int, size: int) -> bytes:
@@ -349,7 +358,7 @@ class Channel(asyncio.Protocol):
         return self._inbound.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
-        if self._lost is None:
+        if not self.is_lost:
             self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
@@ -358,7 +367,8 @@ class Channel(asyncio.Protocol):
         uvloop sends what is written in one turn at its end, with one system call.
         """
         assert self._transport is not None, "the channel is used before it is connected"
-        self._transport.write(b"".join(buffers))
+        if not self._has_hung_up:
+            self._transport.write(b"".join(buffers))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports do not inherit from asyncio's.
@@ -452,6 +462,8 @@ class Channel(asyncio.Protocol):
         return self._calls.pop(call, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lose(WorkerLost("the worker process died"))
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._has_hung_up = True
+        if self.on_hang_up is None:
+            self.lose(WorkerLost(DIED))
+        elif self._lost is None:
+            self.on_hang_up()

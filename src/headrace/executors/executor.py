@@ -106,14 +106,21 @@ class WorkerLost(WorkerCrashed):
     """The worker died while it held a batch that may run again.
 
     `blameless` is true when it was ended because another request overran its deadline. `killed`
-    is true when it was ended by a signal that its own code does not cause, such as the kernel's
-    SIGKILL when memory is short.
+    is true when something outside ended it, which says little about what it was doing.
+    `out_of_memory` is true when the kernel did so because memory ran out, which says more.
     """
 
-    def __init__(self, message: str, blameless: bool = False, killed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        blameless: bool = False,
+        killed: bool = False,
+        out_of_memory: bool = False,
+    ) -> None:
         super().__init__(message)
         self.blameless = blameless
         self.killed = killed
+        self.out_of_memory = out_of_memory
 
 
 def too_many_streams(most: int = MOST_STREAMS) -> Overloaded:

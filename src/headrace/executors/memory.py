@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from headrace.executors import control_groups
@@ -14,6 +15,8 @@ FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# Of both versions, where a group says how many of its processes were killed because memory ran out.
+KILLS = ("memory.events", "memory.oom_control")
 
 
 def has_room_beside(pid: int, root: Path = Path("/")) -> bool:
@@ -35,6 +38,40 @@ def has_room_for(size: int, root: Path = Path("/")) -> bool:
         return size <= min(_free(root))
     except (OSError, ValueError, LookupError):
         return True
+
+
+class OutOfMemory:
+    """Tells whether the kernel has killed processes because memory ran out, since the last time.
+
+    It counts those of this process's control group, or else of the machine.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._kills = self._count()
+
+    def has_struck(self) -> bool | None:
+        """Whether it has since this was asked last; None where that cannot be known."""
+        before, self._kills = self._kills, self._count()
+        if before is None or self._kills is None:
+            return None
+        return self._kills > before
+
+    def _count(self) -> int | None:
+        counters = (
+            folder / name for folder in control_groups.folders("memory", self._root)
+            for name in KILLS
+        )  # fmt: skip
+        for file in (*counters, self._root / "proc/vmstat"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                return _fields(file)["oom_kill"]
+        return None
+
+
+@lru_cache(1)
+def out_of_memory() -> OutOfMemory:
+    """What is asked at each death of a worker in this process."""
+    return OutOfMemory()
 
 
 def _free(root: Path) -> Iterator[int]:

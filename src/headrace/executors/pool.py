@@ -180,8 +180,7 @@ class WorkerPool:
             async with asyncio.timeout_at(deadline), self._quarantine:
                 process = await WorkerProcess.spawn(self._environment)
                 try:
-                    order = {"model": key, "settings": settings.to_dict()}
-                    await process.channel.request(Kind.LOAD, order)
+                    await _load_alone(process, key, settings)
                     return await _answer(process, key, request, deadline, self._end_overrun)
                 finally:
                     await process.stop(STOP_GRACE)
@@ -276,6 +275,19 @@ class WorkerPool:
                 except TimeoutError:
                     raise DeadlineExceeded("no worker came up for the model in time") from None
         return process
+
+
+async def _load_alone(process: WorkerProcess, key: str, settings: ModelSettings) -> None:
+    """Load a model in a worker that was started for one request.
+
+    Raises:
+        WorkerLost: the worker died; the request is blameless if something outside ended it.
+        HeadraceError: why the model does not load.
+    """
+    try:
+        await process.channel.request(Kind.LOAD, {"model": key, "settings": settings.to_dict()})
+    except WorkerLost as lost:
+        raise WorkerLost(lost.message, lost.blameless or lost.killed) from None
 
 
 async def _answer(

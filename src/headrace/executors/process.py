@@ -9,22 +9,22 @@ import signal
 import subprocess
 from dataclasses import dataclass
 
-from headrace.executors.channel import Channel
+from headrace.errors import OUTSIDE
+from headrace.executors.channel import DIED, Channel
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import WorkerLost
+from headrace.executors.memory import out_of_memory
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.executors.worker_program import StartedWorker, WorkerProgram
 
-# Signals that a process brings upon itself.
-FAULTS = {
-    signal.SIGABRT,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGSEGV,
-    signal.SIGSYS,
-    signal.SIGTRAP,
+# Seconds that a process may take to end once it has closed its connection.
+LINGER = 0.5
+# What is said of a worker that SIGKILL has ended, by whether memory is known to have run out.
+KILLED = {
+    True: "was killed by the kernel because memory ran out",
+    False: "was killed by SIGKILL (not by the server, and not for lack of memory)",
+    None: "was killed by SIGKILL (not by the server, possibly for lack of memory)",
 }
 
 
@@ -58,7 +58,8 @@ class WorkerProcess:
         self._pidfd: int | None = None
         self.channel = channel
         self.fate = ""
-        self.was_killed = False
+        # Whether something outside ended it, and whether that was for lack of memory.
+        self.was_killed = self.ran_out_of_memory = False
         # Why the server ended it, if it did.
         self.ended: WorkerLost | None = None
         self.exited = asyncio.Event()
@@ -66,6 +67,8 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, environment: Environment) -> WorkerProcess:
         """Start a worker and connect to it."""
+        # Only what the kernel kills for lack of memory from now on may be this one.
+        out_of_memory().has_struck()
         started = environment.spawn()
         output = Output(started.output, started.process.pid)
         channel = None
@@ -90,8 +93,11 @@ class WorkerProcess:
         """How it ended while loading a model; waits until it has."""
         await self.exited.wait()
         message = f"the worker process {self.fate} while loading it"
+        return self._lost(message)
+
+    def _lost(self, message: str) -> WorkerLost:
         blameless = self.ended is not None and self.ended.blameless
-        return WorkerLost(message, blameless, self.was_killed)
+        return WorkerLost(message, blameless, self.was_killed, self.ran_out_of_memory)
 
     def kill(self, reason: WorkerLost | None = None) -> None:
         """End the process now; its waiting calls fail with `reason`, which the log shows."""
@@ -115,14 +121,21 @@ class WorkerProcess:
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self._process.pid)
             loop.add_reader(self._pidfd, self._on_exit)
-        self.channel.closed.add_done_callback(lambda _: self._on_hang_up())
+        self.channel.on_hang_up = self._on_hang_up
 
     def _on_hang_up(self) -> None:
-        # A worker that closed its socket is lost, whether or not the process lingers.
-        self.kill(WorkerLost("the worker process closed its connection"))
-        if self._pidfd is None:
+        """Wait for its end: a process that dies hangs up a moment before it is known how."""
+        if self._pidfd is not None:
+            asyncio.get_running_loop().call_later(LINGER, self._end_lingering)
+        else:
+            self._end_lingering()
             self._process.wait()
             self._on_exit()
+
+    def _end_lingering(self) -> None:
+        # A worker that closed its socket is lost, even if the process goes on.
+        if not self.exited.is_set():
+            self.kill(WorkerLost("the worker process closed its connection"))
 
     def _on_exit(self) -> None:
         if self.exited.is_set():
@@ -134,22 +147,28 @@ class WorkerProcess:
         # of memory and devices.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        self.fate = _describe(code)
-        if self.ended is not None and code == -signal.SIGKILL:
-            self.fate = f"was ended by the server ({self.ended.message})"
-        self.was_killed = code < 0 and -code not in FAULTS
+        self._find_cause(self._process.wait())
         self._output.close()
-        # How it died is for the log; callers get the same message whichever side notices first.
-        self.channel.lose(WorkerLost("the worker process died"))
+        self.channel.lose(self._lost(DIED))
         self.exited.set()
+
+    def _find_cause(self, code: int) -> None:
+        if code != -signal.SIGKILL:
+            self.was_killed = -code in OUTSIDE
+            self.fate = _describe(code)
+        elif self.ended is not None:
+            self.was_killed = self.ended.blameless
+            self.fate = f"was ended by the server ({self.ended.message})"
+        else:
+            struck = out_of_memory().has_struck()
+            self.ran_out_of_memory = bool(struck)
+            self.was_killed = not struck
+            self.fate = KILLED[struck]
 
 
 def _describe(code: int) -> str:
     if code >= 0:
         return f"exited with status {code}"
-    if -code == signal.SIGKILL:
-        return "was killed by SIGKILL (not by the server, possibly for lack of memory)"
     # Most real-time signals have no name.
     names = {each.value: each.name for each in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"

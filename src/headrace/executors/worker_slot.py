@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from headrace.errors import HeadraceError, LoadFailed
+from headrace.errors import HeadraceError, LoadFailed, LoadKilled
 from headrace.executors.executor import STOP_GRACE, LoadOverdue, WorkerLost
 from headrace.executors.memory import has_room_beside
 from headrace.executors.process import Environment, WorkerProcess
@@ -98,7 +98,8 @@ class WorkerSlot:
         """Load a model for the first time.
 
         Raises:
-            LoadFailed: with the reason. Its cause is `WorkerLost` when the worker died.
+            LoadFailed: with the reason. Its cause is `WorkerLost` when the worker died. It is
+                `LoadKilled` if something outside ended that.
             LoadOverdue: it took too long, and may still be running in the worker.
         """
         if self._supervisor is None:
@@ -106,7 +107,8 @@ class WorkerSlot:
         try:
             metadata = await self._load(key, settings)
         except WorkerLost as death:
-            raise LoadFailed(f"model '{settings.name}': {death.message}") from death
+            failure = LoadKilled if death.killed else LoadFailed
+            raise failure(f"model '{settings.name}': {death.message}") from death
         except TimeoutError:
             raise LoadOverdue(
                 f"model '{settings.name}' did not load within {self.load_timeout:g} s "

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from headrace.batching.batcher import Batcher
 from headrace.batching.limits import BatchLimits
-from headrace.errors import Conflict, HeadraceError, InvalidModel, LoadFailed
+from headrace.errors import Conflict, HeadraceError, InvalidModel, LoadFailed, LoadKilled
 from headrace.executors.executor import Executor, Exhausted, LoadOverdue, WorkerLost
 from headrace.executors.retry import Retry
 from headrace.protocol import cloud_events
@@ -30,6 +30,8 @@ from headrace.sources import artifacts
 from headrace.sources.names import is_uri
 
 logger = logging.getLogger("headrace.repository")
+
+T = TypeVar("T")
 
 # More at once would only take turns on the processor, each with its thread and memory.
 LOADS_AT_ONCE = 8
@@ -145,33 +147,68 @@ class Loader:
             for each in predecessors:
                 each.reason = progress and f"a new load is under way: {progress}"
 
-        settings = await self._fetched(model, report)
+        async def load(kills: int) -> ModelMetadata:
+            async with self._load_gate:
+                return await self._load_where_placed(model, settings, kills)
+
+        settings = await self._despite_kills(lambda _: self._fetched(model, report), report)
         # Outside the gate: a build that takes minutes must not hold up models that load in seconds.
-        executor = await self._placement.place(model.key, settings, report)
+        executor = await self._despite_kills(
+            lambda _: self._placement.place(model.key, settings, report), report
+        )
         if model.alone:
             executor = self._placement.place_alone(model.key) or executor
         report("")
         self._executors[model.key] = executor
-        async with self._load_gate:
+        metadata = await self._despite_kills(load, report)
+        report("")
+        return metadata
+
+    async def _despite_kills(
+        self, work: Callable[[int], Awaitable[T]], report: Callable[[str], None]
+    ) -> T:
+        """Do a part of a load, and again for as long as only something outside ends it.
+
+        It is given how often that has happened. After --load-timeout, it is not done again.
+
+        Raises:
+            LoadKilled: it was ended until then.
+        """
+        retry: Retry | None = None
+        while True:
             try:
-                return await executor.load(model.key, settings)
-            except LoadOverdue:
-                # The load may never end in this worker.
-                model.alone = True
-                raise
-            except LoadFailed as exc:
-                alone = None
-                if _is_to_blame(exc.__cause__, model.retry):
-                    model.alone = True
-                    alone = self._placement.place_alone(model.key)
-                if alone is None:
+                return await work(retry.failures if retry is not None else 0)
+            except LoadKilled as exc:
+                retry = retry or Retry()
+                retry.failed(exc.message, exc.__cause__)
+                if retry.due > retry.began + self._settings.load_timeout:
                     raise
-            logger.warning(
-                "a model ended the worker it shared; trying it in one of its own",
-                extra=_fields(model),
-            )
-            self._executors[model.key] = alone
-            return await alone.load(model.key, settings)
+                report(str(retry))
+            await asyncio.sleep(retry.pause)
+
+    async def _load_where_placed(
+        self, model: ServedModel, settings: ModelSettings, kills: int
+    ) -> ModelMetadata:
+        """Load a model; one that ends the worker it shares gets one of its own."""
+        try:
+            return await self._executors[model.key].load(model.key, settings)
+        except LoadOverdue:
+            # The load may never end in this worker.
+            model.alone = True
+            raise
+        except LoadFailed as exc:
+            alone = None
+            if _is_to_blame(exc.__cause__, kills, model.retry):
+                model.alone = True
+                alone = self._placement.place_alone(model.key)
+            if alone is None:
+                raise
+        logger.warning(
+            "a model ended the worker it shared; trying it in one of its own",
+            extra=_fields(model),
+        )
+        self._executors[model.key] = alone
+        return await alone.load(model.key, settings)
 
     async def _fetched(self, model: ServedModel, report: Callable[[str], None]) -> ModelSettings:
         """The settings of a model whose files are here."""
@@ -254,18 +291,23 @@ class Loader:
 
 def may_pass(error: HeadraceError) -> bool:
     """Whether a load failed for a reason outside of the model, so that it is worth another try."""
-    return isinstance(error, (Exhausted, Conflict)) and not isinstance(error, LoadOverdue)
+    return isinstance(error, (Exhausted, LoadKilled, Conflict)) and not isinstance(
+        error, LoadOverdue
+    )
 
 
 def _is_remote(uri: str) -> bool:
     return is_uri(uri) and not uri.startswith("file:")
 
 
-def _is_to_blame(cause: BaseException | None, retry: Retry | None) -> bool:
-    """Whether a failed load ended its worker; a kill from outside is not proof, but two are."""
+def _is_to_blame(cause: BaseException | None, kills: int, retry: Retry | None) -> bool:
+    """Whether a failed load ended its worker; a kill from outside is not proof, but two are.
+
+    `kills` is how many of them came before this one.
+    """
     if not isinstance(cause, WorkerLost):
         return False
-    return not cause.killed or (retry is not None and retry.ended_worker)
+    return not cause.killed or kills > 0 or (retry is not None and retry.ended_worker)
 
 
 async def _surely(work: Coroutine[Any, Any, None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from headrace.errors import Conflict, HeadraceError, InvalidModel, NotFound, shorten
+from headrace.errors import Conflict, HeadraceError, InvalidModel, LoadKilled, NotFound, shorten
 from headrace.executors.executor import Exhausted
 from headrace.executors.retry import Retry
 from headrace.repository.changes import WHOLE, Changes
@@ -310,7 +310,7 @@ class ModelRepository:
     async def _load_twice(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> None:
         try:
             await self._attempt(model, predecessors)
-        except (InvalidModel, Exhausted):
+        except (InvalidModel, Exhausted, LoadKilled):
             raise
         except HeadraceError:
             self._loader.begin_again(model)

@@ -14,7 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headrace.errors import HeadraceError, InvalidModel, LoadFailed, StoreFailed, from_kind
+from headrace.errors import (
+    OUTSIDE,
+    HeadraceError,
+    InvalidModel,
+    LoadFailed,
+    LoadKilled,
+    StoreFailed,
+    from_kind,
+)
 from headrace.executors.executor import Exhausted
 from headrace.runtimes.artefact import path_of_file_uri
 from headrace.settings import home_folder
@@ -79,6 +87,8 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
     waiting = asyncio.create_task(_waits(f"fetching {shown}{source}", timeout, progress))
     try:
         output = await asyncio.wait_for(_answer(child, shown, timeout, troubles), timeout)
+        if child.returncode is not None and -child.returncode in OUTSIDE:
+            raise LoadKilled("the process that fetches models was killed")
         answer = _parse(output, _hint(uri))
     except BaseException as exc:
         is_empty = not any(folder.iterdir())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headrace.errors import ConfigurationError, shorten
+from headrace.errors import OUTSIDE, ConfigurationError, shorten
 from headrace.runtimes import SERVICE
 from headrace.settings import ModelSettings
 from headrace.sources.model_file import FoundModel
@@ -18,6 +18,8 @@ from headrace.sources.source import Source
 
 # Seconds that a service's module may take to be imported.
 DESCRIBE_TIMEOUT = 120.0
+# How often that is tried if something outside ends it.
+DESCRIBE_TRIES = 3
 DESCRIBE = "headrace.runtimes.service.description"
 
 
@@ -110,13 +112,7 @@ class ServiceSource(Source):
         # Without -B it would write into the folder, which a bundle may be made of.
         command = [sys.executable, "-B", "-m", DESCRIBE, module, attribute, str(folder)]
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                timeout=DESCRIBE_TIMEOUT,
-                env={**os.environ, "PYTHONPATH": _with_own_package()},
-            )
+            done = _run(command)
         except subprocess.TimeoutExpired:
             raise ConfigurationError(
                 f"MODEL '{self.place}': importing it took more than {DESCRIBE_TIMEOUT:g} s"
@@ -137,6 +133,25 @@ def _free_name(service: str, runners: Sequence[ModelSettings]) -> str:
     """The service's name; in BentoML, services and runners may have the same."""
     taken = any(runner.name == service for runner in runners)
     return f"{service}-service" if taken else service
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run it to its end, and again if something outside ended it.
+
+    Raises:
+        subprocess.TimeoutExpired: it took too long.
+    """
+    for left in reversed(range(DESCRIBE_TRIES)):
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=DESCRIBE_TIMEOUT,
+            env={**os.environ, "PYTHONPATH": _with_own_package()},
+        )
+        if -done.returncode not in OUTSIDE or not left:
+            break
+    return done
 
 
 def _with_own_package() -> str:

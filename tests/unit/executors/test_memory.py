@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.executors.memory import has_room_beside
+from headrace.executors.memory import OutOfMemory, has_room_beside
 
 MIB = 1024 * 1024
 
@@ -74,3 +74,25 @@ def test_the_limit_of_version_1_counts_too(files: int, fits: bool, tmp_path: Pat
 
 def test_where_nothing_can_be_read_there_is_room(tmp_path: Path) -> None:
     assert has_room_beside(7, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        pytest.param("sys/fs/cgroup/pod/memory.events", "oom 3\noom_kill {}\n", id="version 2"),
+        pytest.param("sys/fs/cgroup/pod/memory.oom_control", "oom_kill {}\n", id="version 1"),
+        pytest.param("proc/vmstat", "nr_free_pages 1\noom_kill {}\n", id="the machine's"),
+    ],
+)
+def test_a_kill_for_lack_of_memory_is_seen_once(file: str, text: str, tmp_path: Path) -> None:
+    root = machine(tmp_path, 1, 1, pod=("max", 1, 1))
+    (root / file).write_text(text.format(3))
+    memory = OutOfMemory(root)
+    seen = [memory.has_struck()]
+    (root / file).write_text(text.format(4))
+
+    assert [*seen, memory.has_struck(), memory.has_struck()] == [False, True, False]
+
+
+def test_where_no_kills_are_counted_nobody_knows(tmp_path: Path) -> None:
+    assert OutOfMemory(machine(tmp_path, 1, 1)).has_struck() is None
