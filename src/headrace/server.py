@@ -213,7 +213,8 @@ class Server:
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            # Asked twice: exit at once; the kernel ends the workers with this process.
+            # Asked twice: exit at once. The kernel ends the workers with this process, and the
+            # keeper what they have started.
             os._exit(1)
         self._stop.set()
 

@@ -13,6 +13,7 @@ from headrace.errors import OUTSIDE
 from headrace.executors.channel import DIED, Channel
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import WorkerLost
+from headrace.executors.keeper import keeper
 from headrace.executors.memory import out_of_memory
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
@@ -147,6 +148,7 @@ class WorkerProcess:
         # of memory and devices.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        keeper.remove(self._process.pid)
         self._find_cause(self._process.wait())
         self._output.close()
         self.channel.lose(self._lost(DIED))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import headrace
 from headrace.executors import processors, thread_counts
+from headrace.executors.keeper import keeper
 from headrace.observability import logs
 from headrace.settings import ModelSettings, ServerSettings
 
@@ -85,6 +86,8 @@ class WorkerProgram:
             listener.close()
             connection.close()
             raise
+        # It leads a process group.
+        keeper.add(process.pid)
         return StartedWorker(process, output, connection, listener)
 
     def _popen(self, fd: int, imports: Iterable[str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -154,6 +157,7 @@ class StartedWorker:
         """End the process; its output is left to be read."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        keeper.remove(self.process.pid)
         self.process.kill()
         self.process.wait()
         self.connection.close()
