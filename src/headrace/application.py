@@ -34,6 +34,7 @@ from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
 from headrace.dataplane.observers.shadow import Shadows
 from headrace.environments.environments import Environments
+from headrace.executors import worker_folder
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.placement import Placement
 from headrace.executors.runner_answers import Answered
@@ -216,6 +217,7 @@ class Application:
     async def load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""
         artifacts.sweep()
+        worker_folder.sweep()
         if self._settings.load_models_at_startup:
             await asyncio.gather(self.repository.load_all(self._models), self._follower.start())
         else:

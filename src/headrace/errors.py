@@ -26,7 +26,7 @@ HeadraceError
 ├── ShuttingDown          the server is draining
 ├── LoadFailed            a model could not be loaded; a retry may succeed
 │   ├── LoadKilled        something outside ended a process that the load needs
-│   ├── MemoryShort       there is not enough memory for it
+│   ├── MemoryShort       there is not enough memory for it, or for an answer
 │   └── InvalidModel      its settings or files are wrong; a retry cannot succeed
 │       └── MissingDependency   a framework is not installed
 ├── StoreFailed           the model store cannot be read or written
@@ -214,7 +214,7 @@ class LoadKilled(LoadFailed):
 
 
 class MemoryShort(LoadFailed):
-    """There is not enough memory for the model; others have to be unloaded first."""
+    """There is not enough memory to load the model, or for one of its answers."""
 
     kind = "memory_short"
 

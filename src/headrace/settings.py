@@ -18,6 +18,9 @@ MIB = 1024 * 1024
 # The batch size of models whose rows are independent, unless they set one.
 DEFAULT_MAX_BATCH_SIZE = 256
 
+# Which models are opened; see `headrace.runtimes.trust`.
+Trust = Literal["any", "formats"]
+
 # How `/invocations` reads what does not fit a signature exactly.
 Scoring = Literal["mlflow", "strict"]
 
@@ -180,11 +183,31 @@ class ServerSettings:
         "does not meet them",
         choices=("auto", "local", "uv"),
     )
+    trust: str = setting(
+        "any",
+        "models that are opened: any, or those in formats without code, which are ONNX, skops, "
+        "safetensors and the boosters' own",
+        choices=get_args(Trust),
+    )
     environments_dir: str | None = setting(
         None, "folder of built and unpacked environments", unset="$HEADRACE_HOME/environments"
     )
     environment_timeout: float = setting(
         1800.0, "how long building one environment may take", unit="seconds", above=0
+    )
+    worker_env: tuple[str, ...] = setting(
+        (),
+        "environment variables, separated by commas, that workers get besides the usual ones, such "
+        "as PATH; AWS_* stands for all that begin so",
+        unset="all but the server's own secrets, and with trust formats the usual ones",
+    )
+    worker_network: str = setting(
+        "host",
+        "network of workers: host is that of the server, none is only a loopback of their own",
+        choices=("host", "none"),
+    )
+    worker_uid: int | None = setting(
+        None, "user and group that workers run as, if root starts the server", unset="the server's"
     )
     reload: bool = setting(
         False, "load a service again whenever a file in its folder changes, for development"
@@ -303,6 +326,7 @@ class ModelSettings:
     `follow` says how a registered model is followed; None if it is not. With `must_answer_example`,
     a model that cannot answer the input example logged with it does not load. `in_background` keeps
     a model, such as a shadow, in a worker apart that gets the processor when nobody else wants it.
+    No code of a model's files runs where `trust` is `formats`. `memory_limit` is in bytes.
     """
 
     name: str
@@ -332,6 +356,8 @@ class ModelSettings:
     follow: dict[str, Any] | None = None
     must_answer_example: bool = False
     in_background: bool = False
+    trust: str = "any"
+    memory_limit: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

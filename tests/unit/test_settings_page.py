@@ -29,7 +29,7 @@ SAMPLES = {
 OWN_SAMPLES = {"host": "text", "metrics_rest_server_prefix": "text"}
 # The setting of a model that a key becomes, where they differ.
 BECOMES = {"parallel_workers": "inline", "format": "extra"}
-NO_QUANTITIES = ("_port", "_fd")
+NO_QUANTITIES = ("_port", "_fd", "_uid")
 
 
 def rows(table: str) -> Iterator[tuple[list[str], str]]:

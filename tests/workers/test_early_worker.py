@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.executors import processors
+from headrace.executors import processors, worker_folder
 from headrace.executors.early_worker import EarlyWorker, early_worker
 from headrace.executors.pool import WorkerPool
 from headrace.executors.process import Environment
@@ -89,16 +89,17 @@ def test_one_that_nobody_took_is_ended() -> None:
     assert started.connection.fileno() < 0
 
 
-def test_nothing_is_left_in_the_file_system_while_it_waits(
+def test_nothing_but_its_own_folder_is_in_the_file_system_while_it_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     early = EarlyWorker(PROGRAM, PROGRAM.start())
 
-    left = list(tmp_path.iterdir())
+    (left,) = tmp_path.iterdir()
 
     early.close()
-    assert left == []
+    assert left.name.startswith(worker_folder.PREFIX)
+    assert not left.exists()
 
 
 def imports(

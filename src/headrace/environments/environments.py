@@ -37,7 +37,8 @@ class Environments:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._manager = settings.env_manager
+        # What a model says that it needs may run code when it is built.
+        self._manager = "local" if settings.trust == "formats" else settings.env_manager
         self._timeout = settings.environment_timeout
         self._shelf = Shelf(settings)
         self._making: dict[str, _Making] = {}

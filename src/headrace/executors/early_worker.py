@@ -58,7 +58,9 @@ def _is_for_server_program(model: ModelSettings, settings: ServerSettings) -> bo
     """Whether a model is likely to run in a worker on the server's interpreter, and at once."""
     if settings.parallel_workers <= 0 or not settings.load_models_at_startup:
         return False
-    if model.inline or model.in_background or model.fault or model.follow is not None:
+    if model.inline or model.in_background or model.memory_limit or model.fault:
+        return False
+    if model.follow is not None:
         return False
     # With uv, whatever says what it needs gets an environment.
     if settings.env_manager == "uv" or model.environment:

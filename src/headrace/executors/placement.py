@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headrace.errors import InvalidModel
@@ -41,13 +42,15 @@ class Group(NamedTuple):
     """Models that share workers: they have the same interpreter and `inference_pool_gid`.
 
     Models without a gid that bring different modules of the same name are in different parts.
-    Those in the background never share a worker with those that are not.
+    Those in the background never share a worker with those that are not, and those with a
+    `memory_limit` share none.
     """
 
     python: str
     gid: str | None
     part: int = 0
     in_background: bool = False
+    memory_limit: int | None = None
 
 
 class Placement:
@@ -90,10 +93,22 @@ class Placement:
                     f"model '{settings.name}' asks for an environment of its own, but runs inside "
                     "the server (parallel_workers is 0)"
                 )
+            if settings.memory_limit is not None:
+                raise InvalidModel(
+                    f"model '{settings.name}' has a memory_limit, but runs inside the server "
+                    "(parallel_workers is 0)"
+                )
+            if settings.inline and self._first.program.confinement.is_set:
+                raise InvalidModel(
+                    f"model '{settings.name}' asks to run inside the server (parallel_workers is "
+                    "0 in its settings), which --trust formats and the flags --worker-* rule out"
+                )
             return await self._inside()
         python = await self._interpreters.python_for(settings, progress)
         modules = await asyncio.to_thread(own_modules, settings)
         group = Group(python, settings.inference_pool_gid, in_background=settings.in_background)
+        if settings.memory_limit is not None:
+            group = group._replace(gid=f"limited {key}", memory_limit=settings.memory_limit)
         group = self._without_clash(group, modules)
         self._models.setdefault(group, {})[key] = modules
         return self._pool(group)
@@ -175,10 +190,13 @@ class Placement:
         if pool is None:
             settings = self._settings
             program = self._first.program
-            is_like_first = group.python == program.python and not group.in_background
+            is_like_first = (group.python, False, None) == (
+                *(program.python, group.in_background, group.memory_limit),
+            )
             environment = Environment(
                 *(group.python, program.log_level, program.log_format, program.threads),
                 in_background=group.in_background,
+                confinement=replace(program.confinement, memory_limit=group.memory_limit),
                 ask=self._ask,
                 early=self._first if is_like_first else None,
             )

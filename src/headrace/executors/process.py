@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from dataclasses import dataclass
 
 from headrace.errors import OUTSIDE
@@ -53,8 +52,9 @@ class Environment(WorkerProgram):
 class WorkerProcess:
     """A live worker and the channel to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, output: Output) -> None:
-        self._process = process
+    def __init__(self, started: StartedWorker, channel: Channel, output: Output) -> None:
+        self._process = started.process
+        self._temporary = started.temporary
         self._output = output
         self._pidfd: int | None = None
         self.channel = channel
@@ -75,7 +75,7 @@ class WorkerProcess:
         channel = None
         try:
             channel = await Channel.connect(started.connection, environment.ask)
-            worker = cls(started.process, channel, output)
+            worker = cls(started, channel, output)
             worker._watch()
         except BaseException:
             if channel is not None:
@@ -151,6 +151,8 @@ class WorkerProcess:
         keeper.remove(self._process.pid)
         self._find_cause(self._process.wait())
         self._output.close()
+        # There may be much in it.
+        asyncio.get_running_loop().run_in_executor(None, self._temporary.remove)
         self.channel.lose(self._lost(DIED))
         self.exited.set()
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import headrace
-from headrace.executors import processors, thread_counts
+from headrace.executors import confinement, processors, thread_counts
+from headrace.executors.confinement import Confinement
 from headrace.executors.keeper import keeper
+from headrace.executors.worker_folder import WorkerFolder
 from headrace.observability import logs
 from headrace.settings import ModelSettings, ServerSettings
 
@@ -35,7 +37,7 @@ class WorkerProgram:
     """The interpreter workers run on and how they log (`text` or `json`).
 
     `threads` are variables that say how many threads a worker computes with. Workers
-    `in_background` give way to every other process.
+    `in_background` give way to every other process. `confinement` bounds what they may do.
     """
 
     python: str
@@ -43,6 +45,7 @@ class WorkerProgram:
     log_format: str = "text"
     threads: Mapping[str, str] = field(default_factory=dict)
     in_background: bool = False
+    confinement: Confinement = Confinement()
 
     def variables(self) -> dict[str, str]:
         """The environment variables of a worker."""
@@ -54,7 +57,7 @@ class WorkerProgram:
             # A model's gRPC would write a line of log whenever the model starts a program.
             "GRPC_ENABLE_FORK_SUPPORT": "0",
         }
-        variables = {**defaults, **os.environ, **self.threads}
+        variables = {**defaults, **self.confinement.variables(os.environ), **self.threads}
         if self.python == sys.executable:
             return variables
         # These would bring the server's packages, or the user's, into the model's environment.
@@ -81,35 +84,46 @@ class WorkerProgram:
                 listener.bind(path)
                 listener.listen()
                 connection.connect(path)
-            process, output = self._popen(listener.fileno(), imports)
+            temporary = WorkerFolder(self.confinement.uid)
+            try:
+                process, output = self._popen(listener.fileno(), imports, temporary.path)
+            except BaseException:
+                temporary.remove()
+                raise
         except BaseException:
             listener.close()
             connection.close()
             raise
         # It leads a process group.
         keeper.add(process.pid)
-        return StartedWorker(process, output, connection, listener)
+        return StartedWorker(process, output, connection, listener, temporary)
 
-    def _popen(self, fd: int, imports: Iterable[str]) -> tuple[subprocess.Popen[bytes], int]:
+    def _popen(
+        self, fd: int, imports: Iterable[str], temporary: str
+    ) -> tuple[subprocess.Popen[bytes], int]:
         command = [
             *(self.python, str(START)),
             *("--fd", str(fd), "--parent", str(os.getpid())),
             # A custom format may look like a flag.
             *("--log-level", self.log_level, f"--log-format={self.log_format}"),
             *(["--background"] if self.in_background else []),
+            *self.confinement.flags(),
             *(f"--import={module}" for module in imports),
         ]
         reading, writing = output_pipe()
         try:
             process = subprocess.Popen(
                 command,
-                env=self.variables(),
+                env={**self.variables(), "TMPDIR": temporary},
                 pass_fds=[fd],
                 stdin=subprocess.DEVNULL,
                 # Standard output is reserved for the server's ready line.
                 stdout=writing,
                 stderr=writing,
                 start_new_session=True,
+                user=self.confinement.uid,
+                group=self.confinement.uid,
+                extra_groups=None if self.confinement.uid is None else [],
             )
         except BaseException:
             os.close(reading)
@@ -134,7 +148,7 @@ class StartedWorker:
 
     It inherited a socket that already listens, so `connection` is made, and the server's first
     frames wait in it until the interpreter is up. `output` is the descriptor that what the worker
-    prints is read from.
+    prints is read from. Whoever learns of its end removes `temporary`.
     """
 
     def __init__(
@@ -143,8 +157,10 @@ class StartedWorker:
         output: int,
         connection: socket.socket,
         listener: socket.socket,
+        temporary: WorkerFolder,
     ) -> None:
         self.process = process
+        self.temporary = temporary
         self.output = output
         self.connection = connection
         self._listener = listener
@@ -160,17 +176,26 @@ class StartedWorker:
         keeper.remove(self.process.pid)
         self.process.kill()
         self.process.wait()
+        self.temporary.remove()
         self.connection.close()
         self.connected()
 
 
 def server_program(settings: ServerSettings, models: Iterable[ModelSettings]) -> WorkerProgram:
-    """The program of workers that run on the server's own interpreter."""
+    """The program of workers that run on the server's own interpreter.
+
+    Raises:
+        ConfigurationError: workers cannot be confined here as the settings ask.
+    """
+    confinement.check(settings)
     # A worker that no model needs is not started, and takes no processor from the others.
     instances = sum(model.instances for model in models) or settings.parallel_workers
     threads = _threads(max(1, min(settings.parallel_workers, instances)))
     log_format = logs.settled(settings.log_format)
-    return WorkerProgram(sys.executable, settings.log_level, log_format, threads)
+    return WorkerProgram(
+        *(sys.executable, settings.log_level, log_format, threads),
+        confinement=Confinement.of(settings),
+    )
 
 
 def _threads(workers: int) -> dict[str, str]:

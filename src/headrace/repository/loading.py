@@ -23,7 +23,7 @@ from headrace.protocol.cloud_events import CloudEvents
 from headrace.protocol.messages import ModelMetadata
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import as_column
-from headrace.runtimes import catalog
+from headrace.runtimes import catalog, trust
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
 from headrace.sources import artifacts
@@ -151,7 +151,8 @@ class Loader:
             async with self._load_gate:
                 return await self._load_where_placed(model, settings, kills)
 
-        settings = await self._despite_kills(lambda _: self._fetched(model, report), report)
+        fetched = await self._despite_kills(lambda _: self._fetched(model, report), report)
+        settings = await self._trusted(model, fetched)
         # Outside the gate: a build that takes minutes must not hold up models that load in seconds.
         executor = await self._despite_kills(
             lambda _: self._placement.place(model.key, settings, report), report
@@ -224,6 +225,18 @@ class Loader:
             logger.info("fetched: %s", told, extra=_fields(model))
         most = model.settings.max_concurrency or self._settings.max_concurrency
         return replace(model.settings, uri=fetched.path, max_concurrency=most)
+
+    async def _trusted(self, model: ServedModel, settings: ModelSettings) -> ModelSettings:
+        """The settings of a model that may be opened.
+
+        Raises:
+            InvalidModel: it may not, as `--trust` says.
+        """
+        level = self._settings.trust
+        settings = replace(settings, trust=settings.trust if level == "any" else level)
+        if settings.trust == "formats":
+            await asyncio.to_thread(trust.check, settings)
+        return settings
 
     async def _fail(self, model: ServedModel, reason: str) -> None:
         await self._release(model)

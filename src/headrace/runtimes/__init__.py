@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, cast
 
 from headrace.errors import HeadraceError, InvalidModel, load_failure, shorten
-from headrace.runtimes import catalog, import_path
+from headrace.runtimes import catalog, import_path, trust
 from headrace.runtimes.import_lock import IMPORTS
 from headrace.settings import ModelSettings
 
@@ -33,7 +33,11 @@ def create(settings: ModelSettings) -> Model:
         InvalidModel: there is no such module or class, or it is not a `Model`.
         LoadFailed: its module or its constructor raised.
     """
+    trust.check(settings)
     known = catalog.find(settings.implementation)
+    if settings.trust == trust.FORMATS:
+        # Only what is in the catalogue is left, and nothing is looked for in the model's folder.
+        known = catalog.entry_of(settings.implementation)
     # All threads share one module search path.
     with IMPORTS.held():
         if known is None:
@@ -41,7 +45,8 @@ def create(settings: ModelSettings) -> Model:
             from headrace.compat import alias
 
             alias.offer()
-            import_path.put_working_directory()
+            if settings.trust == "any":
+                import_path.put_working_directory()
             if settings.folder:
                 import_path.put_first(settings.folder)
         cls = _find(known.class_path if known else _importable(settings))

@@ -11,6 +11,9 @@ from headrace.errors import HeadraceError, InvalidModel, LoadFailed, MissingDepe
 from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
 
+# The types of a skops file that its settings trust beside those that skops does.
+TRUSTED = "skops_trusted_types"
+
 
 def require(module: str, runtime: str) -> Any:
     """Import a framework, or another module that the extra of the named runtime installs.
@@ -91,8 +94,16 @@ def read(what: str, load: Callable[[], Any]) -> Any:
         raise LoadFailed(f"{what} could not be read: {type(error).__name__} was raised") from error
 
 
-def load_pickle(path: str, form: str) -> Any:
-    """Unpickle a model with `pickle`, `cloudpickle` or `joblib`; runs code from the file."""
+def load_pickle(path: str, form: str, settings: ModelSettings | None = None) -> Any:
+    """Unpickle a model with `pickle`, `cloudpickle` or `joblib`; runs code from the file.
+
+    Raises:
+        InvalidModel: only the model's format is trusted.
+    """
+    if settings is not None:
+        from headrace.runtimes import trust
+
+        trust.check_pickle(settings)
     if form == "joblib":
         return require("joblib", "sklearn").load(path)
     reader = (
@@ -126,3 +137,8 @@ def _of_file(error: OSError) -> str:
         return f"{type(error).__name__} was raised"
     name = shorten(os.path.basename(str(error.filename)))
     return f"'{name}': {os.strerror(error.errno).lower()}"
+
+
+def trusted_types(settings: ModelSettings, options: dict[str, Any]) -> Sequence[str]:
+    """The types that a model asks skops to trust; none where only formats are trusted."""
+    return [] if settings.trust == "formats" else options.get(TRUSTED) or []

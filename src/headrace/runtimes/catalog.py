@@ -43,6 +43,9 @@ class RuntimeEntry:
     `early_imports` are those of them that a worker may import before it knows the model, because
     what they do then does not depend on it.
 
+    `code_in` is the function of `headrace.runtimes.safe_formats` that says why opening a model may
+    run code, as `module:function`.
+
     `requirements` are the packages that a worker of such models needs besides numpy and the
     models' own requirements. `module_folders` gives the folders whose modules belong to a model.
     """
@@ -51,6 +54,7 @@ class RuntimeEntry:
     class_path: str
     extra: str
     frameworks: tuple[str, ...]
+    code_in: str
     mlserver_aliases: tuple[str, ...] = ()
     mlserver_content_typed: bool = False
     early_imports: tuple[str, ...] = ()
@@ -76,6 +80,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.sklearn_runtime:SKLearnRuntime",
         extra="sklearn",
         frameworks=("sklearn",),
+        code_in="headrace.runtimes.safe_formats:sklearn",
         early_imports=("sklearn",),
         mlserver_aliases=(
             "mlserver_sklearn.SKLearnModel",
@@ -88,6 +93,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.xgboost_runtime:XGBoostRuntime",
         extra="xgboost",
         frameworks=("xgboost",),
+        code_in="headrace.runtimes.safe_formats:never",
         early_imports=("xgboost",),
         mlserver_aliases=(
             "mlserver_xgboost.XGBoostModel",
@@ -100,6 +106,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.lightgbm_runtime:LightGBMRuntime",
         extra="lightgbm",
         frameworks=("lightgbm",),
+        code_in="headrace.runtimes.safe_formats:lightgbm",
         early_imports=("lightgbm",),
         mlserver_aliases=(
             "mlserver_lightgbm.LightGBMModel",
@@ -112,6 +119,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.catboost_runtime:CatBoostRuntime",
         extra="catboost",
         frameworks=("catboost",),
+        code_in="headrace.runtimes.safe_formats:never",
         early_imports=("catboost",),
         mlserver_aliases=(
             "mlserver_catboost.CatboostModel",
@@ -124,6 +132,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.onnx_runtime:OnnxRuntime",
         extra="onnx",
         frameworks=("onnxruntime",),
+        code_in="headrace.runtimes.safe_formats:onnx",
         early_imports=("onnxruntime",),
         mlserver_aliases=("mlserver_onnx.OnnxModel",),
         mlflow_readers={"mlflow.onnx": "headrace.runtimes.mlflow.native_flavors:read_onnx"},
@@ -133,6 +142,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.mlflow.mlflow_runtime:MLflowRuntime",
         extra="mlflow",
         frameworks=("mlflow",),
+        code_in="headrace.runtimes.safe_formats:mlflow",
         mlserver_aliases=("mlserver_mlflow.MLflowRuntime", "mlserver_mlflow.runtime.MLflowRuntime"),
         mlserver_content_typed=True,
         # Reads the `MLmodel` file, even where MLflow itself is not needed.
@@ -144,6 +154,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.pytorch_runtime:PyTorchRuntime",
         extra="torch",
         frameworks=("torch",),
+        code_in="headrace.runtimes.safe_formats:pytorch",
         early_imports=("torch",),
         # The class of a pickled module, or of one whose weights are loaded, is in that folder.
         module_folders=_settings_folder,
@@ -153,18 +164,21 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tensors.keras_runtime:KerasRuntime",
         extra="keras",
         frameworks=("keras",),
+        code_in="headrace.runtimes.safe_formats:keras",
     ),
     RuntimeEntry(
         name="tensorflow",
         class_path="headrace.runtimes.tensors.tensorflow_runtime:TensorFlowRuntime",
         extra="tensorflow",
         frameworks=("tensorflow",),
+        code_in="headrace.runtimes.safe_formats:tensorflow",
     ),
     RuntimeEntry(
         name="huggingface",
         class_path="headrace.runtimes.huggingface.pipelines:HuggingFaceRuntime",
         extra="huggingface",
         frameworks=("torch", "transformers"),
+        code_in="headrace.runtimes.safe_formats:huggingface",
         mlserver_aliases=(
             "mlserver_huggingface.HuggingFaceRuntime",
             "mlserver_huggingface.runtime.HuggingFaceRuntime",
@@ -176,6 +190,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.pickle_runtime:PickleRuntime",
         extra="pickle",
         frameworks=("cloudpickle",),
+        code_in="headrace.runtimes.safe_formats:pickle",
         # The class of a pickled object may be in that folder.
         module_folders=_settings_folder,
     ),
@@ -184,6 +199,7 @@ RUNTIMES: tuple[RuntimeEntry, ...] = (
         class_path="headrace.runtimes.tables.spark_runtime:SparkRuntime",
         extra="spark",
         frameworks=("pyspark",),
+        code_in="headrace.runtimes.safe_formats:spark",
         mlserver_aliases=("mlserver_mllib.MLlibModel", "mlserver_mllib.mllib.MLlibModel"),
     ),
 )
@@ -196,6 +212,12 @@ UNSUPPORTED = ("mlserver_alibi_detect", "mlserver_alibi_explain")
 def find(implementation: str) -> RuntimeEntry | None:
     """The runtime that an `implementation` names; None if it names a user's class."""
     return next((entry for entry in RUNTIMES if implementation in entry.names), None)
+
+
+def entry_of(implementation: str) -> RuntimeEntry | None:
+    """As `find`, also by the path of its class, which folders without a settings file get."""
+    found = find(implementation)
+    return found or next((each for each in RUNTIMES if each.class_path == implementation), None)
 
 
 def instead_of(implementation: str) -> str:

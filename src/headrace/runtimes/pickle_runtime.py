@@ -33,7 +33,7 @@ class PickleRuntime(Model):
         if self.settings.folder:
             import_path.put_first(self.settings.folder)
         form = "joblib" if path.endswith(".joblib") else "cloudpickle"
-        self._model = artefact.read(what, lambda: artefact.load_pickle(path, form))
+        self._model = artefact.read(what, lambda: artefact.load_pickle(path, form, self.settings))
         extra = self.settings.extra
         offered = extra.get("methods") or [n for n in _METHODS if _has(self._model, n)][:1]
         self._methods = [str(name) for name in offered]

@@ -77,7 +77,8 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
     source = f" from {server}" if server else ""
     progress(f"fetching {shown}{source}, for at most {timeout:g} s (--fetch-timeout)")
     folder = _download_folder()
-    command = [sys.executable, "-m", "headrace.worker.fetch", uri, str(folder)]
+    # With -P, since the working directory may be that of a model, and hold modules.
+    command = [sys.executable, "-P", "-m", "headrace.worker.fetch", uri, str(folder)]
     if with_origin:
         command.append("--origin")
     child = await asyncio.create_subprocess_exec(

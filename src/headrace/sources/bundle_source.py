@@ -60,7 +60,9 @@ class BundleSource(Source):
         service = record.get("service")
         if service is None:
             return None
-        return open_service(item.path / SOURCES, str(service), self.name, dict(self.environ))
+        found = open_service(item.path / SOURCES, str(service), self.name, dict(self.environ))
+        found.trust = self.trust
+        return found
 
     def settings_folder(self) -> Path | None:
         """The folder of its sources; None if there is no such bundle."""

@@ -95,6 +95,12 @@ class Keys:
         unit="requests",
         unset="max_concurrency of the server",
     )
+    memory_limit: Annotated[int, msgspec.Meta(gt=0)] | None = setting(
+        None,
+        "memory that each worker of the model may allocate; the model then shares none",
+        unit="bytes",
+        unset="no limit",
+    )
     infer_timeout: Annotated[float, msgspec.Meta(gt=0)] | None = setting(
         None,
         "how long a request may take, including the wait in the queue",

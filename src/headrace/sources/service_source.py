@@ -103,8 +103,14 @@ class ServiceSource(Source):
         """What `headrace.runtimes.service.description` prints of the service.
 
         Raises:
-            ConfigurationError: its module cannot be imported, or defines no such service.
+            ConfigurationError: its module cannot be imported, or defines no such service; or code
+                is not trusted.
         """
+        if self.trust != "any":
+            raise ConfigurationError(
+                f"MODEL '{self.place}' is a service, which is code; --trust {self.trust} serves "
+                "models only"
+            )
         module, attribute, folder = self._reference
         file = folder / f"{module.rpartition('.')[2]}.py"
         if "." not in module and not file.is_file() and not (folder / module).is_dir():

@@ -37,6 +37,8 @@ class Source(ABC):
         self.packages = list(packages)
         # Whether a place that does not exist is like one that is empty: it will be made later.
         self.appears = False
+        # As `ServerSettings.trust`, for what is code before it is a model.
+        self.trust = "any"
         self._told: set[str] = set()
 
     @property

@@ -32,6 +32,7 @@ def supply(source: Source, settings: ServerSettings, origins: Mapping[str, str])
     Raises:
         ConfigurationError: a model is described wrongly, or a setting is not for such a source.
     """
+    source.trust = settings.trust
     reloaded = _service(source, origins["reload"]) if settings.reload else None
     # A tag of the store is followed by looking at it.
     follows = settings.follow and not source.is_stored

@@ -15,8 +15,8 @@ from functools import partial
 
 from headrace import garbage
 from headrace.observability import logs
-from headrace.runtimes import import_lock
-from headrace.worker import background, forks
+from headrace.runtimes import import_lock, trust
+from headrace.worker import background, forks, privileges
 from headrace.worker.front_connection import Connection
 from headrace.worker.host import ModelHost
 
@@ -33,12 +33,15 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
     parser.add_argument("--background", action="store_true", help="give way to other processes")
+    privileges.add_flags(parser)
     parser.add_argument("--import", dest="imports", action="append", help="import at once")
     arguments = parser.parse_args()
     # What a model prints appears at once, although standard output is a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logs.configure(arguments.log_level, arguments.log_format)
     _die_with_parent(arguments.parent)
+    if arguments.only_formats:
+        trust.forbid_pickles()
     if arguments.background:
         # Before there are other threads.
         background.give_way()

@@ -22,6 +22,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidModel,
     LoadFailed,
+    MemoryShort,
     ModelFailed,
     ModelNotReady,
     Poisoned,
@@ -318,7 +319,7 @@ def _is_of_model(error: BaseException | None) -> bool:
     return any(not file.startswith(INSTALLED) for file in files)
 
 
-def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> ModelFailed:
+def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException) -> HeadraceError:
     """The error for the caller, even for SystemExit, which would leave them waiting otherwise."""
     settings = hosted.settings
     name = settings.name
@@ -327,6 +328,10 @@ def _failure(hosted: HostedModel, request: InferenceRequest, exc: BaseException)
         # The request has been answered, by another version and under the same id.
         fields["role"] = "shadow"
     logger.error("model %s failed", name, exc_info=exc, extra=fields)
+    if isinstance(exc, MemoryError):
+        limit = settings.memory_limit
+        most = "" if limit is None else f" (memory_limit is {limit} bytes)"
+        return MemoryShort(f"there was not enough memory for model '{name}' to answer{most}")
     return ModelFailed(f"model '{name}' failed on this request; {IN_LOG}")
 
 

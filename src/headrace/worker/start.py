@@ -33,6 +33,10 @@ if "headrace" not in sys.modules:
     offer_package()
 
 if __name__ == "__main__":
+    from headrace.worker import privileges
+
+    # Before a library starts threads, which would keep theirs.
+    privileges.drop(sys.argv[1:])
     from headrace.worker.__main__ import main
 
     sys.exit(main())

@@ -115,6 +115,7 @@ def test_a_new_row_is_served_without_another_edit(
         class_path="kites:Kite",
         extra="kites",
         frameworks=("kite_framework",),
+        code_in="kites:code_in",
         mlserver_aliases=("mlserver_kite.KiteModel",),
         mlflow_readers={"mlflow.kite": "kites:read"},
         module_folders=lambda settings: [settings.folder],

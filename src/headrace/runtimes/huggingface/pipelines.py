@@ -19,7 +19,7 @@ from headrace.protocol.messages import (
     ModelMetadata,
     TensorMetadata,
 )
-from headrace.runtimes import artefact, catalog
+from headrace.runtimes import artefact, catalog, trust
 from headrace.runtimes.huggingface import (
     pipeline_answer,
     pipeline_call,
@@ -84,15 +84,15 @@ class HuggingFaceRuntime(Model):
         torch_device.set_threads(extra)
         self._device = torch_device.choose(extra)
         self._size = max(1, self.settings.max_batch_size or 1)
-        self._fetch = _truth(extra.get("fetch_inputs"))
+        self._fetch = is_true(extra.get("fetch_inputs"))
         what = f"the Hugging Face model '{self.settings.name}'"
         with _MAKING:
             self._pipeline = artefact.read(what, lambda: self._make(transformers, extra))
         self._task = pipeline_task.task_of(self._pipeline)
         pipeline_task.check(self._task.name)
-        if _truth(extra.get("batchable")) and self._task.name not in _BY_ROW:
+        if is_true(extra.get("batchable")) and self._task.name not in _BY_ROW:
             raise InvalidModel(f"the task '{shorten(self._task.name)}' cannot be batchable")
-        self.row_independent = _truth(extra.get("batchable"))
+        self.row_independent = is_true(extra.get("batchable"))
         self._fixed_size = pipeline_task.has_fixed_size(self._pipeline)
         self._merged = self.row_independent or self._size > 1
         # The answers to merged requests are split by rows.
@@ -197,14 +197,18 @@ class HuggingFaceRuntime(Model):
         if not task and os.path.isdir(model or local):
             raise InvalidModel("parameters.extra.task is missing; a folder does not name its task")
         pipeline_task.check(task)
+        options = dict(extra.get("model_kwargs") or {})
+        if self.settings.trust == trust.FORMATS:
+            # Other weights are pickles.
+            options["use_safetensors"] = True
         try:
             pipeline = transformers.pipeline(
                 task or None,
                 model=model or local,
                 tokenizer=self._local_or_hub(extra.get("pretrained_tokenizer")),
                 device=self._device,
-                model_kwargs=extra.get("model_kwargs") or {},
-                trust_remote_code=_truth(extra.get("trust_remote_code")),
+                model_kwargs=options,
+                trust_remote_code=is_true(extra.get("trust_remote_code")),
             )
         except KeyError as error:
             if not _NO_TASK.search(str(error)):
@@ -246,14 +250,15 @@ def extra_of(settings: ModelSettings) -> dict[str, Any]:
 def _check(extra: dict[str, Any]) -> None:
     if extra.get("framework") not in (None, "", "pt"):
         raise InvalidModel("framework: Transformers only runs on PyTorch, expected 'pt'")
-    if _truth(extra.get("optimum_model")):
+    if is_true(extra.get("optimum_model")):
         raise InvalidModel("optimum_model: export the model to ONNX and serve it with 'onnx'")
     unknown = [name for name in extra if name not in _SETTINGS]
     if unknown:
         raise InvalidModel(f"parameters.extra has unknown keys {listing(unknown)}")
 
 
-def _truth(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """Whether a setting, which may be the text of a variable, is switched on."""
     return str(value).lower() in ("true", "1", "yes")
 
 

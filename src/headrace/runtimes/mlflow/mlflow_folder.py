@@ -21,6 +21,7 @@ class MLflowFolder:
     """
 
     def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
         path = artefact.folder_or_file(settings)
         self.path = os.path.dirname(path) if os.path.basename(path) == "MLmodel" else path
         self.raw = _read(os.path.join(self.path, "MLmodel"), settings.name)
@@ -71,10 +72,11 @@ class MLflowFolder:
 
     def add_code(self) -> None:
         """Make the modules that were logged with the model importable."""
-        for name in self._code_folders():
+        for name in self.code_folders():
             import_path.put_first(os.path.join(self.path, name))
 
-    def _code_folders(self) -> list[str]:
+    def code_folders(self) -> list[str]:
+        """The folders of modules that were logged with the model."""
         names = {flavor.get("code") for flavor in self.flavors.values() if isinstance(flavor, dict)}
         return sorted(name for name in names if isinstance(name, str))
 

@@ -28,7 +28,7 @@ from headrace.protocol.messages import TASK, InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow.signature import PASSED_OVER, READS, SCORING, Signature
 from headrace.protocol.reserved_parameters import RESERVED
 from headrace.protocol.tensor import Tensor
-from headrace.runtimes import refusal
+from headrace.runtimes import refusal, trust
 from headrace.runtimes.mlflow import input_example, native_flavors, pyfunc, table_checks
 from headrace.runtimes.mlflow.agents import Agent
 from headrace.runtimes.mlflow.collected_words import CollectedWords
@@ -64,12 +64,17 @@ class MLflowRuntime(Model):
         raw = folder.signature()
         self._raw_signature = raw
         self._signature = Signature.parse(raw) if raw else None
-        folder.add_code()
+        is_trusted = self.settings.trust != trust.FORMATS
+        if is_trusted:
+            folder.add_code()
         self._predict_stream = self._agent = self._loop = None
         native = native_flavors.load(folder)
         if native is not None:
             self._predict = native.predict
             self._methods = self._methods_of(lambda: native.model)
+        elif not is_trusted:
+            # What `MLmodel` says may have changed since it was checked.
+            raise trust.refusal(self.settings, "is loaded by MLflow, which may run code")
         else:
             config = self.settings.extra.get("model_config")
             loaded = pyfunc.load(folder, config)

@@ -84,11 +84,12 @@ def read_sklearn(folder: MLflowFolder, pyfunc: dict[str, Any]) -> Native | None:
 def _pickled(folder: MLflowFolder, name: str, form: str, flavor: dict[str, Any], what: str) -> Any:
     """A model in a format that may run code."""
     _check_allowed()
-    path = folder.file(name)
+    path, settings = folder.file(name), folder.settings
     if form == "skops":
-        load = partial(artefact.load_skops, path, flavor.get("skops_trusted_types") or [])
+        trusted = artefact.trusted_types(settings, flavor)
+        load = partial(artefact.load_skops, path, trusted)
     else:
-        load = partial(artefact.load_pickle, path, form)
+        load = partial(artefact.load_pickle, path, form, settings)
     return artefact.read(what, load)
 
 

@@ -128,11 +128,11 @@ def _current(module: str) -> str:
 def _in_full(error: HeadraceError) -> str:
     """The message with the text of its cause: for whoever starts the server, like its log."""
     cause, message = error.__cause__, error.message
-    if cause is None or not message.endswith(IN_LOG):
+    if cause is None or not message.endswith(f"; {IN_LOG}"):
         return message
     # The text of a syntax error has its place, which the message says as well.
     words = cause.msg if isinstance(cause, SyntaxError) else cause
-    return f"{message.removesuffix(IN_LOG)}{shorten(masked(str(words)), 200)}"
+    return f"{message.removesuffix(f'; {IN_LOG}')}: {shorten(masked(str(words)), 200)}"
 
 
 def main() -> int:

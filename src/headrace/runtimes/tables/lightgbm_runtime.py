@@ -13,7 +13,9 @@ from headrace.protocol.messages import TensorMetadata
 from headrace.runtimes import artefact
 from headrace.runtimes.tables.booster import BoosterRuntime
 from headrace.runtimes.tables.features import Features, with_categories
+from headrace.settings import ModelSettings
 
+PICKLES = (".joblib", ".pickle", ".pkl")
 FILES = (
     *("model.bst", "model.txt", "model.lgb"),
     *("model.joblib", "model.pickle", "model.pkl", "model.skops"),
@@ -41,8 +43,7 @@ class LightGBMRuntime(BoosterRuntime):
         artefact.require("lightgbm", "lightgbm")
         path = artefact.locate(self.settings, FILES)
         what = f"the LightGBM model '{self.settings.name}'"
-        trusted = [*_TRUSTED, *(self.settings.extra.get("skops_trusted_types") or [])]
-        self._model = artefact.read(what, lambda: load_model(path, trusted))
+        self._model = artefact.read(what, lambda: load_model(path, self.settings))
         booster = getattr(self._model, "booster_", self._model)
         if not hasattr(booster, "dump_model"):
             raise InvalidModel(f"the file of {what} holds something else")
@@ -81,12 +82,13 @@ class LightGBMRuntime(BoosterRuntime):
         return np.column_stack((1.0 - probabilities, probabilities))
 
 
-def load_model(path: str, trusted: list[str]) -> Any:
+def load_model(path: str, settings: ModelSettings) -> Any:
     """The Booster in a text file, or the estimator in a pickle or skops file."""
     if path.endswith(".skops"):
-        return artefact.load_skops(path, trusted)
-    if path.endswith((".joblib", ".pickle", ".pkl")):
-        return artefact.load_pickle(path, "joblib")
+        further = artefact.trusted_types(settings, settings.extra)
+        return artefact.load_skops(path, [*_TRUSTED, *further])
+    if path.endswith(PICKLES):
+        return artefact.load_pickle(path, "joblib", settings)
     import lightgbm
 
     return lightgbm.Booster(model_file=path)

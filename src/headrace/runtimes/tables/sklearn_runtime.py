@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,13 @@ class SKLearnRuntime(MethodsRuntime):
     def load(self) -> None:
         artefact.require("sklearn", "sklearn")
         path = artefact.locate(self.settings, FILES)
-        trusted = self.settings.extra.get("skops_trusted_types") or []
+        trusted = artefact.trusted_types(self.settings, self.settings.extra)
         what = f"the scikit-learn model '{self.settings.name}'"
         if path.endswith(".skops"):
             self._model = artefact.read(what, lambda: artefact.load_skops(path, trusted))
         else:
-            self._model = artefact.read(what, lambda: artefact.load_pickle(path, "joblib"))
+            unpickle = partial(artefact.load_pickle, path, "joblib", self.settings)
+            self._model = artefact.read(what, unpickle)
         self._names = columns_by_name(self._model)
         self._columns = columns_metadata(self._model, self._names) if self._names else None
         self._content_type = "np" if self._columns is None else "pd"

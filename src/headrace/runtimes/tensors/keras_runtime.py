@@ -49,7 +49,9 @@ class KerasRuntime(Model):
         objects = extra.get("custom_objects")
 
         def read() -> Any:
-            custom = artefact.load_pickle(objects, "cloudpickle") if objects else None
+            custom = None
+            if objects:
+                custom = artefact.load_pickle(objects, "cloudpickle", self.settings)
             return keras.saving.load_model(
                 path, compile=False, safe_mode=safe, custom_objects=custom
             )
