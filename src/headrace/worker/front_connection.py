@@ -191,14 +191,11 @@ class Connection(FramePeer):
             # In a thread of its own: a long stream must not hold up the model's requests.
             stream = Stream(partial(self._send_piece, frame.call), self._new_call(frame))
             self._streams[frame.call] = stream
-            threading.Thread(
-                target=self._stream, args=(frame, stream), name="stream", daemon=True
-            ).start()
+            if not self._in_a_thread("stream", frame, partial(self._stream, frame, stream)):
+                del self._streams[frame.call]
         elif frame.kind == Kind.METRICS:
             # Collecting runs user code, which must not hold up the reading.
-            threading.Thread(
-                target=self._measured, args=(frame,), name="metrics", daemon=True
-            ).start()
+            self._in_a_thread("metrics", frame, partial(self._measured, frame))
         else:
             self._waiting.add(frame.call)
             pool = self._pools.get(frame.meta["model"]) if frame.kind == Kind.INFER else None
@@ -206,6 +203,15 @@ class Connection(FramePeer):
                 self._lane(frame).put(frame)
             else:
                 pool.submit(partial(Context().run, self._answer_as_call, frame))
+
+    def _in_a_thread(self, name: str, frame: Frame, target: Callable[[], None]) -> bool:
+        """Work on a frame in a thread of its own; if none can be started, only that call fails."""
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+        except RuntimeError as exc:
+            self.send(frames.encode(Kind.ERROR, frame.call, dump(_error_meta(exc, frame))))
+            return False
+        return True
 
     def _greet(self) -> None:
         """Receive the front's hello, which carries the two memory files if there are any."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,15 +18,12 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse, Mode
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
-from headrace.worker.arena import SUPPORTED, Arena
+from headrace.worker.arena import SUPPORTED
 from headrace.worker.frames import Frame, Kind
-from headrace.worker.front_connection import Connection
 from headrace.worker.streams import WINDOW
+from support.front_end import FAR, Front
 
-HELLO = b"".join(frames.encode(Kind.HELLO, 0, b"{}"))
 LARGE = Tensor("x", "UINT8", [THRESHOLD], bytes(range(256)) * (THRESHOLD // 256))
-# Ends a hang; no test takes as long.
-FAR = 20
 
 
 class FakeHost:
@@ -78,59 +73,6 @@ class Gate:
         self.is_entered.set()
         assert self.may_go.wait(FAR)
         return InferenceResponse([])
-
-
-class Front:
-    """The front's end, without anything behind it."""
-
-    def __init__(self, host: FakeHost, threads: ThreadPoolExecutor) -> None:
-        self.sock, self.theirs = socket.socketpair()
-        self.sock.settimeout(FAR)
-        connection = Connection(self.theirs, host)  # type: ignore[arg-type]
-        self.served: Future[bool] = threads.submit(connection.serve)
-        self._calls = count(1)
-
-    def greet(self) -> Front:
-        self.sock.sendall(HELLO)
-        return self
-
-    def share_memory(self) -> tuple[Arena, Arena]:
-        """Greet, and keep what is written to the worker and what is read from it."""
-        fds = [Arena.create_file(), Arena.create_file()]
-        socket.send_fds(self.sock, [HELLO], fds)
-        outbound, inbound = (Arena(fd) for fd in fds)
-        for fd in fds:
-            os.close(fd)
-        return outbound, inbound
-
-    def send(self, kind: int, meta: Any, payload: Sequence[Any] = (), call: int = 0) -> int:
-        call = call or next(self._calls)
-        text = json.dumps(meta).encode()
-        self.sock.sendall(b"".join(frames.encode(kind, call, text, payload)))
-        return call
-
-    def infer(self, key: str, *tensors: Tensor, kind: int = Kind.INFER, **meta: Any) -> int:
-        described, payload = frames.describe(tensors, lambda data: None)
-        return self.send(kind, {"model": key, "tensors": described, **meta}, payload)
-
-    def receive(self) -> Frame:
-        kind, call, meta_size, payload_size = frames.parse_header(self._read(frames.HEADER.size))
-        return Frame(kind, call, json.loads(self._read(meta_size)), self._read(payload_size))
-
-    def receive_until(self, call: int) -> tuple[list[Frame], Frame]:
-        """The last frame of a call, and those that came before it."""
-        before = []
-        while (frame := self.receive()).call != call or frame.kind == Kind.PIECE:
-            before.append(frame)
-        return before, frame
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            piece = self.sock.recv(size - len(data))
-            assert piece, "the worker hung up"
-            data += piece
-        return data
 
 
 @pytest.fixture
@@ -486,6 +428,22 @@ def test_measuring_that_fails_is_told(front: Front, monkeypatch: pytest.MonkeyPa
     front.send(Kind.METRICS, {})
 
     assert told(front.receive())[0] == "internal"
+
+
+@pytest.mark.parametrize("kind", [Kind.METRICS, Kind.STREAM])
+def test_a_thread_that_cannot_be_started_fails_its_call_and_no_other(
+    kind: int, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    front.receive_until(front.infer("m"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        refused = front.receive_until(front.infer("m", kind=kind))[1]
+
+    assert told(refused)[0] == "internal"
+    assert front.receive_until(front.infer("m"))[1].kind == Kind.RESULT
 
 
 def test_answers_that_do_not_fit_into_the_sockets_buffer_arrive_whole(front: Front) -> None:
