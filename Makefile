@@ -17,14 +17,15 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := -m pytest -n 2 --dist loadfile
 # What the other targets for tests leave.
-LIGHT := not runtimes and not images and not registry and not ray and not examples
+LIGHT := not faults and not runtimes and not images and not registry and not ray and not examples
 # Enough to try an interpreter: pure code, workers, and a server from start to stop.
 SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-short test-runtimes test-images test-registry test-examples \
-  test-ray test-endurance test-newest test-lowest faults check fmt bench bench-peers bench-regress \
+  test-ray test-endurance test-newest test-lowest faults faults-long \
+  faults-registry check fmt bench bench-peers bench-regress \
   bench-mlp docs lock clean
 
 help: ## List these targets
@@ -62,7 +63,17 @@ test-endurance: $(VENV)/.installed ## Repeat the tests of starts, killed workers
 	  tests/e2e/test_kills.py tests/e2e/test_service_storms.py tests/unit/store/test_processes.py \
 	  tests/unit/packaging/test_bundle_processes.py $(ARGS)
 
-faults: $(VENV)/.installed ## Follow a registry that is killed, through 50 moves to good and bad versions, and write the figures
+faults: ROUNDS = 3
+faults: $(VENV)/.installed ## Cause each fault a few times under load, in ten minutes; ARGS='-k kill' selects some
+	HEADRACE_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+faults-long: ROUNDS = 50
+faults-long: $(VENV)/.installed ## The same by the hundred, in half an hour, and write the figures; ROUNDS=50
+	HEADRACE_TEST_ROUNDS=$(ROUNDS) HEADRACE_TEST_RESULTS=benchmarks/results/faults \
+	  $(BIN)/python -m pytest -m faults tests/faults $(ARGS); status=$$?; \
+	  PYTHONPATH=tests:. $(BIN)/python -m support.reliability_page && exit $$status
+
+faults-registry: $(VENV)/.installed ## Follow a registry that is killed, through 50 moves to good and bad versions, and write the figures
 	HEADRACE_TEST_ROUNDS=50 HEADRACE_TEST_RESULTS=benchmarks/results \
 	  $(BIN)/python -m pytest tests/e2e/test_follow_faults.py $(ARGS)
 
@@ -98,8 +109,9 @@ bench-peers: $(VENV)/.installed ## Compare with other servers, side by side, in 
 bench-mlp: $(RUNTIMES)/.installed ## Compare a PyTorch network behind the server with one in a loop
 	$(RUNTIMES)/bin/python -m benchmarks.pytorch_mlp $(ARGS)
 
-docs: $(VENV)/.installed ## Render the settings page, and check every link between the pages
+docs: $(VENV)/.installed ## Render the pages of settings and of reliability, and check every link between the pages
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
+	PYTHONPATH=tests:. $(BIN)/python -m support.reliability_page
 	$(BIN)/python -m pytest -q tests/test_shape.py -k link
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

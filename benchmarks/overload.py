@@ -10,19 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import struct
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-import grpc
 from benchmarks import machine, render, result_files, servers, session
-
-from headrace.protocol.open_inference import inference_pb2 as pb
+from benchmarks.steady_clients import GrpcClient, RestClient
 
 NAME = "overload"
 TITLE = "Overload"
@@ -37,9 +33,11 @@ SECONDS = 6.0
 # In which the queue has grown as long as it gets, and the pace of the model is known.
 LEAD_SECONDS = 4.0
 GOODPUT_GOAL, REJECTION_GOAL_MS, MEMORY_GOAL_MB = 0.9, 10.0, 100.0
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-# Streams of one connection, so that none has more than a server may allow.
-CALLS_PER_CHANNEL = 64
+OUTCOMES = {
+    "right": "answered", "503 overloaded": "refused", "UNAVAILABLE": "refused",
+    # Whichever end notices first that the time is over.
+    "504 deadline_exceeded": "late", "DEADLINE_EXCEEDED": "late", "CANCELLED": "late",
+}  # fmt: skip
 SCENARIOS = {"deadline": [], "queue": ["--max-queue-size", str(QUEUE)]}
 MODEL = f"""
 import time
@@ -56,8 +54,6 @@ SETTINGS = {
     "name": "slow", "implementation": "slow:Slow", "max_batch_size": ROWS,
     "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}],
 }  # fmt: skip
-# Asks once; returns "answered", "refused" or "late".
-Ask = Callable[[], Awaitable[str]]
 
 
 class WrongAnswer(result_files.NoResult):
@@ -154,16 +150,21 @@ async def _load(
     rejections: list[float] = []
     asking: set[asyncio.Task[None]] = set()
 
-    async def one(ask: Ask, counts: bool) -> None:
+    async def one(number: int, counts: bool) -> None:
         began = time.perf_counter()
-        outcome = await ask()
+        found = await client.ask("slow", float(number))
+        if (outcome := OUTCOMES.get(found)) is None:
+            raise WrongAnswer(f"the server's answer was {found}")
         if counts:
             ended[outcome] += 1
             if outcome == "refused":
                 rejections.append((time.perf_counter() - began) * 1000)
 
     client: RestClient | GrpcClient
-    client = RestClient(server.url) if transport == "REST" else GrpcClient(server.grpc)
+    if transport == "REST":
+        client = RestClient(server.url, TIMEOUT)
+    else:
+        client = GrpcClient(server.grpc, TIMEOUT)
     try:
         began = time.perf_counter()
         for number in range(round(rate * (LEAD_SECONDS + seconds))):
@@ -171,7 +172,7 @@ async def _load(
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             counts = due - began >= LEAD_SECONDS
-            task = asyncio.create_task(one(client.ask, counts))
+            task = asyncio.create_task(one(number, counts))
             asking.add(task)
             task.add_done_callback(asking.discard)
         await asyncio.gather(*asking)
@@ -179,91 +180,6 @@ async def _load(
         await client.close()
     cuts = quantiles(rejections, n=100) if len(rejections) > 1 else [0.0] * 99
     return {**ended, "rejection_ms": {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}}
-
-
-class RestClient:
-    """Keeps the connections that it has opened and takes a free one for each request."""
-
-    def __init__(self, url: str) -> None:
-        self._port = int(url.rpartition(":")[2])
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        row = {"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [3.0]}
-        body = json.dumps({"inputs": [row]}).encode()
-        self._request = (
-            b"POST /v2/models/slow/infer HTTP/1.1\r\nhost: localhost\r\n"
-            b"content-type: application/json\r\nx-request-timeout: %g\r\n"
-            b"content-length: %d\r\n\r\n" % (TIMEOUT, len(body))
-        ) + body
-
-    async def ask(self) -> str:
-        """Ask once."""
-        if self._free:
-            reader, writer = self._free.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(self._request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        body = await reader.readexactly(length)
-        self._free.append((reader, writer))
-        status = int(head[9:12])
-        if status == 503 and b"retry-after: " in head.lower():
-            return "refused"
-        if status == 504:
-            return "late"
-        if status != 200 or json.loads(body)["outputs"][0]["data"] != [6.0]:
-            raise WrongAnswer(f"the server answered {head!r} {body!r}")
-        return "answered"
-
-    async def close(self) -> None:
-        """Close the connections."""
-        for _, writer in self._free:
-            writer.close()
-
-
-class GrpcClient:
-    """Calls over as many channels as keep each below a server's limit on its streams."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._channels: list[grpc.aio.Channel] = []
-        self._calls: list[Any] = []
-        self._in_flight = 0
-        self._number = 0
-        message = pb.ModelInferRequest(model_name="slow")
-        message.inputs.add(name="x", datatype="FP64", shape=[1, 1])
-        message.raw_input_contents.append(struct.pack("<d", 3.0))
-        self._request = message.SerializeToString()
-
-    async def ask(self) -> str:
-        """Ask once."""
-        self._in_flight += 1
-        if self._in_flight > CALLS_PER_CHANNEL * len(self._channels):
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            channel = grpc.aio.insecure_channel(self._address, options)
-            self._channels.append(channel)
-            self._calls.append(channel.unary_unary(METHOD, None, pb.ModelInferResponse.FromString))
-        self._number += 1
-        call = self._calls[self._number % len(self._calls)]
-        try:
-            answer = await call(self._request, timeout=TIMEOUT)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                return "refused"
-            # Whichever end notices first that the time is over.
-            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-                return "late"
-            raise WrongAnswer(f"the server answered {error.code()}: {error.details()}") from None
-        finally:
-            self._in_flight -= 1
-        if answer.raw_output_contents[0] != struct.pack("<d", 6.0):
-            raise WrongAnswer(f"the server answered {answer}")
-        return "answered"
-
-    async def close(self) -> None:
-        """Close the channels."""
-        for channel in self._channels:
-            await channel.close()
 
 
 if __name__ == "__main__":

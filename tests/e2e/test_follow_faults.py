@@ -1,6 +1,6 @@
 """A registry that is killed, and versions of every kind of fault, under thirty-two clients.
 
-`make faults` moves the alias fifty times and writes the figures.
+`make faults-registry` moves the alias fifty times and writes the figures.
 """
 
 from __future__ import annotations

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from headrace.executors import control_groups
 from support.asking import ask, numbers
 from support.custom import write_model
+from support.memory_group import memory_group
 from support.serving import serving, until
 
 pytestmark = pytest.mark.e2e
@@ -24,21 +23,8 @@ LIMIT = 600 * MIB
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of this process's own whose processes may hold so much memory together."""
-    made = None
-    for folder in control_groups.folders("memory"):
-        with suppress(OSError):
-            made = folder / f"headrace-test-{os.getpid()}"
-            made.mkdir()
-            limit = "memory.max" if (made / "memory.max").exists() else "memory.limit_in_bytes"
-            (made / limit).write_text(str(LIMIT))
-            break
-    else:
-        pytest.skip("no control group can be made here, which takes root")
-    yield made
-    # The last processes may take a moment to leave it.
-    until(lambda: not (made / "cgroup.procs").read_text(), 60, "the group is empty")
-    made.rmdir()
+    with memory_group(LIMIT) as made:
+        yield made
 
 
 def test_a_request_that_takes_all_memory_is_poisoned_and_others_are_answered(

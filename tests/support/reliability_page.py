@@ -1,0 +1,184 @@
+"""Renders RELIABILITY.md from the table of faults and from what `make faults-long` has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import result_files
+from benchmarks.tables import table
+
+from support.fault_table import FOLDER, ROOT, Fault, every
+from support.peer_issues import PEER_ISSUES
+
+PAGE = ROOT / "RELIABILITY.md"
+FUZZ = ROOT / "benchmarks" / "results" / "fuzz.json"
+FOLLOWED = ROOT / "benchmarks" / "results" / "follow_faults.json"
+FOLLOW_TEST = "tests/e2e/test_follow_faults.py"
+Result = Mapping[str, Any]
+
+INTRODUCTION = """# Reliability
+
+What the server promises when something breaks, how each promise is tested, and what was counted.
+This page is rendered from `benchmarks/results/` by `make docs`; no figure on it is typed by hand.
+
+Each fault is caused again and again while requests arrive at a steady rate over REST and gRPC,
+whether or not earlier ones were answered. Every request has a number of its own, and its answer is
+checked. Latencies count from the moment at which a request was due. Afterwards, the server must
+hold no more than before: descriptors, threads, processes, shared memory, temporary files and series
+of metrics.
+
+* `make faults` causes each fault a few times, in minutes; every change runs it.
+* `make faults-long` causes each at least fifty times and writes the figures. `ROUNDS=10` is a fifth
+  of that, and `ARGS='-k drain'` selects some.
+
+A test fails where a promise does not hold. Where a bar is not reached, the figure stands here as it
+is. The machine makes the load as well, so latencies are those of a busy server.
+"""
+HEAD = (
+    "promise", "caused", "requests", "failed", "wrong", "other figures", "p99 / max ms",
+    "health p99 / max ms", "left", "bar", "date",
+)  # fmt: skip
+UNMEASURED = "not measured"
+
+
+def page(faults: Iterable[Fault], results: Mapping[str, Result], fuzz: Any, followed: Any) -> str:
+    """The whole page in Markdown."""
+    sections: dict[str, list[list[str]]] = {}
+    for fault in faults:
+        sections.setdefault(fault.file, []).append(row(fault, results.get(fault.name)))
+    parts = [INTRODUCTION]
+    for file, rows in sections.items():
+        parts += [f"## {title(FOLDER / file)}\n", table(HEAD, rows)]
+    parts += [registry_section(followed), fuzz_section(fuzz), peers_section()]
+    parts.append(machines_section(results.values()))
+    return "\n".join(part for part in parts if part)
+
+
+def title(file: Path) -> str:
+    """The first line of a file of tests."""
+    return file.read_text(encoding="utf-8").split('"""')[1].strip()
+
+
+def row(fault: Fault, result: Result | None) -> list[str]:
+    """What is shown of one fault."""
+    link = f"[test](tests/faults/{fault.file})"
+    promise = f"{fault.promise} `{fault.test}` ({link})"
+    if result is None:
+        return [promise, UNMEASURED, *[""] * (len(HEAD) - 4), fault.bar, ""]
+    if not result["holds"]:
+        promise = f"**Did not hold.** {promise}"
+    return [
+        promise,
+        f"{result['times']:,}",
+        number(result.get("requests")),
+        number(result.get("failed")),
+        number(result.get("wrong")),
+        "; ".join(f"{name}: {value}" for name, value in own_figures(result)),
+        pair(result.get("request_ms")),
+        pair(result.get("health_ms")),
+        left(result["left"]),
+        fault.bar,
+        result["machine"]["date"][:10],
+    ]
+
+
+def own_figures(result: Result) -> list[tuple[str, Any]]:
+    """The figures that only this fault has."""
+    found = list(result["figures"].items())
+    if result.get("refused"):
+        found.append(("refused", f"{result['refused']:,}"))
+        found.append(("refusals, p99 / max ms", pair(result["refusal_ms"])))
+    return found
+
+
+def number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def pair(milliseconds: Mapping[str, float] | None) -> str:
+    return f"{milliseconds['p99']:.0f} / {milliseconds['max']:.0f}" if milliseconds else ""
+
+
+def left(found: Mapping[str, int] | None) -> str:
+    if found is None:
+        return ""
+    return ", ".join(f"{count} {what}" for what, count in found.items()) or "nothing"
+
+
+def registry_section(followed: Any) -> str:
+    """What following a registry that is killed has cost its callers."""
+    if not followed:
+        return ""
+    times = followed["milliseconds"]
+    return (
+        "## A registry that is killed, and versions that fail\n\n"
+        f"An alias moved {sum(followed['moves'].values())} times, to versions of which most do not "
+        f"load, raise, crash or answer wrong, and the registry was killed "
+        f"{followed['registry_killed']} times, under {sum(followed['clients'].values())} clients: "
+        f"{followed['failed']} of {followed['requests']:,} requests failed "
+        f"({times['p50']:.0f} ms at the median, {times['longest']:.0f} ms at most). "
+        f"`make faults-registry` ([test]({FOLLOW_TEST})).\n"
+    )
+
+
+def fuzz_section(fuzz: Any) -> str:
+    """How many inputs were tried, and how many of them failed."""
+    if not fuzz:
+        return ""
+    rows = [
+        [each["what"], each["target"], f"{each['count']:,}", f"{each['failures']:,}"]
+        for each in (fuzz["rows"] if isinstance(fuzz, dict) else fuzz)
+    ]
+    text = "## Inputs tried\n\nGenerated and mutated input, and how much of it did harm.\n"
+    return "\n".join([text, table(["what", "target", "tried", "failures"], rows)])
+
+
+def peers_section() -> str:
+    """What is known of other servers, and our test of it."""
+    rows = [
+        [issue.links, issue.what, f"`{issue.test}` ([test]({issue.file}))"] for issue in PEER_ISSUES
+    ]
+    text = (
+        "## What users of other servers have reported\n\n"
+        "Public reports about other model servers, some long since fixed, and the test that keeps "
+        "the same from happening here.\n"
+    )
+    return "\n".join([text, table(["report", "what", "our test"], rows)])
+
+
+def machines_section(results: Iterable[Result]) -> str:
+    """Where the figures come from."""
+    found = sorted(
+        {
+            (each["cpu"], each["cores"], each["memory_mb"], each["system"], each["python"])
+            for each in (result["machine"] for result in results)
+        }
+    )
+    if not found:
+        return ""
+    rows = [
+        [cpu, cores, f"{mb // 1024} GB", system, python] for cpu, cores, mb, system, python in found
+    ]
+    head = ["processor", "cores", "memory", "system", "Python"]
+    return "\n".join(["## Where it was measured\n", table(head, rows)])
+
+
+def rendered() -> str:
+    """The page of what is in the repository."""
+    faults = every()
+    results = {
+        name: result_files.read(fault.result)
+        for name, fault in faults.items()
+        if fault.result.exists()
+    }
+    optional = [
+        json.loads(path.read_text()) if path.exists() else None for path in (FUZZ, FOLLOWED)
+    ]
+    return page(faults.values(), results, *optional)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rendered())
