@@ -13,20 +13,21 @@ SUFFIX := $(if $(NAMED),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.v
 VENV := .venv$(SUFFIX)
 DEMO := .venv-demo$(SUFFIX)
 RUNTIMES := .venv-runtimes$(SUFFIX)
+FUZZ := .venv-fuzz$(SUFFIX)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := -m pytest -n 2 --dist loadfile
 # What the other targets for tests leave.
-LIGHT := not faults and not runtimes and not images and not registry and not ray and not examples
+LIGHT := not faults and not fuzz and not runtimes and not images and not registry and not ray \
+  and not examples
 # Enough to try an interpreter: pure code, workers, and a server from start to stop.
 SHORT := tests/unit tests/compat tests/workers/test_pool.py tests/workers/test_placement.py \
   tests/e2e/test_lifecycle.py tests/e2e/test_starts.py tests/e2e/test_mlflow_models.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-short test-runtimes test-images test-registry test-examples \
-  test-ray test-endurance test-newest test-lowest faults faults-long \
-  faults-registry check fmt bench bench-peers bench-regress \
-  bench-mlp docs lock clean
+  test-ray test-endurance test-newest test-lowest faults faults-long faults-registry fuzz fuzz-long \
+  check fmt bench bench-peers bench-regress bench-mlp docs lock clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PYTHON=python3.11]"
@@ -77,6 +78,12 @@ faults-registry: $(VENV)/.installed ## Follow a registry that is killed, through
 	HEADRACE_TEST_ROUNDS=50 HEADRACE_TEST_RESULTS=benchmarks/results \
 	  $(BIN)/python -m pytest tests/e2e/test_follow_faults.py $(ARGS)
 
+fuzz: $(FUZZ)/.installed ## Try generated input on every decoder and route, in five minutes; ARGS='--only tar'
+	PYTHONPATH=tests:. $(FUZZ)/bin/python -m fuzz $(ARGS)
+
+fuzz-long: $(FUZZ)/.installed ## The same by the million, in two hours or so, and write the figures
+	PYTHONPATH=tests:. $(FUZZ)/bin/python -m fuzz --long $(ARGS)
+
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
@@ -123,6 +130,7 @@ lock: $(VENV)/.installed ## Pin what these targets install, in locks/; ARGS=--up
 	$(PROJECT) --extra mlflow --extra sklearn -o locks/demo.txt
 	$(PROJECT) -o locks/server.txt
 	$(PROJECT) --extra ray -o locks/ray.txt
+	$(PROJECT) --extra fuzz -o locks/fuzz.txt
 	$(PROJECT) --extra test-runtimes --excludes locks/cuda.txt --no-emit-package torch \
 	  -o locks/runtimes.txt
 	for each in locks/clients/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
@@ -133,11 +141,13 @@ clean: ## Remove the environments and everything generated
 $(VENV)/.installed: LOCK := locks/check.txt
 $(DEMO)/.installed: LOCK := locks/demo.txt
 $(RUNTIMES)/.installed: LOCK := locks/runtimes.txt
+$(FUZZ)/.installed: LOCK := locks/fuzz.txt
 # With pip, which knows where the machine has a build without CUDA; uv's choice brings gigabytes.
 $(RUNTIMES)/.installed: AFTER = $(RUNTIMES)/bin/python -m pip install --quiet torch==2.13.0
 $(VENV)/.installed: locks/check.txt
 $(DEMO)/.installed: locks/demo.txt
 $(RUNTIMES)/.installed: locks/runtimes.txt
+$(FUZZ)/.installed: locks/fuzz.txt
 
 # Any environment: the folder of the stamp file, with what its lock file lists and this package.
 # A change to the lock file or to pyproject.toml installs it again.

@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = {
     "check": ["check", "bench"],
     "demo": ["mlflow", "sklearn"],
+    "fuzz": ["fuzz"],
     "server": [],
     "runtimes": ["test-runtimes"],
 }

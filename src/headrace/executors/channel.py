@@ -420,7 +420,7 @@ class Channel(asyncio.Protocol):
             self._pieces[call].put_nowait(piece)
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
-        result = meta
+        result: Any = meta
         if kind == Kind.CALL:
             self._runners.take(call, meta, self._restored(meta, payload))
             return
@@ -436,6 +436,9 @@ class Channel(asyncio.Protocol):
         if "tensors" in meta:
             tensors = self._restored(meta, payload)
             result = InferenceResponse(tensors, meta["parameters"], meta.get("form"))
+        elif kind == Kind.ERROR:
+            # Before the call is forgotten: what cannot be read must not leave it without an end.
+            result = frames.error_of(meta)
         if kind == Kind.PIECE:
             self._put(call, result)
             return
@@ -444,7 +447,7 @@ class Channel(asyncio.Protocol):
         if future is None or future.done():
             return
         if kind == Kind.ERROR:
-            future.set_exception(frames.error_of(meta))
+            future.set_exception(result)
         else:
             future.set_result(result)
 

@@ -105,7 +105,10 @@ def read_record(file: Path) -> dict[str, Any]:
     try:
         _check(data, shown)
         content = yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe one, with four more types
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except InvalidModel:
+        raise
+    # Constructors raise whatever their innermost line raises.
+    except Exception as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise InvalidModel(f"{shown} is not valid YAML{where}") from None

@@ -34,3 +34,13 @@ def test_infinity_and_nan_by_name_are_read_as_python_writes_them() -> None:
 
 def test_an_integer_of_any_size_stays_itself() -> None:
     assert loads(b"1" + b"0" * 400) == 10**400
+
+
+@pytest.mark.parametrize("text", [rb'["\ud800"]', rb'{"\uDC00": 1}', rb'["\udc00\ud800"]'])
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(text: bytes) -> None:
+    with pytest.raises(MalformedBody, match="half of a surrogate pair"):
+        loads(text)
+
+
+def test_a_whole_surrogate_pair_is_one_character() -> None:
+    assert loads(rb'["\ud83d\ude00", "\\ud800"]') == ["\U0001f600", r"\ud800"]
