@@ -62,7 +62,9 @@ def main() -> int:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--long", action="store_true", help="try as much as the figures need")
-    parser.add_argument("--only", nargs="+", choices=TARGETS, help="explore these decoders only")
+    parser.add_argument(
+        "--only", nargs="+", choices=TARGETS, metavar="DECODER", help="explore these decoders only"
+    )
     parser.add_argument("--seconds", type=int, help="how long to explore each decoder")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", action="store_true", help="add to the corpus that is kept")

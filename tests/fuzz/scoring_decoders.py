@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Not by the first input that needs it: no input may take a second.
+import pandas  # noqa: F401
+
 from fuzz.inference_decoders import checked
 from fuzz.target import Target
 from headrace.adapters.chat_completions import ChatCompletions

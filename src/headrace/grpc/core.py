@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from headrace.errors import ConfigurationError
 from headrace.grpc.http2_connection import MAX_STREAMS
 from headrace.grpc.http2_server import Http2Server
+from headrace.grpc.restarted_server import RestartedServer
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
 
@@ -71,7 +72,7 @@ class GrpcioCore:
     """grpcio's."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = RestartedServer(_options(settings))
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         handler = grpc.method_handlers_generic_handler(service, handlers)
@@ -105,7 +106,7 @@ def core(settings: ServerSettings) -> Core:
     return NativeCore(settings) if settings.native_grpc else GrpcioCore(settings)
 
 
-def _reflect(services: tuple[str, ...], server: Http2Server | grpc.aio.Server) -> None:
+def _reflect(services: tuple[str, ...], server: Http2Server | RestartedServer) -> None:
     servicer = reflection.aio.ReflectionServicer(services)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 

@@ -201,7 +201,10 @@ class Connection(EndingConnection):
 
     def _keeps_alive(self, version: str) -> bool:
         """Whether the client lets the connection stay open after the answer."""
-        return version == "1.1" and bool(self.parser.should_keep_alive())
+        # What follows a CONNECT is a body to some and the content of a tunnel to others.
+        if version != "1.1" or cast("dict[str, Any]", self.scope)["method"] == "CONNECT":
+            return False
+        return bool(self.parser.should_keep_alive())
 
     def _new_cycle(self, keep_alive: bool) -> Cycle:
         cycle = Cycle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from types import SimpleNamespace
 
@@ -186,21 +187,23 @@ def test_a_slow_head_behind_a_known_one_that_waits_for_its_answer_is_answered_40
     serve(scenario, app, header_timeout=0.2)
 
 
-def test_a_known_head_in_the_body_of_a_connect_request_is_a_body():
+def test_a_known_head_after_a_connect_request_is_no_request():
     app = App()
-    connect_request = b"CONNECT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nabc"
+    connect_request = b"CONNECT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
-    async def scenario(listener, connect):
-        client = await connect()
-        await client.ask(HEAD + b"abc")
-        await client.send(connect_request % len(b"abc" + HEAD + b"def"))
-        await until(lambda: any(each._receiving for each in listener.connections))
-        await client.send(HEAD + b"def")
-        assert (await client.read_answer())[2] == b"by the application"
-        assert (await client.ask(HEAD + b"ghi"))[2] == b'"ghi"'
+    async def scenario(_listener, connect):
+        for body, rest in ((b"", HEAD + b"def"), (b"abc", b""), (b"abc" + HEAD + b"def", b"")):
+            client = await connect()
+            await client.ask(HEAD + b"abc")
+            await client.send(connect_request % len(body) + body[:3])
+            assert (await client.read_answer())[2] == b"by the application"
+            with contextlib.suppress(ConnectionError):
+                await client.send(body[3:] + rest + HEAD + b"ghi")
+            # To another reader, all of it may have been the content of a tunnel.
+            assert await client.is_closed()
 
     serve(scenario, app)
-    assert app.asked[1][0] == "/x"
+    assert [each[0] for each in app.asked] == ["/direct", "/x"] * 3
 
 
 def test_a_task_that_changes_its_headers_changes_those_of_no_other_request():

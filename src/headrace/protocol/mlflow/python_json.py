@@ -16,28 +16,35 @@ _SURROGATES = (b"\\ud", b"\\uD")
 
 
 def loads(text: bytes) -> Any:
-    """Decode JSON that may hold NaN and Infinity.
-
-    Numbers too large for a double are refused, and so is half of a surrogate pair: it is no
-    character, and neither pandas nor an answer can hold it.
+    """Decode JSON that may hold NaN and Infinity; numbers too large for a double are refused.
 
     Raises:
         MalformedBody: the message says what is wrong and where, and never quotes the text.
     """
     try:
-        value = json.loads(text, parse_float=finite if may_be_too_large(text) else None)
-        if any(escape in text for escape in _SURROGATES):
-            json.dumps(value, ensure_ascii=False).encode()
+        return json.loads(text, parse_float=finite if may_be_too_large(text) else None)
     except json.JSONDecodeError as error:
         raise MalformedBody(f"the body is not valid JSON at character {error.pos}") from None
     except UnicodeDecodeError as error:
         raise MalformedBody(f"the body is not valid UTF-8 at byte {error.start}") from None
-    except UnicodeEncodeError:
-        raise MalformedBody("the body holds text with half of a surrogate pair") from None
     except RecursionError:
         raise MalformedBody("the body is not acceptable JSON: it nests too deeply") from None
     except TooLarge:
         raise MalformedBody("the body holds a number too large for a double") from None
     except ValueError:
         raise MalformedBody("the body is not acceptable JSON: a number is too long") from None
-    return value
+
+
+def check_text(value: Any, text: bytes) -> None:
+    """Check that what was decoded from a text has no half of a surrogate pair.
+
+    It is no character, and neither pandas nor an answer can hold it.
+
+    Raises:
+        MalformedBody: it has.
+    """
+    if any(escape in text for escape in _SURROGATES):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise MalformedBody("the body holds text with half of a surrogate pair") from None

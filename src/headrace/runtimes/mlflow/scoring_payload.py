@@ -70,6 +70,7 @@ class Payload:
 
     def _json(self, body: bytes) -> tuple[Any, dict[str, Any] | None]:
         data = python_json.loads(body)
+        python_json.check_text(data, body)
         if not isinstance(data, dict):
             raise MalformedBody("the body must be a JSON object")
         if any(key in data for key in LLM_KEYS):

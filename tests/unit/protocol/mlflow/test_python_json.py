@@ -7,7 +7,7 @@ import math
 import pytest
 
 from headrace.errors import MalformedBody
-from headrace.protocol.mlflow.python_json import loads
+from headrace.protocol.mlflow.python_json import check_text, loads
 
 LONG = b"9" * 250 + b"."
 
@@ -39,8 +39,11 @@ def test_an_integer_of_any_size_stays_itself() -> None:
 @pytest.mark.parametrize("text", [rb'["\ud800"]', rb'{"\uDC00": 1}', rb'["\udc00\ud800"]'])
 def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(text: bytes) -> None:
     with pytest.raises(MalformedBody, match="half of a surrogate pair"):
-        loads(text)
+        check_text(loads(text), text)
 
 
 def test_a_whole_surrogate_pair_is_one_character() -> None:
-    assert loads(rb'["\ud83d\ude00", "\\ud800"]') == ["\U0001f600", r"\ud800"]
+    text = rb'["\ud83d\ude00", "\\ud800"]'
+    check_text(loads(text), text)
+
+    assert loads(text) == ["\U0001f600", r"\ud800"]
