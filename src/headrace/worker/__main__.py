@@ -80,17 +80,18 @@ def _accept(listener: socket.socket, host: ModelHost) -> None:
 
     def serve(sock: socket.socket) -> None:
         nonlocal connected
-        stop = True
+        stop, status = True, 0
         try:
             stop = Connection(sock, host).serve()
         except Exception:
             logger.exception("the connection to a front process failed")
+            status = 1
         with lock:
             connected -= 1
             last = connected == 0
         if stop or last:
             # Model threads may be deep in native code; nothing here needs a clean exit.
-            os._exit(0)
+            os._exit(status)
 
     while True:
         sock, _ = listener.accept()

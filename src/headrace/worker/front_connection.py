@@ -78,8 +78,6 @@ class Connection(FramePeer):
         # Several threads read, one at a time; this is how the one that serves waits for its turn.
         self._reading = threading.Lock()
         self._wait = SocketWait(sock) if SocketWait.SUPPORTED else None
-        # What ended the reading of a model's thread, for the one that serves.
-        self._failure: BaseException | None = None
         self._received = bytearray()
         self._chunk = memoryview(bytearray(RECEIVE_SIZE))
 
@@ -96,8 +94,6 @@ class Connection(FramePeer):
                     self._flush()
                 if self._loop is not None and not self._is_over:
                     self._read_on_loop(self._loop)
-            if self._failure is not None:
-                raise self._failure
             # What models still ask while they are unloaded would never be answered.
             self._link.lose()
             self._unload_all()
@@ -269,24 +265,32 @@ class Connection(FramePeer):
                     self._share_reading(lane)
             with suppress(HeadraceError):
                 self._host.unload(key)
+        except BaseException:
+            self._fail()
+            raise
         finally:
             lane.close()
 
     def _read_for_all(self, lane: Lane) -> None:
-        """Receive something in the thread of a model; what fails is for the one that serves."""
-        try:
-            self._receive(wait=False)
-            if lane.reads_for_others():
-                self._give_way(lane)
-        except BaseException as error:
-            self._failure = error
-            self._is_over = True
-            self._wake()
+        """Receive something in the thread of a model."""
+        self._receive(wait=False)
+        if lane.reads_for_others():
+            self._give_way(lane)
 
     def _wake(self) -> None:
         """Have the thread that serves look around. Any thread."""
         if (wait := self._wait) is not None:
             wait.wake()
+
+    def _fail(self) -> None:
+        """End the worker because its connection has failed, in an `except`. Any thread.
+
+        A model may have closed all descriptors that it did not know. Nobody can talk to it then,
+        and somebody else may get the numbers of ours.
+        """
+        if not self._is_over:
+            logger.critical("the connection to the front process failed", exc_info=True)
+            os._exit(1)
 
     def _give_way(self, lane: Lane) -> None:
         """Let the threads of models that are asked more often be woken first."""
@@ -483,7 +487,10 @@ class Connection(FramePeer):
     def _flush(self) -> None:
         if self._borrowed is not None:
             self._borrowed.give_back()
-        self._sender.flush()
+        try:
+            self._sender.flush()
+        except OSError:
+            self._fail()
 
     def _end(self, kind: Kind, call: int, meta: bytes, payload: list[Buffer]) -> None:
         """Send the last frame of a call, after what its model keeps of it. Any thread."""
