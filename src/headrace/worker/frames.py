@@ -10,6 +10,7 @@ the sender's shared-memory arena instead of the payload. Nothing is ever pickled
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
@@ -17,6 +18,8 @@ from typing import Any, Callable, NamedTuple
 
 from headrace.errors import HeadraceError, from_kind
 from headrace.protocol.tensor import Buffer, Tensor
+
+logger = logging.getLogger("headrace.worker")
 
 HEADER = struct.Struct("<2sBBIQQ")
 MAGIC = b"HR"
@@ -148,6 +151,14 @@ def error_meta(error: HeadraceError) -> dict[str, Any]:
         status, fields, body = error.answer
         meta["answer"] = [status, fields, body.decode("latin-1")]
     return meta
+
+
+def failure_meta(failure: Exception, frame: Frame) -> dict[str, Any]:
+    """What went wrong with a frame, as it crosses; what nobody raised on purpose is for the log."""
+    if isinstance(failure, HeadraceError):
+        return error_meta(failure)
+    logger.error("a frame of kind %d failed", frame.kind, exc_info=failure)
+    return error_meta(HeadraceError("the worker failed; its log has the details"))
 
 
 def error_of(meta: Mapping[str, Any]) -> HeadraceError:

@@ -205,7 +205,7 @@ class Connection(FramePeer):
         try:
             threading.Thread(target=target, name=name, daemon=True).start()
         except RuntimeError as exc:
-            self.send(frames.encode(Kind.ERROR, frame.call, dump(_error_meta(exc, frame))))
+            self.send(frames.encode(Kind.ERROR, frame.call, dump(frames.failure_meta(exc, frame))))
             return False
         return True
 
@@ -343,7 +343,7 @@ class Connection(FramePeer):
                 raise outcome
             meta, payload = self._response(outcome)
         except Exception as exc:
-            kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
+            kind, meta = Kind.ERROR, dump(frames.failure_meta(exc, frame))
         self._end(kind, frame.call, meta, payload)
 
     def _answer(self, key: str, frame: Frame) -> None:
@@ -354,7 +354,7 @@ class Connection(FramePeer):
             self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except Exception as exc:
-            kind, meta = Kind.ERROR, dump(_error_meta(exc, frame))
+            kind, meta = Kind.ERROR, dump(frames.failure_meta(exc, frame))
         self._end(kind, frame.call, meta, payload)
 
     def _answer_as_call(self, frame: Frame) -> None:
@@ -372,7 +372,7 @@ class Connection(FramePeer):
         try:
             stream.run(self._host.stream(frame.meta["model"], self._request(frame)))
         except Exception as exc:
-            kind, meta = Kind.ERROR, _error_meta(exc, frame)
+            kind, meta = Kind.ERROR, frames.failure_meta(exc, frame)
         del self._streams[frame.call]
         self._end(kind, frame.call, dump(meta), [])
 
@@ -381,7 +381,7 @@ class Connection(FramePeer):
         try:
             meta["families"] = measured.families()
         except Exception as exc:
-            kind, meta = Kind.ERROR, _error_meta(exc, frame)
+            kind, meta = Kind.ERROR, frames.failure_meta(exc, frame)
         self.send(frames.encode(kind, frame.call, dump(meta)))
 
     def _send_piece(self, call: int, piece: InferenceResponse) -> None:
@@ -497,10 +497,3 @@ class Connection(FramePeer):
         if self._borrowed is not None:
             self._borrowed.end(call)
         self.send(frames.encode(kind, call, meta, payload))
-
-
-def _error_meta(exc: Exception, frame: Frame) -> dict[str, Any]:
-    if isinstance(exc, HeadraceError):
-        return frames.error_meta(exc)
-    logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)
-    return frames.error_meta(HeadraceError("the worker failed; its log has the details"))
