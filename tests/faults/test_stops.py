@@ -54,9 +54,9 @@ def test_a_server_that_stops_answers_what_is_in_flight(stage: Stage) -> None:
             assert server.wait(GONE) == 0
             exits.append(time.monotonic() - last)
             assert outcomes == ["right"] * sum(IN_FLIGHT.values())
+    stage.load.update(requests=stage.times * sum(IN_FLIGHT.values()), failed=0, wrong=0)
     stage.record(
-        in_flight=f"{stage.times} times {', '.join(f'{n} {of}' for of, n in IN_FLIGHT.items())}",
-        failed=0,
+        in_flight_each_time=", ".join(f"{count} {of}" for of, count in IN_FLIGHT.items()),
         exit_after_the_last_answer_at_the_latest=f"{max(exits):.2f} s",
     )
 

@@ -9,8 +9,10 @@ ISSUES = {
     "KServe": "kserve/kserve",
     "LitServe": "Lightning-AI/LitServe",
     "MLServer": "SeldonIO/MLServer",
+    "Ray": "ray-project/ray",
     "TorchServe": "pytorch/serve",
     "Triton": "triton-inference-server/server",
+    "xinference": "xorbitsai/inference",
 }
 
 
@@ -119,6 +121,19 @@ PEER_ISSUES = [
     PeerIssue(
         "Triton", ("CVE-2026-24207",), "an alternate path passes the access rules",
         "tests/unit/admin/test_observed.py", "test_one_observer_guards_every_route",
+    ),
+    PeerIssue(
+        "Ray", ("CVE-2026-27482",), "a web page may send what the guard of methods forgot",
+        "tests/unit/dataplane/test_foreign_pages.py",
+        "test_so_are_other_methods_that_change_something",
+    ),
+    PeerIssue(
+        "Triton", ("CVE-2023-31036",), "the name of a model is a path",
+        "tests/fuzz/test_names.py", "test_a_path_with_a_hostile_name_is_unknown",
+    ),
+    PeerIssue(
+        "xinference", ("5213",), "a caller who sends byte by byte is never cut off",
+        CALLERS, "test_slow_callers_are_cut_off_and_hold_nobody_up",
     ),
     PeerIssue(
         "KServe", ("3555", "4251"), "a new version of a registered model is not noticed",

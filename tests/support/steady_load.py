@@ -20,10 +20,10 @@ from benchmarks.steady_clients import BROKEN, GrpcClient, RestClient
 from support.serving import Server, until
 
 # Requests a second: few enough for a machine that others use as well.
-RATE = 60.0
+RATE = 100.0
 HEALTH_RATE = 20.0
 # Seconds that a client of the crowd waits before it asks again.
-THINKING = 0.1
+THINKING = 0.05
 # Longer than a server with its default `infer_timeout` takes to answer, in whatever state it is.
 PATIENCE = 90.0
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"

@@ -75,6 +75,13 @@ def test_a_row_has_the_figures_of_its_fault() -> None:
     assert "Did not hold" not in text
 
 
+def test_slow_health_checks_are_bold() -> None:
+    slow = {**RESULT, "health_ms": {"p50": 1.0, "p99": 101.0, "max": 400.0}}
+    text = page([every()["drain"]], {"drain": slow}, None, None)
+
+    assert "| **101 / 400** |" in text
+
+
 def test_a_promise_that_did_not_hold_is_marked() -> None:
     fault = replace(every()["drain"], promise="It holds.")
     broken = {**RESULT, "holds": False, "left": {"descriptors": 3}}
@@ -86,7 +93,7 @@ def test_a_promise_that_did_not_hold_is_marked() -> None:
 
 def test_fuzzed_inputs_are_counted() -> None:
     rows = [{"what": "tar", "target": "archives", "count": 12000, "failures": 0}]
-    text = reliability_page.fuzz_section({"rows": rows})
+    text = reliability_page.fuzz_section({"date": "2026-01-02T03:04:05", "figures": rows})
 
     assert "| tar | archives | 12,000 | 0 |" in text
 
