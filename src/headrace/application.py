@@ -7,9 +7,8 @@ import logging
 import os
 import sys
 
-from starlette.routing import Route
-
 from headrace import platform_table
+from headrace.access.keyring import Keyring
 from headrace.adapters.adapter import Adapter
 from headrace.adapters.agent_info import AgentInfo
 from headrace.adapters.chat_completions import ChatCompletions
@@ -19,6 +18,7 @@ from headrace.adapters.predict_v1 import FurtherPredictV1, PredictV1
 from headrace.adapters.raw import Raw
 from headrace.adapters.responses import Responses
 from headrace.adapters.sagemaker import SageMaker
+from headrace.admin.admin_route import AdminRoute
 from headrace.admin.control import HEALTH_PATHS, admin_app
 from headrace.admin.metrics import MetricsApp
 from headrace.admin.mlflow_webhook import mlflow_webhook_routes, read_secret
@@ -29,6 +29,7 @@ from headrace.dataplane import Calls, DataPlane, RunnerCalls
 from headrace.dataplane.hosting import Hosting, find_hosted
 from headrace.dataplane.observers.access_log import AccessLog, RefusalLog
 from headrace.dataplane.observers.call_counters import MetricsObserver
+from headrace.dataplane.observers.gate import Gate
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
@@ -96,7 +97,7 @@ class Application:
     `first` is the worker that was started before.
 
     Raises:
-        ConfigurationError, OSError: models are watched, and cannot be read.
+        ConfigurationError, OSError: models are watched, and cannot be read; or keys cannot.
     """
 
     def __init__(
@@ -116,6 +117,9 @@ class Application:
         followed = [model for model in models if model.follow is not None]
         self._observes_rollouts = False
         self.calls = Calls(observers(settings))
+        self._keyring = Keyring(settings.api_keys_file) if settings.api_keys_file else None
+        if self._keyring is not None:
+            self.calls.observe(Gate(self._keyring.find))
         self._shadows = Shadows(self.calls.observe)
         self._shadowing = Shadowing(loader, self._shadows, settings.follow_incompatible)
         self._follower = Follower(
@@ -154,10 +158,10 @@ class Application:
         )
         self.http = with_cors(App(router, inference, admin), settings.cors_settings)
 
-    def _more_routes(self, hosted: HostedSource, loads: RequestedLoads) -> list[Route]:
+    def _more_routes(self, hosted: HostedSource, loads: RequestedLoads) -> list[AdminRoute]:
         """Routes that only some platforms and settings ask for."""
         settings = self._settings
-        more: list[Route] = []
+        more: list[AdminRoute] = []
         if platform_table.named(settings.platform).names_models:
             hosting = Hosting(
                 *(self.repository, hosted, lambda: not self.dataplane.draining),
@@ -169,9 +173,11 @@ class Application:
             more += mlflow_webhook_routes(secret, self._follower.poll_registered)
         return more
 
-    def _looking_at(self, supply: Supply) -> list[Reloader | Watcher]:
+    def _looking_at(self, supply: Supply) -> list[Reloader | Watcher | Keyring]:
         """What looks at files while they are served."""
-        lookers: list[Reloader | Watcher] = []
+        lookers: list[Reloader | Watcher | Keyring] = []
+        if self._keyring is not None:
+            lookers.append(self._keyring)
         if (service := supply.reloaded) is not None:
             lookers.append(
                 Reloader(

@@ -8,13 +8,13 @@ HeadraceError
 ├── HeadersTooLarge       the request head over its cap
 ├── NotFound              no such model, version or route
 ├── MethodNotAllowed      the route exists, the verb does not
-├── Unauthenticated       the model, or a webhook's route, does not know who is calling
-├── Forbidden             a setting, or the model, disallows this operation
+├── Unauthenticated       nobody knows who is calling
+├── Forbidden             a setting, the caller's key or the model disallows this operation
 ├── ModelNotReady         known, but loading, restarting, or to be loaded again
 │   └── ModelUnavailable  known, but its load failed for good, or it was unloaded
 ├── Conflict              a load is already under way
 ├── Overloaded            a queue is full
-├── RateLimited           the model takes no more requests of this caller for now
+├── RateLimited           this caller has sent more requests than it may
 ├── DeadlineExceeded      the caller's or the model's time is up
 ├── RequestTimeout        the request itself arrived too slowly
 ├── Cancelled             the caller left
@@ -52,10 +52,21 @@ class HeadraceError(Exception):
     # The HTTP answer that its raiser asks for: status, header fields and body. Only services set
     # it; all other errors are answered by their kind.
     answer: tuple[int, list[list[str]], bytes] | None = None
+    # Seconds after which a retry may succeed, for kinds that invite one.
+    retry_after = 1
+    # How a caller could say who it is, in the words of RFC 9110, "WWW-Authenticate".
+    challenge = ""
+    # What the log says, if that is not the message.
+    logged = ""
 
     @property
     def message(self) -> str:
         return str(self.args[0]) if self.args else self.kind
+
+    def logged_as(self, text: str) -> HeadraceError:
+        """The same error, with a reason that only the log has."""
+        self.logged = text
+        return self
 
 
 class InvalidInput(HeadraceError):
@@ -101,13 +112,13 @@ class MethodNotAllowed(HeadraceError):
 
 
 class Unauthenticated(HeadraceError):
-    """Nobody knows who is calling; only models and the route for webhooks answer this."""
+    """Nobody knows who is calling."""
 
     kind = "unauthenticated"
 
 
 class Forbidden(HeadraceError):
-    """A setting disables this operation, and the message names it; or the model disallows it."""
+    """A setting, a key without the scope, or the model disallows it; the message says which."""
 
     kind = "forbidden"
 
@@ -137,7 +148,7 @@ class Overloaded(HeadraceError):
 
 
 class RateLimited(HeadraceError):
-    """The model takes no more requests of this caller for now; only models answer this."""
+    """This caller has sent more requests than its key, or the model, allows it for now."""
 
     kind = "rate_limited"
 

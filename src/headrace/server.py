@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from headrace import garbage
+from headrace.access.needs import READ_ALL
 from headrace.admin.observed import Observed
 from headrace.application import Application
 from headrace.dataplane.observers.foreign_pages import ForeignPages
@@ -105,6 +106,7 @@ class Server:
             page = Observed(
                 application.metrics,
                 application.metrics.path,
+                READ_ALL,
                 application.calls,
                 application.refusals,
             )
@@ -123,6 +125,10 @@ class Server:
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         logger.info("listening on %s", self._addresses["http"])
+        if not (settings.asks_for_keys or is_loopback(settings.host)):
+            logger.warning(
+                "whoever reaches this server can call its models: --api-keys-file asks for keys"
+            )
 
     async def _load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""

@@ -224,7 +224,15 @@ class ServerSettings:
         False, "report that the server is ready although it was given no model"
     )
     allow_repository_api: bool | None = setting(
-        None, "let clients load and unload models", unset="on a loopback address only"
+        None,
+        "let clients load and unload models; where keys are asked for, those with the scope admin",
+        unset="on a loopback address, and where keys are asked for",
+    )
+    api_keys_file: str | None = setting(
+        None,
+        "file with the keys that callers need, which `headrace keys` writes; it is read again when "
+        "it changes",
+        unset="no keys are asked for",
     )
     server_name: str = setting("headrace", "name of the server in its metadata")
     server_version: str | None = setting(
@@ -304,6 +312,11 @@ class ServerSettings:
         "text for people, json for machines; auto is text on a terminal and json elsewhere",
         choices=("auto", "text", "json"),
     )
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.api_keys_file is not None
 
 
 @dataclass(frozen=True)

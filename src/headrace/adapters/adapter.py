@@ -64,7 +64,11 @@ class Reply(NamedTuple):
 
 
 class HttpRequest(Protocol):
-    """A request over HTTP: header fields by lower-case name, decoded body, ASGI scope."""
+    """A request over HTTP: header fields by lower-case name, decoded body, ASGI scope.
+
+    If the server asks who is calling, `credential` is the name of the header that says so, and
+    `hides` tells of each model whether it is not for this caller; None if all of them are.
+    """
 
     @property
     def headers(self) -> Mapping[bytes, bytes]: ...
@@ -72,6 +76,10 @@ class HttpRequest(Protocol):
     def body(self) -> bytes: ...
     @property
     def scope(self) -> Mapping[str, Any]: ...
+    @property
+    def credential(self) -> bytes | str | None: ...
+    @property
+    def hides(self) -> Callable[[str], bool] | None: ...
 
 
 class ModelView(Protocol):

@@ -24,7 +24,9 @@ def error_headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:
     found = row(error)
     headers = []
     if found.retry_after:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if error.challenge:
+        headers.append((b"www-authenticate", error.challenge.encode()))
     if found.close:
         headers.append((b"connection", b"close"))
     return headers

@@ -10,11 +10,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
+from headrace.access.needs import DESCRIBE, INFER, OPEN, READ, READ_ALL
 from headrace.adapters.adapter import VERSIONED, Adapter, HeaderList, Page
 from headrace.adapters.error_bodies import mlflow_error
 from headrace.admin import openapi
+from headrace.admin.admin_route import AdminRoute, seen
 from headrace.admin.docs_page import docs_route
 from headrace.admin.json_response import json_response
 from headrace.admin.mlserver_docs import mlserver_docs_routes
@@ -52,19 +53,19 @@ def admin_app(
     refusals: Refusals,
     inference: InferenceRoutes,
     metrics: Any,
-    more: Sequence[Route] = (),
+    more: Sequence[AdminRoute] = (),
 ) -> Starlette:
     """Every route that is not inference, and the JSON answers for those that do not exist.
 
     `more` are routes of a platform.
     """
     control = Control(dataplane, router, refusals)
-    routes = [
+    routes: list[AdminRoute] = [
         # First, because a platform may name any path.
         *control.platform_routes(),
         *more,
-        Route("/v2", control.server_metadata),
-        Route("/v2/models", control.models),
+        AdminRoute("/v2", DESCRIBE, control.server_metadata),
+        AdminRoute("/v2/models", DESCRIBE, control.models),
         # Before those of models, because one may be named `stats`.
         *triton_routes(dataplane),
         *_model_routes(control),
@@ -74,14 +75,14 @@ def admin_app(
         *control.protocol_routes(),
         *status_routes(dataplane, router),
         *control.health_routes(),
-        Route("/version", control.version),
-        Route("/openapi.json", control.openapi),
+        AdminRoute("/version", DESCRIBE, control.version),
+        AdminRoute("/openapi.json", READ, control.openapi),
         docs_route(),
     ]
     if metrics is not None:
-        routes.append(Route(metrics.path, metrics, methods=["GET"]))
+        routes.append(AdminRoute(metrics.path, READ_ALL, metrics))
     for route in routes:
-        route.app = Observed(route.app, route.path, calls, refusals)
+        route.app = Observed(route.app, route.path, route.needs, calls, refusals)
     # With a slash at the end it is the same, as in the specification's own examples. A redirect
     # would not do: many clients do not follow it.
     own = (route for route in routes if route.endpoint != control.inference_only)
@@ -97,18 +98,19 @@ def admin_app(
     return app
 
 
-def _with_slash(route: Route) -> Route:
-    twin = Route(f"{route.path}/", route.endpoint, methods=list(route.methods or ()))
+def _with_slash(route: AdminRoute) -> AdminRoute:
+    methods = list(route.methods or ())
+    twin = AdminRoute(f"{route.path}/", route.needs, route.endpoint, methods)
     twin.app = route.app
     return twin
 
 
-def _model_routes(control: Control) -> list[Route]:
+def _model_routes(control: Control) -> list[AdminRoute]:
     routes = []
     for prefix in VERSIONED:
         routes += [
-            Route(prefix, control.model_metadata),
-            Route(prefix + "/ready", control.model_ready),
+            AdminRoute(prefix, DESCRIBE, control.model_metadata),
+            AdminRoute(prefix + "/ready", DESCRIBE, control.model_ready),
         ]
     return routes
 
@@ -121,25 +123,27 @@ class Control:
         self._router = router
         self._refusals = refusals
 
-    def health_routes(self) -> list[Route]:
+    def health_routes(self) -> list[AdminRoute]:
         """The routes of `HEALTH_PATHS`."""
-        return [Route(path, getattr(self, method)) for path, method in HEALTH_PATHS.items()]
+        return [
+            AdminRoute(path, OPEN, getattr(self, method)) for path, method in HEALTH_PATHS.items()
+        ]
 
-    def platform_routes(self) -> list[Route]:
+    def platform_routes(self) -> list[AdminRoute]:
         """Readiness at the path that a platform names, if one does."""
         path = self._dataplane.settings.health_route
-        return [Route(path, self.ready)] if path else []
+        return [AdminRoute(path, OPEN, self.ready)] if path else []
 
-    def protocol_routes(self) -> list[Route]:
+    def protocol_routes(self) -> list[AdminRoute]:
         """Routes for the adapters' pages, and those that make other verbs a 405, not a 404."""
         routes = [
-            Route(page.path, partial(self.page, adapter, page))
+            AdminRoute(page.path, DESCRIBE, partial(self.page, adapter, page))
             for adapter in self._router.adapters
             for page in adapter.pages
         ]
         # POST never gets here.
         for _, route in self._router.routes():
-            routes.append(Route(route.path, self.inference_only, methods=["POST"]))
+            routes.append(AdminRoute(route.path, INFER, self.inference_only, methods=["POST"]))
         return routes
 
     async def page(self, adapter: Adapter, page: Page, request: Request) -> Response:
@@ -147,7 +151,7 @@ class Control:
         if self._router.declared(route_path(request.scope)) is not None:
             # What looks like a name ends in a verb, as in `/v1/models/{name}:predict`.
             raise HTTPException(405, headers={"allow": "POST"})
-        answer = page.answer(adapter, self._dataplane, **request.path_params)
+        answer = page.answer(adapter, seen(self._dataplane, request), **request.path_params)
         return Response(answer.body, answer.status, _text(answer.headers))
 
     @staticmethod
@@ -164,7 +168,7 @@ class Control:
         answer: dict[str, Any] = {"ready": False, "error": "the server is not ready"}
         if self._dataplane.draining:
             answer["error"] = "the server is draining"
-        elif not_ready := self._dataplane.not_ready():
+        elif not_ready := seen(self._dataplane, request).not_ready():
             answer["error"] = "models are not ready: " + ", ".join(sorted(not_ready))
             answer["models"] = not_ready
         elif self._dataplane.is_empty:
@@ -176,15 +180,15 @@ class Control:
 
     async def models(self, request: Request) -> Response:
         """The names of all models, as in KServe."""
-        return json_response({"models": self._dataplane.names()})
+        return json_response({"models": seen(self._dataplane, request).names()})
 
     async def model_metadata(self, request: Request) -> Response:
-        return json_response(self._dataplane.model_metadata(*_model_of(request)))
+        return json_response(seen(self._dataplane, request).model_metadata(*_model_of(request)))
 
     async def model_ready(self, request: Request) -> Response:
         name, version = _model_of(request)
         try:
-            self._dataplane.require_ready(name, version)
+            seen(self._dataplane, request).require_ready(name, version)
         except ModelNotReady as error:
             answer = {"name": name, "ready": False, "error": error.message}
             return json_response(answer, 503, self._later(row(error).retry_after))
@@ -214,7 +218,9 @@ class Control:
 
     async def openapi(self, request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
-        return json_response(openapi.document(self._dataplane, self._router, mounted_at))
+        return json_response(
+            openapi.document(seen(self._dataplane, request), self._router, mounted_at)
+        )
 
     async def inference_only(self, request: Request) -> Response:
         raise AssertionError("inference routes are answered before Starlette; this is a bug")

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+
+from headrace.access.needs import OPEN
+from headrace.admin.admin_route import AdminRoute
 
 PAGE = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
 
 
-def docs_route() -> Route:
-    """The route of the page."""
-    return Route("/docs", _show)
+def docs_route() -> AdminRoute:
+    """The route of the page, which says nothing about this server."""
+    return AdminRoute("/docs", OPEN, _show)
 
 
 def page(root: str = "") -> Response:

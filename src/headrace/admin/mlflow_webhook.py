@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from headrace.access.needs import OPEN
+from headrace.admin.admin_route import AdminRoute
 from headrace.admin.json_response import json_response
 from headrace.errors import ConfigurationError, InvalidInput, Unauthenticated
 from headrace.http.body import read_small_body
@@ -73,9 +74,12 @@ def read_secret(file: str) -> bytes:
     return secret
 
 
-def mlflow_webhook_routes(secret: bytes, poll: Callable[[str], list[str]]) -> list[Route]:
-    """The route. `poll` asks about a registered model and returns the models that follow it."""
-    return [Route(PATH, Webhook(secret, poll).deliver, methods=["POST"])]
+def mlflow_webhook_routes(secret: bytes, poll: Callable[[str], list[str]]) -> list[AdminRoute]:
+    """The route, which needs no key: deliveries are signed.
+
+    `poll` asks about a registered model and returns the models that follow it.
+    """
+    return [AdminRoute(PATH, OPEN, Webhook(secret, poll).deliver, methods=["POST"])]
 
 
 class Webhook:

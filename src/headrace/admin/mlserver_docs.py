@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from headrace.access.needs import OPEN, READ
 from headrace.adapters.adapter import VERSIONED
 from headrace.admin import openapi
+from headrace.admin.admin_route import AdminRoute, seen
 from headrace.admin.docs_page import page
 from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.http.router import Router
 
 
-def mlserver_docs_routes(dataplane: DataPlane, router: Router) -> list[Route]:
+def mlserver_docs_routes(dataplane: DataPlane, router: Router) -> list[AdminRoute]:
     """`docs` and `docs/dataplane.json` below `/v2` and below each model."""
     docs = MLServerDocs(dataplane, router)
-    routes = [Route("/v2/docs", docs.show), Route("/v2/docs/dataplane.json", docs.document)]
+    routes = [
+        AdminRoute("/v2/docs", OPEN, docs.show),
+        AdminRoute("/v2/docs/dataplane.json", READ, docs.document),
+    ]
     for prefix in VERSIONED:
         routes += [
-            Route(prefix + "/docs", docs.show),
-            Route(prefix + "/docs/dataplane.json", docs.document_of_model),
+            AdminRoute(prefix + "/docs", READ, docs.show),
+            AdminRoute(prefix + "/docs/dataplane.json", READ, docs.document_of_model),
         ]
     return routes
 
@@ -36,18 +40,18 @@ class MLServerDocs:
     async def show(self, request: Request) -> Response:
         """The page of every route; below a model, only if there is such a model."""
         if request.path_params:
-            self._dataplane.get(**request.path_params)
+            seen(self._dataplane, request).get(**request.path_params)
         # Relative, because a proxy may serve this server under a path of its own.
         depth = request.url.path.rstrip("/").count("/") - 1
         return page("../" * depth)
 
     async def document(self, request: Request) -> Response:
-        return json_response(openapi.document(self._dataplane, self._router))
+        return json_response(openapi.document(seen(self._dataplane, request), self._router))
 
     async def document_of_model(self, request: Request) -> Response:
         """The document with the routes below the model's path, and no others."""
-        self._dataplane.get(**request.path_params)
-        document = openapi.document(self._dataplane, self._router)
+        seen(self._dataplane, request).get(**request.path_params)
+        document = openapi.document(seen(self._dataplane, request), self._router)
         prefix = request.url.path.rstrip("/").removesuffix("/docs/dataplane.json")
         document["paths"] = {
             path: operations

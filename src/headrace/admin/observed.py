@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from headrace.access.needs import Needs
 from headrace.dataplane import Call, Calls
 from headrace.dataplane.call import ADMIN
 from headrace.http.header_fields import collect, given_id
@@ -21,9 +22,12 @@ class Observed:
     An error that `app` raises is the answer; any other exception is a bug, and is logged.
     """
 
-    def __init__(self, app: Any, route: str, calls: Calls, refusals: Refusals) -> None:
+    def __init__(
+        self, app: Any, route: str, needs: Needs, calls: Calls, refusals: Refusals
+    ) -> None:
         self._app = app
         self._route = route
+        self._needs = needs
         self._calls = calls
         self._refusals = refusals
 
@@ -32,6 +36,7 @@ class Observed:
         id = self._calls.request_id(given_id(headers))
         call = scope[CALL] = Call(ADMIN, self._route, id, scope.get("client"), headers)
         call.method = scope["method"]
+        call.needs = self._needs
         answer = Answer(send, call)
         try:
             self._calls.admit(call)

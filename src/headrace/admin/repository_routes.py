@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from headrace.access.needs import ADMIN, READ
+from headrace.admin.admin_route import AdminRoute, seen
 from headrace.admin.json_response import json_response
 from headrace.admin.object_body import read_object
 from headrace.dataplane import DataPlane
@@ -14,14 +15,14 @@ from headrace.errors import InvalidInput
 PREFIX = "/v2/repository"
 
 
-def repository_routes(dataplane: DataPlane) -> list[Route]:
+def repository_routes(dataplane: DataPlane) -> list[AdminRoute]:
     """The three routes; their bodies may be empty."""
     control = RepositoryControl(dataplane)
     model = PREFIX + "/models/{name}"
     return [
-        Route(PREFIX + "/index", control.index, methods=["POST"]),
-        Route(model + "/load", control.load, methods=["POST"]),
-        Route(model + "/unload", control.unload, methods=["POST"]),
+        AdminRoute(PREFIX + "/index", READ, control.index, methods=["POST"]),
+        AdminRoute(model + "/load", ADMIN, control.load, methods=["POST"]),
+        AdminRoute(model + "/unload", ADMIN, control.unload, methods=["POST"]),
     ]
 
 
@@ -35,15 +36,15 @@ class RepositoryControl:
         ready = (await read_object(request)).get("ready") or False
         if not isinstance(ready, bool):
             raise InvalidInput("ready: expected true or false")
-        return json_response(self._dataplane.index(ready))
+        return json_response(seen(self._dataplane, request).index(ready))
 
     async def load(self, request: Request) -> Response:
         parameters = (await read_object(request)).get("parameters")
-        await self._dataplane.load(request.path_params["name"], parameters)
+        await seen(self._dataplane, request).load(request.path_params["name"], parameters)
         return json_response({})
 
     async def unload(self, request: Request) -> Response:
         # No model here depends on another, so `unload_dependents` changes nothing.
         await read_object(request)
-        await self._dataplane.unload(request.path_params["name"])
+        await seen(self._dataplane, request).unload(request.path_params["name"])
         return json_response({})

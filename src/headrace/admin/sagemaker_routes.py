@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from headrace.access.needs import ADMIN_ALL, READ_ALL
+from headrace.admin.admin_route import AdminRoute
 from headrace.admin.json_response import json_response
 from headrace.dataplane.hosting import Hosting
 from headrace.errors import InvalidInput
@@ -33,14 +34,14 @@ class Wanted(msgspec.Struct):
     url: str
 
 
-def sagemaker_routes(hosting: Hosting) -> list[Route]:
+def sagemaker_routes(hosting: Hosting) -> list[AdminRoute]:
     """The four routes of a multi-model endpoint besides inference."""
     models = HostedModels(hosting)
     return [
-        Route("/models", models.load, methods=["POST"]),
-        Route("/models", models.index, methods=["GET"]),
-        Route("/models/{name}", models.model, methods=["GET"]),
-        Route("/models/{name}", models.unload, methods=["DELETE"]),
+        AdminRoute("/models", ADMIN_ALL, models.load, methods=["POST"]),
+        AdminRoute("/models", READ_ALL, models.index, methods=["GET"]),
+        AdminRoute("/models/{name}", READ_ALL, models.model, methods=["GET"]),
+        AdminRoute("/models/{name}", ADMIN_ALL, models.unload, methods=["DELETE"]),
     ]
 
 

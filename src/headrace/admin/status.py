@@ -8,9 +8,10 @@ import sys
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
+from headrace.access.needs import READ, READ_ALL
 from headrace.admin import openapi
+from headrace.admin.admin_route import AdminRoute, seen
 from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import listing
@@ -27,14 +28,14 @@ models: {models}
 """
 
 
-def status_routes(dataplane: DataPlane, router: Router) -> list[Route]:
+def status_routes(dataplane: DataPlane, router: Router) -> list[AdminRoute]:
     """The status, the OpenAPI document under its older names, and a page of links."""
     status = Status(dataplane, router)
     return [
-        Route("/", status.index),
-        Route("/api/status", status.status),
-        Route("/api/swagger", status.document),
-        Route("/swagger.json", status.document),
+        AdminRoute("/", READ, status.index),
+        AdminRoute("/api/status", READ_ALL, status.status),
+        AdminRoute("/api/swagger", READ, status.document),
+        AdminRoute("/swagger.json", READ, status.document),
     ]
 
 
@@ -47,7 +48,9 @@ class Status:
 
     async def index(self, request: Request) -> Response:
         server = self._dataplane.server_metadata()
-        names = list(dict.fromkeys(entry["name"] for entry in self._dataplane.index()))
+        names = list(
+            dict.fromkeys(entry["name"] for entry in seen(self._dataplane, request).index())
+        )
         models = listing(names) if names else "none"
         return PlainTextResponse(
             INDEX.format(name=server["name"], version=server["version"], models=models)
@@ -70,4 +73,4 @@ class Status:
         return json_response({"system": system, "models": self._dataplane.index()})
 
     async def document(self, request: Request) -> Response:
-        return json_response(openapi.document(self._dataplane, self._router))
+        return json_response(openapi.document(seen(self._dataplane, request), self._router))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from headrace.access.needs import ADMIN_ALL, DESCRIBE, READ
 from headrace.adapters.adapter import VERSIONED
+from headrace.admin.admin_route import AdminRoute, seen
 from headrace.admin.json_response import json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import Unimplemented
@@ -15,13 +16,17 @@ from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY
 SHARED_MEMORY_PATHS = ("/v2/systemsharedmemory/{path:path}", "/v2/cudasharedmemory/{path:path}")
 
 
-def triton_routes(dataplane: DataPlane) -> list[Route]:
+def triton_routes(dataplane: DataPlane) -> list[AdminRoute]:
     """All of them; the statistics of all models are at the path of a model named `stats`."""
     triton = TritonControl(dataplane)
-    routes = [Route(prefix + "/stats", triton.statistics) for prefix in ("/v2/models", *VERSIONED)]
-    routes += [Route(prefix + "/config", triton.config) for prefix in VERSIONED]
+    routes = [
+        AdminRoute(prefix + "/stats", READ, triton.statistics)
+        for prefix in ("/v2/models", *VERSIONED)
+    ]
+    routes += [AdminRoute(prefix + "/config", DESCRIBE, triton.config) for prefix in VERSIONED]
     return routes + [
-        Route(path, triton.shared_memory, methods=["GET", "POST"]) for path in SHARED_MEMORY_PATHS
+        AdminRoute(path, ADMIN_ALL, triton.shared_memory, methods=["GET", "POST"])
+        for path in SHARED_MEMORY_PATHS
     ]
 
 
@@ -33,11 +38,11 @@ class TritonControl:
 
     async def statistics(self, request: Request) -> Response:
         """What is counted, in Triton's form."""
-        return json_response(self._dataplane.statistics(**request.path_params))
+        return json_response(seen(self._dataplane, request).statistics(**request.path_params))
 
     async def config(self, request: Request) -> Response:
         """What Triton's clients read of a configuration."""
-        return json_response(self._dataplane.triton_config(**request.path_params))
+        return json_response(seen(self._dataplane, request).triton_config(**request.path_params))
 
     async def shared_memory(self, request: Request) -> Response:
         """What is not done, in words instead of a 404."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.api_key import FLAG, HELP, api_key
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ FLAGS: tuple[Flag, ...] = (
         ("--request-headers", "-H"),
         "REQUEST_HEADERS",
         {"action": "append", "metavar": "NAME:VALUE", "help": "header to send; may be repeated"},
+    ),
+    (
+        (FLAG,),
+        "API_KEY_FILE",
+        {"metavar": "FILE", "help": HELP},
     ),
     (
         ("--timeout",),
@@ -224,7 +230,7 @@ def _job(values: Mapping[str, Any]) -> Job:
     from headrace.client.flows import Policy
     from headrace.client.input_files import InputFile
     from headrace.client.sources import Selection
-    from headrace.client.transports import Options
+    from headrace.client.transports import Options, with_key
 
     flags = {variable: names[0] for names, variable, _ in FLAGS}
     for variable in ("WORKERS", "BATCH_SIZE", "CONNECTION_TIMEOUT"):
@@ -235,6 +241,7 @@ def _job(values: Mapping[str, Any]) -> Job:
             raise ConfigurationError(
                 f"{flags[variable]}: expected seconds from 0 to {LONGEST_INTERVAL:g}"
             )
+    headers = with_key(_headers(values["REQUEST_HEADERS"]), api_key(values["API_KEY_FILE"]))
     return Job(
         url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),
         model=values["MODEL_NAME"],
@@ -253,7 +260,7 @@ def _job(values: Mapping[str, Any]) -> Job:
         selection=Selection(bool(values["IGNORE_EXTRA"]), _names(values["KEEP"])),
         keep_going=bool(values["KEEP_GOING"]),
         policy=Policy(values["CONNECTION_TIMEOUT"], values["RETRIES"]),
-        options=Options(_headers(values["REQUEST_HEADERS"]), not values["INSECURE"]),
+        options=Options(headers, not values["INSECURE"]),
     )
 
 

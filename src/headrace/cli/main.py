@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "check",
     "config": "config",
     "infer": "infer",
+    "keys": "keys_command",
     "env": "env",
     "build": "bundling",
     "containerize": "bundling",

@@ -8,6 +8,7 @@ import json
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from headrace.cli.api_key import FLAG, HELP, api_key
 from headrace.cli.stored_items import Parsers, guarded_verb
 from headrace.errors import ConfigurationError, HeadraceError, shorten
 
@@ -31,6 +32,7 @@ def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
     for each in (status, *deciding):
         each.add_argument("model", metavar="MODEL", help="name of a model that is followed")
         each.add_argument("--url", default="localhost:8080", help="address of the server")
+        each.add_argument(FLAG, metavar="FILE", help=HELP)
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -62,11 +64,14 @@ def _asked(options: argparse.Namespace, method: str, path: str, body: Any = None
         host, port = None, None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"--url: expected an address, got '{shorten(options.url)}'")
+    key = api_key(options.api_key_file)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(host, port, timeout=TIMEOUT)
     route = f"{parts.path.rstrip('/')}/v2/repository/models/{quote(options.model, safe='')}/rollout"
     try:
         fields = {"Content-Type": "application/json"}
+        if key is not None:
+            fields["Authorization"] = f"Bearer {key}"
         connection.request(method, route + path, json.dumps(body) if body else None, fields)
         answer = connection.getresponse()
         text = answer.read()

@@ -11,7 +11,7 @@ from headrace.client import operations as ops
 from headrace.client.flows import Flow, Flows, Policy
 from headrace.client.result import InferResult
 from headrace.client.schemes import open_async_transport
-from headrace.client.transports import Options, drive_async
+from headrace.client.transports import Options, drive_async, with_key
 
 T = TypeVar("T")
 
@@ -25,6 +25,7 @@ class AsyncClient:
     `timeout` is in seconds for one call including its retries, None for no limit; the server is
     sent what is left of it. `retries` is the number of attempts after the first, for failed
     connections and for answers that ask for a retry. `headers` are sent with every request.
+    `api_key` is sent as a bearer token; None for that of the variable `HEADRACE_API_KEY`, if any.
     `verify` is False to accept any certificate, or an `ssl.SSLContext`. `transport` is an httpx
     transport that replaces the network.
     """
@@ -36,11 +37,14 @@ class AsyncClient:
         *,
         retries: int = 2,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         verify: bool | ssl.SSLContext = True,
         transport: Any = None,
     ) -> None:
         self._flows = Flows(Policy(timeout, retries))
-        self._transport = open_async_transport(url, Options(headers or {}, verify, transport))
+        self._transport = open_async_transport(
+            url, Options(with_key(headers, api_key), verify, transport)
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,17 @@ wire = logging.getLogger("headrace.client.wire")
 # Compressing numbers costs more than sending them; over a slow link, ask for it in `headers`.
 HEADERS = {"accept": "application/json, application/octet-stream", "accept-encoding": "identity"}
 IDLE_CONNECTIONS = 20
+# The variable with the API key of clients that are given none.
+API_KEY = "HEADRACE_API_KEY"
+
+
+def with_key(headers: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
+    """Headers with an API key: this one, or that of the environment, unless they say who asks."""
+    found = dict(headers or {})
+    key = os.environ.get(API_KEY) if key is None else key
+    if key and not any(name.lower() in ("authorization", "x-api-key") for name in found):
+        found["Authorization"] = f"Bearer {key}"
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
+from headrace.access.needs import Needs
 from headrace.dataplane.caller import RequestIds
 from headrace.dataplane.observers.observer import Observer, Observers
 from headrace.errors import HeadraceError
@@ -39,6 +40,10 @@ class Call:
     For a model that is followed, `traffic` is how its requests are divided, and `given` the version
     that this one was given, unless its caller named one or another version took over. With
     `for_canary`, that is a canary; see `CanaryCall`.
+
+    `needs` is what the route needs its callers to be allowed. Where the server asks who is calling,
+    `principal` is the name of the key or token, `credential` that of the header which has it, and
+    `hides` tells of each model whether it is not for this caller; None if all of them are.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.
@@ -55,6 +60,10 @@ class Call:
     traffic: Traffic | None = None
     given: ServedModel | None = None
     for_canary = False
+    needs: Needs | None = None
+    principal: str | None = None
+    credential: bytes | str | None = None
+    hides: Callable[[str], bool] | None = None
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Any
 
@@ -11,11 +12,12 @@ from headrace.dataplane.call import Call
 from headrace.dataplane.resolve import Resolver, Speaker
 from headrace.dataplane.statistics import model_statistics
 from headrace.dataplane.triton_config import model_config
+from headrace.dataplane.visible_models import VisibleModels
 from headrace.errors import Forbidden, NotFound, ShuttingDown, Unimplemented, shorten
 from headrace.protocol.messages import TensorMetadata
 from headrace.repository.follower import Follower
 from headrace.repository.repeated_loads import RepeatedLoads
-from headrace.repository.repository import ModelRepository
+from headrace.repository.repository import ModelRepository, not_in_folder, unknown
 from headrace.repository.requested_loads import RequestedLoads
 from headrace.rollouts.traffic import Traffic
 from headrace.serving.served_model import ServedModel, State
@@ -47,7 +49,9 @@ class DataPlane:
         follower: Follower | None = None,
         shadows: Mapping[str, ServedModel] = MappingProxyType({}),
     ) -> None:
-        self._repository = repository
+        self._repository: ModelRepository | VisibleModels = repository
+        self._watchers = repository.watchers
+        self._hides: Callable[[str], bool] | None = None
         self._follower = follower
         self._shadows = shadows
         self.traffic: Mapping[str, Traffic] = follower.traffic if follower is not None else {}
@@ -56,6 +60,16 @@ class DataPlane:
         self.settings = settings
         self.draining = False
         self.loaded = False
+
+    def seen_by(self, call: Call | None) -> DataPlane:
+        """As it would be if there were no models but those that the caller may see."""
+        if call is None or call.hides is None:
+            return self
+        seen = copy(self)
+        seen._hides = call.hides
+        seen._repository = VisibleModels(self._repository, call.hides)
+        seen._resolver = Resolver(seen._repository, self.traffic)
+        return seen
 
     def is_ready(self) -> bool:
         """Every configured model can answer, and the server is not draining."""
@@ -201,6 +215,8 @@ class DataPlane:
                 "parameters: a model is loaded as its folder describes it; "
                 "settings and files in the request are not accepted"
             )
+        if self._hides is not None and self._hides(name):
+            raise not_in_folder(name)
         await self._loads.load(name)
 
     async def unload(self, name: str) -> None:
@@ -213,6 +229,8 @@ class DataPlane:
             NotFound, Conflict: see `ModelRepository.unload`.
         """
         self._require_repository_api()
+        if self._hides is not None and self._hides(name):
+            raise unknown(name)
         await self._loads.unload(name)
 
     def rollout(self, name: str) -> dict[str, Any]:
@@ -247,7 +265,7 @@ class DataPlane:
         return follower.rollout(name)
 
     def _following(self, name: str) -> Follower:
-        if self._follower is None:
+        if self._follower is None or (self._hides is not None and self._hides(name)):
             raise NotFound(f"model '{shorten(name)}' is not followed")
         return self._follower
 
@@ -274,10 +292,14 @@ class DataPlane:
         self, name: str | None, version: str | None, protocol: Speaker, call: Call | None = None
     ) -> ServedModel:
         """The model for a request; see `Resolver.find`. Hot."""
+        if call is not None and call.hides is not None:
+            return self.seen_by(call)._resolver.find(name, version, protocol, call)
         return self._resolver.find(name, version, protocol, call)
 
     def find_named(self, name: str, version: str | None, call: Call) -> ServedModel:
         """The model for a request that names one; see `Resolver.get`. Hot."""
+        if call.hides is not None:
+            return self.seen_by(call)._resolver.get(name, version, call)
         return self._resolver.get(name, version, call)
 
     def deciding_member(self, name: str | None) -> str:
@@ -305,7 +327,8 @@ class DataPlane:
 
     def shadows(self) -> list[ServedModel]:
         """The shadow of each model that has one; no request reaches it."""
-        return list(self._shadows.values())
+        shadows = list(self._shadows.values())
+        return shadows if self._hides is None else [s for s in shadows if not self._hides(s.name)]
 
     def names(self) -> list[str]:
         """The names of all models, sorted."""
@@ -321,7 +344,7 @@ class DataPlane:
 
     def watch(self, watcher: Callable[[ServedModel], None]) -> None:
         """Call `watcher` with each model that becomes ready, for information only."""
-        self._repository.watchers.append(watcher)
+        self._watchers.append(watcher)
 
     def is_up(self, model: ServedModel) -> bool:
         """Whether the model is loaded and has a live worker."""
@@ -329,10 +352,10 @@ class DataPlane:
 
 
 def _allows_repository_api(settings: ServerSettings) -> bool:
-    """Whether callers may change what is served; by default, only on a loopback address."""
+    """Whether callers may change what is served; by default, if strangers cannot."""
     if settings.allow_repository_api is not None:
         return settings.allow_repository_api
-    return is_loopback(settings.host)
+    return settings.asks_for_keys or is_loopback(settings.host)
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

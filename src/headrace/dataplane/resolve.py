@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from headrace.dataplane.call import Call
+from headrace.dataplane.visible_models import VisibleModels
 from headrace.errors import InvalidInput, ModelNotReady, NotFound, listing
 from headrace.repository.repository import ModelRepository
 from headrace.rollouts.traffic import Traffic
@@ -40,7 +41,9 @@ class Resolver:
     """
 
     def __init__(
-        self, repository: ModelRepository, traffic: Mapping[str, Traffic] = MappingProxyType({})
+        self,
+        repository: ModelRepository | VisibleModels,
+        traffic: Mapping[str, Traffic] = MappingProxyType({}),
     ) -> None:
         self._repository = repository
         self._traffic = traffic

@@ -15,10 +15,17 @@ VALUE = re.compile(r"[\x20-\x7e]*")
 OURS = frozenset(("content-type", "te", "user-agent", "x-request-id"))
 
 
-def request_context(context: Any) -> dict[str, Any]:
-    """The metadata of a call in the form of `InferenceRequest.context`, without binary values."""
+def request_context(context: Any, credential: bytes | str | None = None) -> dict[str, Any]:
+    """The metadata of a call in the form of `InferenceRequest.context`, without binary values.
+
+    The one with the caller's `credential` is for the server alone.
+    """
     found = dict(context.invocation_metadata() or ())
-    headers = {name: value for name, value in found.items() if isinstance(value, str)}
+    headers = {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str) and name != credential
+    }
     return {"headers": headers, "bytes": True}
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
+from headrace.access.needs import Needs
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import InvalidInput, ShuttingDown
 from headrace.grpc.direct_handler import Direct
@@ -76,6 +77,7 @@ class Rpc:
         call = self.call
         again = RpcCall(call.protocol, call.route, call.request_id, call.peer, call.headers)
         again.is_message = True
+        again.needs = call.needs
         return Rpc(self.context, again, self.form)
 
     def answer_as_they_come(self) -> None:
@@ -126,12 +128,12 @@ class CallRunner:
         self._cut = False
 
     def unary(
-        self, name: str, kind: Any, method: Method
+        self, name: str, needs: Needs, kind: Any, method: Method
     ) -> Callable[[bytes, Any], Awaitable[bytes]]:
         """The behaviour of a method that answers one message with one."""
 
         async def behave(body: bytes, context: Any) -> bytes:
-            rpc = self._begin(name, context)
+            rpc = self._begin(name, needs, context)
             task = asyncio.current_task()
             assert task is not None
             # The task also sends the answer, after this function has returned it.
@@ -153,7 +155,7 @@ class CallRunner:
 
         return behave
 
-    def direct(self, name: str, method: DirectMethod) -> Direct:
+    def direct(self, name: str, needs: Needs, method: DirectMethod) -> Direct:
         """The behaviour of a method that mostly needs no task."""
 
         def behave(body: bytes, stream: Stream) -> asyncio.Future[Any] | None:
@@ -161,6 +163,7 @@ class CallRunner:
             id = self._request_id(headers)
             stream.set_trailing_metadata((("x-request-id", id),))
             rpc = Rpc(stream, RpcCall(PROTOCOL, name, id, stream.peer(), headers))
+            rpc.call.needs = needs
             try:
                 self._admit(body, rpc)
                 future = method.begin(body, rpc)
@@ -222,7 +225,12 @@ class CallRunner:
         rpc.context.finish(code, why)
 
     def stream(
-        self, name: str, kind: Any, method: StreamMethod, form_of: FormOf | None = None
+        self,
+        name: str,
+        needs: Needs,
+        kind: Any,
+        method: StreamMethod,
+        form_of: FormOf | None = None,
     ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
         """The behaviour of a method that answers each message of a stream with several or none.
 
@@ -231,7 +239,7 @@ class CallRunner:
         """
 
         async def behave(bodies: AsyncIterator[bytes], context: Any) -> None:
-            rpc = self._begin(name, context)
+            rpc = self._begin(name, needs, context)
             order = StreamOrder(context.write)
             try:
                 with self.streaming():
@@ -251,6 +259,23 @@ class CallRunner:
                 await self._refuse(rpc, ShuttingDown(STOPPING))
             except Exception as exc:
                 await self._refuse(rpc, exc)
+
+        return behave
+
+    def foreign(
+        self, name: str, needs: Needs, method: Callable[[Any, Any], AsyncGenerator[Any, None]]
+    ) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
+        """A streaming method of another library, once the call is admitted."""
+
+        async def behave(messages: Any, context: Any) -> AsyncGenerator[Any, None]:
+            rpc = self._begin(name, needs, context)
+            try:
+                self._calls.admit(rpc.call)
+            except Exception as exc:
+                await self._refuse(rpc, exc)
+            async with aclosing(method(messages, context)) as answers:
+                async for answer in answers:
+                    yield answer
 
         return behave
 
@@ -341,11 +366,13 @@ class CallRunner:
             answered.cancel()
             self.in_flight.discard(answered)
 
-    def _begin(self, name: str, context: Any) -> Rpc:
+    def _begin(self, name: str, needs: Needs, context: Any) -> Rpc:
         metadata = dict(context.invocation_metadata())
         id = self._request_id(metadata)
         context.set_trailing_metadata((("x-request-id", id),))
-        return Rpc(context, RpcCall(PROTOCOL, name, id, context.peer(), metadata))
+        call = RpcCall(PROTOCOL, name, id, context.peer(), metadata)
+        call.needs = needs
+        return Rpc(context, call)
 
     def _request_id(self, metadata: Mapping[str, str | bytes]) -> str:
         given = metadata.get("x-request-id")

@@ -10,7 +10,6 @@ import socket
 from typing import Protocol
 
 import grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from headrace.errors import ConfigurationError
 from headrace.grpc.http2_connection import MAX_STREAMS
@@ -28,9 +27,6 @@ class Core(Protocol):
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         """Serve the methods of a service."""
-
-    def reflect(self, services: tuple[str, ...]) -> None:
-        """Let clients ask for the services' definitions."""
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one if `port` is 0.
@@ -51,9 +47,6 @@ class NativeCore:
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         self._server.add_registered_method_handlers(service, handlers)
-
-    def reflect(self, services: tuple[str, ...]) -> None:
-        _reflect(services, self._server)
 
     async def start(self, host: str, port: int) -> int:
         try:
@@ -78,9 +71,6 @@ class GrpcioCore:
         handler = grpc.method_handlers_generic_handler(service, handlers)
         self._server.add_generic_rpc_handlers((handler,))
 
-    def reflect(self, services: tuple[str, ...]) -> None:
-        _reflect(services, self._server)
-
     async def start(self, host: str, port: int) -> int:
         # grpcio would say the same in words of its own, on lines of its own.
         if reason := _why_not(host, port):
@@ -104,11 +94,6 @@ class GrpcioCore:
 def core(settings: ServerSettings) -> Core:
     """The core that the settings ask for."""
     return NativeCore(settings) if settings.native_grpc else GrpcioCore(settings)
-
-
-def _reflect(services: tuple[str, ...], server: Http2Server | RestartedServer) -> None:
-    servicer = reflection.aio.ReflectionServicer(services)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from grpc_reflection.v1alpha import reflection
-
 from headrace.dataplane import Calls, DataPlane
-from headrace.grpc import health, servicer
+from headrace.grpc import health, reflecting, servicer
 from headrace.grpc.calls import CallRunner
 from headrace.grpc.core import core
 from headrace.protocol.open_inference.counts import Counts
@@ -28,7 +26,7 @@ class GrpcListener:
         self._runner = CallRunner(calls)
         self._closing: asyncio.Task[None] | None = None
         self._core = core(settings)
-        services = (servicer.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
+        services = (servicer.SERVICE, health.SERVICE, reflecting.SERVICE)
         inference = servicer.InferenceService(dataplane, calls, self._runner, Counts.of(settings))
         handlers = inference.handlers()
         self._core.register(servicer.SERVICE, handlers)
@@ -36,7 +34,7 @@ class GrpcListener:
         self._core.register(servicer.MLSERVER_REPOSITORY, repository)
         healthy = health.HealthService(dataplane, self._runner, services)
         self._core.register(health.SERVICE, healthy.handlers())
-        self._core.reflect(services)
+        self._core.register(reflecting.SERVICE, reflecting.handlers(services, self._runner))
 
     @classmethod
     async def start(

@@ -19,7 +19,10 @@ _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 class HealthService:
-    """The server, under the empty name, and each of its services are ready when the models are."""
+    """The server, under the empty name, and each of its services are ready when the models are.
+
+    Everybody may ask, and no answer names a model, so that these calls pass no observer.
+    """
 
     def __init__(self, dataplane: DataPlane, runner: CallRunner, services: tuple[str, ...]) -> None:
         self._dataplane = dataplane

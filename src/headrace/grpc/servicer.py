@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from headrace.access.needs import ADMIN, ADMIN_ALL, DESCRIBE, INFER, OPEN, READ, Needs
 from headrace.dataplane import VERSION_HEADER, Calls, CanaryCall, DataPlane
 from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
-from headrace.grpc.calls import CallRunner, Rpc, parse
+from headrace.grpc.calls import CallRunner, Method, Rpc, parse
 from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.stream_forms import BARE, form_of
 from headrace.protocol import large_buffers
@@ -77,32 +78,39 @@ class InferenceService:
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The method handlers by name, for either core."""
-        unary = {
-            "ServerLive": (pb.ServerLiveRequest, self.server_live),
-            "ServerReady": (pb.ServerReadyRequest, self.server_ready),
-            "ModelReady": (pb.ModelReadyRequest, self.model_ready),
-            "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
-            "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
-            "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
-            "ModelConfig": (pb.ModelConfigRequest, self.model_config),
-            "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
-            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.repository_model_load),
+        unary: dict[str, tuple[Needs, Any, Method]] = {
+            "ServerLive": (OPEN, pb.ServerLiveRequest, self.server_live),
+            "ServerReady": (OPEN, pb.ServerReadyRequest, self.server_ready),
+            "ModelReady": (DESCRIBE, pb.ModelReadyRequest, self.model_ready),
+            "ServerMetadata": (DESCRIBE, pb.ServerMetadataRequest, self.server_metadata),
+            "ModelMetadata": (DESCRIBE, pb.ModelMetadataRequest, self.model_metadata),
+            "ModelStatistics": (READ, pb.ModelStatisticsRequest, self.model_statistics),
+            "ModelConfig": (DESCRIBE, pb.ModelConfigRequest, self.model_config),
+            "RepositoryIndex": (READ, pb.RepositoryIndexRequest, self.repository_index),
+            "RepositoryModelLoad": (
+                *(ADMIN, pb.RepositoryModelLoadRequest),
+                self.repository_model_load,
+            ),
             "RepositoryModelUnload": (
-                pb.RepositoryModelUnloadRequest,
+                *(ADMIN, pb.RepositoryModelUnloadRequest),
                 self.repository_model_unload,
             ),
         }
-        infer = self._runner.unary("ModelInfer", pb.ModelInferRequest, self.model_infer)
         # Whatever their messages are, they are not read.
-        unary |= dict.fromkeys(SHARED_MEMORY_METHODS, (pb.ServerLiveRequest, self.shared_memory))
+        shared_memory = (ADMIN_ALL, pb.ServerLiveRequest, self.shared_memory)
+        unary |= dict.fromkeys(SHARED_MEMORY_METHODS, shared_memory)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._runner.unary(name, *method))
             for name, method in unary.items()
         }
-        handlers["ModelInfer"] = DirectHandler(infer, self._runner.direct("ModelInfer", self))
+        infer = self._runner.unary("ModelInfer", INFER, pb.ModelInferRequest, self.model_infer)
+        direct = self._runner.direct("ModelInfer", INFER, self)
+        handlers["ModelInfer"] = DirectHandler(infer, direct)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._runner.stream(
-                "ModelStreamInfer", pb.ModelInferRequest, self.model_stream_infer, form_of
+                *("ModelStreamInfer", INFER, pb.ModelInferRequest),
+                self.model_stream_infer,
+                form_of,
             )
         )
         return handlers
@@ -114,14 +122,16 @@ class InferenceService:
         return pb.ServerReadyResponse(ready=self._dataplane.is_ready())
 
     async def model_ready(self, message: Any, rpc: Rpc) -> pb.ModelReadyResponse:
-        ready = self._dataplane.model_ready(message.name, message.version or None)
+        ready = self._dataplane.seen_by(rpc.call).model_ready(message.name, message.version or None)
         return pb.ModelReadyResponse(ready=ready)
 
     async def server_metadata(self, message: Any, rpc: Rpc) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(**self._dataplane.server_metadata())
 
     async def model_metadata(self, message: Any, rpc: Rpc) -> pb.ModelMetadataResponse:
-        metadata = self._dataplane.model_metadata(message.name, message.version or None)
+        metadata = self._dataplane.seen_by(rpc.call).model_metadata(
+            message.name, message.version or None
+        )
         answer = pb.ModelMetadataResponse(
             name=metadata["name"], versions=metadata["versions"], platform=metadata["platform"]
         )
@@ -231,29 +241,33 @@ class InferenceService:
             yield last
 
     async def model_statistics(self, message: Any, rpc: Rpc) -> pb.ModelStatisticsResponse:
-        found = self._dataplane.statistics(message.name or None, message.version or None)
+        found = self._dataplane.seen_by(rpc.call).statistics(
+            message.name or None, message.version or None
+        )
         return pb.ModelStatisticsResponse(**found)
 
     async def model_config(self, message: Any, rpc: Rpc) -> pb.ModelConfigResponse:
-        config = self._dataplane.triton_config(message.name, message.version or None)
+        config = self._dataplane.seen_by(rpc.call).triton_config(
+            message.name, message.version or None
+        )
         return pb.ModelConfigResponse(config=pb.ModelConfig(**config))
 
     async def repository_index(self, message: Any, rpc: Rpc) -> pb.RepositoryIndexResponse:
-        rows = self._dataplane.index(message.ready)
+        rows = self._dataplane.seen_by(rpc.call).index(message.ready)
         return pb.RepositoryIndexResponse(
             models=[pb.RepositoryIndexResponse.ModelIndex(**row) for row in rows]
         )
 
     async def repository_model_load(self, message: Any, rpc: Rpc) -> pb.RepositoryModelLoadResponse:
         name = _model_name(message)
-        await self._dataplane.load(name, message.parameters)
+        await self._dataplane.seen_by(rpc.call).load(name, message.parameters)
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def repository_model_unload(
         self, message: Any, rpc: Rpc
     ) -> pb.RepositoryModelUnloadResponse:
         name = _model_name(message)
-        await self._dataplane.unload(name)
+        await self._dataplane.seen_by(rpc.call).unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
     async def shared_memory(self, message: Any, rpc: Rpc) -> Any:
@@ -283,7 +297,9 @@ class InferenceService:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
         if model.model_metadata.takes_headers:
-            decoded.request.context = call_metadata.request_context(rpc.context)
+            decoded.request.context = call_metadata.request_context(
+                rpc.context, rpc.call.credential
+            )
             if model.cloud_events is not None:
                 decoded.request.context["headers"].update(model.cloud_events.of_request(id))
         return Decoded(model, decoded, id, rpc.timeout())

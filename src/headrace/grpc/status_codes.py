@@ -14,10 +14,6 @@ Metadata = tuple[tuple[str, str], ...]
 # triple each byte.
 MAX_DETAILS = 2048
 
-# When to retry: in seconds as in HTTP, and as clients with a retry policy read it.
-RETRY_AFTER = ("retry-after", "1")
-PUSHBACK = ("grpc-retry-pushback-ms", "1000")
-
 
 class Row(NamedTuple):
     """How one error kind is sent over gRPC."""
@@ -76,4 +72,6 @@ def error_metadata(error: HeadraceError) -> Metadata:
     kind = ("x-error-code", error.kind)
     if not row(error).retry_after:
         return (kind,)
-    return (kind, RETRY_AFTER, PUSHBACK)
+    # In seconds as in HTTP, and as clients with a retry policy read it.
+    seconds = error.retry_after
+    return (kind, ("retry-after", f"{seconds}"), ("grpc-retry-pushback-ms", f"{seconds * 1000}"))

@@ -41,11 +41,18 @@ def given_id(headers: Headers) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
-def request_context(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The headers of a request for `InferenceRequest.context`, with lower-case names."""
+def request_context(
+    headers: Mapping[bytes, bytes], credential: bytes | str | None = None
+) -> dict[str, Any]:
+    """The headers of a request for `InferenceRequest.context`, with lower-case names.
+
+    The one with the caller's `credential` is for the server alone.
+    """
     return {
         "headers": {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in headers.items()
+            if name != credential
         }
     }
 

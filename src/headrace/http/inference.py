@@ -9,6 +9,7 @@ from copy import copy
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
+from headrace.access.needs import INFER
 from headrace.adapters.adapter import HeaderList, Headers, Reply
 from headrace.dataplane import (
     VERSION_HEADER,
@@ -53,6 +54,7 @@ class HttpCall(Call):
     It is the `HttpRequest` that adapters read. `shown` is the id in the answer's body.
     """
 
+    needs = INFER
     body = b""
     request: InferenceRequest
     context: Any
@@ -363,7 +365,7 @@ class InferenceRoutes:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.id = call.request_id
         if model.model_metadata.takes_headers and decoded.context is None:
-            decoded.context = header_fields.request_context(headers)
+            decoded.context = header_fields.request_context(headers, call.credential)
             if model.cloud_events is not None:
                 decoded.context["headers"].update(model.cloud_events.of_request(call.shown))
         given = headers.get(b"x-request-timeout")

@@ -20,7 +20,7 @@ from headrace.adapters.adapter import (
     Route,
 )
 from headrace.dataplane import DataPlane
-from headrace.errors import shorten
+from headrace.errors import NotFound, shorten
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.header_fields import FRAMING, field
 from headrace.http.inference import InferenceRoutes
@@ -174,6 +174,18 @@ class OwnRoute(Adapter):
         self._parameters = parameters
         self.relays = route.relays
 
+    def select(
+        self, name: str | None, version: str | None, request: HttpRequest
+    ) -> tuple[str | None, str | None]:
+        """The model whose route it is.
+
+        Raises:
+            NotFound: it is hidden from the caller, who did not name it and must not learn its name.
+        """
+        if name is not None and request.hides is not None and request.hides(name):
+            raise NotFound(f"nothing is served at {shorten(request.scope['path'])}")
+        return name, version
+
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         """The HTTP request as an inference request."""
         if self._route.only_body:
@@ -186,7 +198,7 @@ class OwnRoute(Adapter):
             path=scope["path"],
             raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
-            headers=_given(scope["headers"], len(request.body)),
+            headers=_given(scope["headers"], len(request.body), request.credential),
             path_params=self._parameters,
             scheme=scope.get("scheme", "http"),
             client=list(scope["client"]) if scope.get("client") else None,
@@ -202,9 +214,18 @@ class OwnRoute(Adapter):
         return Reply(answer.status, fields, body)
 
 
-def _given(headers: Sequence[tuple[bytes, bytes]], size: int) -> list[list[str]]:
-    """The header fields of a request, whose body has been decompressed and is `size` long."""
-    fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers]
+def _given(
+    headers: Sequence[tuple[bytes, bytes]], size: int, credential: bytes | str | None
+) -> list[list[str]]:
+    """The header fields of a request, whose body has been decompressed and is `size` long.
+
+    The one with the caller's `credential` is for the server alone.
+    """
+    fields = [
+        [name.decode("latin-1"), value.decode("latin-1")]
+        for name, value in headers
+        if name != credential
+    ]
     if not any(name == "content-encoding" for name, _ in fields):
         return fields
     kept = [each for each in fields if each[0] not in ("content-encoding", "content-length")]

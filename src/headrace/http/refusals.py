@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from headrace.access.needs import KNOWN, OPEN
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
 from headrace.dataplane import Call, Calls, as_error
@@ -59,6 +60,8 @@ class Refusals:
             id = self._calls.request_id(given_id(headers))
             call = Call("http", route, id, scope.get("client"), headers)
             call.method = scope.get("method", "unknown")
+            # Without a path, there may be no headers to say who is calling.
+            call.needs = KNOWN if path else OPEN
             try:
                 self._calls.admit(call)
             except Exception as refused:

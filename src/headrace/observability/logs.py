@@ -19,7 +19,7 @@ FIELDS = (
     *("request_id", "protocol", "route", "model", "version", "role", "status"),
     *("grpc_status", "kind"),
     *("pid", "seconds", "bytes_in", "bytes_out", "rows", "batch", "queue_ms", "compute_ms"),
-    *("total_ms", "caller"),
+    *("total_ms", "caller", "principal"),
 )
 
 

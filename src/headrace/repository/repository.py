@@ -27,6 +27,16 @@ Find = Callable[[str], list[ModelSettings]]
 Versions = dict[str | None, ServedModel]
 
 
+def unknown(name: str) -> NotFound:
+    """The error for a model that is not there."""
+    return NotFound(f"model '{shorten(name)}' not found")
+
+
+def not_in_folder(name: str) -> NotFound:
+    """The error for a model that is to be loaded, and is not there."""
+    return NotFound(f"model '{shorten(name)}' not found in the served folder")
+
+
 class ModelRepository:
     """Loads models side by side, finds them by name and version, and replaces them in one step.
 
@@ -125,7 +135,7 @@ class ModelRepository:
             Conflict: the model is already being loaded or unloaded.
         """
         if name not in self._models:
-            raise NotFound(f"model '{shorten(name)}' not found")
+            raise unknown(name)
         await asyncio.shield(self._begin(name, self._unload(name)))
 
     async def remove(self, name: str) -> None:
@@ -233,7 +243,7 @@ class ModelRepository:
         """
         versions = self._models.get(name)
         if not versions:
-            raise NotFound(f"model '{shorten(name)}' not found")
+            raise unknown(name)
         if version is None:
             return self._default(name)
         found = versions.get(version)
@@ -369,7 +379,7 @@ class ModelRepository:
     async def _replace(self, name: str) -> None:
         found = await self.described(name)
         if not found:
-            raise NotFound(f"model '{shorten(name)}' not found in the served folder")
+            raise not_in_folder(name)
         old = self._models.get(name, {})
         new: Versions = {settings.version: self._loader.admit(settings) for settings in found}
         for version, model in new.items():

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from starlette.requests import Request
 
 from headrace import Model, __version__
 from headrace.admin import scoring_version
 from headrace.admin.control import Control
+from headrace.dataplane import Call
 from headrace.dataplane.plane import EXTENSIONS
+from headrace.http.refusals import CALL
 from headrace.testing import TestClient
 from support.asking import numbers
 from support.custom import write_model
@@ -47,6 +50,9 @@ class FakePlane:
     def is_ready(self) -> bool:
         return False
 
+    def seen_by(self, call: Call) -> FakePlane:
+        return self
+
     def not_ready(self) -> dict[str, str]:
         return self.reasons
 
@@ -62,7 +68,8 @@ class FakePlane:
 )
 def test_a_server_that_is_not_ready_says_why(plane: Any, words: str, models: Any) -> None:
     control = Control(plane, None, None)  # type: ignore[arg-type]
-    answer = asyncio.run(control.ready(None))  # type: ignore[arg-type]
+    request = Request({"type": "http", CALL: Call("admin", "/v2/health/ready", "1")})
+    answer = asyncio.run(control.ready(request))
     body = orjson.loads(answer.body)
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from headrace import Model, __version__
 from headrace.admin.status import Status
+from headrace.dataplane import Call
+from headrace.http.refusals import CALL
 from headrace.testing import TestClient
 
 
@@ -27,6 +30,9 @@ class FakePlane:
 
     def server_metadata(self) -> dict[str, str]:
         return {"name": "mine", "version": "1.2"}
+
+    def seen_by(self, call: Call) -> FakePlane:
+        return self
 
     def index(self) -> list[dict[str, str]]:
         return [{"name": name} for name in self.names]
@@ -45,7 +51,8 @@ def client() -> Iterator[TestClient]:
 )
 def test_the_first_page_names_each_model_once(names: tuple[str, ...], line: str) -> None:
     status = Status(FakePlane(*names), None)  # type: ignore[arg-type]
-    page = asyncio.run(status.index(None)).body.decode()  # type: ignore[arg-type]
+    request = Request({"type": "http", CALL: Call("admin", "/", "1")})
+    page = asyncio.run(status.index(request)).body.decode()
 
     assert page.splitlines()[:2] == ["mine 1.2", line]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headrace.access.needs import INFER, READ
 from headrace.dataplane import Calls
 from headrace.errors import NotFound, Overloaded
 from headrace.grpc.calls import CallRunner, Rpc
@@ -67,7 +68,9 @@ def unary(body: bytes, method: Any = ready, **metadata: str) -> tuple[bytes, Fak
     async def run() -> bytes:
         runner = CallRunner(Calls((notes,)))
         with suppress(Aborted):
-            return await runner.unary("ModelReady", pb.ModelReadyRequest, method)(body, context)
+            return await runner.unary("ModelReady", READ, pb.ModelReadyRequest, method)(
+                body, context
+            )
         return b""
 
     return asyncio.run(run()), context, notes
@@ -82,7 +85,7 @@ def stream(*bodies: bytes) -> tuple[FakeContext, Notes]:
             yield body
 
     async def run() -> None:
-        behave = CallRunner(Calls((notes,))).stream("Twice", pb.ModelReadyRequest, twice)
+        behave = CallRunner(Calls((notes,))).stream("Twice", INFER, pb.ModelReadyRequest, twice)
         with suppress(Aborted):
             await behave(messages(), context)
 
@@ -115,7 +118,7 @@ def test_the_bytes_of_a_message_are_gone_while_its_method_works() -> None:
         return await ready(message, rpc)
 
     async def run() -> None:
-        behave = CallRunner(Calls()).unary("ModelReady", pb.ModelReadyRequest, look)
+        behave = CallRunner(Calls()).unary("ModelReady", READ, pb.ModelReadyRequest, look)
         await behave(Body(ASKED), FakeContext())
 
     Body.is_gone = False
@@ -163,7 +166,7 @@ def test_a_caller_who_leaves_is_no_failure_and_nothing_stays_in_flight() -> None
             await asyncio.Event().wait()
 
         runner = CallRunner(Calls((notes,)))
-        behave = runner.unary("ModelReady", pb.ModelReadyRequest, wait)
+        behave = runner.unary("ModelReady", READ, pb.ModelReadyRequest, wait)
         task = asyncio.ensure_future(behave(ASKED, FakeContext()))
         await arrived.wait()
         assert runner.in_flight == {task}
@@ -203,7 +206,7 @@ def test_a_stream_that_is_cut_says_why() -> None:
             yield b""
 
         runner = CallRunner(Calls((notes,)))
-        behave = runner.stream("Twice", pb.ModelReadyRequest, twice)
+        behave = runner.stream("Twice", INFER, pb.ModelReadyRequest, twice)
         task = asyncio.ensure_future(behave(idle(), context))
         await waits.wait()
         runner.cut()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from headrace.access.needs import INFER
 from headrace.dataplane import Call, Calls
 from headrace.errors import Overloaded
 from headrace.grpc import http2_frames as frames
@@ -70,7 +71,7 @@ def held(scenario: Scenario, **settings: Any) -> None:
 
     async def with_method(server: Http2Server, client: Http2Client) -> None:
         method = Held()
-        handler = DirectHandler(echo, method.runner.direct("Held", method))
+        handler = DirectHandler(echo, method.runner.direct("Held", INFER, method))
         server.add_registered_method_handlers("test.Direct", {"Held": handler})
         await scenario(server, client, method)
 

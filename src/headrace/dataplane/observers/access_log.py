@@ -25,7 +25,7 @@ class RefusalLog(Observer):
     def refused(self, call: Call, error: HeadraceError) -> None:
         # The call that made a runner's call gets a line too.
         level = logging.DEBUG if call.is_inner else _level(error)
-        log(logger, level, error.message, _what(call) | {"kind": error.kind})
+        log(logger, level, error.logged or error.message, _what(call) | {"kind": error.kind})
 
     def left(self, call: Call) -> None:
         log(logger, logging.DEBUG, "the caller left", _what(call))
@@ -42,7 +42,7 @@ class AccessLog(RefusalLog):
 
     def refused(self, call: Call, error: HeadraceError) -> None:
         level = logging.INFO if call.is_inner else _level(error)
-        log(logger, level, error.message, _fields(call) | {"kind": error.kind})
+        log(logger, level, error.logged or error.message, _fields(call) | {"kind": error.kind})
 
     def left(self, call: Call) -> None:
         log(logger, logging.INFO, "the caller left", _fields(call))
@@ -76,6 +76,7 @@ def _what(call: Call) -> dict[str, Any]:
         "version": model.version if model is not None else None,
         **_status(call),
         "request_id": call.request_id,
+        **({"principal": call.principal} if call.principal is not None else {}),
     }
 
 

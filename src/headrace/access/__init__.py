@@ -1,0 +1,1 @@
+"""Who may do what: keys in a file, tokens of an issuer, and the scope that each route needs."""
