@@ -42,11 +42,6 @@ class RestartedServer:
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._step(lambda server: server.add_generic_rpc_handlers(handlers))
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: dict[str, grpc.RpcMethodHandler]
-    ) -> None:
-        self._step(lambda server: server.add_registered_method_handlers(service, handlers))
-
     def add_insecure_port(self, address: str) -> int:
         """Listen on an address; returns the port, which a new server will have as well."""
         return self._add_port(address, lambda server, at: server.add_insecure_port(at))
