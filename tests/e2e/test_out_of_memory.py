@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +20,11 @@ MIB = 1024 * 1024
 LIMIT = 600 * MIB
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    with memory_group(LIMIT) as made:
-        yield made
-
-
 def test_a_request_that_takes_all_memory_is_poisoned_and_others_are_answered(
-    tmp_path: Path, group: Path
+    tmp_path: Path,
 ) -> None:
     predict = f"x if x[0] >= 0 else np.ones({2 * LIMIT // 8})\nreturn x * 2"
-    with serving(write_model(tmp_path, predict)) as server:
+    with memory_group(LIMIT) as group, serving(write_model(tmp_path, predict)) as server:
         (group / "cgroup.procs").write_text(str(server.process.pid))
         (before,) = server.workers()
         os.kill(before, signal.SIGKILL)

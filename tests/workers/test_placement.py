@@ -121,6 +121,9 @@ def test_a_worker_in_the_background_gives_way_to_every_other_process(tmp_path: P
         assert await ask("os.sched_getscheduler(0) == os.SCHED_IDLE") == "True"
         other = await load(placement, asking(tmp_path, "other"))
         assert await other("os.sched_getscheduler(0) == os.SCHED_IDLE") == "False"
+        # Not as expendable, but more so than the server.
+        score = int(Path("/proc/self/oom_score_adj").read_text())
+        assert score < int(await other("open('/proc/self/oom_score_adj').read()")) < 1000
 
     run(test)
 

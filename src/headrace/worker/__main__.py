@@ -45,6 +45,8 @@ def main() -> int:
     if arguments.background:
         # Before there are other threads.
         background.give_way()
+    else:
+        background.give_way_to_server()
     # The server decides when a worker stops: a signal to the whole group must not kill it first.
     # Handlers, not SIG_IGN, so that programs started by a model get the default back.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -1,4 +1,4 @@
-"""Makes this process give way to all others."""
+"""Makes this process give way: to all others, or for memory to the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from contextlib import suppress
 
 # Of `nice`, and what the kernel goes by when it looks for a process to kill.
 LEAST_PRIORITY = 19
-MOST_EXPENDABLE = "1000"
+MOST_EXPENDABLE = 1000
+# How much more expendable than the server a worker is, in thousandths of all memory.
+MORE_EXPENDABLE = 100
+OOM_SCORE = "/proc/self/oom_score_adj"
 # The kernel takes one such change in a tenth of a second, of all processes.
 AUTOGROUP_TRIES, AUTOGROUP_PAUSE = 20, 0.1
 
@@ -23,8 +26,24 @@ def give_way() -> None:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _lower_autogroup()
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write(MOST_EXPENDABLE)
+    _set_oom_score(MOST_EXPENDABLE)
+
+
+def give_way_to_server() -> None:
+    """Go before the server when memory is short, and so does what this process starts.
+
+    The kernel looks for the largest process. That may be the server, when one that it has just
+    killed has not given its memory back yet.
+    """
+    with suppress(OSError, ValueError):
+        with open(OOM_SCORE) as score:
+            inherited = int(score.read())
+        _set_oom_score(min(MOST_EXPENDABLE, inherited + MORE_EXPENDABLE))
+
+
+def _set_oom_score(value: int) -> None:
+    with suppress(OSError), open(OOM_SCORE, "w") as score:
+        score.write(str(value))
 
 
 def _lower_autogroup() -> None:
