@@ -49,3 +49,12 @@ def give_back_large_buffers() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_THRESHOLD, GIVEN_BACK)
         mallopt(_TRIM_THRESHOLD, 2 * GIVEN_BACK)
+
+
+def give_back_free_memory() -> None:
+    """Give back what the C library keeps of memory that is free; takes about 0.1 ms for a MiB."""
+    import ctypes
+
+    # Pieces below `GIVEN_BACK` stay between others that are in use.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

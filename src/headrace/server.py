@@ -28,6 +28,7 @@ from headrace.executors import processors, thread_counts
 from headrace.executors.early_worker import EarlyWorker
 from headrace.http.listener import Listener
 from headrace.observability.service_manager import ServiceManager
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import bind, is_loopback
 from headrace.sources.supply import Supply
@@ -116,12 +117,15 @@ class Server:
         apps.append((application.http, http))
         # Bound for a moment, to report a port that is taken before anything answers.
         _bind(settings.host, settings.grpc_port, "--grpc-port").close()
+        # One request of the largest size has to fit.
+        budget = ReceiveBudget(max(settings.max_receive_bytes, settings.max_body_size))
         for app, sock in apps:
             refuse = application.refusals.refuse
-            self._listeners.append(await Listener.start(app, [sock], settings, refuse))
+            listener = await Listener.start(app, [sock], settings, refuse, budget=budget)
+            self._listeners.append(listener)
         # Live by now, and answering while grpc is imported.
         grpc_listener = await asyncio.to_thread(_grpc_listener)
-        grpc = await grpc_listener.start(application.dataplane, application.calls, settings)
+        grpc = await grpc_listener.start(application.dataplane, application.calls, settings, budget)
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         logger.info("listening on %s", self._addresses["http"])

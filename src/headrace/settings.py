@@ -104,7 +104,8 @@ class ServerSettings:
     )
     max_receive_bytes: int = setting(
         512 * MIB,
-        "total size of the gRPC messages that are arriving; further ones are refused",
+        "total size of the requests that arrive in parts, over HTTP and gRPC, until they are "
+        "answered; further ones wait, and then get a 503",
         unit="bytes",
         above=0,
     )

@@ -15,6 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.grpc.http2_connection import MAX_STREAMS
 from headrace.grpc.http2_server import Http2Server
 from headrace.grpc.restarted_server import RestartedServer
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
 
@@ -42,8 +43,8 @@ class Core(Protocol):
 class NativeCore:
     """The server's own."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self._server = Http2Server(settings)
+    def __init__(self, settings: ServerSettings, budget: ReceiveBudget | None = None) -> None:
+        self._server = Http2Server(settings, budget=budget)
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         self._server.add_registered_method_handlers(service, handlers)
@@ -91,9 +92,9 @@ class GrpcioCore:
         await self._server.stop(grace)
 
 
-def core(settings: ServerSettings) -> Core:
-    """The core that the settings ask for."""
-    return NativeCore(settings) if settings.native_grpc else GrpcioCore(settings)
+def core(settings: ServerSettings, budget: ReceiveBudget | None = None) -> Core:
+    """The core that the settings ask for; only the server's own counts what arrives."""
+    return NativeCore(settings, budget) if settings.native_grpc else GrpcioCore(settings)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

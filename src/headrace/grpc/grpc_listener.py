@@ -10,6 +10,7 @@ from headrace.grpc import health, reflecting, servicer
 from headrace.grpc.calls import CallRunner
 from headrace.grpc.core import core
 from headrace.protocol.open_inference.counts import Counts
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 
 # Seconds for calls that arrived with the last packets; an idle stream would take forever.
@@ -19,13 +20,19 @@ LAST_CALLS = 0.5
 class GrpcListener:
     """Serves the gRPC services on one port; drains in the same steps as the HTTP listener."""
 
-    def __init__(self, dataplane: DataPlane, calls: Calls, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        calls: Calls,
+        settings: ServerSettings,
+        budget: ReceiveBudget | None = None,
+    ) -> None:
         self.announce_close = False
         self.port = 0
         self._settings = settings
         self._runner = CallRunner(calls)
         self._closing: asyncio.Task[None] | None = None
-        self._core = core(settings)
+        self._core = core(settings, budget)
         services = (servicer.SERVICE, health.SERVICE, reflecting.SERVICE)
         inference = servicer.InferenceService(dataplane, calls, self._runner, Counts.of(settings))
         handlers = inference.handlers()
@@ -38,14 +45,20 @@ class GrpcListener:
 
     @classmethod
     async def start(
-        cls, dataplane: DataPlane, calls: Calls, settings: ServerSettings
+        cls,
+        dataplane: DataPlane,
+        calls: Calls,
+        settings: ServerSettings,
+        budget: ReceiveBudget | None = None,
     ) -> GrpcListener:
         """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
+
+        What is received counts in `budget`, which other listeners may share.
 
         Raises:
             ConfigurationError: the address is unknown, taken or not allowed.
         """
-        self = cls(dataplane, calls, settings)
+        self = cls(dataplane, calls, settings, budget)
         self.port = await self._core.start(settings.host, settings.grpc_port)
         return self
 

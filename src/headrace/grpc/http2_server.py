@@ -13,6 +13,7 @@ import grpc
 from headrace.grpc.http2_connection import Http2Connection
 from headrace.grpc.http2_frames import DEFAULT_WINDOW, MAX_WINDOW
 from headrace.grpc.message_reader import Reception
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
 
@@ -27,13 +28,18 @@ KEEP_ALIVE = (60, 10, 6)
 class Http2Server:
     """Serves registered handlers on sockets; deadlines are met within `sweep_interval` seconds."""
 
-    def __init__(self, settings: ServerSettings, sweep_interval: float = SWEEP_INTERVAL) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        sweep_interval: float = SWEEP_INTERVAL,
+        budget: ReceiveBudget | None = None,
+    ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.handlers: dict[str, grpc.RpcMethodHandler] = {}
         # No window can be larger than the largest message, and what else a stream may send.
         most = min(settings.max_body_size, MAX_WINDOW - DEFAULT_WINDOW)
-        self.reception = Reception(most, settings.max_receive_bytes)
+        self.reception = Reception(most, budget or ReceiveBudget(settings.max_receive_bytes))
         self.connections: set[Http2Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._sweep_interval = sweep_interval

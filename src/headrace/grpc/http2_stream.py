@@ -19,7 +19,7 @@ from headrace.grpc import http2_frames as frames
 from headrace.grpc.call_heads import CallHead
 from headrace.grpc.direct_handler import Direct
 from headrace.grpc.hpack import literals
-from headrace.grpc.message_reader import PREFIX_SIZE, MessageReader, Refused, Sent
+from headrace.grpc.message_reader import PREFIX_SIZE, MessageReader, Refused, Sent, overloaded
 
 if TYPE_CHECKING:
     from headrace.grpc.http2_connection import Http2Connection
@@ -137,6 +137,7 @@ class Stream:
                 self._head.encoding,
                 self._handler.request_streaming,
                 self._allow,
+                self._refuse,
             )
         return reader
 
@@ -230,6 +231,9 @@ class Stream:
             why = "Deadline Exceeded"
         elif now >= self._stall_deadline:
             why = "the client does not read the answer (--body-timeout)"
+        elif self._reader is not None and self._reader.has_waited:
+            self._refuse(overloaded(self._connection.reception.budget.error()))
+            return
         else:
             why = "the message did not arrive in time (--body-timeout)"
         self.unsent.clear()

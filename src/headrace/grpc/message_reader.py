@@ -12,12 +12,17 @@ from io import BytesIO
 
 import grpc
 
+from headrace.errors import Overloaded
 from headrace.grpc.http2_frames import DEFAULT_WINDOW, PREFIX
+from headrace.grpc.status_codes import error_metadata, row
+from headrace.receive_budget import SEGMENT, ReceiveBudget, Upload
 
 # zlib finds out whether it is gzip or deflate.
 EITHER_FORMAT = 32 + zlib.MAX_WBITS
 ENCODINGS = ("gzip", "deflate")
 PREFIX_SIZE = PREFIX.size
+# The client of a large message hears that it may send more when it may send no more than this.
+LOW_WINDOW = SEGMENT // 2
 # What a message that waits takes besides its bytes, at most.
 OVERHEAD = 128
 
@@ -34,9 +39,14 @@ class Refused(Exception):
         self.metadata = metadata
 
 
+def overloaded(error: Overloaded) -> Refused:
+    """The end of a call for which there is no room."""
+    return Refused(row(error).code, error.message, error_metadata(error))
+
+
 @dataclass
 class Reception:
-    """What a server may receive: `message` bytes in each message, `total` in all that it holds.
+    """What a server may receive: `message` bytes in each message, and those of a budget in all.
 
     Held is what has arrived of a message, until its call is over or its stream takes the next one.
     A message that arrives in one frame is not counted unless others of its stream wait before it.
@@ -44,25 +54,15 @@ class Reception:
     """
 
     message: int
-    total: int
-    held: int = 0
+    budget: ReceiveBudget
     unpacking: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="unpack")
     )
 
-    def hold(self, size: int) -> None:
-        """Count bytes.
-
-        Raises:
-            Refused: all calls together hold too many.
-        """
-        if self.held + size > self.total:
-            raise Refused(
-                grpc.StatusCode.UNAVAILABLE,
-                f"the messages being received have more than {self.total} bytes together "
-                "(--max-receive-bytes)",
-            )
-        self.held += size
+    @property
+    def held(self) -> int:
+        """Bytes that count now, of all transports that share the budget."""
+        return self.budget.held
 
     def check_size(self, size: int) -> None:
         """Refuse a message of more bytes than one may have.
@@ -80,30 +80,39 @@ class Reception:
 class MessageReader:
     """The messages of one call as they arrive.
 
-    `window` is what the client may still send; `allow` sends it more. `is_stream` says whether
-    there may be several messages.
+    `window` is what the client may still send; `allow` sends it more, and `refuse` ends the call if
+    others need its room. `is_stream` says whether there may be several messages.
     """
 
     __slots__ = (
         "_allow",
         "_begun",
         "_encoding",
-        "_held",
         "_is_compressed",
         "_missing",
         "_prefix",
         "_reception",
+        "_refuse",
+        "_upload",
         "is_stream",
         "messages",
         "window",
     )
 
     def __init__(
-        self, reception: Reception, encoding: str, is_stream: bool, allow: Callable[[int], None]
+        self,
+        reception: Reception,
+        encoding: str,
+        is_stream: bool,
+        allow: Callable[[int], None],
+        refuse: Callable[[Refused], None],
     ) -> None:
         self._reception = reception
         self._encoding = encoding
         self._allow = allow
+        self._refuse = refuse
+        # What the server holds of this call; None while that is nothing.
+        self._upload: Upload | None = None
         self.is_stream = is_stream
         self.window = DEFAULT_WINDOW
         # What has arrived and is not taken: whether it is compressed, and its bytes.
@@ -115,7 +124,6 @@ class MessageReader:
         # Bytes that the message being received still lacks; None between messages.
         self._missing: int | None = None
         self._is_compressed = False
-        self._held = 0
 
     @property
     def is_within(self) -> bool:
@@ -154,8 +162,26 @@ class MessageReader:
                 part = payload[position : position + self._missing]
                 self._add(part)
                 position += len(part)
-        if self._missing is not None and self._missing > self.window:
-            self._grant(self._missing - self.window)
+        if self._missing is None and self._upload is not None:
+            self._upload.arrived()
+        self._allow_more()
+
+    def _allow_more(self) -> None:
+        """Let the client send on with a large message, as far as there is room."""
+        if self._missing is None or self.window > LOW_WINDOW or self.is_paused:
+            return
+        if (lacking := self._missing - self.window) > 0:
+            self._grant(min(lacking, self._reception.budget.step))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client waits because all requests together have too many bytes."""
+        return self._upload is not None and self._upload.is_paused
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether the client is late because it had to wait."""
+        return self._upload is not None and self._upload.has_waited
 
     def _begin(self, flag: int, length: int) -> None:
         self._reception.check_size(length)
@@ -185,20 +211,35 @@ class MessageReader:
             self._missing = None
 
     def _hold(self, size: int) -> None:
-        self._reception.hold(size)
-        self._held += size
+        try:
+            self._counted().hold(size)
+        except Overloaded as error:
+            raise overloaded(error) from None
+
+    def _counted(self) -> Upload:
+        if self._upload is None:
+            self._upload = Upload(
+                self._reception.budget, _do_nothing, self._allow_more, self._make_room
+            )
+        return self._upload
+
+    def _make_room(self, error: Overloaded) -> None:
+        self._refuse(overloaded(error))
+        self.release()
 
     def release(self) -> None:
-        """Count none of what this call holds any more."""
-        self._release_but(0)
-
-    def _release_but(self, size: int) -> None:
-        self._reception.held -= self._held - size
-        self._held = size
+        """Count and keep none of what this call holds any more, which is over."""
+        self._missing = self._begun = None
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.release()
+        # The call and this would hold each other until the garbage is collected.
+        self._allow = self._refuse = _do_nothing
 
     def read_on(self) -> None:
         """Let the client of a stream, whose messages have all been taken, send more."""
-        self._release_but(0 if self._begun is None else self._begun.tell())
+        if self._upload is not None:
+            self._upload.release(0 if self._begun is None else self._begun.tell())
         if self.window < DEFAULT_WINDOW // 2:
             self._grant((self._missing or 0) + DEFAULT_WINDOW - self.window)
 
@@ -237,8 +278,15 @@ class MessageReader:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"the unpacked message has more than the {most} bytes of --max-body-size",
             )
-        self._hold(len(message))
+        try:
+            self._counted().unpack(len(message))
+        except Overloaded as error:
+            raise overloaded(error) from None
         return message
+
+
+def _do_nothing(*_: object) -> None:
+    """A client stops by itself when its window is used up, and a call that is over says nothing."""
 
 
 def unpack(packed: bytes, most: int) -> bytes:

@@ -8,14 +8,13 @@ import gzip
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia, shorten
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-# What our own connections offer in a scope: `Cycle.receive_rest`.
-ReceiveRest = Callable[[bytes, int], Awaitable[tuple[bytes, bool]]]
-REST = "headrace.receive_rest"
+# Where our own connections have a `BodySource` in a scope.
+SOURCE = "headrace.body_source"
 
 MIN_COMPRESSED_SIZE = 1024
 # Answers of at least this size are compressed in a thread, so as not to hold up other requests.
@@ -23,6 +22,8 @@ COMPRESS_IN_THREAD = 64 * 1024
 COMPRESSION_LEVEL = 1
 # The event loop gets a turn after this many decoded bytes, about two milliseconds' worth.
 INFLATE_STEP = 1024 * 1024
+# A body that grows by no more than this many bytes when it is decoded costs no more than others do.
+UNCOUNTED = 64 * 1024
 
 # zlib's window argument: 15 is the largest window, +16 asks for a gzip wrapper.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
@@ -31,11 +32,25 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
+class BodySource(Protocol):
+    """What our own connections can do for the body of a request; `Cycle` has it."""
+
+    async def receive_rest(self, begun: bytes, limit: int) -> tuple[bytes, bool]:
+        """The whole body that begins with `begun`, and whether it is complete."""
+
+    def unpacked(self, size: int) -> None:
+        """Count bytes that the body has after decompression.
+
+        Raises:
+            Overloaded: all requests together have too many.
+        """
+
+
 async def read_body(
     headers: Mapping[bytes, bytes],
     receive: Receive,
     limit: int,
-    receive_rest: ReceiveRest | None = None,
+    source: BodySource | None = None,
 ) -> bytes:
     """The whole request body, with its Content-Encoding decoded. Hot.
 
@@ -45,16 +60,17 @@ async def read_body(
         UnsupportedMedia: a Content-Encoding other than gzip, deflate or identity, or several.
         InvalidInput: a compressed body that is damaged, truncated, or followed by more data.
         Cancelled: the client left before the end.
+        Overloaded: the requests being received have too many bytes together.
     """
     if int(headers.get(b"content-length", 0)) > limit:
         raise _too_large(limit)
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding and encoding != b"identity":
-        return await _read_inflated(receive, limit, encoding)
+        return await _read_inflated(receive, limit, encoding, source)
     message = await receive()
     body: bytes = message.get("body", b"")
-    if message.get("more_body") and receive_rest is not None:
-        body, is_whole = await receive_rest(body, limit)
+    if message.get("more_body") and source is not None:
+        body, is_whole = await source.receive_rest(body, limit)
         if not is_whole and len(body) <= limit:
             raise Cancelled("the client left before the end of its request")
     elif message.get("more_body") or message["type"] != "http.request":
@@ -87,14 +103,16 @@ async def _read_rest(message: MutableMapping[str, Any], receive: Receive, limit:
         message = await receive()
 
 
-async def _read_inflated(receive: Receive, limit: int, encoding: bytes) -> bytes:
+async def _read_inflated(
+    receive: Receive, limit: int, encoding: bytes, source: BodySource | None
+) -> bytes:
     if encoding not in (b"gzip", b"x-gzip", b"deflate"):
         raise UnsupportedMedia(
             f"Content-Encoding '{shorten(encoding.decode('latin-1'))}' is not supported; "
             "send gzip, deflate or identity"
         )
     inflater = _Inflater(encoding, limit)
-    received = 0
+    received = counted = 0
     while True:
         message = await receive()
         _require_request(message)
@@ -104,6 +122,9 @@ async def _read_inflated(receive: Receive, limit: int, encoding: bytes) -> bytes
             raise _too_large(limit)
         while chunk:
             chunk = inflater.step(chunk)
+            if source is not None and inflater.size > counted + UNCOUNTED:
+                source.unpacked(inflater.size - counted)
+                counted = inflater.size
             if chunk:
                 await asyncio.sleep(0)
         if not message.get("more_body"):
@@ -116,7 +137,7 @@ class _Inflater:
     def __init__(self, encoding: bytes, limit: int) -> None:
         self._name = encoding.decode("ascii")
         self._limit = limit
-        self._size = 0
+        self.size = 0
         self._parts: list[bytes] = []
         self._stream = None if encoding == b"deflate" else zlib.decompressobj(_GZIP)
 
@@ -128,13 +149,13 @@ class _Inflater:
             self._stream = zlib.decompressobj(_ZLIB if data[0] & 0x0F == 8 else _RAW)
         if self._stream.eof:
             raise InvalidInput(f"the {self._name} body is followed by more data")
-        most = min(INFLATE_STEP, self._limit - self._size + 1)
+        most = min(INFLATE_STEP, self._limit - self.size + 1)
         try:
             part = self._stream.decompress(data, most)
         except zlib.error as error:
             raise InvalidInput(f"the body is not valid {self._name} data") from error
-        self._size += len(part)
-        if self._size > self._limit:
+        self.size += len(part)
+        if self.size > self._limit:
             raise _too_large(self._limit)
         self._parts.append(part)
         return self._stream.unused_data or self._stream.unconsumed_tail
@@ -148,9 +169,9 @@ class _Inflater:
         return b"".join(self._parts)
 
     def _drain(self) -> bool:
-        before = self._size
+        before = self.size
         self.step(b"")
-        return self._size > before
+        return self.size > before
 
 
 def _require_request(message: MutableMapping[str, Any]) -> None:

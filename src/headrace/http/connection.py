@@ -21,9 +21,10 @@ from headrace.errors import (
     Overloaded,
     Unimplemented,
 )
-from headrace.http.body import REST
+from headrace.http.body import SOURCE
 from headrace.http.cycle import AnswerHeads, Cycle
 from headrace.http.ending_connection import BODY, HEAD, IDLE, NEVER, EndingConnection
+from headrace.http.flow import Flow
 from headrace.http.parsing import KnownHead, cause, read_target
 from headrace.http.refusals import Refuse
 from headrace.settings import ServerSettings
@@ -55,11 +56,13 @@ class Connection(EndingConnection):
         self._head_size = 0
         self._suspect = False
         self._upgrading = False
-        self._body_advanced = False
+        # Bytes of the body in this segment.
+        self._fresh = 0
         self._bytes_beside_body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = Flow(transport)
         self.write = transport.write
         self.is_closing = transport.is_closing
         if len(self.connections) > self._settings.max_connections:
@@ -92,7 +95,7 @@ class Connection(EndingConnection):
     def on_message_begin(self) -> None:
         self._receiving = HEAD
         self.url = b""
-        self._length = self._hosts = 0
+        self._length = self._hosts = self._fresh = 0
         self.expect_100_continue = False
         self.headers = []
         self.scope = {  # type: ignore[typeddict-item, typeddict-unknown-key]
@@ -144,7 +147,7 @@ class Connection(EndingConnection):
         self._start_cycle(version)
 
     def on_body(self, body: bytes) -> None:
-        self._body_advanced = True
+        self._fresh += len(body)
         cycle = self.cycle
         if cycle.response_complete:
             return
@@ -156,6 +159,8 @@ class Connection(EndingConnection):
             return
         self._receiving = self._timed = IDLE
         cycle = self.cycle
+        if self._upload is not None:
+            self._upload.arrived()
         if cycle.response_complete:
             self.deadline = self.loop.time() + self._settings.keep_alive_timeout
             return
@@ -172,6 +177,8 @@ class Connection(EndingConnection):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        if self._upload is not None:
+            self._release()
         if self._lingering:
             return
         if self.transport.is_closing():
@@ -221,7 +228,7 @@ class Connection(EndingConnection):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        cast("dict[str, Any]", self.scope)[REST] = cycle.receive_rest
+        cast("dict[str, Any]", self.scope)[SOURCE] = cycle
         return cycle
 
     @property
@@ -277,14 +284,16 @@ class Connection(EndingConnection):
                 self._head_size += size
             self._require_small_head(self._head_size)
             return
+        fresh, self._fresh = self._fresh, 0
+        if fresh and not self.cycle.response_complete:
+            self.hold(fresh)
         if self._timed != BODY:
             self._timed = BODY
             self.deadline = self.loop.time() + self._settings.body_timeout
             self._bytes_beside_body = 0
             return
         # Trailers and chunk extensions add nothing to the body, so only this count bounds them.
-        self._bytes_beside_body = 0 if self._body_advanced else self._bytes_beside_body + size
-        self._body_advanced = False
+        self._bytes_beside_body = 0 if fresh else self._bytes_beside_body + size
         if self._bytes_beside_body > self._max_head:
             raise HeadersTooLarge(
                 f"chunk extensions or trailers exceed {self._max_head} bytes; "

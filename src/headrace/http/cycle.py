@@ -15,6 +15,8 @@ from uvicorn.server import ServerState
 
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.http.half_closed import HalfClosed
+from headrace.receive_budget import ReceiveBudget
+from headrace.settings import ServerSettings
 
 WITHOUT_BODY = (204, 304)
 
@@ -61,6 +63,14 @@ class Cycle(RequestResponseCycle):
         self._whole = None
         # Not a copy, as long as nothing is written any more.
         return whole.getvalue(), not self.more_body and not self.disconnected
+
+    def unpacked(self, size: int) -> None:
+        """Count bytes that the body has after decompression, until it is answered.
+
+        Raises:
+            Overloaded: all requests together have too many.
+        """
+        self.transport.hold(size, unpacked=True)  # type: ignore[attr-defined]
 
     async def send(self, message: Any) -> None:
         """Send one ASGI message of the answer. Hot."""
@@ -151,8 +161,13 @@ class AnswerHeads(ServerState):
     more counts as gone.
     """
 
-    def __init__(self, half_closed: HalfClosed | None = None) -> None:
+    def __init__(
+        self,
+        half_closed: HalfClosed | None = None,
+        budget: ReceiveBudget | None = None,
+    ) -> None:
         super().__init__()
+        self.budget = budget or ReceiveBudget(ServerSettings.max_receive_bytes)
         self.half_closed = half_closed
         self.common_head = b""
 

@@ -13,9 +13,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from headrace.errors import HeadraceError, RequestTimeout
 from headrace.http.cycle import AnswerHeads, Cycle
+from headrace.http.flow import Flow
 from headrace.http.half_closed import PROBE
 from headrace.http.parsing import Discard
 from headrace.http.refusals import Refuse
+from headrace.receive_budget import Upload
 from headrace.settings import ServerSettings
 
 # A refused client may still be sending. Reading on for a moment lets it see the answer; closing
@@ -52,6 +54,9 @@ class EndingConnection(HttpToolsProtocol):
         self._unsent = 0
         self._refusal = b""
         self._lingering = False
+        self._budget = server_state.budget
+        # What is counted of the requests that are being received or answered.
+        self._upload: Upload | None = None
         self._half_closed = server_state.half_closed
         # What that watches, once the client sends nothing more.
         self._watched: int | None = None
@@ -62,6 +67,7 @@ class EndingConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_longer_awaited()
+        self._release()
         if self._half_closed is not None:
             self._half_closed.forget(self._watched, self.transport)
         super().connection_lost(exc)
@@ -70,6 +76,27 @@ class EndingConnection(HttpToolsProtocol):
         notify, self.on_disconnect = self.on_disconnect, None
         if notify is not None:
             notify()
+
+    def hold(self, size: int, *, unpacked: bool = False) -> None:
+        """Count bytes of a request until it is answered.
+
+        Raises:
+            Overloaded: all requests together have too many.
+        """
+        if self._upload is None:
+            flow = cast(Flow, self.flow)
+            self._upload = Upload(self._budget, flow.hold_back, flow.let_go, self._refuse)
+        if unpacked:
+            if not self._receiving:
+                self._upload.arrived()
+            self._upload.unpack(size)
+        else:
+            self._upload.hold(size)
+
+    def _release(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.release()
 
     def has_left(self) -> bool:
         """Whether the client is gone, so that nothing can be sent any more."""
@@ -144,6 +171,8 @@ class EndingConnection(HttpToolsProtocol):
         elif self._receiving == HEAD:
             seconds = self._settings.header_timeout
             self._refuse(RequestTimeout(f"the request head did not arrive within {seconds:g} s"))
+        elif self._receiving == BODY and self._upload is not None and self._upload.has_waited:
+            self._refuse(self._budget.error())
         elif self._receiving == BODY:
             seconds = self._settings.body_timeout
             self._refuse(RequestTimeout(f"the request body did not arrive within {seconds:g} s"))
@@ -169,6 +198,7 @@ class EndingConnection(HttpToolsProtocol):
     def _refuse(self, error: HeadraceError) -> None:
         """Answer the request being received with `error`, after the answers owed before it."""
         self._no_longer_awaited()
+        self._release()
         if self.transport.is_closing():
             return
         owed = self.cycle is not None and not self.cycle.response_complete
@@ -219,4 +249,4 @@ class EndingConnection(HttpToolsProtocol):
         else:
             self.transport.close()
         # What is read from now on is dropped, so there is no need to hold it back.
-        self.flow.resume_reading()
+        cast(Flow, self.flow).let_go()

@@ -22,7 +22,7 @@ from headrace.dataplane import (
 )
 from headrace.errors import Cancelled
 from headrace.http import body_members, header_fields
-from headrace.http.body import COMPRESS_IN_THREAD, REST, compress, read_body
+from headrace.http.body import COMPRESS_IN_THREAD, SOURCE, compress, read_body
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.departure import has_left, settled, withdrawn_with_caller
 from headrace.http.events import Events
@@ -117,13 +117,13 @@ class InferenceRoutes:
         finally:
             # Each would hold the other, and with it the body, until the garbage is collected.
             del scope[CALL]
-            scope.pop(REST, None)
+            scope.pop(SOURCE, None)
 
     async def _answer(self, call: HttpCall, receive: Any, send: Any) -> None:
         match, headers, scope = call.match, call.headers, call.scope
         try:
             self._calls.admit(call)
-            call.body = await read_body(headers, receive, self._limit, scope.get(REST))
+            call.body = await read_body(headers, receive, self._limit, scope.get(SOURCE))
             call.received = len(call.body)
             large = len(call.body) >= LARGE
             by_body = large and match.adapter.selects_by_body

@@ -14,12 +14,14 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headrace import garbage
 from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
 from headrace.http.direct import Direct, Heads
 from headrace.http.direct_connection import DirectConnection
 from headrace.http.half_closed import HalfClosed
 from headrace.http.refusals import Refuse
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
 
@@ -36,7 +38,9 @@ class Listener:
     wait until `in_flight()` is empty, and call `stop()`, in this order.
     """
 
-    def __init__(self, app: Any, settings: ServerSettings) -> None:
+    def __init__(
+        self, app: Any, settings: ServerSettings, budget: ReceiveBudget | None = None
+    ) -> None:
         self._direct: Direct | None = getattr(app, "inference", None)
         self._settings = settings
         self._config = Config(
@@ -51,7 +55,10 @@ class Listener:
             server_header=False,
         )
         self._config.load()
-        self._state = AnswerHeads(HalfClosed.of(asyncio.get_running_loop()))
+        self._state = AnswerHeads(
+            HalfClosed.of(asyncio.get_running_loop()),
+            budget or ReceiveBudget(settings.max_receive_bytes),
+        )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._connect: Callable[[], Connection]
@@ -67,13 +74,15 @@ class Listener:
         settings: ServerSettings,
         refuse: Refuse,
         sweep_interval: float = SWEEP_INTERVAL,
+        budget: ReceiveBudget | None = None,
     ) -> Listener:
         """Accept connections on `sockets`, which the listener owns from now on.
 
         `refuse` answers requests that are refused while they are being received.
-        Deadlines are met within `sweep_interval` seconds.
+        Deadlines are met within `sweep_interval` seconds. What is received counts in `budget`,
+        which other listeners may share.
         """
-        self = cls(app, settings)
+        self = cls(app, settings, budget)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
         arguments = (self._config, self._state, settings, refuse, loop)
@@ -173,6 +182,8 @@ class Listener:
             for connection in list(self.connections):
                 if connection.deadline <= now:
                     connection.expire(now)
+            if self._state.budget.leaves_memory():
+                await asyncio.to_thread(garbage.give_back_free_memory)
 
     def _refresh_headers(self) -> None:
         self._state.refresh(formatdate(time.time(), usegmt=True), self._announce_close)

@@ -9,7 +9,7 @@ import json
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
 from headrace.errors import Cancelled, TooLarge
-from headrace.http.body import REST, read_body
+from headrace.http.body import SOURCE, read_body
 from headrace.http.header_fields import collect
 from headrace.http.listener import Listener
 from headrace.settings import ServerSettings
@@ -42,7 +42,7 @@ async def answer(send, status, body, *headers):
 async def echo(scope, receive, send):
     """Answers path and body; a body over 1000 bytes is refused."""
     try:
-        body = await read_body(collect(scope["headers"]), receive, 1000, scope.get(REST))
+        body = await read_body(collect(scope["headers"]), receive, 1000, scope.get(SOURCE))
     except Cancelled:
         return
     except TooLarge:

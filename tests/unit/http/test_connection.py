@@ -8,7 +8,7 @@ import pytest
 from raw_http import CHUNKED, GET, POST, answer, refused, serve, until
 
 from headrace.errors import Cancelled
-from headrace.http.body import REST, read_body
+from headrace.http.body import SOURCE, read_body
 from headrace.http.header_fields import collect
 
 
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_in_its_body_is_noticed():
 
     async def app(scope, receive, send):
         try:
-            await read_body(collect(scope["headers"]), receive, 1000, scope[REST])
+            await read_body(collect(scope["headers"]), receive, 1000, scope[SOURCE])
         except Cancelled as error:
             ended.append(error.message)
 
