@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 DEFAULT_MAX_BATCH_SIZE = 256
 
 # Which models are opened; see `headrace.runtimes.trust`.
-Trust = Literal["any", "formats"]
+Trust = Literal["any", "signed", "formats"]
 
 # How `/invocations` reads what does not fit a signature exactly.
 Scoring = Literal["mlflow", "strict"]
@@ -186,9 +186,17 @@ class ServerSettings:
     )
     trust: str = setting(
         "any",
-        "models that are opened: any, or those in formats without code, which are ONNX, skops, "
-        "safetensors and the boosters' own",
+        "models that are opened: any, signed ones, or those in formats without code, which are "
+        "ONNX, skops, safetensors and the boosters' own",
         choices=get_args(Trust),
+    )
+    trust_key: str | None = setting(
+        None, "file of the public key of signed models, as PEM", unset="--trust-certificates counts"
+    )
+    trust_certificates: str | None = setting(
+        None,
+        "file of the certificates, as PEM, that those of the signers of models come from",
+        unset="--trust-key counts",
     )
     environments_dir: str | None = setting(
         None, "folder of built and unpacked environments", unset="$HEADRACE_HOME/environments"

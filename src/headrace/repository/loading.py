@@ -26,7 +26,7 @@ from headrace.protocol.tensor import as_column
 from headrace.runtimes import catalog, trust
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
-from headrace.sources import artifacts
+from headrace.sources import artifacts, signatures
 from headrace.sources.names import is_uri
 
 logger = logging.getLogger("headrace.repository")
@@ -64,7 +64,9 @@ class Loader:
         # A gate of their own: downloads that take minutes must not hold up models that are here.
         self._fetch_gate = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._load_gate = asyncio.Semaphore(LOADS_AT_ONCE)
-        self._downloads: dict[str, Path] = {}
+        # By key: what was downloaded or copied for a model.
+        self._folders: dict[str, list[Path]] = {}
+        self._verify = signatures.verifier(settings)
 
     def admit(self, settings: ModelSettings) -> ServedModel:
         """A model under a key of its own, still to be loaded."""
@@ -133,8 +135,8 @@ class Loader:
     async def close(self) -> None:
         """Stop all executors and remove what was downloaded."""
         await self._placement.stop()
-        for folder in self._downloads.values():
-            shutil.rmtree(folder, ignore_errors=True)
+        for key in list(self._folders):
+            self._remove_files(key)
 
     async def _load(self, model: ServedModel, predecessors: Iterable[ServedModel]) -> ModelMetadata:
         if model.settings.fault:
@@ -218,7 +220,7 @@ class Loader:
             is_followed = model.settings.follow is not None
             fetched = await artifacts.fetch(model.settings.uri, timeout, report, is_followed)
         if fetched.folder is not None:
-            self._downloads[model.key] = fetched.folder
+            self._folders.setdefault(model.key, []).append(fetched.folder)
         if is_followed:
             model.origin = {"uri": model.settings.uri, **fetched.origin}
             told = ", ".join(f"{key} {value}" for key, value in model.origin.items())
@@ -230,12 +232,16 @@ class Loader:
         """The settings of a model that may be opened.
 
         Raises:
-            InvalidModel: it may not, as `--trust` says.
+            LoadFailed: it may not, as `--trust` says.
         """
         level = self._settings.trust
         settings = replace(settings, trust=settings.trust if level == "any" else level)
         if settings.trust == "formats":
             await asyncio.to_thread(trust.check, settings)
+        elif self._verify is not None:
+            place = artifacts.private_folder()
+            self._folders.setdefault(model.key, []).append(place)
+            return await asyncio.to_thread(signatures.verified, settings, self._verify, place)
         return settings
 
     async def _fail(self, model: ServedModel, reason: str) -> None:
@@ -249,8 +255,10 @@ class Loader:
         if executor is not None:
             await executor.unload(model.key)
         await self._placement.leave(model.key)
-        folder = self._downloads.pop(model.key, None)
-        if folder is not None:
+        await asyncio.to_thread(self._remove_files, model.key)
+
+    def _remove_files(self, key: str) -> None:
+        for folder in self._folders.pop(key, ()):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _serve(self, model: ServedModel, metadata: ModelMetadata) -> None:

@@ -76,7 +76,7 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
     server = _server(uri)
     source = f" from {server}" if server else ""
     progress(f"fetching {shown}{source}, for at most {timeout:g} s (--fetch-timeout)")
-    folder = _download_folder()
+    folder = private_folder()
     # With -P, since the working directory may be that of a model, and hold modules.
     command = [sys.executable, "-P", "-m", "headrace.worker.fetch", uri, str(folder)]
     if with_origin:
@@ -216,7 +216,8 @@ def _downloads() -> Path:
     return home_folder() / "downloads"
 
 
-def _download_folder() -> Path:
+def private_folder() -> Path:
+    """A new folder that only this user can read; `sweep` removes it if its server is killed."""
     _downloads().mkdir(parents=True, exist_ok=True, mode=0o700)
     return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=_downloads()))
 
