@@ -44,6 +44,7 @@ DECIDED = {
         (
             *("http_port", "max_connections", "max_header_size"),
             *("header_timeout", "body_timeout", "keep_alive_timeout"),
+            *("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"),
         ),
         "what runs the application takes the requests",
     ),

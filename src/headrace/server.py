@@ -20,6 +20,7 @@ import orjson
 
 from headrace import garbage
 from headrace.access.needs import READ_ALL
+from headrace.admin.certificate_metrics import CertificateCollector
 from headrace.admin.observed import Observed
 from headrace.application import Application
 from headrace.dataplane.observers.foreign_pages import ForeignPages
@@ -32,6 +33,7 @@ from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import bind, is_loopback
 from headrace.sources.supply import Supply
+from headrace.tls.certificates import certificates
 
 if TYPE_CHECKING:
     from headrace.grpc.grpc_listener import GrpcListener
@@ -54,12 +56,16 @@ class Server:
         self, settings: ServerSettings, supply: Supply, first: EarlyWorker | None = None
     ) -> None:
         self._settings = settings
+        self._certificates = certificates(settings)
         self._application = Application(settings, supply, first)
+        if self._certificates is not None and self._application.metrics is not None:
+            self._application.metrics.add(CertificateCollector(self._certificates))
         is_local = is_loopback(settings.host)
         self._application.calls.observe(ForeignPages(settings, is_local))
         self._limit_threads()
         self._manager = ServiceManager(os.environ)
         self._watchdog: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._listeners: list[Listener | GrpcListener] = []
 
@@ -99,7 +105,8 @@ class Server:
     async def _listen(self) -> None:
         settings = self._settings
         http = _bind(settings.host, settings.http_port, "--http-port")
-        self._addresses = {"http": f"http://{_address(settings.host, http.getsockname()[1])}"}
+        scheme = "http" if self._certificates is None else "https"
+        self._addresses = {"http": f"{scheme}://{_address(settings.host, http.getsockname()[1])}"}
         application = self._application
         apps: list[tuple[Any, socket.socket]] = []
         if application.metrics is not None:
@@ -113,7 +120,7 @@ class Server:
             )
             apps.append((page, metrics))
             address = _address(settings.host, metrics.getsockname()[1])
-            self._addresses["metrics"] = f"http://{address}{application.metrics.path}"
+            self._addresses["metrics"] = f"{scheme}://{address}{application.metrics.path}"
         apps.append((application.http, http))
         # Bound for a moment, to report a port that is taken before anything answers.
         _bind(settings.host, settings.grpc_port, "--grpc-port").close()
@@ -121,11 +128,20 @@ class Server:
         budget = ReceiveBudget(max(settings.max_receive_bytes, settings.max_body_size))
         for app, sock in apps:
             refuse = application.refusals.refuse
-            listener = await Listener.start(app, [sock], settings, refuse, budget=budget)
+            listener = await Listener.start(
+                *(app, [sock], settings, refuse),
+                budget=budget,
+                certificates=self._certificates,
+            )
             self._listeners.append(listener)
         # Live by now, and answering while grpc is imported.
         grpc_listener = await asyncio.to_thread(_grpc_listener)
-        grpc = await grpc_listener.start(application.dataplane, application.calls, settings, budget)
+        grpc = await grpc_listener.start(
+            *(application.dataplane, application.calls, settings),
+            *(budget, self._certificates),
+        )
+        if self._certificates is not None:
+            self._renewal = asyncio.create_task(self._certificates.follow())
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         logger.info("listening on %s", self._addresses["http"])
@@ -210,8 +226,9 @@ class Server:
         for listener in self._listeners:
             await listener.stop()
         await self._application.close()
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        for task in (self._watchdog, self._renewal):
+            if task is not None:
+                task.cancel()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

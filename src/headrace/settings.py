@@ -74,6 +74,24 @@ class ServerSettings:
         True, "serve gRPC with the server's own HTTP/2; otherwise grpcio does it, which is slower"
     )
     metrics_port: int = setting(8082, "port for metrics; 0 takes a free one")
+    ssl_certfile: str | None = setting(
+        None,
+        "file with the certificate of the server, and those that lead to its authority, in PEM; "
+        "with it, HTTP, gRPC and metrics are served over TLS only",
+        unset="no TLS",
+    )
+    ssl_keyfile: str | None = setting(
+        None, "file with the key of that certificate, in PEM", unset="in the same file"
+    )
+    ssl_keyfile_password_file: str | None = setting(
+        None, "file with the password of the key", unset="the key has none"
+    )
+    ssl_ca_certs: str | None = setting(
+        None,
+        "file with the certificates of authorities, in PEM; clients must have a certificate of one "
+        "of them (mTLS)",
+        unset="clients need no certificate",
+    )
     ready_fd: int | None = setting(
         None,
         "file descriptor that the addresses are written to, as a line of JSON, once the server is "

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from conformance.transports import TRANSPORTS
+from support.certificates import Authority
 from support.custom import write_model
 from support.plugins import write_plugin
 from support.serving import serving
@@ -69,12 +70,28 @@ def announced_natively(models):
 
 
 @pytest.fixture(scope="package")
-def transports(announced, announced_natively):
+def authority(tmp_path_factory):
+    """Who signs the certificate of the server that speaks TLS."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="package")
+def announced_with_tls(models, authority):
+    """The addresses of a third server, which speaks TLS."""
+    with serving(models, *authority.issue().flags, *PATIENT) as server:
+        yield server.announced
+
+
+@pytest.fixture(scope="package")
+def transports(announced, announced_natively, announced_with_tls, authority):
     """Every transport, by name."""
-    transports = {
-        name: transport(announced_natively if name.startswith("native") else announced)
-        for name, transport in TRANSPORTS.items()
-    }
+
+    def made(name, transport):
+        if name.endswith("TLS"):
+            return transport(announced_with_tls, authority.file)
+        return transport(announced_natively if name.startswith("native") else announced)
+
+    transports = {name: made(name, transport) for name, transport in TRANSPORTS.items()}
     yield transports
     for transport in transports.values():
         transport.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 import struct
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -63,8 +65,9 @@ class Refused(Exception):
 class RestJson:
     """Open Inference over REST, all in JSON."""
 
-    def __init__(self, announced: dict[str, str]) -> None:
-        self._client = Client(announced["http"])
+    def __init__(self, announced: dict[str, str], authority: Path | None = None) -> None:
+        context = None if authority is None else ssl.create_default_context(cafile=authority)
+        self._client = Client(announced["http"], context=context)
 
     def close(self) -> None:
         self._client.__exit__()
@@ -174,8 +177,14 @@ class RestBinary(RestJson):
 class GrpcTyped:
     """Open Inference over gRPC with typed contents."""
 
-    def __init__(self, announced: dict[str, str]) -> None:
-        self._channel = grpc.insecure_channel(announced["grpc"])
+    def __init__(self, announced: dict[str, str], authority: Path | None = None) -> None:
+        self._channel = (
+            grpc.insecure_channel(announced["grpc"])
+            if authority is None
+            else grpc.secure_channel(
+                announced["grpc"], grpc.ssl_channel_credentials(authority.read_bytes())
+            )
+        )
 
     def close(self) -> None:
         self._channel.close()
@@ -360,4 +369,6 @@ TRANSPORTS = {
     "gRPC raw": GrpcRaw,
     "native gRPC typed": GrpcTyped,
     "native gRPC raw": GrpcRaw,
+    "REST binary over TLS": RestBinary,
+    "native gRPC raw over TLS": GrpcRaw,
 }

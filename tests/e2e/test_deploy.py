@@ -17,11 +17,14 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from headrace import configuration
+from headrace.admin.certificate_metrics import CertificateCollector
 from headrace.admin.rollout_metrics import RolloutCollector
 from headrace.deploy import compose, kserve, monitoring, pod, seldon, systemd
 from headrace.deploy.workload import Options
 from headrace.protocol.error_table import TABLE
+from headrace.settings import ServerSettings
 from support.asking import ask, numbers
+from support.certificates import secured
 from support.custom import write_model
 from support.mounts import python_with
 from support.serving import COMMAND, serving, starting
@@ -71,7 +74,8 @@ def test_the_probes_answer_as_kubernetes_expects_before_and_after_the_models_are
 ):
     folder = write_model(tmp_path, load="open(os.path.join(HERE, 'begin')).read()")
     os.mkfifo(folder / "begin")
-    paths = {name: probe["httpGet"]["path"] for name, probe in pod.probes("http").items()}
+    probes = pod.probes("http", ServerSettings())
+    paths = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
     assert set(paths) == {"startupProbe", "livenessProbe", "readinessProbe"}
 
     with starting(folder) as server:
@@ -159,10 +163,12 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_one_that_a_server_has(t
         assert failed.status == 500
         exported = ask(server.http, "GET", "/metrics").body.decode()
 
-    # With the suffixes that samples have. A server has the metrics of rollouts if it has a canary.
-    rollouts = CollectorRegistry()
-    rollouts.register(RolloutCollector({}))
-    declared = re.findall(r"^# TYPE (\w+)", generate_latest(rollouts).decode(), re.M)
+    # With the suffixes that samples have. A server has the metrics of rollouts if it has a canary,
+    # and those of certificates if it has one.
+    further = CollectorRegistry()
+    further.register(RolloutCollector({}))
+    further.register(CertificateCollector(secured(tmp_path).certificates))
+    declared = re.findall(r"^# TYPE (\w+)", generate_latest(further).decode(), re.M)
     samples = {*re.findall(r"^([a-z_]+)", exported, re.M), *declared}
     named = {name for text in expressions() for name in NAMES.findall(text)}
     assert len(named) >= 10

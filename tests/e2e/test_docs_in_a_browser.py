@@ -16,6 +16,7 @@ import pytest
 
 from support.agents import CHAT, RESPONSES, save_agents
 from support.browser import Browser, browsing, chromium
+from support.custom import write_model
 from support.serving import Server, serving
 
 BROWSER = chromium()
@@ -158,6 +159,29 @@ def test_a_request_is_sent_with_the_keyboard_alone(page: Browser) -> None:
         page.press("Enter", 13)
 
     assert page.evaluate("window.answered").startswith("200 ")
+
+
+def test_what_a_model_says_of_itself_is_text(tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror='window.broken=1'><script>window.broken=1</script>"
+    described = [{"name": hostile, "datatype": "FP64", "shape": [-1]}]
+    write_model(
+        tmp_path / "models",
+        name="m",
+        **{"platform": hostile, "inputs": described, "outputs": described},
+    )
+
+    assert BROWSER is not None
+    with serving(tmp_path / "models") as server, browsing(BROWSER, tmp_path) as browser:
+        for path in ("/docs", "/v2/models/m/docs"):
+            browser.open(server.http + path, shows="details")
+            browser.evaluate("[...document.querySelectorAll('details')].map((e) => e.open = true)")
+            shown = browser.evaluate(
+                "document.body.innerText"
+                " + [...document.querySelectorAll('textarea')].map((e) => e.value)"
+            )
+            assert "onerror" in shown
+            assert browser.evaluate("window.broken === undefined")
+            assert browser.evaluate("document.querySelectorAll('img').length") == 0
 
 
 def test_nothing_is_wider_than_a_phone(page: Browser) -> None:

@@ -42,6 +42,34 @@ def test_the_page_allows_its_own_script_and_nothing_from_elsewhere(server: Serve
     assert "https:" not in page
 
 
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/v2/docs", "/v2/models/echo/docs"])
+def test_a_page_is_shown_in_no_frame_and_says_nothing_of_itself(server: Server, path: str) -> None:
+    headers = ask(server.http, "GET", path).headers
+
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in ("/", "/v2", "/v2/models/echo", "/api/status")),
+        *(("GET", path) for path in ("/openapi.json", "/v2/models/x", "/nowhere", "/%3Cb%3E")),
+        *(("POST", path) for path in ("/v2/models/echo/infer", "/invocations", "/v2/models/x/y")),
+    ],
+)
+def test_what_is_no_page_is_taken_for_none(server: Server, method: str, path: str) -> None:
+    answer = ask(server.http, method, path, b"<script>alert(1)</script>" * (method == "POST"))
+
+    assert not answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_browser_shows_every_operation_of_the_document(server: Server, tmp_path: Path) -> None:
     browser = chromium()
     if browser is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -26,12 +27,26 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One keep-alive connection. A body that is not bytes is sent as JSON."""
+    """One keep-alive connection. A body that is not bytes is sent as JSON.
 
-    def __init__(self, url: str, timeout: float = PATIENCE) -> None:
+    For https, `context` says who is trusted.
+    """
+
+    def __init__(
+        self, url: str, timeout: float = PATIENCE, context: ssl.SSLContext | None = None
+    ) -> None:
         parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        host = parts.hostname
+        assert host is not None
+        self._connection = (
+            http.client.HTTPConnection(host, parts.port, timeout=timeout)
+            if context is None
+            else http.client.HTTPSConnection(
+                *(host, parts.port),
+                timeout=timeout,
+                context=context,
+            )
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -65,9 +80,10 @@ def ask(
     body: Any = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
+    context: ssl.SSLContext | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
-    with Client(url, timeout) as client:
+    with Client(url, timeout, context) as client:
         return client.ask(method, path, body, headers)
 
 

@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 from headrace.grpc import http2_frames as frames
 from headrace.grpc.hpack import Decoder, literal
+from support.certificates import Secured
 
 PATIENCE = 30
+# What servers and clients have for TLS, if they speak it.
+SECURED: Secured | None = None
 CALL = (
     (b":method", b"POST"),
     (b":scheme", b"http"),
@@ -59,7 +62,8 @@ class Http2Client:
     @classmethod
     async def connect(cls, port: int, settings: dict[int, int] | None = None) -> Http2Client:
         """Connect and greet."""
-        self = cls(*await asyncio.open_connection("127.0.0.1", port))
+        context = SECURED.context if SECURED is not None else None
+        self = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
         self.send(frames.PREFACE, frames.settings(settings or {}))
         return self
 
@@ -111,4 +115,9 @@ class Http2Client:
         return found
 
     async def aclose(self) -> None:
-        self._writer.close()
+        if SECURED is None:
+            self._writer.close()
+            return
+        # Otherwise it would wait for the server's own end, which some do not send.
+        self._writer.transport.abort()
+        await asyncio.sleep(0)

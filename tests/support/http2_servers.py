@@ -13,6 +13,8 @@ from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.http2_server import Http2Server
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
+from headrace.tls.certificates import Certificates
+from support import http2_client
 from support.http2_client import Http2Client
 
 ECHO, STREAM, WAIT = b"/test.Test/Echo", b"/test.Test/Stream", b"/test.Test/Wait"
@@ -78,7 +80,7 @@ class Transport(asyncio.Transport):
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[Http2Server, int]]:
-    server = Http2Server(ServerSettings(**settings), sweep_interval=0.01)
+    server = Http2Server(ServerSettings(**settings), 0.01, certificates=certificates())
     server.add_registered_method_handlers("test.Test", HANDLERS)
     sock = bind("127.0.0.1", 0)
     await server.start(sock)
@@ -110,3 +112,17 @@ def port_of(server: Http2Server) -> int:
     """The port that a server listens on."""
     port: int = server._sockets[0].getsockname()[1]
     return port
+
+
+def certificates() -> Certificates | None:
+    """What a server has for TLS, where a test is about that."""
+    secured = http2_client.SECURED
+    return secured.certificates if secured is not None else None
+
+
+def channel_to(port: int) -> grpc.aio.Channel:
+    """A channel of grpcio's to a server."""
+    address = f"127.0.0.1:{port}"
+    if (secured := http2_client.SECURED) is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(secured.authority))

@@ -22,7 +22,8 @@ def mlflow_error(error: HeadraceError) -> tuple[int, bytes]:
 def error_headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:
     """What an error adds to the headers of its answer."""
     found = row(error)
-    headers = []
+    # What a caller has sent may be in the message: a browser must not take it for a page.
+    headers = [(b"x-content-type-options", b"nosniff")]
     if found.retry_after:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if error.challenge:

@@ -45,4 +45,8 @@ def _policy(page: str) -> str:
     )
 
 
-HEADERS = {"content-security-policy": _policy(PAGE), "x-content-type-options": "nosniff"}
+HEADERS = {
+    "content-security-policy": _policy(PAGE),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from headrace.access.needs import READ, READ_ALL
 from headrace.admin import openapi
 from headrace.admin.admin_route import AdminRoute, seen
-from headrace.admin.json_response import json_response
+from headrace.admin.json_response import NO_PAGE, json_response
 from headrace.dataplane import DataPlane
 from headrace.errors import listing
 from headrace.http.router import Router
@@ -53,7 +53,8 @@ class Status:
         )
         models = listing(names) if names else "none"
         return PlainTextResponse(
-            INDEX.format(name=server["name"], version=server["version"], models=models)
+            INDEX.format(name=server["name"], version=server["version"], models=models),
+            headers=NO_PAGE,
         )
 
     async def status(self, request: Request) -> Response:

@@ -127,6 +127,21 @@ FLAGS: tuple[Flag, ...] = (
     ),
     (("--use-ssl",), "USE_SSL", {"help": "use TLS"}),
     (("--insecure",), "INSECURE", {"help": "accept any certificate"}),
+    (
+        ("--ssl-ca-certs",),
+        "SSL_CA_CERTS",
+        {"metavar": "FILE", "help": "certificates of the authorities to trust, in PEM"},
+    ),
+    (
+        ("--ssl-certfile",),
+        "SSL_CERTFILE",
+        {"metavar": "FILE", "help": "certificate to show to the server, in PEM"},
+    ),
+    (
+        ("--ssl-keyfile",),
+        "SSL_KEYFILE",
+        {"metavar": "FILE", "help": "key of that certificate; by default in the same file"},
+    ),
 )
 SWITCHES = (
     "IGNORE_EXTRA",
@@ -137,6 +152,8 @@ SWITCHES = (
     "USE_SSL",
     "INSECURE",
 )
+# Any of these asks for TLS where the URL does not say.
+SECURE = ("USE_SSL", "SSL_CA_CERTS", "SSL_CERTFILE")
 REQUIRED = ("MODEL_NAME", "INPUT_DATA_PATH", "OUTPUT_DATA_PATH")
 
 
@@ -243,7 +260,7 @@ def _job(values: Mapping[str, Any]) -> Job:
             )
     headers = with_key(_headers(values["REQUEST_HEADERS"]), api_key(values["API_KEY_FILE"]))
     return Job(
-        url=_url(values["URL"], values["TRANSPORT"], bool(values["USE_SSL"])),
+        url=_url(values["URL"], values["TRANSPORT"], any(values[name] for name in SECURE)),
         model=values["MODEL_NAME"],
         input=InputFile(
             Path(values["INPUT_DATA_PATH"]),
@@ -260,7 +277,7 @@ def _job(values: Mapping[str, Any]) -> Job:
         selection=Selection(bool(values["IGNORE_EXTRA"]), _names(values["KEEP"])),
         keep_going=bool(values["KEEP_GOING"]),
         policy=Policy(values["CONNECTION_TIMEOUT"], values["RETRIES"]),
-        options=Options(headers, not values["INSECURE"]),
+        options=Options(headers, _verify(values), cert=_certificate(values)),
     )
 
 
@@ -288,6 +305,20 @@ def _url(given: str, transport: str, secure: bool) -> str:
         return given
     scheme = {"rest": "http", "grpc": "grpc"}[transport]
     return f"{scheme}{'s' if secure else ''}://{given}"
+
+
+def _verify(values: Mapping[str, Any]) -> bool | str:
+    authorities: str | None = values["SSL_CA_CERTS"]
+    if authorities and values["INSECURE"]:
+        raise ConfigurationError("--insecure trusts everybody; leave --ssl-ca-certs out, or it")
+    return authorities or not values["INSECURE"]
+
+
+def _certificate(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    certificate, key = values["SSL_CERTFILE"], values["SSL_KEYFILE"]
+    if key and not certificate:
+        raise ConfigurationError("--ssl-keyfile needs --ssl-certfile, which is missing")
+    return (certificate, key or certificate) if certificate else None
 
 
 def _delimiter(given: str) -> str:

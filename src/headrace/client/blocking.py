@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,8 +27,9 @@ class Client:
     sent what is left of it. `retries` is the number of attempts after the first, for failed
     connections and for answers that ask for a retry. `headers` are sent with every request.
     `api_key` is sent as a bearer token; None for that of the variable `HEADRACE_API_KEY`, if any.
-    `verify` is False to accept any certificate, or an `ssl.SSLContext`. `transport` is an httpx
-    transport that replaces the network.
+    `verify` is the file of the authorities to trust, False to accept any certificate, or an
+    `ssl.SSLContext`. `cert` is the file of the client's own certificate and its key, or a pair of
+    files. `transport` is an httpx transport that replaces the network.
     """
 
     def __init__(
@@ -38,13 +40,13 @@ class Client:
         retries: int = 2,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
-        verify: bool | ssl.SSLContext = True,
+        verify: bool | str | Path | ssl.SSLContext = True,
+        cert: str | Path | tuple[str | Path, str | Path] | None = None,
         transport: Any = None,
     ) -> None:
         self._flows = Flows(Policy(timeout, retries))
-        self._transport = open_transport(
-            url, Options(with_key(headers, api_key), verify, transport)
-        )
+        options = Options(with_key(headers, api_key), verify, transport, cert)
+        self._transport = open_transport(url, options)
 
     def __enter__(self) -> Client:
         return self

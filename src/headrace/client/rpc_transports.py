@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -89,12 +92,23 @@ def _credentials(secure: bool, options: Options) -> Any:
         raise ValueError("transport is for HTTP; gRPC has none to replace")
     if not secure:
         return None
-    if options.verify is not True:
+    if options.verify is False or isinstance(options.verify, ssl.SSLContext):
         raise ValueError(
-            "gRPC always verifies certificates; name your own authorities in the environment "
-            "variable GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+            "gRPC always verifies certificates; verify is the file of your own authorities, and "
+            "cert that of the client's certificate"
         )
-    return grpc.ssl_channel_credentials()
+    authorities = None if options.verify is True else _bytes(os.fspath(options.verify), "verify")
+    if (files := options.cert_files()) is None:
+        return grpc.ssl_channel_credentials(authorities)
+    certificate, key = (_bytes(file, "cert") for file in files)
+    return grpc.ssl_channel_credentials(authorities, key, certificate)
+
+
+def _bytes(file: str, argument: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{argument}: '{file}': {error.strerror}") from error
 
 
 def _metadata(options: Options) -> tuple[tuple[str, str], ...]:

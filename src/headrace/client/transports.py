@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from headrace.client import operations as ops
@@ -45,24 +46,70 @@ def with_key(headers: Mapping[str, str] | None, key: str | None) -> dict[str, st
 
 @dataclass(frozen=True)
 class Options:
-    """How to connect. `verify` is False to accept any certificate, or an SSL context.
+    """How to connect.
 
+    `verify` is the file of the authorities to trust, False to accept any certificate, or an SSL
+    context. `cert` is the file of the client's own certificate and its key, or a pair of files.
     `transport` replaces the network: an `httpx.ASGITransport` calls an application in the same
     process.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    verify: bool | ssl.SSLContext = True
+    verify: bool | str | Path | ssl.SSLContext = True
     transport: Any = None
+    cert: str | Path | tuple[str | Path, str | Path] | None = None
 
     def for_httpx(self, url: str) -> dict[str, Any]:
         return {
             "base_url": url,
             "headers": {**HEADERS, **self.headers},
-            "verify": self.verify,
+            "verify": self._for_ssl(),
             "transport": self.transport,
             "limits": httpx.Limits(max_keepalive_connections=IDLE_CONNECTIONS),
         }
+
+    def cert_files(self) -> tuple[str, str] | None:
+        """The files of the client's certificate and of its key."""
+        if self.cert is None:
+            return None
+        named = self.cert if isinstance(self.cert, tuple) else (self.cert, self.cert)
+        return os.fspath(named[0]), os.fspath(named[1])
+
+    def _for_ssl(self) -> bool | ssl.SSLContext:
+        """What httpx takes.
+
+        Raises:
+            ValueError: a file is missing, or not what it should be.
+        """
+        files = self.cert_files()
+        if isinstance(self.verify, ssl.SSLContext):
+            if files is not None:
+                raise ValueError("cert: expected it in the SSL context that verify is")
+            return self.verify
+        if isinstance(self.verify, bool) and files is None:
+            return self.verify
+        if isinstance(self.verify, bool):
+            context = httpx.create_ssl_context(self.verify)
+        else:
+            context = _trusting(os.fspath(self.verify))
+        if files is not None:
+            try:
+                context.load_cert_chain(*files)
+            except OSError as error:
+                raise ValueError(
+                    f"cert: expected a certificate and its key in {' and '.join(set(files))}: "
+                    f"{error.strerror or error}"
+                ) from error
+        return context
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise ValueError(
+            f"verify: expected certificates of authorities in '{file}': {error.strerror or error}"
+        ) from error
 
 
 class Transport(Protocol):

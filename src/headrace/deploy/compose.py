@@ -109,11 +109,14 @@ def _grafana() -> dict[str, Any]:
 def _configs(workload: Workload) -> dict[str, dict[str, str]]:
     """The files of Prometheus and Grafana."""
     target = {"targets": [f"{SERVER}:{workload.settings.http_port}"]}
-    scraped = {
+    scraped: dict[str, Any] = {
         "job_name": SERVER,
         "metrics_path": workload.metrics_path,
         "static_configs": [target],
     }
+    if workload.settings.ssl_certfile is not None:
+        # The certificate is for the names that others know the server by.
+        scraped |= {"scheme": "https", "tls_config": {"insecure_skip_verify": True}}
     prometheus = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": [monitoring.RULES],

@@ -132,6 +132,8 @@ def _how_it_is_reached(workload: Workload) -> Iterator[Section]:
         {
             "metrics": {
                 "path": workload.metrics_path or "/metrics",
+                "scheme": "http" if settings.ssl_certfile is None else "https",
+                "tlsConfig": {},
                 "interval": "15s",
                 "serviceMonitor": False,
                 "prometheusRule": False,
@@ -156,7 +158,7 @@ def _how_it_lives(workload: Workload) -> Iterator[Section]:
     )
     yield (
         "It is live as soon as it listens, and ready when all of its models are.",
-        {"probes": pod.probes("http")},
+        {"probes": pod.probes("http", workload.settings)},
     )
     yield (
         "The pods.",

@@ -68,7 +68,7 @@ def manifests(source: str, options: Options) -> tuple[Workload, list[Manifest]]:
             f"--storage-uri is for models, and a {workload.kind} is in its image; leave it out"
         )
     runtime = _shared(workload)
-    _require_same_ports(workload, runtime)
+    _require_same_listeners(workload, runtime)
     return workload, [_runtime(runtime), _service(workload, _model(workload, runtime))]
 
 
@@ -107,13 +107,13 @@ def _shared(workload: Workload) -> Workload:
     )
 
 
-def _require_same_ports(workload: Workload, runtime: Workload) -> None:
-    for name in ("http_port", "grpc_port", "metrics_endpoint"):
+def _require_same_listeners(workload: Workload, runtime: Workload) -> None:
+    for name in ("http_port", "grpc_port", "metrics_endpoint", "ssl_certfile", "ssl_ca_certs"):
         ours, theirs = (getattr(each.settings, name) for each in (workload, runtime))
         if ours != theirs:
             raise ConfigurationError(
-                f"{name} is {ours or 'off'}, but it is {theirs} for every model of the runtime: "
-                "leave it out, or put the model into an image and give --image without "
+                f"{name} is {ours or 'off'}, but it is {theirs or 'off'} for every model of the "
+                "runtime: leave it out, or put the model into an image and give --image without "
                 "--storage-uri"
             )
 
@@ -203,7 +203,7 @@ def _container(workload: Workload) -> dict[str, Any]:
         # A port named h2c is one of gRPC to KServe; the first port is the Service's port 80.
         "ports": pod.ports(workload, "http1", "h2c"),
         "resources": workload.resources,
-        **pod.probes(workload.settings.http_port),
+        **pod.probes(workload.settings.http_port, workload.settings),
         "lifecycle": pod.LIFECYCLE,
         "securityContext": pod.SECURITY,
         "volumeMounts": [pod.TMP_MOUNT],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.deploy.workload import PRE_STOP, Workload
+from headrace.settings import ServerSettings
 
 LIVE, READY = "/v2/health/live", "/v2/health/ready"
 # Any image that runs Headrace has this, and need not have a shell or `sleep`.
@@ -27,28 +28,37 @@ SECURITY: dict[str, Any] = {
 LIFECYCLE: dict[str, Any] = {"preStop": {"exec": {"command": WAIT}}}
 
 
-def probes(port: int | str) -> dict[str, Any]:
+def probes(port: int | str, settings: ServerSettings) -> dict[str, Any]:
     """It is live as soon as it listens, and ready when its models are; both answer at all times."""
     return {
         "startupProbe": {
-            "httpGet": {"path": LIVE, "port": port},
+            **_asks(LIVE, port, settings),
             "periodSeconds": 2,
-            "timeoutSeconds": 2,
+            "timeoutSeconds": 2 if settings.ssl_ca_certs is None else 5,
             "failureThreshold": 60,
         },
         "livenessProbe": {
-            "httpGet": {"path": LIVE, "port": port},
+            **_asks(LIVE, port, settings),
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
         "readinessProbe": {
-            "httpGet": {"path": READY, "port": port},
+            **_asks(READY, port, settings),
             "periodSeconds": 5,
             "timeoutSeconds": 5,
             "failureThreshold": 2,
         },
     }
+
+
+def _asks(path: str, port: int | str, settings: ServerSettings) -> dict[str, Any]:
+    """What a probe does; Kubernetes has no certificate to show, so the container asks itself."""
+    if settings.ssl_ca_certs is not None:
+        command = ["headrace", "health", *(["--live"] if path == LIVE else [])]
+        return {"exec": {"command": command}}
+    scheme = {} if settings.ssl_certfile is None else {"scheme": "HTTPS"}
+    return {"httpGet": {"path": path, "port": port, **scheme}}
 
 
 def env(variables: Mapping[str, str]) -> list[dict[str, str]]:

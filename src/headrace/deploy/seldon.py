@@ -78,6 +78,11 @@ def _require_own_settings(workload: Workload) -> None:
             raise ConfigurationError(
                 f"{name} is {given}, but Seldon's agent relies on {expected}; leave it out"
             )
+    if workload.settings.ssl_certfile is not None:
+        raise ConfigurationError(
+            "ssl_certfile: Seldon's agent, in the same pod, speaks no TLS to the server; leave it "
+            "out"
+        )
 
 
 def _server(workload: Workload) -> Manifest:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import grpc
 
@@ -18,6 +19,7 @@ from headrace.grpc.restarted_server import RestartedServer
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
+from headrace.tls.certificates import Certificates, Contents
 
 # The options of grpcio cannot hold larger numbers, and no gRPC message is larger.
 LARGEST_OPTION = 2**31 - 1
@@ -43,8 +45,13 @@ class Core(Protocol):
 class NativeCore:
     """The server's own."""
 
-    def __init__(self, settings: ServerSettings, budget: ReceiveBudget | None = None) -> None:
-        self._server = Http2Server(settings, budget=budget)
+    def __init__(
+        self,
+        settings: ServerSettings,
+        budget: ReceiveBudget | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._server = Http2Server(settings, budget=budget, certificates=certificates)
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         self._server.add_registered_method_handlers(service, handlers)
@@ -65,8 +72,9 @@ class NativeCore:
 class GrpcioCore:
     """grpcio's."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, certificates: Certificates | None = None) -> None:
         self._server = RestartedServer(_options(settings))
+        self._certificates = certificates
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         handler = grpc.method_handlers_generic_handler(service, handlers)
@@ -78,9 +86,7 @@ class GrpcioCore:
             await self._server.stop(None)
             raise _unusable(host, port, reason)
         try:
-            found: int = self._server.add_insecure_port(
-                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            )
+            found = self._add_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
             await self._server.stop(None)
             reason = _why_not(host, port) or "the address is taken or not allowed"
@@ -88,13 +94,46 @@ class GrpcioCore:
         await self._server.start()
         return found
 
+    def _add_port(self, address: str) -> int:
+        if self._certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, partial(_credentials, self._certificates))
+
     async def stop(self, grace: float | None) -> None:
         await self._server.stop(grace)
 
 
-def core(settings: ServerSettings, budget: ReceiveBudget | None = None) -> Core:
-    """The core that the settings ask for; only the server's own counts what arrives."""
-    return NativeCore(settings, budget) if settings.native_grpc else GrpcioCore(settings)
+def core(
+    settings: ServerSettings,
+    budget: ReceiveBudget | None = None,
+    certificates: Certificates | None = None,
+) -> Core:
+    """The core that the settings ask for; only the server's own counts what arrives.
+
+    With `certificates`, it speaks TLS.
+    """
+    if settings.native_grpc:
+        return NativeCore(settings, budget, certificates)
+    return GrpcioCore(settings, certificates)
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """What grpcio shows its clients; it asks before each handshake whether that has changed."""
+    shown = certificates.current
+
+    def configuration(held: Contents) -> Any:
+        roots = held.authorities or None
+        return grpc.ssl_server_certificate_configuration([(held.key, held.chain)], roots)
+
+    def changed() -> Any:
+        nonlocal shown
+        if shown is certificates.current:
+            return None
+        shown = certificates.current
+        return configuration(shown)
+
+    needs_client = bool(shown.authorities)
+    return grpc.dynamic_ssl_server_credentials(configuration(shown), changed, needs_client)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ from headrace.grpc.core import core
 from headrace.protocol.open_inference.counts import Counts
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
+from headrace.tls.certificates import Certificates
 
 # Seconds for calls that arrived with the last packets; an idle stream would take forever.
 LAST_CALLS = 0.5
@@ -26,13 +27,14 @@ class GrpcListener:
         calls: Calls,
         settings: ServerSettings,
         budget: ReceiveBudget | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.announce_close = False
         self.port = 0
         self._settings = settings
         self._runner = CallRunner(calls)
         self._closing: asyncio.Task[None] | None = None
-        self._core = core(settings, budget)
+        self._core = core(settings, budget, certificates)
         services = (servicer.SERVICE, health.SERVICE, reflecting.SERVICE)
         inference = servicer.InferenceService(dataplane, calls, self._runner, Counts.of(settings))
         handlers = inference.handlers()
@@ -50,6 +52,7 @@ class GrpcListener:
         calls: Calls,
         settings: ServerSettings,
         budget: ReceiveBudget | None = None,
+        certificates: Certificates | None = None,
     ) -> GrpcListener:
         """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
 
@@ -58,7 +61,7 @@ class GrpcListener:
         Raises:
             ConfigurationError: the address is unknown, taken or not allowed.
         """
-        self = cls(dataplane, calls, settings, budget)
+        self = cls(dataplane, calls, settings, budget, certificates)
         self.port = await self._core.start(settings.host, settings.grpc_port)
         return self
 

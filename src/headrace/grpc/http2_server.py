@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -16,6 +16,8 @@ from headrace.grpc.message_reader import Reception
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
+from headrace.tls.certificates import GRPC, Certificates
+from headrace.tls.tls_transport import TlsDoor
 
 SWEEP_INTERVAL = 1.0
 # Seconds that cut calls and closed connections have to send their last bytes.
@@ -26,13 +28,17 @@ KEEP_ALIVE = (60, 10, 6)
 
 
 class Http2Server:
-    """Serves registered handlers on sockets; deadlines are met within `sweep_interval` seconds."""
+    """Serves registered handlers on sockets; deadlines are met within `sweep_interval` seconds.
+
+    With `certificates`, it speaks TLS.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         sweep_interval: float = SWEEP_INTERVAL,
         budget: ReceiveBudget | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
@@ -42,6 +48,17 @@ class Http2Server:
         self.reception = Reception(most, budget or ReceiveBudget(settings.max_receive_bytes))
         self.connections: set[Http2Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._connect: Callable[[], asyncio.BaseProtocol] = self._new_connection
+        self._tls: TlsDoor | None = None
+        if certificates is not None:
+            self._connect = self._tls = TlsDoor(
+                *(certificates, GRPC, self._new_connection),
+                open_connections=self.connections.__len__,
+                # Whatever has the form of HTTP/2 would make clients connect again at once.
+                hint=b"",
+                timeout=settings.header_timeout,
+                most=settings.max_connections,
+            )
         self._sweep_interval = sweep_interval
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
@@ -75,7 +92,7 @@ class Http2Server:
         self._sockets.append(sock)
         self._sweeping = self.loop.create_task(self._sweep())
 
-    def _connect(self) -> Http2Connection:
+    def _new_connection(self) -> Http2Connection:
         return Http2Connection(self)
 
     def close_listeners(self) -> None:
@@ -113,6 +130,8 @@ class Http2Server:
         await self._cut()
 
     async def _cut(self) -> None:
+        if self._tls is not None:
+            self._tls.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
         running: set[asyncio.Future[Any]] = set(self.tasks)

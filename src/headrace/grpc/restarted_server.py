@@ -46,9 +46,11 @@ class RestartedServer:
         """Listen on an address; returns the port, which a new server will have as well."""
         return self._add_port(address, lambda server, at: server.add_insecure_port(at))
 
-    def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """As `add_insecure_port`, with TLS."""
-        return self._add_port(address, lambda server, at: server.add_secure_port(at, credentials))
+    def add_secure_port(
+        self, address: str, credentials: Callable[[], grpc.ServerCredentials]
+    ) -> int:
+        """As `add_insecure_port`, with TLS. Each server needs credentials of its own."""
+        return self._add_port(address, lambda server, at: server.add_secure_port(at, credentials()))
 
     def _add_port(self, address: str, add: Callable[[grpc.aio.Server, str], int]) -> int:
         port = add(self._server, address)

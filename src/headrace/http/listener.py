@@ -24,9 +24,17 @@ from headrace.http.refusals import Refuse
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
+from headrace.tls.certificates import HTTP, Certificates
+from headrace.tls.tls_transport import TlsDoor
 
 SWEEP_INTERVAL = 1.0
 FLUSH_INTERVAL = 0.01
+# What a client that speaks no TLS is answered where it has to.
+HINT = b"this port speaks TLS: its addresses begin with https\n"
+SPEAK_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(HINT), HINT)
+)
 # Seconds in which the request on a connection that was just opened is expected to arrive.
 ARRIVALS = 0.2
 
@@ -61,7 +69,8 @@ class Listener:
         )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
-        self._connect: Callable[[], Connection]
+        self._connect: Callable[[], asyncio.BaseProtocol]
+        self._tls: TlsDoor | None = None
         self._accepting: list[asyncio.Task[Any]] = []
         self._ticks: asyncio.Task[None] | None = None
         self._announce_close = False
@@ -75,22 +84,31 @@ class Listener:
         refuse: Refuse,
         sweep_interval: float = SWEEP_INTERVAL,
         budget: ReceiveBudget | None = None,
+        certificates: Certificates | None = None,
     ) -> Listener:
         """Accept connections on `sockets`, which the listener owns from now on.
 
         `refuse` answers requests that are refused while they are being received.
         Deadlines are met within `sweep_interval` seconds. What is received counts in `budget`,
-        which other listeners may share.
+        which other listeners may share. With `certificates`, it speaks TLS.
         """
         self = cls(app, settings, budget)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
         arguments = (self._config, self._state, settings, refuse, loop)
-        if self._direct is None:
-            self._connect = functools.partial(Connection, *arguments)
-        else:
-            self._connect = functools.partial(
+        connect: Callable[[], Connection] = functools.partial(Connection, *arguments)
+        if self._direct is not None:
+            connect = functools.partial(
                 DirectConnection, *arguments, direct=self._direct, heads=Heads()
+            )
+        self._connect = connect
+        if certificates is not None:
+            self._connect = self._tls = TlsDoor(
+                *(certificates, HTTP, connect),
+                open_connections=self.connections.__len__,
+                hint=SPEAK_TLS,
+                timeout=settings.header_timeout,
+                most=settings.max_connections,
             )
         for sock in sockets:
             server = await loop.create_server(self._connect, sock=sock, backlog=BACKLOG)
@@ -141,10 +159,15 @@ class Listener:
             connection.shutdown()
         loop = asyncio.get_running_loop()
         moment = loop.time() + ARRIVALS
-        while any(each.is_new for each in self.connections) and loop.time() < moment:
+        while self._has_new() and loop.time() < moment:
             await asyncio.sleep(FLUSH_INTERVAL)
         for connection in list(self.connections):
             connection.shutdown(spare_new=False)
+
+    def _has_new(self) -> bool:
+        """Whether the first request of a connection may be on its way."""
+        shaking = self._tls is not None and self._tls.handshakes
+        return bool(shaking) or any(each.is_new for each in self.connections)
 
     async def flush(self, deadline: float) -> int:
         """Wait until all answers are sent; return how many connections are behind at `deadline`."""
@@ -162,6 +185,8 @@ class Listener:
             self._ticks.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticks
+        if self._tls is not None:
+            self._tls.abort()
         for connection in list(self.connections):
             connection.transport.abort()
         # Requests notice the lost connection first, and most end on their own.

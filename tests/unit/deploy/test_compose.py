@@ -42,6 +42,13 @@ def test_prometheus_scrapes_the_server_and_grafana_asks_prometheus(tmp_path):
     assert home == paths["dashboard"]
 
 
+def test_prometheus_speaks_tls_to_a_server_that_does(tmp_path):
+    found = of(write_model(tmp_path), env={"HEADRACE_SSL_CERTFILE": "/tls/tls.crt"})
+
+    (scraped,) = yaml.safe_load(found["configs"]["prometheus"]["content"])["scrape_configs"]
+    assert scraped["scheme"] == "https"
+
+
 def test_every_config_and_volume_is_declared_and_used(tmp_path):
     found = of(write_model(tmp_path))
 

@@ -138,6 +138,32 @@ def test_a_port_that_the_runtime_does_not_have_is_refused():
         of("s3://bucket/wine", env={"HEADRACE_HTTP_PORT": "9999"})
 
 
+def test_probes_speak_tls_and_ask_from_inside_where_clients_need_a_certificate(tmp_path):
+    certified = {"HEADRACE_SSL_CERTFILE": "/tls/tls.crt"}
+    strict = {**certified, "HEADRACE_SSL_CA_CERTS": "/tls/ca.crt"}
+    source = write_model(tmp_path)
+
+    def probe(env: dict[str, str], kind: str) -> dict[str, Any]:
+        service = of(source, image="i", env=env)["InferenceService"]
+        found: dict[str, Any] = container_of(service)[f"{kind}Probe"]
+        return found
+
+    def container_of(service: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = service["spec"]["predictor"]["containers"][0]
+        return found
+
+    assert "scheme" not in probe({}, "liveness")["httpGet"]
+    assert probe(certified, "liveness")["httpGet"]["scheme"] == "HTTPS"
+    assert probe(strict, "liveness")["exec"]["command"] == ["headrace", "health", "--live"]
+    assert probe(strict, "startup")["exec"]["command"] == ["headrace", "health", "--live"]
+    assert probe(strict, "readiness")["exec"]["command"] == ["headrace", "health"]
+
+
+def test_tls_of_one_model_of_a_runtime_is_refused():
+    with pytest.raises(ConfigurationError, match="^ssl_certfile is /x, but it is off for every"):
+        of("s3://bucket/m", env={"HEADRACE_SSL_CERTFILE": "/x"})
+
+
 def test_the_runtime_is_not_chosen_for_models_that_do_not_name_it():
     spec = of("s3://bucket/wine")["ClusterServingRuntime"]["spec"]
 

@@ -104,6 +104,11 @@ def test_a_port_that_the_agent_does_not_know_is_refused(variable, tmp_path):
         of(write_model(tmp_path), storage_uri="s3://b/m", env={variable: "9999"})
 
 
+def test_tls_that_the_agent_does_not_speak_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="^ssl_certfile: Seldon's agent"):
+        of(write_model(tmp_path), storage_uri="s3://b/m", env={"HEADRACE_SSL_CERTFILE": "/x"})
+
+
 def test_an_address_that_the_agent_cannot_reach_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"host is 127\.0\.0\.1"):
         of(write_model(tmp_path), storage_uri="s3://b/m", env={"HEADRACE_HOST": "127.0.0.1"})

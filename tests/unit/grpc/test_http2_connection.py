@@ -14,7 +14,10 @@ from headrace.grpc.hpack import Decoder, indexed, literal
 from headrace.grpc.http2_frames import Fault
 from headrace.grpc.http2_server import Http2Server
 from support.http2_client import CALL, Http2Client, begin, call, data, message
-from support.http2_servers import DIRECT, ECHO, STREAM, WAIT, port_of, run, serving
+from support.http2_servers import DIRECT, ECHO, STREAM, WAIT, channel_to, port_of, run, serving
+
+# With a client that speaks no TLS.
+TCP_ONLY = pytest.mark.parametrize("over", ["TCP"], indirect=True)
 
 INTERNAL, UNIMPLEMENTED, UNAVAILABLE = 13, 12, 14
 
@@ -334,6 +337,7 @@ def test_the_reserved_bit_of_a_stream_is_passed_over() -> None:
     run(scenario)
 
 
+@TCP_ONLY
 def test_the_first_frame_has_to_be_settings() -> None:
     async def main() -> bytes:
         async with serving() as (_, port):
@@ -403,6 +407,7 @@ def test_a_failure_in_a_connection_ends_no_other(
     assert logged == ["a gRPC connection failed; this is a bug"]
 
 
+@TCP_ONLY
 def test_http_1_is_told_what_is_spoken_here() -> None:
     async def main() -> bytes:
         async with serving() as (_, port):
@@ -463,7 +468,7 @@ def test_the_client_of_grpcio_calls_as_much_as_it_likes(method: bytes) -> None:
     async def main() -> None:
         async with (
             serving() as (_, port),
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+            channel_to(port) as channel,
         ):
             echo = channel.unary_unary(method.decode())
             sizes = [0, 1, 5, 16_379, 16_380, 65_530, 65_535, 65_536, 1_000_000]

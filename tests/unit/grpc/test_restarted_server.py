@@ -11,7 +11,7 @@ from headrace.grpc import http2_frames as frames
 from headrace.grpc.core import GrpcioCore
 from headrace.settings import ServerSettings
 from support.http2_client import Http2Client, begin, call, message
-from support.http2_servers import ECHO, echo
+from support.http2_servers import ECHO, certificates, echo
 
 
 async def connected(port: int) -> Http2Client:
@@ -19,7 +19,7 @@ async def connected(port: int) -> Http2Client:
     while True:
         try:
             return await Http2Client.connect(port)
-        except ConnectionError:
+        except OSError:
             await asyncio.sleep(0)
 
 
@@ -27,7 +27,7 @@ async def connected(port: int) -> Http2Client:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_path_that_is_not_utf_8_does_not_end_the_server_for_others() -> None:
     async def main() -> None:
-        core = GrpcioCore(ServerSettings(native_grpc=False))
+        core = GrpcioCore(ServerSettings(native_grpc=False), certificates())
         core.register("test.Test", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
         port = await core.start("127.0.0.1", 0)
         hostiles = []

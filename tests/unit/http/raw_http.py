@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from typing import TYPE_CHECKING
+
+import uvloop
 
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.adapters.error_bodies import error_headers
@@ -14,6 +17,9 @@ from headrace.http.header_fields import collect
 from headrace.http.listener import Listener
 from headrace.settings import ServerSettings
 from headrace.sockets import bind
+
+if TYPE_CHECKING:
+    from support.certificates import Secured
 
 STATUS = {
     "invalid_argument": 400,
@@ -25,6 +31,8 @@ STATUS = {
 }
 GET = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /v2 HTTP/1.1\r\nHost: x\r\n"
+# What the listeners and the clients of a test have for TLS; `over` sets it.
+SECURED: Secured | None = None
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -84,13 +92,16 @@ def serve(scenario, app=echo, **settings):
     async def main():
         sock = bind("127.0.0.1", 0)
         address = sock.getsockname()
+        certificates, context, _ = SECURED or (None, None, None)
         listener = await Listener.start(
-            app, [sock], ServerSettings(**settings), refuse, sweep_interval=0.05
+            *(app, [sock], ServerSettings(**settings), refuse),
+            sweep_interval=0.05,
+            certificates=certificates,
         )
         clients = []
 
         async def connect():
-            clients.append(Client(*await asyncio.open_connection(*address)))
+            clients.append(Client(*await asyncio.open_connection(*address, ssl=context)))
             return clients[-1]
 
         try:
@@ -100,7 +111,9 @@ def serve(scenario, app=echo, **settings):
             for client in clients:
                 client.writer.close()
 
-    asyncio.run(main())
+    # TLS is between the loop's transports and the connections, so try it with those of a server.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if SECURED else None) as runner:
+        runner.run(main())
 
 
 def refused(data, status, path="/v2", **settings):

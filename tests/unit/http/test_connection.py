@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from raw_http import CHUNKED, GET, POST, answer, refused, serve, until
@@ -166,12 +167,14 @@ def test_a_large_head_is_answered_431(head, size):
     async def scenario(_listener, connect):
         client = await connect()
         reading = asyncio.ensure_future(client.read_answer())
-        for start in range(0, len(head), size):
-            await client.send(head[start : start + size])
-            await asyncio.sleep(0)
-        # What never ends must be refused for its size, long before the deadline.
-        if not head.endswith(b"\r\n\r\n"):
-            await client.send(b"b" * 2000)
+        # With TLS, asyncio's clients stop sending as soon as they know that the server does.
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(head), size):
+                await client.send(head[start : start + size])
+                await asyncio.sleep(0)
+            # What never ends must be refused for its size, long before the deadline.
+            if not head.endswith(b"\r\n\r\n"):
+                await client.send(b"b" * 2000)
         assert (await reading)[0] == 431
         assert await client.is_closed()
 

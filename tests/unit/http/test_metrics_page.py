@@ -8,9 +8,11 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace import Model
+from headrace.admin.certificate_metrics import CertificateCollector
 from headrace.admin.mlserver_metrics import DEFAULT_PREFIX, MLServerCollector
 from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.testing import TestClient
+from support.certificates import secured
 
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
 ROW = re.compile(r"^\| `((?:model|headrace)_\w+)` \| (\w+) \|", re.MULTILINE)
@@ -34,8 +36,11 @@ def scraped() -> dict[str, str]:
     }
 
 
-def test_the_page_lists_every_metric_with_its_type() -> None:
-    assert dict(ROW.findall(PAGE.read_text())) == scraped()
+def test_the_page_lists_every_metric_with_its_type(tmp_path: Path) -> None:
+    with_tls = CertificateCollector(secured(tmp_path).certificates).describe()
+    found = scraped() | {metric.name: metric.type for metric in with_tls}
+
+    assert dict(ROW.findall(PAGE.read_text())) == found
 
 
 def test_the_page_lists_every_metric_of_mlserver_with_its_type() -> None:

@@ -1,0 +1,1 @@
+"""TLS for every listener: certificates that are read again when they change, and a transport."""
