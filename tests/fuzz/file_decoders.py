@@ -88,7 +88,13 @@ def conda_yaml(data: bytes) -> None:
 
 
 def requirements(data: bytes) -> None:
-    lines.read(folder().file("requirements.txt", data), folder().path)
+    before = lines.MOST_PROJECT_FILES
+    # Inputs may name folders of the machine, which may be large.
+    lines.MOST_PROJECT_FILES = 100
+    try:
+        lines.read(folder().file("requirements.txt", data), folder().path)
+    finally:
+        lines.MOST_PROJECT_FILES = before
 
 
 def manifest(data: bytes) -> None:

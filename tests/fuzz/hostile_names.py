@@ -94,8 +94,8 @@ def targets(seed: int) -> Iterator[tuple[str, str]]:
     """Endlessly: a method, and a request target that a client may send."""
     rng = random.Random(seed)
     for name in names(seed):
-        # Spaces and the like would end the target; what they do is tried elsewhere.
-        safe = quote(name, safe="".join(map(chr, range(0x21, 0x7F))))
+        # What would end the target or its path; what they do is tried elsewhere.
+        safe = quote(name, safe="".join({*map(chr, range(0x21, 0x7F))} - {"?", "#"}))
         route = rng.choice(ROUTES)
         method = rng.choice(["GET", "POST", "POST", "HEAD", "DELETE", "PUT"])
         yield method, route.replace("%s", safe)
