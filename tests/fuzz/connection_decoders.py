@@ -21,12 +21,13 @@ from headrace.grpc.hpack import CompressionError, Decoder, literal
 from headrace.grpc.http2_connection import Http2Connection
 from headrace.grpc.http2_server import Http2Server
 from headrace.grpc.message_reader import MessageReader, Reception, Refused
-from headrace.http.body import REST, read_body
+from headrace.http.body import SOURCE, read_body
 from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
 from headrace.http.header_fields import collect
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.tensor import Tensor
+from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 from headrace.worker import frames as worker_frames
 from headrace.worker.frames import Kind
@@ -122,7 +123,7 @@ class _HttpApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = collect(scope["headers"])
         try:
-            body = await read_body(headers, receive, LARGEST_BODY, scope.get(REST))
+            body = await read_body(headers, receive, LARGEST_BODY, scope.get(SOURCE))
         except Cancelled:
             return
         except HeadraceError as error:
@@ -140,7 +141,9 @@ _http_app = _HttpApp()
 
 async def _http(pieces: list[bytes]) -> Asked:
     """The requests that reach the application whole, from bytes that arrive in pieces."""
-    here, state = _loop(), AnswerHeads()
+    here = _loop()
+    budget = ReceiveBudget(here.settings.max_receive_bytes)
+    state = AnswerHeads(budget=budget)
     _http_app.asked = []
     connection = Connection(_http_app.config, state, here.settings, _refuse, here.loop)
     transport = FakeTransport()
@@ -157,6 +160,7 @@ async def _http(pieces: list[bytes]) -> Asked:
     for task in list(state.tasks):
         assert isinstance(task, asyncio.Task), "a request is still awaited"
         await asyncio.wait_for(task, 5)
+    assert budget.held == 0
     return _http_app.asked
 
 
@@ -270,13 +274,17 @@ def _messages(data: bytes) -> list[tuple[bool, bytes]] | None:
     return found
 
 
+def _raise(refused: Refused) -> None:
+    raise refused
+
+
 def grpc_messages(data: bytes) -> None:
     """The messages of a stream, in pieces of any size."""
     if not data:
         return
     size, text = data[0] + 1, data[1:]
-    reception = Reception(message=1000, total=5000)
-    reader = MessageReader(reception, "gzip", True, lambda size: None)
+    reception = Reception(1000, ReceiveBudget(5000))
+    reader = MessageReader(reception, "gzip", True, lambda size: None, _raise)
     try:
         for start in range(0, len(text), size):
             piece = text[start : start + size]
@@ -284,7 +292,7 @@ def grpc_messages(data: bytes) -> None:
         if not reader.is_within:
             assert list(reader.messages) == _messages(text)
     finally:
-        assert reception.held <= reception.total
+        assert reception.held <= 5000
         reader.release()
         assert reception.held == 0
 
