@@ -145,7 +145,8 @@ class Server:
         self._listeners.append(grpc)
         self._addresses["grpc"] = _address(settings.host, grpc.port)
         logger.info("listening on %s", self._addresses["http"])
-        if not (settings.asks_for_keys or is_loopback(settings.host)):
+        knows_callers = settings.asks_for_keys or settings.ssl_ca_certs is not None
+        if not (knows_callers or is_loopback(settings.host)):
             logger.warning(
                 "whoever reaches this server can call its models: --api-keys-file asks for keys"
             )

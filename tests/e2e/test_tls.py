@@ -48,7 +48,7 @@ def world(
     root = tmp_path_factory.mktemp("tls")
     write_model(root / "models")
     authority = Authority(root)
-    flags = (*authority.issue().flags, "--ssl-ca-certs", authority.file)
+    flags = (*authority.issue().flags, "--ssl-ca-certs", authority.file, "--host", "0.0.0.0")
     with serving(root / "models", request.param, *flags) as server:
         yield World(server, authority, authority.issue("client"))
 
@@ -64,6 +64,10 @@ def test_the_clients_call_it_with_their_certificate(world: World) -> None:
         with Client(url, **files) as client:
             assert client.predict("m", np.array([2.0])) == [4.0]
         assert asyncio.run(awaited(url)) == [4.0]
+
+
+def test_a_server_that_knows_its_clients_does_not_warn_of_others(world: World) -> None:
+    assert "whoever reaches this server" not in world.server.log()
 
 
 def test_a_client_without_a_certificate_cannot_even_ask(world: World) -> None:
