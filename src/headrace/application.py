@@ -108,7 +108,7 @@ class Application:
         self._models = [model for model in models if model.follow is None]
         self._first = first or EarlyWorker(server_program(settings, models))
         self._placement = Placement(settings, Environments(settings), self._first, self._ask)
-        hosted = HostedSource(os.environ)
+        hosted = HostedSource(os.environ, settings.trusted_folders)
         loader = Loader(settings, self._placement)
         self.repository = ModelRepository(
             loader,

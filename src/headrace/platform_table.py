@@ -70,7 +70,7 @@ PLATFORMS = (
         variables={"SAGEMAKER_BIND_TO_PORT": "http_port", "SAGEMAKER_MULTI_MODEL": "allow_empty"},
         expects={**EVERYWHERE, "http_port": 8080},
         # SIGKILL comes 30 s after SIGTERM.
-        suits={"drain_timeout": 25.0},
+        suits={"drain_timeout": 25.0, "trusted_folders": ("/opt/ml",)},
         names_models=True,
     ),
     Platform(

@@ -24,7 +24,7 @@ from headrace.admin.certificate_metrics import CertificateCollector
 from headrace.admin.observed import Observed
 from headrace.application import Application
 from headrace.dataplane.observers.foreign_pages import ForeignPages
-from headrace.errors import ConfigurationError, ShuttingDown
+from headrace.errors import ConfigurationError, ShuttingDown, listing
 from headrace.executors import processors, thread_counts
 from headrace.executors.early_worker import EarlyWorker
 from headrace.http.listener import Listener
@@ -159,8 +159,19 @@ class Server:
         garbage.give_back_large_buffers()
         if missing := self._application.dataplane.not_ready():
             logger.error("not ready, these models failed: %s", ", ".join(sorted(missing)))
+        self._warn_of_code()
         self._announce()
         return True
+
+    def _warn_of_code(self) -> None:
+        """Name the models that may run code, where others than this machine may ask for them."""
+        models = self._application.repository.models()
+        if names := sorted({model.name for model in models if model.why_code}):
+            logger.warning(
+                "%s is not a loopback address, and these models are code or pickles: %s; --trust "
+                "says what is opened",
+                *(self._settings.host, listing(names)),
+            )
 
     def _announce(self) -> None:
         """Announce the addresses, to people and to scripts."""

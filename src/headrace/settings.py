@@ -208,6 +208,12 @@ class ServerSettings:
         "ONNX, skops, safetensors and the boosters' own",
         choices=get_args(Trust),
     )
+    trusted_folders: tuple[str, ...] = setting(
+        (),
+        "folders, separated by commas, of the models that a platform names while the server runs; "
+        "of those elsewhere, only formats without code are opened",
+        unset="none, and /opt/ml on SageMaker",
+    )
     trust_key: str | None = setting(
         None, "file of the public key of signed models, as PEM", unset="--trust-certificates counts"
     )

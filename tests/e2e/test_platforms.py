@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import joblib
 import pytest
+import skops.io
 import yaml
+from sklearn.linear_model import LinearRegression
 
 from support.asking import Answer, ask, numbers
 from support.custom import write_model
@@ -119,6 +121,8 @@ def hosting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "image").mkdir()
     monkeypatch.chdir(tmp_path / "image")
     variables = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": "0"}
+    # Where SageMaker puts models is no folder of a test's.
+    variables["HEADRACE_TRUSTED_FOLDERS"] = f"/opt/ml,{tmp_path}"
     with serving(env={**IN_IMAGE, **variables}, ports=()) as server:
         yield server.http
 
@@ -154,6 +158,32 @@ def test_a_model_that_does_not_load_leaves_nothing_and_may_be_loaded_again(
 
     (folder / "weights").touch()
     assert load(hosting, "a", str(folder)).status == 200
+
+
+def test_the_code_of_a_model_from_elsewhere_does_not_run(hosting: str, tmp_path_factory: Any):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    mark = elsewhere / "mark"
+    custom = write_model(elsewhere, load=f"open({str(mark)!r}, 'w').close()")
+    safe = elsewhere / "safe"
+    safe.mkdir()
+    (safe / "model-settings.json").write_text('{"implementation": "sklearn"}')
+    skops.io.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), safe / "model.skops")
+    refused = load(hosting, "custom", str(custom))
+
+    assert refused.status == 422
+    assert b"--trusted-folders" in refused.body
+    assert not mark.exists()
+    assert load(hosting, "safe", str(safe)).status == 200
+
+
+def test_a_link_in_a_trusted_folder_is_not_trusted(
+    hosting: str, tmp_path: Path, tmp_path_factory: Any
+):
+    custom = write_model(tmp_path_factory.mktemp("elsewhere"))
+    (tmp_path / "link").symlink_to(custom)
+
+    assert load(hosting, "custom", str(tmp_path / "link")).status == 422
+    assert load(hosting, "custom", str(tmp_path / ".." / custom.parent.name / "m")).status == 422
 
 
 def test_a_load_that_memory_is_too_short_for_is_a_507(hosting: str, tmp_path: Path):

@@ -273,7 +273,8 @@ def test_the_code_of_a_model_does_not_run(
 def test_a_model_that_may_run_code_is_refused_with_the_flag(guarded: Attacked) -> None:
     reason = guarded.states()["a_joblib_file"]["reason"]
 
-    assert "is a pickle ('model.joblib'); --trust formats" in reason
+    assert "is a pickle ('model.joblib'); only formats without code are opened" in reason
+    assert "--trust formats" in reason
 
 
 def test_a_model_without_code_is_served_without_the_modules_beside_it(guarded: Attacked) -> None:
@@ -314,3 +315,60 @@ def test_a_service_is_refused_before_it_is_imported(tmp_path: Path) -> None:
         pass
 
     assert not mark.exists()
+
+
+def test_beyond_this_machine_the_models_that_are_code_are_named(tmp_path: Path) -> None:
+    for name in ("pickled", "safe"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model-settings.json").write_text('{"implementation": "sklearn"}')
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+    joblib.dump(model, tmp_path / "pickled/model.joblib")
+    skops.io.dump(model, tmp_path / "safe/model.skops")
+    write_model(tmp_path, name="custom")
+    with serving(tmp_path, "--host", "0.0.0.0") as server:
+        log = server.log()
+
+    assert "these models are code or pickles: 'custom', 'pickled'; --trust" in log
+
+
+FRONT = r"""
+import os, sys
+front = os.getpid()
+def watch(event, arguments):
+    if event == "pickle.find_class" and os.getpid() == front:
+        os.write(2, b"UNPICKLED " + repr(arguments).encode() + b"\n")
+sys.addaudithook(watch)
+from headrace.cli.main import main
+status = main()
+readers = {"pickle", "joblib", "cloudpickle", "sklearn", "skops"} & set(sys.modules)
+os.write(2, b"READERS " + repr(sorted(readers)).encode() + b"\n")
+sys.exit(status)
+"""
+
+
+def test_the_server_itself_unpickles_nothing_whatever_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+    for name, settings in [("joblib", "sklearn"), ("pickle", "pickle")]:
+        folder = tmp_path / name
+        folder.mkdir()
+        settings = json.dumps({"implementation": settings})
+        (folder / "model-settings.json").write_text(settings)
+        joblib.dump(model, folder / "model.joblib")
+    write_model(tmp_path, name="custom")
+    monkeypatch.setattr("support.serving.MAIN", ["-c", FRONT])
+    one = {"name": "input-0", "shape": [1, 1], "datatype": "FP64", "data": [3.0]}
+    with serving(tmp_path) as server:
+        for name in ("joblib", "pickle"):
+            path = f"/v2/models/{name}/infer"
+            assert ask(server.http, "POST", path, {"inputs": [one]}).status == 200
+            assert ask(server.http, "POST", f"/v2/repository/models/{name}/load").status == 200
+        for path in ("/metrics", "/openapi.json", "/api/status"):
+            ask(server.http, "GET", path)
+        server.signal()
+        assert server.wait(60) == 0
+        log = server.log()
+
+    assert "UNPICKLED" not in log
+    assert "READERS" in log

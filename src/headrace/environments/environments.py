@@ -37,8 +37,7 @@ class Environments:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        # What a model says that it needs may run code when it is built.
-        self._manager = "local" if settings.trust == "formats" else settings.env_manager
+        self._manager = settings.env_manager
         self._timeout = settings.environment_timeout
         self._shelf = Shelf(settings)
         self._making: dict[str, _Making] = {}
@@ -55,6 +54,9 @@ class Environments:
         Raises:
             LoadFailed: there is none, with uv's reason and the setting that changes it.
         """
+        if settings.trust == "formats":
+            # What a model says that it needs may run code when it is built.
+            return sys.executable
         try:
             if settings.environment_path:
                 return await self._existing(Path(settings.environment_path))

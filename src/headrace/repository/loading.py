@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -26,6 +26,7 @@ from headrace.protocol.tensor import as_column
 from headrace.runtimes import catalog, trust
 from headrace.serving.served_model import ServedModel, State
 from headrace.settings import DEFAULT_MAX_BATCH_SIZE, ModelSettings, ServerSettings
+from headrace.sockets import is_loopback
 from headrace.sources import artifacts, signatures
 from headrace.sources.names import is_uri
 
@@ -238,6 +239,10 @@ class Loader:
         settings = replace(settings, trust=settings.trust if level == "any" else level)
         if settings.trust == "formats":
             await asyncio.to_thread(trust.check, settings)
+        elif level == "any" and not is_loopback(self._settings.host):
+            # What is wrong with its files is said when it is loaded.
+            with suppress(HeadraceError, OSError):
+                model.why_code = await asyncio.to_thread(trust.why_code, settings)
         elif self._verify is not None:
             place = artifacts.private_folder()
             self._folders.setdefault(model.key, []).append(place)

@@ -14,7 +14,10 @@ from headrace.runtimes import catalog
 from headrace.settings import ModelSettings
 
 FORMATS = "formats"
-HINT = "--trust formats opens only formats without code: ONNX, skops, safetensors, native boosters"
+HINT = (
+    "only formats without code are opened: ONNX, skops, safetensors and the boosters' own "
+    "(--trust formats, or its folder is not in --trusted-folders)"
+)
 
 
 def why_code(settings: ModelSettings) -> str:

@@ -55,7 +55,8 @@ class ServedModel:
     `cloud_events` makes the headers that callers of MLServer expect, if they do.
     `successor` is the load that replaced this one. `retry` says when a failed load is tried
     again. `origin` says what a followed model is: the `uri` of its version, and the `source` and
-    the `digest` of its files.
+    the `digest` of its files. `why_code` says why it may run code that came with it, where that
+    was asked.
     """
 
     settings: ModelSettings
@@ -73,6 +74,7 @@ class ServedModel:
     retry: Retry | None = None
     alone: bool = False
     origin: dict[str, str] = field(default_factory=dict)
+    why_code: str = ""
     streamer: Streamer | None = None
     streams: int = 0
     _streams_ended: asyncio.Event | None = None

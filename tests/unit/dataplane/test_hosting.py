@@ -24,7 +24,7 @@ class Host:
     """A platform's hosting over the fake executor of a world; its folders hold real settings."""
 
     def __init__(self, world: World, room: int = 2**40, draining: bool = False) -> None:
-        source = HostedSource({"MLSERVER_MODEL_NAME": "other"})
+        source = HostedSource({"MLSERVER_MODEL_NAME": "other"}, ("/",))
         self.repository = ModelRepository(
             Loader(ServerSettings(), world.placement), find_hosted(source, lambda name: [])
         )
