@@ -316,7 +316,8 @@ class ServerSettings:
     )
     max_queue_bytes: int = setting(
         512 * MIB,
-        "total size of the requests that may wait for one model; further ones get a 503",
+        "total size of the requests that may wait for one model, and of those that it answers in "
+        "pieces; further ones get a 503",
         unit="bytes",
     )
     drain_delay: float = setting(

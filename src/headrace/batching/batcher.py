@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from headrace.batching import policy
-from headrace.batching.entry import Entry, Run
+from headrace.batching.entry import Entry, Run, fail, note_times
 from headrace.batching.limits import BatchLimits
 from headrace.batching.pace import Pace
 from headrace.batching.waiting import Group, Waiting
@@ -118,15 +118,22 @@ class Batcher:
         return self._waiting.requests + len(self._executing)
 
     def submit(
-        self, request: InferenceRequest, deadline: float, timing: Timing | None = None
+        self,
+        request: InferenceRequest,
+        deadline: float,
+        timing: Timing | None = None,
+        received: int = 0,
     ) -> asyncio.Future[InferenceResponse]:
         """Queue a request; cancel the future to withdraw it. `timing` is filled in.
+
+        `received` is how many bytes the request had when it arrived: it may be its parameters, or
+        its text, that are large.
 
         Raises:
             Overloaded: the queue is full, or too long for the request's time.
         """
-        now, size = self._loop.time(), request.nbytes
-        if self._waiting.requests:
+        now, size = self._loop.time(), max(request.nbytes, received)
+        if self._waiting.nbytes or self._waiting.requests:
             self._waiting.require_room(size, self._limits, now)
         unbatched = self._limits.unbatched
         if unbatched and policy.stays_alone(request, unbatched):
@@ -153,6 +160,21 @@ class Batcher:
         self._wake()
         return entry.future
 
+    def hold(self, request: InferenceRequest, received: int) -> int:
+        """Count a request that is answered in pieces as waiting; returns its bytes, for `let_go`.
+
+        Raises:
+            Overloaded: requests that wait, and those that are held, leave no room for it.
+        """
+        size = max(request.nbytes, received)
+        self._waiting.require_bytes(size, self._limits, self._loop.time())
+        self._waiting.nbytes += size
+        return size
+
+    def let_go(self, size: int) -> None:
+        """Count a request no more that was held."""
+        self._waiting.nbytes -= size
+
     async def drain(self) -> None:
         """Wait until no request waits or runs; none may be added in the meantime."""
         # So that no batch is held open for more.
@@ -173,7 +195,7 @@ class Batcher:
     def abandon(self, error: HeadraceError) -> None:
         """Fail every request that waits or runs; running batches are left to finish."""
         for entries in (*self._waiting.groups.values(), self._executing):
-            _fail(tuple(entries), error)
+            fail(tuple(entries), error)
 
     def _require_time(self, group: Hashable, entry: Entry) -> None:
         """Refuse a request that cannot be answered in time; it would only delay others.
@@ -309,7 +331,7 @@ class Batcher:
         self._executing.difference_update(batch)
         self._batches.pop(run.request, None)
         if batch[0].timing is not None:
-            _time(batch, run.rows, run.began)
+            note_times(batch, run.rows, run.began)
         try:
             if isinstance(outcome, HeadraceError):
                 raise outcome
@@ -388,7 +410,7 @@ class Batcher:
                 await self._recover(batch, exc.with_traceback(None))
         except Exception:
             logger.exception("a batch failed; this is a bug")
-            _fail(batch, HeadraceError("the server failed; its log has the details"))
+            fail(batch, HeadraceError("the server failed; its log has the details"))
         finally:
             self._executing.difference_update(batch)
 
@@ -404,7 +426,7 @@ class Batcher:
             self._batches.pop(run.request, None)
             # An observer times every request, or none does.
             if batch[0].timing is not None:
-                _time(batch, run.rows, run.began)
+                note_times(batch, run.rows, run.began)
         self._deliver(run, response)
 
     def _due(self, batch: Sequence[Entry]) -> float:
@@ -423,7 +445,7 @@ class Batcher:
             for entry in batch:
                 entry.count_death(error)
         if not died and (len(batch) == 1 or error.kind not in OF_ONE_REQUEST):
-            _fail(batch, error)
+            fail(batch, error)
             return
         for entry in batch:
             if not entry.future.done():
@@ -432,9 +454,9 @@ class Batcher:
     async def _run_alone(self, entry: Entry) -> None:
         while not entry.future.done():
             if entry.is_poisoned:
-                _fail([entry], Poisoned("every worker that was given this request died"))
+                fail([entry], Poisoned("every worker that was given this request died"))
             elif entry.deadline <= self._loop.time():
-                _fail([entry], entry.out_of_time())
+                fail([entry], entry.out_of_time())
             else:
                 try:
                     await self._run_batch([entry])
@@ -442,9 +464,9 @@ class Batcher:
                     exc.__traceback__ = None
                     entry.count_death(exc)
                 except DeadlineExceeded as exc:
-                    _fail([entry], entry.out_of_time() if entry.kills else exc)
+                    fail([entry], entry.out_of_time() if entry.kills else exc)
                 except HeadraceError as exc:
-                    _fail([entry], exc)
+                    fail([entry], exc)
 
     def _sweep(self) -> None:
         """Fail expired requests; those still queued are never executed."""
@@ -453,7 +475,7 @@ class Batcher:
         self._waiting.sweep(now)
         for entry in self._executing:
             if entry.deadline <= now:
-                _fail([entry], entry.out_of_time())
+                fail([entry], entry.out_of_time())
         self._withdraw_abandoned()
         if self._waiting.groups or self._executing:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
@@ -464,17 +486,3 @@ class Batcher:
             if all(entry.future.done() for entry in batch):
                 del self._batches[request]
                 self._withdraw(request)
-
-
-def _fail(entries: Sequence[Entry], error: HeadraceError) -> None:
-    for entry in entries:
-        if not entry.future.done():
-            entry.future.set_exception(error)
-
-
-def _time(batch: Sequence[Entry], rows: int, began: float) -> None:
-    for entry in batch:
-        if (timing := entry.timing) is not None:
-            timing.batch = max(rows, timing.rows or 1)
-            timing.queued = began - timing.created
-            timing.computed = perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 
 from headrace.batching import policy
@@ -94,3 +95,19 @@ class Run:
         self.rows = sum(self.counts)
         self.queued = sum([now - entry.arrived for entry in batch])
         self.request = policy.merge([entry.request for entry in batch])
+
+
+def fail(entries: Sequence[Entry], error: HeadraceError) -> None:
+    """Fail those whose callers still wait."""
+    for entry in entries:
+        if not entry.future.done():
+            entry.future.set_exception(error)
+
+
+def note_times(batch: Sequence[Entry], rows: int, began: float) -> None:
+    """Note how long the requests of a batch have waited, and how long it took."""
+    for entry in batch:
+        if (timing := entry.timing) is not None:
+            timing.batch = max(rows, timing.rows or 1)
+            timing.queued = began - timing.created
+            timing.computed = perf_counter() - began

@@ -19,7 +19,8 @@ class Group(deque[Entry]):
 
 class Waiting:
     """The groups of one model, in the order of their turns; `requests`, `rows` and `nbytes` count
-    what is in all of them.
+    what is in all of them. `nbytes` has those of requests that are held, too: of streams, whose
+    requests are in memory until their last piece.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,19 @@ class Waiting:
             raise Overloaded(
                 f"{self.requests} requests are already waiting for this model (--max-queue-size)"
             )
-        if self.requests and self.nbytes + size > limits.max_queue_bytes:
+        self.require_bytes(size, limits, now)
+
+    def require_bytes(self, size: int, limits: BatchLimits, now: float) -> None:
+        """Refuse a request of `size` bytes if those that wait or are held have too many.
+
+        One that is alone is never refused.
+
+        Raises:
+            Overloaded: they have.
+        """
+        if self.nbytes and self.nbytes + size > limits.max_queue_bytes:
+            self.sweep(now)
+        if self.nbytes and self.nbytes + size > limits.max_queue_bytes:
             raise Overloaded("the requests waiting for this model fill --max-queue-bytes")
 
     def take(self, key: Hashable, limits: BatchLimits) -> list[Entry]:

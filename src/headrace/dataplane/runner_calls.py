@@ -45,7 +45,7 @@ class RunnerCalls:
         """
         call = Call(PROTOCOL, name, request.id)
         call.is_inner = True
-        call.received = request.nbytes
+        call.received = request.received
         try:
             model = call.model = self._model(name)
             _name_input(model, request)

@@ -397,7 +397,10 @@ class Channel(asyncio.Protocol):
                 refusal = BadModelOutput(f"the model's answer cannot be read: {error.msg}")
                 self._refuse(kind, call, text, refusal)
             else:
-                self._resolve(kind, call, meta, payload)
+                if kind == Kind.CALL:
+                    self._runners.take(call, meta, self._restored(meta, payload), len(text))
+                else:
+                    self._resolve(kind, call, meta, payload)
         if received is data:
             self._received += data[start:]
         else:
@@ -421,9 +424,6 @@ class Channel(asyncio.Protocol):
 
     def _resolve(self, kind: int, call: int, meta: Any, payload: Buffer) -> None:
         result: Any = meta
-        if kind == Kind.CALL:
-            self._runners.take(call, meta, self._restored(meta, payload))
-            return
         if kind == Kind.WITHDRAW:
             self._runners.withdraw(call)
             return

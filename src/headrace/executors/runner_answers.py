@@ -49,9 +49,13 @@ class RunnerAnswers:
         self._ask = ask
         self._waiting: dict[int, asyncio.Future[InferenceResponse]] = {}
 
-    def take(self, call: int, meta: dict[str, Any], inputs: list[Tensor]) -> None:
-        """Pass a call on to its model; the answer is sent when it comes."""
+    def take(self, call: int, meta: dict[str, Any], inputs: list[Tensor], described: int) -> None:
+        """Pass a call on to its model; the answer is sent when it comes.
+
+        `described` is how many bytes say what there is besides the elements of the inputs.
+        """
         request = InferenceRequest(inputs, meta.get("parameters"), meta.get("outputs"), meta["id"])
+        request.received = described + request.nbytes
         answered = partial(self._answered, call)
         try:
             future = self._ask(meta["model"], request, meta.get("timeout"), answered)

@@ -296,6 +296,7 @@ class InferenceService:
     def _prepare(self, decoded: GrpcRequest, id: str, rpc: Rpc, model: ServedModel) -> Decoded:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.request.id = rpc.request_id
+        decoded.request.received = rpc.call.received
         if model.model_metadata.takes_headers:
             decoded.request.context = call_metadata.request_context(
                 rpc.context, rpc.call.credential

@@ -360,6 +360,7 @@ class InferenceRoutes:
         decoded, call.context = adapter.decode(call, model)
         if call.received >= LARGE:
             large_buffers.move(decoded.inputs)
+        decoded.received = call.received
         call.request = decoded
         call.shown = decoded.id or call.request_id
         # A failure is logged by this process and by the worker, both under the request's id.

@@ -26,10 +26,10 @@ class InferenceRequest:
     the request came from, for models that ask for it: `{"headers": {name: value}}`, with
     `"bytes": True` if the protocol sends text as bytes, or the call of one of the model's routes.
     It has no influence on batches. `timeout` is how many seconds the caller waits, if a parameter
-    says so.
+    says so. `received` is how many bytes the request had when it arrived, 0 if that is unknown.
     """
 
-    __slots__ = ("context", "id", "inputs", "outputs", "parameters", "timeout")
+    __slots__ = ("context", "id", "inputs", "outputs", "parameters", "received", "timeout")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class InferenceRequest:
         self.id = id
         self.context = context
         self.timeout: float | None = None
+        self.received = 0
 
     @property
     def content_type(self) -> str | None:

@@ -58,6 +58,7 @@ class TableRequest(InferenceRequest):
         self.id = id
         self.context = None
         self.timeout = None
+        self.received = 0
 
     @property
     def inputs(self) -> list[Tensor]:

@@ -138,7 +138,7 @@ class ServedModel:
                 # A caller who found this model before it was replaced never notices.
                 return self.successor.submit(request, timeout, timing)
             raise self.not_ready()
-        limit = self._limit(request, timeout)
+        limit, received = self._limit(request, timeout), request.received
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform_joined(request)
         if self.model_metadata.is_service:
@@ -146,7 +146,7 @@ class ServedModel:
             if request.context is None:
                 request.context = {}
             request.context["deadline"] = monotonic() + limit
-        return batcher.submit(request, batcher.now() + limit, timing)
+        return batcher.submit(request, batcher.now() + limit, timing, received)
 
     async def stream(
         self, request: InferenceRequest, timeout: float | None
@@ -154,11 +154,13 @@ class ServedModel:
         """The pieces of a streamed answer; closing the generator withdraws the request.
 
         Raises:
-            Overloaded: too many streams of this model have not ended.
+            Overloaded: too many streams of this model have not ended, or their requests and those
+                that wait have too many bytes.
             ModelNotReady, InvalidInput: as `submit`.
             Unimplemented: the model does not stream.
         """
-        if self.streamer is None or self.state is not State.READY:
+        streamer, batcher = self.streamer, self.batcher
+        if streamer is None or batcher is None or self.state is not State.READY:
             if self.successor is None:
                 raise self.not_ready()
             async with aclosing(self.successor.stream(request, timeout)) as pieces:
@@ -167,19 +169,21 @@ class ServedModel:
             return
         if not self.model_metadata.streams:
             raise Unimplemented(f"model '{self.name}' does not stream answers")
-        limit = self._limit(request, timeout)
+        limit, received = self._limit(request, timeout), request.received
         if self.signature is not None and request.content_type != SCORING:
             request = self.signature.conform(request)
-        deadline = asyncio.get_running_loop().time() + limit
+        deadline = batcher.now() + limit
+        size = batcher.hold(request, received)
         self.streams += 1
         began = perf_counter()
         try:
-            async with aclosing(self.streamer(request, deadline)) as pieces:
+            async with aclosing(streamer(request, deadline)) as pieces:
                 async for piece in pieces:
                     yield piece
             self.metrics.batching.streamed(began, perf_counter())
         finally:
             self.streams -= 1
+            batcher.let_go(size)
             if not self.streams and self._streams_ended is not None:
                 self._streams_ended.set()
 

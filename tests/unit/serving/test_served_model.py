@@ -15,6 +15,7 @@ from headrace.dataplane.statistics import model_statistics
 from headrace.errors import (
     InvalidInput,
     ModelNotReady,
+    Overloaded,
     ShuttingDown,
     Unimplemented,
 )
@@ -329,3 +330,17 @@ async def test_a_model_is_told_by_its_name_and_its_version() -> None:
     # Its counters live as long as it does.
     assert model.metrics is model.metrics
     assert Answers("n").model.has_loaded
+
+
+@timed
+async def test_the_requests_of_streams_share_the_bytes_of_the_queue() -> None:
+    answers = Answers("m")
+    answers.model.batcher = Batcher(answers._infer, BatchLimits(max_queue_bytes=1000))
+    large = request()
+    large.received = 900
+    async with aclosing(answers.model.stream(large, None)) as first:
+        await anext(first)
+        with pytest.raises(Overloaded, match="--max-queue-bytes"):
+            await anext(answers.model.stream(large, None))
+
+    assert len([piece async for piece in answers.model.stream(large, None)]) == 2
