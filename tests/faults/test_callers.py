@@ -26,13 +26,13 @@ FAST = "time.sleep(0.002)\nreturn x * 2"
 GATED = """
 if (x == 0).any():
     while not os.path.exists(f'{HERE}/go'): time.sleep(0.002)
-with open(f'{HERE}/seen', 'a') as seen: seen.write(''.join(f'{n:g} ' for n in x.ravel()))
+with open(f'{HERE}/seen', 'a') as seen: seen.write(''.join(f'{n:.0f} ' for n in x.ravel()))
 return x * 2
 """
 # Longer than any test waits, so that a caller who was forgotten would be noticed.
 PATIENCE = 60.0
 # Seconds that a slow caller has, by flags.
-SHORT = 1.0
+SHORT = 2.0
 SLOW_FLAGS = ("--header-timeout", SHORT, "--body-timeout", SHORT, "--keep-alive-timeout", SHORT)
 SLOW_CALLERS = 25
 LEAVERS = 100
@@ -54,7 +54,7 @@ def message(model: str, number: float, *fields: str) -> bytes:
     promise="Callers who send a head or a body byte by byte, or do not read their answer, are cut "
     "off at their deadline; nobody else waits.",
     bar="each cut off within 1 s of its deadline, 0 others failed",
-    each=3.0,
+    each=4.0,
 )
 def test_slow_callers_are_cut_off_and_hold_nobody_up(stage: Stage) -> None:
     write_model(stage.folder, FAST, row_independent=True)

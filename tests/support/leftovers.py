@@ -15,7 +15,10 @@ KEPT_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
 class Held(NamedTuple):
-    """Counts of one moment. `descriptors` and `threads` are the front process's."""
+    """Counts of one moment.
+
+    `descriptors`, `threads` and `shared_memory`, which is what it maps, are the front process's.
+    """
 
     descriptors: int
     threads: int
@@ -34,12 +37,13 @@ class Held(NamedTuple):
 def held(server: Server, folder: Path) -> Held:
     """What a server holds now; its temporary files are below `folder`."""
     front = Path(f"/proc/{server.process.pid}")
+    maps = (front / "maps").read_text().splitlines()
     lines = ask(server.metrics, "GET", "/metrics").body.decode().splitlines()
     return Held(
         len(list((front / "fd").iterdir())),
         len(list((front / "task").iterdir())),
         len(server.workers()),
-        sum(1 for name in Path("/dev/shm").glob("headrace*")) if Path("/dev/shm").exists() else 0,
+        sum("/dev/shm/" in line or "/memfd:" in line for line in maps),
         sum(1 for path in folder.rglob("*") if path.is_file()),
         sum(1 for line in lines if line[:1] not in ("#", "")),
     )
