@@ -18,6 +18,8 @@ from fuzz.decoders import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
+# In memory, where the system has a folder there: some targets write a file for each input.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # The bars for one execution, and for the process with all that it has imported.
 MOST_SECONDS = 1
 MOST_MIB = 512
@@ -44,7 +46,7 @@ class Explored(NamedTuple):
 
 def explore(name: str, seconds: int, seed: int, kept: Path = CORPUS) -> Explored:
     """Explore one target from the corpus that is kept and its seeds."""
-    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-", dir=MEMORY) as folder:
         return _explore(name, seconds, seed, Path(folder), kept / name)
 
 
@@ -57,7 +59,7 @@ def explore_all(names: Sequence[str], seconds: int, seed: int) -> Iterator[Explo
 def keep(name: str, seconds: int, seed: int) -> int:
     """Keep the smallest inputs that brought something new, beside those kept; returns how many."""
     kept = CORPUS / name
-    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-", dir=MEMORY) as folder:
         found = _explore(name, seconds, seed, Path(folder), kept)
         if found.finding:
             raise RuntimeError(f"{name}: {found.finding}")
@@ -89,7 +91,7 @@ def _explore(name: str, seconds: int, seed: int, folder: Path, kept: Path) -> Ex
     corpora = [new, seeds, *([kept] if kept.is_dir() else [])]
     done = subprocess.run(
         _command(name, corpora, flags),
-        env=_environment(),
+        env={**_environment(), "TMPDIR": str(folder)},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
