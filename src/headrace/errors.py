@@ -183,6 +183,12 @@ class BadModelOutput(HeadraceError):
     kind = "bad_model_output"
 
 
+class AnswerTooLarge(BadModelOutput):
+    """The model's answer has more bytes than --max-answer-size allows."""
+
+    kind = "answer_too_large"
+
+
 class WorkerCrashed(HeadraceError):
     """The worker process died while it held the request. Safe to retry."""
 

@@ -107,6 +107,13 @@ class ServerSettings:
         "largest request body after decompression, and largest gRPC message",
         unit="bytes",
     )
+    max_answer_size: int = setting(
+        256 * MIB,
+        "largest answer of a model, before it is encoded; each piece of a streamed one, and the "
+        "answer to a whole batch",
+        unit="bytes",
+        above=0,
+    )
     max_header_size: int = setting(
         16 * 1024, "largest request head, and largest metadata of a gRPC call", unit="bytes"
     )
@@ -299,8 +306,7 @@ class ServerSettings:
         (),
         "names of this server, separated by commas, beside its addresses and localhost; requests "
         "for any other name get a 403",
-        unset="every name; on loopback, pages that change what is served must come from localhost "
-        "or an address",
+        unset="every name; on loopback, pages must come from localhost or an address",
     )
     metrics_endpoint: str | None = setting(
         "/metrics", "path of the metrics; empty turns them and their port off"
@@ -369,7 +375,8 @@ class ModelSettings:
     name none. `batch_sizes` has outputs whose batches are smaller than `max_batch_size`. `scoring`
     is `mlflow` or `strict`, and None where the server's applies. `fault` is what is wrong with a
     model's description, which keeps it from loading. Each worker that holds the model works on
-    `max_concurrency` requests at once, and without it on as many as the model says itself.
+    `max_concurrency` requests at once, and without it on as many as the model says itself. An
+    answer has `max_answer_size` bytes at most; None is for no bound.
     `follow` says how a registered model is followed; None if it is not. With `must_answer_example`,
     a model that cannot answer the input example logged with it does not load. `in_background` keeps
     a model, such as a shadow, in a worker apart that gets the processor when nobody else wants it.
@@ -400,6 +407,7 @@ class ModelSettings:
     scoring: str | None = None
     fault: str = ""
     max_concurrency: int | None = None
+    max_answer_size: int | None = None
     follow: dict[str, Any] | None = None
     must_answer_example: bool = False
     in_background: bool = False

@@ -21,6 +21,7 @@ from headrace.adapters.openapi_parts import PARAMETERS, STRING, json_body, post,
 from headrace.errors import HeadraceError
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
+from headrace.protocol.mlflow.scoring_answer import PREDICTIONS
 from headrace.protocol.mlflow.signature import PASSED_OVER
 
 
@@ -57,12 +58,12 @@ class MLflowScoring(Adapter):
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         _report(model, response)
-        return Reply(200, JSON_HEADERS, scoring.encode(response, context))
+        return Reply(200, JSON_HEADERS, scoring.encode(response, PREDICTIONS if context else None))
 
     def event(self, model: ModelView, piece: InferenceResponse, id: str, context: Any) -> bytes:
         _report(model, piece)
         # The bare value, as MLflow's agent server sends it.
-        return b"data: %b\n\n" % scoring.encode(piece, wrapped=False)
+        return b"".join((b"data: ", scoring.encode(piece, None), b"\n\n"))
 
     def error_event(self, body: bytes) -> bytes:
         return b'data: {"error":%b}\n\n' % body

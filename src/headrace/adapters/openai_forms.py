@@ -20,13 +20,22 @@ from headrace.adapters.adapter import (
     Schema,
 )
 from headrace.adapters.openapi_parts import STRING, json_body, post
-from headrace.errors import BadModelOutput, HeadraceError, InvalidInput, UnsupportedMedia
+from headrace.errors import (
+    AnswerTooLarge,
+    BadModelOutput,
+    HeadraceError,
+    InvalidInput,
+    UnsupportedMedia,
+)
 from headrace.protocol.error_table import row
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.mlflow import scoring
 from headrace.protocol.open_inference.json_faults import refusal, syntax_fault
 
 MEDIA_TYPES = (b"", b"application/json")
+# Bytes of an answer, or of a piece of one, that are read at most: in one go, which no other request
+# is answered during.
+LARGEST = 4 * 1024 * 1024
 
 Fields = dict[str, Any]
 
@@ -153,8 +162,17 @@ class OpenAIRoutes(Adapter):
 
 
 def answered_object(response: InferenceResponse, model: ModelView) -> Fields:
-    """The model's answer, which must be one JSON object."""
-    value = orjson.loads(scoring.encode(response, wrapped=False))
+    """The model's answer, which must be one JSON object.
+
+    Raises:
+        BadModelOutput: it is something else, or too large to be read in one go.
+    """
+    if response.nbytes > LARGEST:
+        raise AnswerTooLarge(
+            f"model '{model.name}' answered {response.nbytes} bytes, at most {LARGEST} are allowed "
+            f"on OpenAI's routes; /v2/models/{model.name}/invocations takes more"
+        )
+    value = orjson.loads(scoring.encode(response, None))
     if isinstance(value, list) and len(value) == 1:
         # A pipeline of transformers answers with a list.
         value = value[0]

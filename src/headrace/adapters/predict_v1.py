@@ -107,8 +107,7 @@ class PredictV1(Adapter):
         return decoded.request, ROWS if "instances" in fields else COLUMNS
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
-        answer = scoring.encode(response, wrapped=False)
-        return Reply(200, JSON_HEADERS, b'{"%b":%b}' % (context.encode(), answer))
+        return Reply(200, JSON_HEADERS, scoring.encode(response, context))
 
     def models(self, directory: Directory) -> Reply:
         """KServe lists names, and OpenAI's clients expect objects; the answer has both."""

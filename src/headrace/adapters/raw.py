@@ -17,6 +17,7 @@ from headrace.adapters.adapter import (
 from headrace.adapters.openapi_parts import post
 from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol import media_types
+from headrace.protocol.blocks import whole_of
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor, pack_bytes
 
@@ -60,7 +61,7 @@ class Raw(Adapter):
         return InferenceRequest([Tensor("payload", "BYTES", [1], pack_bytes([body]))]), None
 
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
-        answer, media_type = (bytes(tensor.data[4:]) for tensor in response.outputs)
+        answer, media_type = (whole_of(memoryview(tensor.data)[4:]) for tensor in response.outputs)
         if not media_types.GIVEN.fullmatch(media_type.decode("latin-1")):
             raise BadModelOutput(f"model '{model.name}' answered with a malformed media type")
         # The model's media type is final: no browser may guess a page from the bytes.

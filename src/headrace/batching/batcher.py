@@ -49,7 +49,7 @@ SWEEP_INTERVAL = 0.05
 # Errors of a batch for which one of its requests may be to blame: all that a model can answer.
 OF_ONE_REQUEST = (
     "model_error", "invalid_argument", "malformed_body", "unauthenticated", "forbidden",
-    "not_found", "conflict", "rate_limited", "unimplemented",
+    "not_found", "conflict", "rate_limited", "unimplemented", "answer_too_large",
 )  # fmt: skip
 
 

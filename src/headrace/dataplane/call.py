@@ -13,7 +13,7 @@ from typing import Any
 from headrace.access.needs import Needs
 from headrace.dataplane.caller import RequestIds
 from headrace.dataplane.observers.observer import Observer, Observers
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, Overloaded
 from headrace.observability.timing import Timing
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.rollouts.traffic import Traffic
@@ -216,5 +216,8 @@ def as_error(exc: BaseException, request_id: str) -> HeadraceError:
     if isinstance(exc, HeadraceError):
         return exc
     extra: dict[str, Any] = {"request_id": request_id}
+    if isinstance(exc, MemoryError):
+        logger.error("there was not enough memory for a request", extra=extra)
+        return Overloaded("the server has not enough memory for this request now")
     logger.error("a request failed; this is a bug", exc_info=exc, extra=extra)
     return HeadraceError("the server failed on this request; its log has the details")

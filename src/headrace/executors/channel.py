@@ -26,6 +26,7 @@ from headrace.executors.executor import (
     too_many_streams,
 )
 from headrace.executors.lent_tensors import LentTensors
+from headrace.executors.placed_answers import IN_PLACE, PlacedAnswers
 from headrace.executors.runner_answers import AskModel, RunnerAnswers, refuse
 from headrace.executors.shared_memory import SharedMemory, shared_memory
 from headrace.protocol import model_call
@@ -59,9 +60,7 @@ class Channel(asyncio.Protocol):
         self._ids = count(1)
         self._received = bytearray()
         self._lent = LentTensors(None)
-        self._inbound: Arena | None = None
-        # Where tensors of the frame that is being read were in the worker's memory.
-        self._fetched: list[int] = []
+        self._placed: PlacedAnswers | None = None
         self._lost: WorkerLost | None = None
         # What ends the waiting calls once it is known how the worker died.
         self.on_hang_up: Callable[[], None] | None = None
@@ -95,7 +94,7 @@ class Channel(asyncio.Protocol):
         except OSError:
             return False
         try:
-            self._inbound = Arena(answers)
+            self._placed = PlacedAnswers(Arena(answers), self.loop, self._release)
         except OSError:
             return False
         else:
@@ -319,9 +318,9 @@ class Channel(asyncio.Protocol):
                 future.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
-        if self._inbound is not None:
-            self._inbound.close()
-            self._inbound = None
+        if self._placed is not None:
+            self._placed.close()
+            self._placed = None
         self._runners.withdraw_all()
         self._lent.end_all()
         self._requests.clear()
@@ -352,10 +351,9 @@ class Channel(asyncio.Protocol):
         if not self.is_lost:
             self._write(buffers)
 
-    def _fetch(self, offset: int, size: int) -> bytes:
-        assert self._inbound is not None, "a worker placed a tensor in memory it was not given"
-        self._fetched.append(offset)
-        return self._inbound.fetch(offset, size)
+    def _fetch(self, offset: int, size: int) -> Buffer:
+        assert self._placed is not None, "a worker placed a tensor in memory it was not given"
+        return self._placed.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
         if not self.is_lost:
@@ -387,8 +385,14 @@ class Channel(asyncio.Protocol):
             if size < end:
                 break
             text = received[start + header : payload_at]
-            payload = received[payload_at:end]
-            start = end
+            if payload_size < IN_PLACE:
+                payload: Buffer = received[payload_at:end]
+                start = end
+            else:
+                # What came before the end of a large frame stays where it is; little follows it.
+                payload = memoryview(received)[payload_at:end]
+                received = self._received = bytearray(memoryview(received)[end:])
+                start, size = 0, len(received)
             try:
                 meta = orjson.loads(text)
             except orjson.JSONDecodeError as error:
@@ -453,9 +457,8 @@ class Channel(asyncio.Protocol):
 
     def _restored(self, meta: Any, payload: Buffer) -> list[Tensor]:
         tensors = frames.restore(meta["tensors"], payload, self._fetch)
-        if self._fetched:
-            placed, self._fetched = self._fetched, []
-            self._release(placed)
+        if self._placed is not None:
+            self._placed.release_copied()
         return tensors
 
     def _forget(self, call: int) -> asyncio.Future[Any] | Begun | None:

@@ -141,7 +141,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     metadata = min(settings.max_header_size, LARGEST_OPTION)
     return [
         ("grpc.max_receive_message_length", message),
-        ("grpc.max_send_message_length", message),
+        ("grpc.max_send_message_length", LARGEST_OPTION),
         # Between the soft and the hard limit, calls are refused at random; equal, they are one.
         ("grpc.max_metadata_size", metadata),
         ("grpc.absolute_max_metadata_size", metadata),

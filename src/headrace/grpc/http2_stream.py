@@ -32,6 +32,8 @@ NEVER = math.inf
 _BEGIN = struct.Struct(f">IBI{len(frames.ANSWER)}sIBIBI")
 _ANSWER = len(frames.ANSWER) << 8 | frames.HEADERS
 _OK = frames.status(0, "")
+# Bytes of a message of protobuf. What models may answer is bounded before, and less.
+LARGEST_ANSWER = 2**31 - 1
 
 
 class Stream:
@@ -365,11 +367,10 @@ class Stream:
     def _encoded(self, message: Any) -> bytes:
         serialize = self._handler.response_serializer
         encoded: bytes = message if serialize is None else serialize(message)
-        most = self._connection.reception.message
-        if len(encoded) > most:
+        if len(encoded) > LARGEST_ANSWER:
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"the answer has {len(encoded)} bytes, more than the {most} of --max-body-size",
+                f"the answer has {len(encoded)} bytes, a message at most {LARGEST_ANSWER}",
             )
         return encoded
 

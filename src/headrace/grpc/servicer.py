@@ -16,7 +16,7 @@ from headrace.errors import InvalidInput, Unimplemented
 from headrace.grpc import call_metadata
 from headrace.grpc.calls import CallRunner, Method, Rpc, parse
 from headrace.grpc.direct_handler import DirectHandler
-from headrace.grpc.stream_forms import BARE, form_of
+from headrace.grpc.stream_forms import BARE, StreamForm, form_of
 from headrace.protocol import large_buffers
 from headrace.protocol.batch_answer import Part
 from headrace.protocol.messages import InferenceResponse
@@ -24,6 +24,7 @@ from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.classification import classify
 from headrace.protocol.open_inference.counts import COUNTS, Counts
+from headrace.protocol.open_inference.grpc_large import Written
 from headrace.protocol.open_inference.grpc_messages import (
     GrpcRequest,
     decode_request,
@@ -144,13 +145,13 @@ class InferenceService:
                 write_parameters(tensor.get("parameters"), added.parameters)
         return answer
 
-    async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse:
+    async def model_infer(self, message: Any, rpc: Rpc) -> pb.ModelInferResponse | Written:
         """Answer one request."""
         return await self._answer_from(message, rpc, self._find(message, rpc))
 
     async def _answer_from(
         self, message: Any, rpc: Rpc, model: ServedModel
-    ) -> pb.ModelInferResponse:
+    ) -> pb.ModelInferResponse | Written:
         if rpc.call.for_canary:
             answer = await self._canary_call(message, rpc).answer(partial(self._answer, rpc))
         else:
@@ -231,12 +232,12 @@ class InferenceService:
     async def _answers(self, message: Any, rpc: Rpc, decoded: Decoded) -> AsyncGenerator[Any, None]:
         form = rpc.form or BARE
         if not decoded.model.model_metadata.streams:
-            yield form.answer(await self._answer(rpc, decoded), is_last=True)
+            yield await _formed(form, await self._answer(rpc, decoded), is_last=True)
             return
         rpc.answer_as_they_come()
         async with aclosing(self._pieces(decoded, rpc)) as pieces:
             async for piece in pieces:
-                yield form.answer(await _encode(decoded, rpc, piece), is_last=False)
+                yield await _formed(form, await _encode(decoded, rpc, piece), is_last=False)
         if (last := form.after(message)) is not None:
             yield last
 
@@ -316,7 +317,7 @@ class InferenceService:
 
         return CanaryCall(self._calls, rpc.call, prepare)
 
-    async def _answer(self, rpc: Rpc, decoded: Decoded) -> pb.ModelInferResponse:
+    async def _answer(self, rpc: Rpc, decoded: Decoded) -> pb.ModelInferResponse | Written:
         return await _encode(decoded, rpc, await self._infer(decoded, rpc))
 
     async def _infer(self, decoded: Decoded, rpc: Rpc) -> InferenceResponse:
@@ -354,7 +355,9 @@ def _send_headers(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> In
     return response
 
 
-async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb.ModelInferResponse:
+async def _encode(
+    decoded: Decoded, rpc: Rpc, response: InferenceResponse
+) -> pb.ModelInferResponse | Written:
     response = _send_headers(decoded, rpc, response)
     if decoded.message.classes:
         metadata = decoded.model.model_metadata
@@ -364,13 +367,20 @@ async def _encode(decoded: Decoded, rpc: Rpc, response: InferenceResponse) -> pb
     return await asyncio.to_thread(message) if _is_large(response) else message()
 
 
+async def _formed(form: StreamForm, answer: pb.ModelInferResponse | Written, is_last: bool) -> Any:
+    """The message of a stream that carries an answer."""
+    if isinstance(answer, Written):
+        return await asyncio.to_thread(form.answer, answer, is_last)
+    return form.answer(answer, is_last)
+
+
 def _as_its_model(decoded: Decoded, response: InferenceResponse) -> InferenceResponse:
     """The answer as callers of this model expect it."""
     metadata = decoded.model.model_metadata
     return as_of_mlserver(response, metadata.content_typed) if metadata.of_mlserver else response
 
 
-def _message(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferResponse:
+def _message(decoded: Decoded, response: InferenceResponse) -> pb.ModelInferResponse | Written:
     model = decoded.model
     return encode_response(
         response,

@@ -43,6 +43,7 @@ TABLE = {
     "cancelled": Row(grpc.StatusCode.CANCELLED),
     "model_error": Row(grpc.StatusCode.INTERNAL),
     "bad_model_output": Row(grpc.StatusCode.INTERNAL),
+    "answer_too_large": Row(grpc.StatusCode.INTERNAL),
     "worker_crashed": Row(grpc.StatusCode.UNAVAILABLE, retry_after=True),
     "poisoned": Row(grpc.StatusCode.INTERNAL),
     "unimplemented": Row(grpc.StatusCode.UNIMPLEMENTED),

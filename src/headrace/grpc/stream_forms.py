@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from headrace.errors import HeadraceError, InvalidInput, shorten
 from headrace.grpc.status_codes import details
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_large import Written, enclosed
+from headrace.protocol.open_inference.tags import tag
 from headrace.protocol.open_inference.triton_parameters import (
     EMPTY_FINAL,
     OPTIONS,
@@ -25,6 +27,9 @@ KEY = "x-stream-form"
 # Of the metadata of Triton's: an error ends the stream with its status.
 ENDS_ON_ERROR = "triton_grpc_error"
 FINAL = "triton_final_response"
+_INFER_RESPONSE = tag(pb.ModelStreamInferResponse, "infer_response")
+
+Answer = pb.ModelInferResponse | Written
 
 
 class StreamForm(Protocol):
@@ -33,7 +38,7 @@ class StreamForm(Protocol):
     # Whether the stream goes on after an error, which is then a message.
     survives_errors: bool
 
-    def answer(self, answer: pb.ModelInferResponse, is_last: bool) -> Any:
+    def answer(self, answer: Answer, is_last: bool) -> Any:
         """The message that carries an answer; `is_last` if no other follows for its request."""
 
     def error(self, error: HeadraceError, request: pb.ModelInferRequest | None) -> Any:
@@ -48,7 +53,7 @@ class BareForm:
 
     survives_errors = False
 
-    def answer(self, answer: pb.ModelInferResponse, is_last: bool) -> Any:
+    def answer(self, answer: Answer, is_last: bool) -> Any:
         return answer
 
     def error(self, error: HeadraceError, request: pb.ModelInferRequest | None) -> Any:
@@ -64,8 +69,11 @@ class TritonForm:
     def __init__(self, survives_errors: bool = True) -> None:
         self.survives_errors = survives_errors
 
-    def answer(self, answer: pb.ModelInferResponse, is_last: bool) -> Any:
-        answer.parameters[FINAL].bool_param = is_last
+    def answer(self, answer: Answer, is_last: bool) -> Any:
+        final = pb.ModelInferResponse() if isinstance(answer, Written) else answer
+        final.parameters[FINAL].bool_param = is_last
+        if isinstance(answer, Written):
+            return enclosed(_INFER_RESPONSE, final.SerializeToString(), answer)
         return pb.ModelStreamInferResponse(infer_response=answer)
 
     def error(self, error: HeadraceError, request: pb.ModelInferRequest | None) -> Any:

@@ -19,6 +19,8 @@ from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
 
 WITHOUT_BODY = (204, 304)
+# Bytes of a body from which on it is written apart from what precedes it.
+LARGE = 256 * 1024
 
 
 class Cycle(RequestResponseCycle):
@@ -128,7 +130,12 @@ class Cycle(RequestResponseCycle):
             self._flush(b"")
             self.expected_content_length = 0
         elif self.chunked_encoding:
-            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if len(body) >= LARGE:
+                self._flush(b"%x\r\n" % len(body))
+                self._flush(body)
+                chunk = b"\r\n"
+            else:
+                chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self._flush(chunk if more else chunk + b"0\r\n\r\n")
         elif self._until_close:
             self._flush(body)
@@ -149,7 +156,11 @@ class Cycle(RequestResponseCycle):
 
     def _flush(self, body: bytes) -> None:
         head, self._head = self._head, b""
-        if head or body:
+        if head and len(body) >= LARGE:
+            # What is large is not copied to be sent in the same packet.
+            self.transport.write(head)
+            self.transport.write(body)
+        elif head or body:
             self.transport.write(head + body if head else body)
 
 
@@ -229,9 +240,7 @@ class DirectCycle:
         state = connection.server_state
         if fields is JSON_HEADERS and status == 200 and keep_alive and state.common_head:
             head = b"%b%b\r\ncontent-length: %d\r\n\r\n"
-            connection.transport.write(
-                head % (state.common_head, request_id.encode(), len(body)) + body
-            )
+            self._send(head % (state.common_head, request_id.encode(), len(body)), body)
             self.response_started = self.response_complete = True
             connection.on_response_complete()
             return
@@ -244,9 +253,17 @@ class DirectCycle:
         if not keep_alive:
             lines.append(b"connection: close\r\n")
         framing = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n"
-        lines += (framing % (request_id.encode(), len(body)), body)
-        connection.transport.write(b"".join(lines))
+        lines.append(framing % (request_id.encode(), len(body)))
+        self._send(b"".join(lines), body)
         self.response_started = self.response_complete = True
         if not keep_alive:
             connection.close()
         connection.on_response_complete()
+
+    def _send(self, head: bytes, body: bytes) -> None:
+        write = self._connection.transport.write
+        if len(body) < LARGE:
+            write(head + body)
+        else:
+            write(head)
+            write(body)

@@ -31,6 +31,7 @@ from headrace.http.refusals import CALL, refusal
 from headrace.http.relay import Relay
 from headrace.http.router import RouteMatch, Router
 from headrace.protocol import large_buffers, model_call
+from headrace.protocol.batch_answer import Part
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
 
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 # Bytes from which on bodies are decoded, and answers encoded, in a thread.
 LARGE = 256 * 1024
+# Outputs from which on an answer is encoded in a thread, too.
+MANY = 1000
 VERSION_FIELD = VERSION_HEADER.encode()
 # What nginx logs for a client that closed its connection before the answer.
 CLIENT_CLOSED_REQUEST = 499
@@ -317,7 +320,10 @@ class InferenceRoutes:
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
-                        reply = call.adapter.encode(model, piece, call.shown, call.context)
+                        write = partial(call.adapter.encode, model, piece)
+                        reply = await in_thread_if(
+                            _is_large(piece), write, call.shown, call.context
+                        )
                         if relay.started or model_call.has_more(piece):
                             await relay.send(reply)
                         else:
@@ -440,7 +446,9 @@ def _with_version(fields: HeaderList, model: ServedModel) -> HeaderList:
 
 
 def _is_large(response: InferenceResponse) -> bool:
-    return response.nbytes >= LARGE
+    # The outputs of a part are cut out when they are looked at.
+    whole = response.answer.response if type(response) is Part else response
+    return response.nbytes >= LARGE or len(whole.outputs) >= MANY
 
 
 async def in_thread_if(large: bool, work: Callable[..., T], *arguments: Any) -> T:

@@ -47,6 +47,7 @@ TABLE = {
     "cancelled": Row(499, "CANCELLED", close=True),
     "model_error": Row(500, "INTERNAL_ERROR"),
     "bad_model_output": Row(500, "INTERNAL_ERROR"),
+    "answer_too_large": Row(500, "INTERNAL_ERROR"),
     "worker_crashed": Row(503, "TEMPORARILY_UNAVAILABLE", retry_after=True),
     "poisoned": Row(500, "INTERNAL_ERROR"),
     "unimplemented": Row(501, "NOT_IMPLEMENTED"),

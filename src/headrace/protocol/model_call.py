@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from headrace.errors import BadModelOutput
+from headrace.protocol.blocks import whole_of
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Tensor
 
@@ -108,7 +109,7 @@ def from_response(response: InferenceResponse, model: str) -> ModelAnswer:
     status = parameters["status"]
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise BadModelOutput(f"model '{model}' answered with a status that is not from 200 to 599")
-    return ModelAnswer(status, parameters["fields"], bytes(response.outputs[0].data))
+    return ModelAnswer(status, parameters["fields"], whole_of(response.outputs[0].data))
 
 
 def asgi_scope(call: ModelCall) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.errors import BadModelOutput, shorten
+from headrace.protocol.blocks import blocks, flat
 from headrace.protocol.datatypes import DATATYPES, element_count
 from headrace.protocol.reserved_parameters import NULLABLE
 from headrace.protocol.tensor import Tensor, pack_bytes, unpack_bytes
@@ -41,11 +42,10 @@ def values_of(tensor: Tensor) -> list[Any]:
 
 
 def described(tensor: Tensor, datatype: str) -> dict[str, Any]:
-    """The output as a JSON answer has it, with its data flat and row-major."""
+    """The output as a JSON answer has it, but for its data."""
     item: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "datatype": datatype}
     if own := _own(tensor):
         item["parameters"] = own
-    item["data"] = values_of(tensor)
     return item
 
 
@@ -55,15 +55,20 @@ def raw(tensor: Tensor, datatype: str) -> Tensor:
     Raises:
         BadModelOutput: one is missing, which its datatype cannot say.
     """
-    values = values_of(tensor)
-    missing = values.count(None)
+    code = DATATYPES[datatype].code
+    parts, missing = [], 0
+    # In blocks, because there may be millions.
+    for block in blocks(flat(tensor)):
+        values = values_of(block)
+        missing += values.count(None)
+        if not missing:
+            parts.append(struct.pack(f"<{len(values)}{code}", *values))
     if missing:
         raise BadModelOutput(
             f"output '{shorten(tensor.name)}' has {missing} missing values, which {datatype} can "
             "hold in a JSON answer only, as null; ask for this output as JSON over REST"
         )
-    data = struct.pack(f"<{len(values)}{DATATYPES[datatype].code}", *values)
-    return Tensor(tensor.name, datatype, tensor.shape, data, _own(tensor) or None)
+    return Tensor(tensor.name, datatype, tensor.shape, b"".join(parts), _own(tensor) or None)
 
 
 def _own(tensor: Tensor) -> dict[str, Any]:

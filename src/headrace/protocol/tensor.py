@@ -17,7 +17,7 @@ from headrace.protocol.datatypes import datatype, element_count
 Buffer = Union[bytes, bytearray, memoryview]
 Parameters = dict[str, Any]
 
-_LENGTH = struct.Struct("<I")
+LENGTH = struct.Struct("<I")
 
 
 class Tensor:
@@ -98,7 +98,7 @@ def offsets(data: Buffer, count: int, where: str) -> list[int]:
     for index in range(count):
         if position + 4 > size:
             raise InvalidInput(f"{where}: BYTES data ends before element {index} of {count}")
-        position += 4 + _LENGTH.unpack_from(data, position)[0]
+        position += 4 + LENGTH.unpack_from(data, position)[0]
         if position > size:
             raise InvalidInput(
                 f"{where}: the length of BYTES element {index} reaches past the end of the data"
@@ -113,7 +113,7 @@ def offsets(data: Buffer, count: int, where: str) -> list[int]:
 
 def pack_bytes(elements: Sequence[bytes]) -> bytes:
     """Join elements into the raw form of a BYTES tensor."""
-    pack = _LENGTH.pack
+    pack = LENGTH.pack
     return b"".join([part for element in elements for part in (pack(len(element)), element)])
 
 

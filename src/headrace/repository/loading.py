@@ -226,8 +226,13 @@ class Loader:
             model.origin = {"uri": model.settings.uri, **fetched.origin}
             told = ", ".join(f"{key} {value}" for key, value in model.origin.items())
             logger.info("fetched: %s", told, extra=_fields(model))
-        most = model.settings.max_concurrency or self._settings.max_concurrency
-        return replace(model.settings, uri=fetched.path, max_concurrency=most)
+        settings, server = model.settings, self._settings
+        return replace(
+            settings,
+            uri=fetched.path,
+            max_concurrency=settings.max_concurrency or server.max_concurrency,
+            max_answer_size=settings.max_answer_size or server.max_answer_size,
+        )
 
     async def _trusted(self, model: ServedModel, settings: ModelSettings) -> ModelSettings:
         """The settings of a model that may be opened.

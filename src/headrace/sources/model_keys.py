@@ -101,6 +101,12 @@ class Keys:
         unit="bytes",
         unset="no limit",
     )
+    max_answer_size: Annotated[int, msgspec.Meta(gt=0)] | None = setting(
+        None,
+        "largest answer of the model, before it is encoded",
+        unit="bytes",
+        unset="max_answer_size of the server",
+    )
     infer_timeout: Annotated[float, msgspec.Meta(gt=0)] | None = setting(
         None,
         "how long a request may take, including the wait in the queue",

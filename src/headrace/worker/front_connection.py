@@ -24,6 +24,7 @@ from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
+from headrace.worker.answer_size import error_meta, require_description
 from headrace.worker.arena import Arena
 from headrace.worker.borrowed_tensors import BorrowedTensors
 from headrace.worker.frame_json import dump, load
@@ -185,7 +186,8 @@ class Connection(FramePeer):
             self._begin_stream(frame)
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a long stream must not hold up the model's requests.
-            stream = Stream(partial(self._send_piece, frame.call), self._new_call(frame))
+            send = partial(self._send_piece, frame.meta["model"], frame.call)
+            stream = Stream(send, self._new_call(frame))
             self._streams[frame.call] = stream
             if not self._in_a_thread("stream", frame, partial(self._stream, frame, stream)):
                 del self._streams[frame.call]
@@ -313,7 +315,8 @@ class Connection(FramePeer):
     def _begin_stream(self, frame: Frame) -> None:
         """Hand a request whose answer comes in pieces to a concurrent model."""
         request, call = self._call_of(frame)
-        stream = self._streams[frame.call] = LoopStream(partial(self._send_piece, frame.call), call)
+        send = partial(self._send_piece, frame.meta["model"], frame.call)
+        stream = self._streams[frame.call] = LoopStream(send, call)
 
         def finish(outcome: Any) -> None:
             del self._streams[frame.call]
@@ -341,9 +344,9 @@ class Connection(FramePeer):
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            meta, payload = self._response(outcome)
+            meta, payload = self._response(frame.meta["model"], outcome)
         except Exception as exc:
-            kind, meta = Kind.ERROR, dump(frames.failure_meta(exc, frame))
+            kind, meta = Kind.ERROR, error_meta(exc, frame)
         self._end(kind, frame.call, meta, payload)
 
     def _answer(self, key: str, frame: Frame) -> None:
@@ -354,7 +357,7 @@ class Connection(FramePeer):
             self._waiting.discard(frame.call)
             meta, payload = self._HANDLERS[frame.kind](self, key, frame)
         except Exception as exc:
-            kind, meta = Kind.ERROR, dump(frames.failure_meta(exc, frame))
+            kind, meta = Kind.ERROR, error_meta(exc, frame)
         self._end(kind, frame.call, meta, payload)
 
     def _answer_as_call(self, frame: Frame) -> None:
@@ -368,24 +371,24 @@ class Connection(FramePeer):
 
     def _stream(self, frame: Frame, stream: Stream) -> None:
         current_call.CURRENT.set(stream.call)
-        kind, meta = Kind.RESULT, {}
+        kind, meta = Kind.RESULT, b"{}"
         try:
             stream.run(self._host.stream(frame.meta["model"], self._request(frame)))
         except Exception as exc:
-            kind, meta = Kind.ERROR, frames.failure_meta(exc, frame)
+            kind, meta = Kind.ERROR, error_meta(exc, frame)
         del self._streams[frame.call]
-        self._end(kind, frame.call, dump(meta), [])
+        self._end(kind, frame.call, meta, [])
 
     def _measured(self, frame: Frame) -> None:
-        kind, meta = Kind.RESULT, dict[str, Any]()
+        kind = Kind.RESULT
         try:
-            meta["families"] = measured.families()
+            meta = dump({"families": measured.families()})
         except Exception as exc:
-            kind, meta = Kind.ERROR, frames.failure_meta(exc, frame)
-        self.send(frames.encode(kind, frame.call, dump(meta)))
+            kind, meta = Kind.ERROR, error_meta(exc, frame)
+        self.send(frames.encode(kind, frame.call, meta))
 
-    def _send_piece(self, call: int, piece: InferenceResponse) -> None:
-        meta, payload = self._response(piece)
+    def _send_piece(self, key: str, call: int, piece: InferenceResponse) -> None:
+        meta, payload = self._response(key, piece)
         self.send(frames.encode(Kind.PIECE, call, meta, payload))
 
     def _load(self, key: str, frame: Frame) -> Any:
@@ -411,7 +414,7 @@ class Connection(FramePeer):
         return b"{}", []
 
     def _infer(self, key: str, frame: Frame) -> Any:
-        return self._response(self._host.infer(key, self._request(frame)))
+        return self._response(key, self._host.infer(key, self._request(frame)))
 
     def _request(self, frame: Frame) -> InferenceRequest:
         meta = frame.meta
@@ -423,15 +426,17 @@ class Connection(FramePeer):
             meta.get("context"),
         )
 
-    def _response(self, response: InferenceResponse) -> Any:
+    def _response(self, key: str, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         try:
             meta = {"tensors": described, "parameters": response.parameters}
             if response.form is not None:
                 meta["form"] = response.form
-            return dump(meta), payload
+            return require_description(dump(meta), key), payload
         except Exception as error:
             self._release([entry[4] for entry in described if entry[4] >= 0])
+            if isinstance(error, HeadraceError):
+                raise
             raise BadModelOutput("a parameter of the answer has no JSON form") from error
 
     _HANDLERS: dict[int, Callable[..., Any]] = {

@@ -19,6 +19,7 @@ from typing import Any
 from headrace import runtimes
 from headrace.errors import (
     IN_LOG,
+    AnswerTooLarge,
     HeadraceError,
     InvalidModel,
     LoadFailed,
@@ -45,6 +46,7 @@ from headrace.runtimes.concurrent_model import ConcurrentModel, Finish, Put
 from headrace.runtimes.loop_thread import LoopThread
 from headrace.runtimes.scoring_body import as_request
 from headrace.settings import ModelSettings
+from headrace.worker.answer_size import require_size
 
 logger = logging.getLogger("headrace.worker")
 
@@ -211,8 +213,9 @@ class ModelHost:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
             if request.parameters and BATCH_DIM in request.parameters:
-                return batch_dimension.infer(request, hosted.infer)
-            response = hosted.infer(request)
+                response = batch_dimension.infer(request, hosted.infer)
+                return require_size(response, hosted.settings)
+            response = require_size(hosted.infer(request), hosted.settings)
         except _OF_WORKERS as exc:
             raise _failure(hosted, request, exc) from exc
         except HeadraceError:
@@ -252,7 +255,12 @@ class ModelHost:
     ) -> None:
         """Begin a request of a concurrent model whose answer is `put` in pieces."""
         model, finish_safely = self._concurrent(key, request, finish)
-        model.begin_stream(request, call, put, finish_safely)
+        settings = self._models[key].settings
+
+        async def put_checked(piece: InferenceResponse) -> None:
+            await put(require_size(piece, settings))
+
+        model.begin_stream(request, call, put_checked, finish_safely)
 
     def _concurrent(
         self, key: str, request: InferenceRequest, finish: Finish
@@ -261,6 +269,11 @@ class ModelHost:
         assert isinstance(hosted.model, ConcurrentModel), "the caller has asked"
 
         def finish_safely(outcome: Any) -> None:
+            if isinstance(outcome, InferenceResponse):
+                try:
+                    require_size(outcome, hosted.settings)
+                except AnswerTooLarge as error:
+                    outcome = error
             if isinstance(outcome, BaseException) and (
                 isinstance(outcome, _OF_WORKERS) or not isinstance(outcome, HeadraceError)
             ):
@@ -284,7 +297,8 @@ class ModelHost:
         try:
             if request.content_type == SCORING and not hosted.model.decodes_scoring:
                 request = as_request(request, hosted.inputs)
-            yield from hosted.pieces(request)
+            for piece in hosted.pieces(request):
+                yield require_size(piece, hosted.settings)
         except _OF_WORKERS as exc:
             raise _failure(hosted, request, exc) from exc
         except (HeadraceError, GeneratorExit):

@@ -47,6 +47,7 @@ def test_an_mlflow_error_has_mlflows_code_and_our_message():
         ("unimplemented", "NOT_IMPLEMENTED"),
         ("model_error", "INTERNAL_ERROR"),
         ("bad_model_output", "INTERNAL_ERROR"),
+        ("answer_too_large", "INTERNAL_ERROR"),
         ("poisoned", "INTERNAL_ERROR"),
         ("internal", "INTERNAL_ERROR"),
     ],

@@ -14,6 +14,7 @@ from headrace.access.needs import INFER
 from headrace.dataplane import Call, Calls
 from headrace.errors import Overloaded
 from headrace.grpc import http2_frames as frames
+from headrace.grpc import http2_stream
 from headrace.grpc.calls import CallRunner, Rpc
 from headrace.grpc.direct_handler import DirectHandler
 from headrace.grpc.hpack import Decoder, indexed, literal
@@ -326,7 +327,7 @@ def test_a_compressed_message_takes_a_task() -> None:
         assert (await client.next(frames.DATA, 1)).payload == message(b"hello")
         assert not method.began
 
-    held(scenario)
+    held(scenario, max_body_size=1000)
 
 
 @pytest.mark.parametrize(
@@ -350,14 +351,16 @@ def test_what_is_not_one_message_begins_nothing(sent: bytes, code: int) -> None:
     held(scenario, max_body_size=1000)
 
 
-def test_an_answer_over_the_limit_is_refused() -> None:
+def test_an_answer_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2_stream, "LARGEST_ANSWER", 1000)
+
     async def scenario(server: Http2Server, client: Http2Client, method: Held) -> None:
         client.send(call(1, HELD, b"hello"))
         (await method.of(b"hello")).set_result("a" * 1001)
 
         assert (await client.status(1))[0] == RESOURCE_EXHAUSTED
 
-    held(scenario, max_body_size=1000)
+    held(scenario)
 
 
 def test_a_drain_waits_for_calls_in_flight() -> None:

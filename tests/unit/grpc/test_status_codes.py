@@ -28,6 +28,7 @@ CODES = {
     "cancelled": "CANCELLED",
     "model_error": "INTERNAL",
     "bad_model_output": "INTERNAL",
+    "answer_too_large": "INTERNAL",
     "worker_crashed": "UNAVAILABLE",
     "poisoned": "INTERNAL",
     "store_failed": "INTERNAL",

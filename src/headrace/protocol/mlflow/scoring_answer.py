@@ -11,14 +11,17 @@ from headrace.errors import BadModelOutput, shorten
 from headrace.protocol.casting import to_array
 from headrace.protocol.datatypes import element_count
 from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.mlflow.large_answer import LargeAnswer
+from headrace.protocol.piecewise import LARGE
 from headrace.protocol.tensor import Tensor, unpack_bytes
 from headrace.protocol.value_forms import is_tuple
 
+PREDICTIONS = "predictions"
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
-    """The JSON answer of `POST /invocations`: `{"predictions": X}`, or X when not `wrapped`.
+def encode(response: InferenceResponse, key: str | None = PREDICTIONS) -> bytes:
+    """The JSON answer of `POST /invocations`: `{"predictions": X}`, or X if there is no `key`.
 
     NaN and infinity become null, so the answer is always valid JSON.
 
@@ -26,6 +29,8 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
         BadModelOutput: the outputs do not form an answer, or hold bytes that are not UTF-8.
     """
     outputs = response.outputs
+    if response.nbytes >= LARGE and outputs:
+        return _encode_large(response, key)
     kind = response.content_type
     if kind == "json" and len(outputs) == 1:
         value: Any = orjson.Fragment(_elements(outputs[0])[0])
@@ -40,9 +45,37 @@ def encode(response: InferenceResponse, wrapped: bool = True) -> bytes:
     else:
         raise BadModelOutput("the model returned no outputs")
     try:
-        return orjson.dumps({"predictions": value} if wrapped else value, option=_OPTIONS)
+        return orjson.dumps(value if key is None else {key: value}, option=_OPTIONS)
     except TypeError as error:
         raise BadModelOutput("the model's answer cannot be written as JSON") from error
+
+
+def _encode_large(response: InferenceResponse, key: str | None) -> bytes:
+    outputs = response.outputs
+    kind = response.content_type
+    answer = LargeAnswer(_nested, _records, _OPTIONS)
+    if key is not None:
+        answer.add(b'{"%b":' % key.encode())
+    try:
+        if kind == "json" and len(outputs) == 1:
+            answer.add_json(outputs[0])
+        elif kind == "pd":
+            answer.add_records(outputs)
+        elif kind == "dict" and is_tuple(response.form):
+            for index, output in enumerate(outputs):
+                answer.add(b"," if index else b"[")
+                answer.add_nested(output)
+            answer.add(b"]")
+        elif kind == "dict" or len(outputs) > 1:
+            by_name = {output.name: output for output in outputs}
+            answer.add_members(by_name, lambda name: answer.add_nested(by_name[name]))
+        else:
+            answer.add_nested(outputs[0])
+    except TypeError as error:
+        raise BadModelOutput("the model's answer cannot be written as JSON") from error
+    if key is not None:
+        answer.add(b"}")
+    return answer.whole()
 
 
 def _nested(tensor: Tensor) -> Any:

@@ -24,10 +24,12 @@ from headrace.protocol.open_inference.grpc_contents import (
     read_contents,
     write_contents,
 )
+from headrace.protocol.open_inference.grpc_large import Written, encode_large
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import NO_CLASSES, check_raw
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
+from headrace.protocol.piecewise import LARGE
 from headrace.protocol.tensor import Parameters, Tensor
 
 
@@ -90,8 +92,10 @@ def _check_counts(message: pb.ModelInferRequest, counts: Counts) -> None:
 
 def encode_response(
     response: InferenceResponse, *, model_name: str, model_version: str | None, id: str, raw: bool
-) -> pb.ModelInferResponse:
+) -> pb.ModelInferResponse | Written:
     """Encode an answer; its outputs are raw if requested, or if one of them has no typed form.
+
+    A large one is written already, in pieces.
 
     Raises:
         BadModelOutput: a message cannot carry a name, a parameter or an output.
@@ -100,6 +104,8 @@ def encode_response(
     raw = raw or not all(has_typed_form(tensor) for tensor in response.outputs)
     try:
         write_parameters(response.parameters, message.parameters)
+        if response.nbytes >= LARGE:
+            return encode_large(message, response, raw)
         for tensor in response.outputs:
             if tensor.parameters and (column := nullable.datatype_of(tensor)):
                 tensor = nullable.raw(tensor, column)

@@ -24,6 +24,7 @@ from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.grpc_contents import varint
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
+from headrace.protocol.open_inference.tags import tag
 from headrace.protocol.tensor import Buffer, Parameters, Tensor
 
 T = TypeVar("T")
@@ -34,18 +35,10 @@ _MADE = "grpc"
 REMEMBERED = 1024
 LONGEST = 1024
 
-_LENGTH_DELIMITED = 2
-
-
-def _tag(message: Any, name: str) -> bytes:
-    number = message.DESCRIPTOR.fields_by_name[name].number
-    return bytes([number << 3 | _LENGTH_DELIMITED])
-
-
-_REQUEST_ID = _tag(pb.ModelInferRequest, "id")
-_RAW_INPUT = _tag(pb.ModelInferRequest, "raw_input_contents")
-_ID = _tag(pb.ModelInferResponse, "id")
-_RAW_OUTPUT = _tag(pb.ModelInferResponse, "raw_output_contents")
+_REQUEST_ID = tag(pb.ModelInferRequest, "id")
+_RAW_INPUT = tag(pb.ModelInferRequest, "raw_input_contents")
+_ID = tag(pb.ModelInferResponse, "id")
+_RAW_OUTPUT = tag(pb.ModelInferResponse, "raw_output_contents")
 
 
 class KnownRequest:

@@ -169,10 +169,15 @@ def _strings(tensor: Tensor) -> list[str]:
     try:
         return [element.decode() for element in elements]
     except UnicodeDecodeError:
-        raise BadModelOutput(
-            f"{where}: not all BYTES elements are UTF-8 text, so JSON cannot carry them; request "
-            "this output with the parameter binary_data: true"
-        ) from None
+        raise not_text(tensor) from None
+
+
+def not_text(tensor: Tensor) -> BadModelOutput:
+    """The error for an output whose elements are no text."""
+    return BadModelOutput(
+        f"output '{shorten(tensor.name)}': not all BYTES elements are UTF-8 text, so JSON cannot "
+        "carry them; request this output with the parameter binary_data: true"
+    )
 
 
 class _Decoders(dict[int, Callable[[bytes], Any]]):

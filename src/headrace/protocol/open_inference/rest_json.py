@@ -39,13 +39,15 @@ from headrace.protocol.open_inference.rest_data import (
     pack_json,
     pack_lone_text,
 )
+from headrace.protocol.open_inference.rest_large import encode_large
 from headrace.protocol.open_inference.rest_parts import LARGEST_SHARED, encode_part
 from headrace.protocol.open_inference.set_aside import SMALLEST, Aside, set_aside
 from headrace.protocol.open_inference.small_floats import SIGN, FloatsBody, read_floats
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
+from headrace.protocol.piecewise import LARGE
 from headrace.protocol.reserved_parameters import TRANSPORT
-from headrace.protocol.tensor import Parameters, Tensor
+from headrace.protocol.tensor import Buffer, Parameters, Tensor
 
 MAX_DEPTH = 64
 
@@ -181,15 +183,38 @@ def encode_response(
         except (orjson.JSONEncodeError, TypeError):
             # What comes next says what is wrong.
             pass
-    raw: list[Any] = []
+    answer: dict[str, Any] = {"model_name": model_name}
+    if model_version is not None:
+        answer["model_version"] = model_version
+    answer["id"] = id
+    if response.parameters is not None:
+        answer["parameters"] = response.parameters
+    try:
+        if response.nbytes >= LARGE:
+            return encode_large(answer, response, binary_outputs)
+        answer["outputs"], raw = _outputs(response, binary_outputs)
+        head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        raise BadModelOutput(
+            "the model's answer has a name or parameter that JSON cannot carry"
+        ) from None
+    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+
+
+def _outputs(
+    response: InferenceResponse, binary_outputs: Container[str]
+) -> tuple[list[dict[str, Any]], list[Buffer]]:
+    """The outputs as JSON has them, and the data of those that follow it."""
+    raw: list[Buffer] = []
     outputs = []
     for tensor in response.outputs:
         if tensor.parameters and (column := nullable.datatype_of(tensor)):
             if tensor.name not in binary_outputs:
-                outputs.append(nullable.described(tensor, column))
+                item = nullable.described(tensor, column)
+                outputs.append({**item, "data": nullable.values_of(tensor)})
                 continue
             tensor = nullable.raw(tensor, column)
-        item: dict[str, Any] = {
+        item = {
             "name": tensor.name,
             "shape": tensor.shape,
             "datatype": tensor.datatype,
@@ -202,20 +227,7 @@ def encode_response(
         else:
             item["data"] = json_values(tensor)
         outputs.append(item)
-    answer: dict[str, Any] = {"model_name": model_name}
-    if model_version is not None:
-        answer["model_version"] = model_version
-    answer["id"] = id
-    if response.parameters is not None:
-        answer["parameters"] = response.parameters
-    answer["outputs"] = outputs
-    try:
-        head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError:
-        raise BadModelOutput(
-            "the model's answer has a name or parameter that JSON cannot carry"
-        ) from None
-    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+    return outputs, raw
 
 
 def _check_counts(envelope: _Body | _OpenBody, counts: Counts) -> None:

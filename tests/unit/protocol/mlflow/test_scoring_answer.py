@@ -24,16 +24,16 @@ def texts(
 
 
 def answer(*outputs: Tensor, kind: str = "np") -> object:
-    body = encode(InferenceResponse(list(outputs), {"content_type": kind}), True)
+    body = encode(InferenceResponse(list(outputs), {"content_type": kind}))
     return json.loads(body, parse_constant=pytest.fail)["predictions"]
 
 
 def test_vector_is_a_list():
-    assert encode(InferenceResponse([doubles("output-1", [5.5])]), True) == b'{"predictions":[5.5]}'
+    assert encode(InferenceResponse([doubles("output-1", [5.5])])) == b'{"predictions":[5.5]}'
 
 
 def test_unwrapped_answer_stands_alone():
-    assert encode(InferenceResponse([doubles("output-1", [5.5])]), False) == b"[5.5]"
+    assert encode(InferenceResponse([doubles("output-1", [5.5])]), None) == b"[5.5]"
 
 
 def test_matrix_is_nested():

@@ -1,0 +1,73 @@
+"""Bounds what a model answers before it leaves the worker: the front process holds all of it."""
+
+from __future__ import annotations
+
+import logging
+
+from headrace.errors import AnswerTooLarge, HeadraceError, listing, shorten
+from headrace.protocol.messages import InferenceResponse
+from headrace.protocol.tensor import Tensor
+from headrace.settings import ModelSettings
+from headrace.worker import frames
+from headrace.worker.frame_json import dump
+from headrace.worker.frames import Frame
+
+logger = logging.getLogger("headrace.worker")
+
+# The most bytes of JSON that describe an answer: the names, shapes and parameters of its outputs,
+# and its own. The front reads them in one go, which takes it some ten milliseconds.
+LONGEST_DESCRIPTION = 4 * 1024 * 1024
+
+
+def require_size(response: InferenceResponse, settings: ModelSettings) -> InferenceResponse:
+    """The answer, or a piece of it, if its outputs are within `max_answer_size`. Hot.
+
+    Raises:
+        AnswerTooLarge: they are not.
+    """
+    size = 0
+    # What is no response fails where it is sent.
+    for tensor in response.outputs if isinstance(response, InferenceResponse) else ():
+        size += len(tensor.data) or _rows(tensor)
+    most = settings.max_answer_size
+    if most is not None and size > most:
+        largest = max(response.outputs, key=lambda tensor: len(tensor.data) or _rows(tensor))
+        raise AnswerTooLarge(
+            f"model '{shorten(settings.name)}' answered {size} bytes, most of them in output "
+            f"{listing([largest.name])}, and {most} are allowed; --max-answer-size raises the bound"
+        )
+    return response
+
+
+def require_description(meta: bytes, key: str) -> bytes:
+    """The JSON that describes an answer, or an error, if it is short; `key` is the model's.
+
+    Raises:
+        AnswerTooLarge: it is too long.
+    """
+    if len(meta) > LONGEST_DESCRIPTION:
+        name = shorten(key.rpartition("#")[0])
+        raise AnswerTooLarge(
+            f"model '{name}' answered {len(meta)} bytes of names, shapes, parameters and "
+            f"errors, at most {LONGEST_DESCRIPTION} allowed; large values belong in outputs"
+        )
+    return meta
+
+
+def error_meta(exc: Exception, frame: Frame) -> bytes:
+    """What a frame says of the error that answers another frame."""
+    if not isinstance(exc, HeadraceError):
+        logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)
+        exc = HeadraceError("the worker failed; its log has the details")
+    try:
+        return require_description(dump(frames.error_meta(exc)), frame.meta.get("model", ""))
+    except AnswerTooLarge as too_large:
+        return dump(frames.error_meta(too_large))
+
+
+def _rows(tensor: Tensor) -> int:
+    """What a tensor without bytes counts as: its rows can be written as empty arrays."""
+    count = 1
+    for dim in tensor.shape:
+        count *= dim or 1
+    return count if 0 in tensor.shape else 0
