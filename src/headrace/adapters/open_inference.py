@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from headrace.adapters.adapter import (
@@ -26,6 +25,7 @@ from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
 from headrace.protocol.open_inference.triton_parameters import take_options
+from headrace.protocol.short_keys import remember_short
 
 MEDIA_TYPES = (
     b"application/json",
@@ -36,7 +36,7 @@ MEDIA_TYPES = (
 )
 
 
-@lru_cache(maxsize=128)
+@remember_short(128)
 def _is_accepted(content_type: bytes) -> bool:
     media_type = content_type.partition(b";")[0].strip().lower()
     # Types of JSON are named like this: RFC 6839.

@@ -15,6 +15,8 @@ from headrace.protocol import nullable
 from headrace.protocol.datatypes import EXACT_IN_FLOAT
 from headrace.protocol.tensor import Tensor
 
+# Characters of the names of columns that are remembered.
+LONGEST_NAMES = 4096
 # Datatypes for which pandas and numpy agree on what a table with several of them becomes.
 _NUMBERS = ("FP64", "FP32", "INT64", "INT32")
 
@@ -35,7 +37,10 @@ def frame_of(
 
     rows = _rows(tensors)
     if columns is None:
-        columns = _index(tuple(tensor.name for tensor in tensors))
+        names = tuple([tensor.name for tensor in tensors])
+        # Callers choose the names: long ones must not fill the memory.
+        is_short = sum(map(len, names)) <= LONGEST_NAMES
+        columns = (_index if is_short else _index.__wrapped__)(names)
         if not columns.is_unique:
             raise InvalidInput("two inputs have the same name; a table's columns must differ")
     block = _block(tensors, rows)

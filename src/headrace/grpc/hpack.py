@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
 
 from headrace.grpc import huffman
+from headrace.protocol.short_keys import remember_short
 
 Field = tuple[bytes, bytes]
 
@@ -135,7 +135,7 @@ def literal(name: bytes, value: bytes) -> bytes:
     return b"\x00" + _length(name) + name + _length(value) + value
 
 
-@lru_cache(64)
+@remember_short(64)
 def _name(name: str) -> bytes:
     """How a literal field with this name begins."""
     text = name.encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gzip
 import re
 import zlib
@@ -11,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from headrace.errors import Cancelled, InvalidInput, TooLarge, UnsupportedMedia, shorten
+from headrace.protocol.short_keys import remember_short
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 # Where our own connections have a `BodySource` in a scope.
@@ -201,7 +201,7 @@ def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, str | None]:
     return (packed, encoding) if len(packed) < len(body) else (body, None)
 
 
-@functools.lru_cache(maxsize=64)
+@remember_short(64)
 def _choose_encoding(accept_encoding: bytes) -> str | None:
     """The encoding with the highest weight above zero, gzip in a tie (RFC 9110 12.5.3)."""
     weights: dict[str, float] = {}

@@ -33,6 +33,8 @@ from headrace.serving.served_model import ServedModel
 logger = logging.getLogger("headrace.http")
 
 FOUND = "headrace.model_route"
+# Characters of the header fields of an answer that are remembered.
+LONGEST_FIELDS = 2048
 
 
 class Found(NamedTuple):
@@ -208,7 +210,10 @@ class OwnRoute(Adapter):
     def encode(self, model: ModelView, response: InferenceResponse, id: str, context: Any) -> Reply:
         """Status, body and headers as the handler set them."""
         answer = model_call.from_response(response, model.name)
-        fields = _sent(tuple(map(tuple, answer.headers)), model.name)
+        given = tuple(map(tuple, answer.headers))
+        # Models choose the values: long ones must not fill the memory.
+        is_short = sum([len(str(text)) for each in given for text in each]) <= LONGEST_FIELDS
+        fields = (_sent if is_short else _sent.__wrapped__)(given, model.name)
         # A body after a status without one would be taken for the next answer.
         body = b"" if answer.status in WITHOUT_BODY else answer.body
         return Reply(answer.status, fields, body)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from headrace.errors import BadModelOutput, InvalidInput, UnsupportedMedia, shorten
 from headrace.protocol.media_types import essence, takes
+from headrace.protocol.short_keys import remember_short
 
 BODY = "the body"
 OCTETS = "application/octet-stream"
@@ -120,7 +120,7 @@ def media_type_of(headers: Mapping[str, str], is_text: bool = True) -> str:
     return name.strip().lower()
 
 
-@lru_cache(maxsize=64)
+@remember_short(64)
 def may_be_json(content_type: str) -> bool:
     """Whether a body is JSON by its Content-Type, or may be as that says nothing of it. Hot.
 

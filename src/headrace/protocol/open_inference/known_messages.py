@@ -197,13 +197,13 @@ class KnownAnswers:
     def _write_model(self, name: str, version: str | None) -> bytes:
         message = pb.ModelInferResponse(model_name=name, model_version=version or "")
         written: bytes = message.SerializeToString()
-        return _remember(self._models, (name, version), written + _ID)
+        return _remember(self._models, (name, version), written + _ID, len(written))
 
     def _write_parameters(self, key: tuple[Any, ...]) -> bytes:
         message = pb.ModelInferResponse()
         write_parameters(dict(key), message.parameters)
         written: bytes = message.SerializeToString()
-        return _remember(self._parameters, key, written)
+        return _remember(self._parameters, key, written, len(written))
 
     def _describe(self, key: tuple[Any, ...], tensor: Tensor) -> tuple[bytes, bytes]:
         if nullable.datatype_of(tensor):
@@ -212,7 +212,7 @@ class KnownAnswers:
         output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         write_parameters(tensor.parameters, output.parameters)
         found = message.SerializeToString(), _RAW_OUTPUT + varint(tensor.nbytes)
-        return _remember(self._outputs, key, found)
+        return _remember(self._outputs, key, found, len(found[0]))
 
 
 class _Shared:
@@ -246,8 +246,10 @@ def _key(parameters: Parameters | None) -> tuple[Any, ...]:
     return tuple(parameters.items())
 
 
-def _remember(known: dict[Any, T], key: Any, written: T) -> T:
-    """Remember a part of an answer."""
+def _remember(known: dict[Any, T], key: Any, written: T, size: int) -> T:
+    """Remember a part of an answer, unless it is long: models choose what they say."""
+    if size > LONGEST:
+        return written
     if len(known) >= REMEMBERED:
         known.clear()
     known[key] = written
