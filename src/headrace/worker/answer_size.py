@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from headrace.errors import AnswerTooLarge, HeadraceError, listing, shorten
+from headrace.errors import AnswerTooLarge, BadModelOutput, HeadraceError, listing, shorten
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
@@ -37,6 +38,23 @@ def require_size(response: InferenceResponse, settings: ModelSettings) -> Infere
             f"{listing([largest.name])}, and {most} are allowed; --max-answer-size raises the bound"
         )
     return response
+
+
+def answer_meta(described: list[list[Any]], response: InferenceResponse, key: str) -> bytes:
+    """What a frame says of an answer, whose tensors are described; `key` is the model's.
+
+    Raises:
+        AnswerTooLarge: it is too long.
+        BadModelOutput: a parameter has no form in JSON.
+    """
+    meta = {"tensors": described, "parameters": response.parameters}
+    if response.form is not None:
+        meta["form"] = response.form
+    try:
+        text = dump(meta)
+    except Exception as error:
+        raise BadModelOutput("a parameter of the answer has no JSON form") from error
+    return require_description(text, key)
 
 
 def require_description(meta: bytes, key: str) -> bytes:

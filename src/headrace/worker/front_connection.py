@@ -15,7 +15,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Callable
 
-from headrace.errors import BadModelOutput, Cancelled, HeadraceError
+from headrace.errors import Cancelled, HeadraceError
 from headrace.protocol.large_buffers import THRESHOLD
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
@@ -24,7 +24,7 @@ from headrace.runners.current_call import EndpointCall
 from headrace.runtimes.threads_on_demand import ThreadsOnDemand
 from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
-from headrace.worker.answer_size import error_meta, require_description
+from headrace.worker.answer_size import answer_meta, error_meta
 from headrace.worker.arena import Arena
 from headrace.worker.borrowed_tensors import BorrowedTensors
 from headrace.worker.frame_json import dump, load
@@ -186,8 +186,7 @@ class Connection(FramePeer):
             self._begin_stream(frame)
         elif frame.kind == Kind.STREAM:
             # In a thread of its own: a long stream must not hold up the model's requests.
-            send = partial(self._send_piece, frame.meta["model"], frame.call)
-            stream = Stream(send, self._new_call(frame))
+            stream = Stream(partial(self._send_piece, frame), self._new_call(frame))
             self._streams[frame.call] = stream
             if not self._in_a_thread("stream", frame, partial(self._stream, frame, stream)):
                 del self._streams[frame.call]
@@ -207,7 +206,7 @@ class Connection(FramePeer):
         try:
             threading.Thread(target=target, name=name, daemon=True).start()
         except RuntimeError as exc:
-            self.send(frames.encode(Kind.ERROR, frame.call, dump(frames.failure_meta(exc, frame))))
+            self.send(frames.encode(Kind.ERROR, frame.call, error_meta(exc, frame)))
             return False
         return True
 
@@ -315,8 +314,7 @@ class Connection(FramePeer):
     def _begin_stream(self, frame: Frame) -> None:
         """Hand a request whose answer comes in pieces to a concurrent model."""
         request, call = self._call_of(frame)
-        send = partial(self._send_piece, frame.meta["model"], frame.call)
-        stream = self._streams[frame.call] = LoopStream(send, call)
+        stream = self._streams[frame.call] = LoopStream(partial(self._send_piece, frame), call)
 
         def finish(outcome: Any) -> None:
             del self._streams[frame.call]
@@ -387,9 +385,9 @@ class Connection(FramePeer):
             kind, meta = Kind.ERROR, error_meta(exc, frame)
         self.send(frames.encode(kind, frame.call, meta))
 
-    def _send_piece(self, key: str, call: int, piece: InferenceResponse) -> None:
-        meta, payload = self._response(key, piece)
-        self.send(frames.encode(Kind.PIECE, call, meta, payload))
+    def _send_piece(self, frame: Frame, piece: InferenceResponse) -> None:
+        meta, payload = self._response(frame.meta["model"], piece)
+        self.send(frames.encode(Kind.PIECE, frame.call, meta, payload))
 
     def _load(self, key: str, frame: Frame) -> Any:
         settings = ModelSettings(**frame.meta["settings"])
@@ -429,15 +427,10 @@ class Connection(FramePeer):
     def _response(self, key: str, response: InferenceResponse) -> Any:
         described, payload = frames.describe(response.outputs, self._place)
         try:
-            meta = {"tensors": described, "parameters": response.parameters}
-            if response.form is not None:
-                meta["form"] = response.form
-            return require_description(dump(meta), key), payload
-        except Exception as error:
+            return answer_meta(described, response, key), payload
+        except HeadraceError:
             self._release([entry[4] for entry in described if entry[4] >= 0])
-            if isinstance(error, HeadraceError):
-                raise
-            raise BadModelOutput("a parameter of the answer has no JSON form") from error
+            raise
 
     _HANDLERS: dict[int, Callable[..., Any]] = {
         Kind.LOAD: _load,
