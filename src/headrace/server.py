@@ -44,6 +44,9 @@ logger = logging.getLogger("headrace")
 INCOMPLETE_DRAIN = 3
 # Seconds that refusing those requests may then take.
 LAST_ANSWERS = 1.0
+# The most digits of integers that are read, and the fewest that Python allows to be set: the time
+# to read one grows with the square of its digits, and no datatype holds any of more than twenty.
+LONGEST_INTEGER = 640
 
 
 class Server:
@@ -84,6 +87,7 @@ class Server:
             ConfigurationError: a port cannot be bound; nothing was loaded.
         """
         self._handle_signals()
+        sys.set_int_max_str_digits(LONGEST_INTEGER)
         # Python's own choice, with the processors that may be used in the place of all.
         threads = ThreadPoolExecutor(min(32, processors.usable() + 4), "headrace")
         asyncio.get_running_loop().set_default_executor(threads)

@@ -26,6 +26,9 @@ from headrace.grpc.direct_handler import Direct
 from headrace.grpc.status_codes import Metadata, details, error_metadata, row
 from headrace.grpc.stream_forms import StreamForm
 from headrace.grpc.stream_order import StreamOrder, Turn, Write
+from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.counts import COUNTS, Counts
+from headrace.protocol.open_inference.wire_counts import check_message
 
 if TYPE_CHECKING:
     from headrace.grpc.http2_stream import Stream
@@ -34,6 +37,8 @@ PROTOCOL = "open_inference_grpc"
 # Looked up once, because an enumeration's `name` is slow.
 OK = grpc.StatusCode.OK.name
 STOPPING = "the server is stopping"
+# Bytes of a message from which on what it has is counted before it is parsed.
+LARGE = 256 * 1024
 
 
 class RpcCall(Call):
@@ -121,8 +126,9 @@ class CallRunner:
     it answers, so that an idle one does not hold up a drain.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, counts: Counts = COUNTS) -> None:
         self._calls = calls
+        self._counts = counts
         self.in_flight: set[asyncio.Future[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._cut = False
@@ -140,7 +146,7 @@ class CallRunner:
             self.in_flight.add(task)
             task.add_done_callback(self.in_flight.discard)
             try:
-                message = self._take(kind, body, rpc)
+                message = await self._take(kind, body, rpc)
                 # The message has all of it, and the call may take long.
                 del body
                 answer = await method(message, rpc)
@@ -246,7 +252,7 @@ class CallRunner:
                     try:
                         async for body in bodies:
                             rpc = rpc.next_message()
-                            message, failure = self._taken(kind, body, form_of, rpc)
+                            message, failure = await self._taken(kind, body, form_of, rpc)
                             del body
                             await self._take_turn(message, failure, method, rpc, order)
                         await order.finish()
@@ -296,13 +302,13 @@ class CallRunner:
         for running in self._streams | self.in_flight:
             running.cancel()
 
-    def _taken(
+    async def _taken(
         self, kind: Any, body: bytes, form_of: FormOf | None, rpc: Rpc
     ) -> tuple[Any, Exception | None]:
         """A message of a stream, or the error if it has none; the first one decides the form."""
         message: Any = None
         try:
-            message = self._take(kind, body, rpc)
+            message = await self._take(kind, body, rpc)
             if rpc.form is None and form_of is not None:
                 rpc.form = form_of(rpc.call.headers, message)
         except Exception as exc:
@@ -382,9 +388,20 @@ class CallRunner:
         rpc.call.received = len(body)
         self._calls.admit(rpc.call)
 
-    def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
+    async def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
         """The message of a call, once the call is admitted."""
         self._admit(body, rpc)
+        return await self.parse(kind, body)
+
+    async def parse(self, kind: Any, body: bytes) -> Any:
+        """A message of a kind; what a large one has is counted first.
+
+        Raises:
+            InvalidInput: the bytes are none.
+            TooLarge: it has more of something than is allowed.
+        """
+        if len(body) >= LARGE and kind is pb.ModelInferRequest:
+            await asyncio.to_thread(check_message, body, self._counts)
         return parse(kind, body)
 
     async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:

@@ -32,11 +32,12 @@ class GrpcListener:
         self.announce_close = False
         self.port = 0
         self._settings = settings
-        self._runner = CallRunner(calls)
+        counts = Counts.of(settings)
+        self._runner = CallRunner(calls, counts)
         self._closing: asyncio.Task[None] | None = None
         self._core = core(settings, budget, certificates)
         services = (servicer.SERVICE, health.SERVICE, reflecting.SERVICE)
-        inference = servicer.InferenceService(dataplane, calls, self._runner, Counts.of(settings))
+        inference = servicer.InferenceService(dataplane, calls, self._runner, counts)
         handlers = inference.handlers()
         self._core.register(servicer.SERVICE, handlers)
         repository = {name: handlers[name] for name in servicer.REPOSITORY_METHODS}

@@ -173,10 +173,12 @@ class InferenceService:
                 return self._in_task(parse(pb.ModelInferRequest, body), rpc, model)
             decoded = GrpcRequest(known.request(body, rpc.request_id), raw=True)
             rpc.decoded = self._prepare(decoded, id or rpc.request_id, rpc, model)
+        elif len(body) >= LARGE:
+            return asyncio.ensure_future(self._answer_large(body, rpc))
         else:
             message = parse(pb.ModelInferRequest, body)
             model = self._find(message, rpc)
-            if rpc.call.for_canary or len(body) >= LARGE:
+            if rpc.call.for_canary:
                 return self._in_task(message, rpc, model)
             decoded = decode_request(message, self._counts)
             if decoded.raw:
@@ -210,6 +212,12 @@ class InferenceService:
             rpc.context.begin(_version(rpc))
         encoded: bytes = answer.SerializeToString()
         return encoded
+
+    async def _answer_large(self, body: bytes, rpc: Rpc) -> bytes:
+        message = await self._runner.parse(pb.ModelInferRequest, body)
+        # The message has all of it.
+        del body
+        return await self._in_task(message, rpc, self._find(message, rpc))
 
     def _in_task(self, message: Any, rpc: Rpc, model: ServedModel) -> asyncio.Future[bytes]:
         async def answer() -> bytes:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from headrace.errors import AnswerTooLarge, BadModelOutput, HeadraceError, listing, shorten
+from headrace.errors import AnswerTooLarge, BadModelOutput, listing, shorten
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
 from headrace.worker import frames
 from headrace.worker.frame_json import dump
 from headrace.worker.frames import Frame
-
-logger = logging.getLogger("headrace.worker")
 
 # The most bytes of JSON that describe an answer: the names, shapes and parameters of its outputs,
 # and its own. The front reads them in one go, which takes it some ten milliseconds.
@@ -74,11 +71,10 @@ def require_description(meta: bytes, key: str) -> bytes:
 
 def error_meta(exc: Exception, frame: Frame) -> bytes:
     """What a frame says of the error that answers another frame."""
-    if not isinstance(exc, HeadraceError):
-        logger.error("a frame of kind %d failed", frame.kind, exc_info=exc)
-        exc = HeadraceError("the worker failed; its log has the details")
     try:
-        return require_description(dump(frames.error_meta(exc)), frame.meta.get("model", ""))
+        return require_description(
+            dump(frames.failure_meta(exc, frame)), frame.meta.get("model", "")
+        )
     except AnswerTooLarge as too_large:
         return dump(frames.error_meta(too_large))
 

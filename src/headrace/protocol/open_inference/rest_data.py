@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from io import BytesIO
 from itertools import chain
 from math import nan, prod
 from typing import Annotated, Any
@@ -40,6 +41,9 @@ from headrace.protocol.tensor import Buffer, Tensor, pack_bytes, unpack_bytes
 
 # Below this many characters, the typed decoder is faster than setting up the large path.
 LARGE = 16_384
+
+# Texts that are packed in one go.
+_PACKED = 16 * 1024
 
 _LONE_TEXT = msgspec.json.Decoder(
     str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=1)]
@@ -80,6 +84,8 @@ def pack_json(
     depth = 1 if text[1] > _SPACE and text[1] != _OPEN else _depth(text, shape, name)
     if depth > 1 and len(text) >= LARGE and kind.itemsize:
         text, depth = _unnest(text, kind, shape, name), 1
+    if len(text) >= LARGE and depth == 1 and form is _BOOL_FORM:
+        return _pack_large_booleans(text, kind, shape, count, name)
     try:
         values = form.decode[depth](text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -297,8 +303,40 @@ def _pack_booleans(values: list[Any], kind: Datatype, shape: Sequence[int], name
     return packed
 
 
+def _pack_large_booleans(
+    text: bytes, kind: Datatype, shape: Sequence[int], count: int, name: str
+) -> bytes:
+    """Pack a flat array in slices, between which other threads get the interpreter's lock."""
+    whole, start, end = BytesIO(), 1, len(text) - 1
+    decode = _BOOL_FORM.decode[1]
+    while start < end:
+        # No comma is within an element: with a quote or a bracket in it, a slice is no list.
+        comma = text.find(b",", min(start + LARGE, end), end)
+        stop = end if comma < 0 else comma
+        try:
+            whole.write(bytes(decode(b"[%b]" % text[start:stop])))
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
+            # All of it is looked at again, to say what is wrong, and where.
+            values = _decode_again(text, kind, 1, shape, name)
+            return _pack_booleans(values, kind, shape, name)
+        start = stop + 1
+    packed = whole.getvalue()
+    if len(packed) != count:
+        raise wrong_count(len(packed), shape, count, name)
+    if packed.translate(None, b"\0\1"):
+        index = next(i for i, value in enumerate(packed) if value > 1)
+        raise not_boolean(index, shape, name)
+    return packed
+
+
 def _pack_strings(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:
-    return pack_bytes([value.encode() for value in values])
+    if len(values) <= _PACKED:
+        return pack_bytes([value.encode() for value in values])
+    # What a block of them takes while it is packed is several times its bytes.
+    whole = BytesIO()
+    for start in range(0, len(values), _PACKED):
+        whole.write(pack_bytes([value.encode() for value in values[start : start + _PACKED]]))
+    return whole.getvalue()
 
 
 class _Form:
@@ -319,6 +357,7 @@ class _Form:
 
 _INTEGERS_OR_FLOATS = _Decoders(int | float)
 _INTEGER_FORM = _Form(_Decoders(int), _pack_integers, True)
+_BOOL_FORM = _Form(_Decoders(bool | int), _pack_booleans, False)
 _FLOAT_FORM = _Form(_Decoders(float | None), _pack_floats, True)
 
 _FORMS = {row.name: _INTEGER_FORM for row in DATATYPES.values() if row.is_integer}
@@ -327,7 +366,7 @@ _FORMS.update(
     BF16=_Form(_Decoders(float | None), _pack_brain_floats, True),
     FP32=_FLOAT_FORM,
     FP64=_FLOAT_FORM,
-    BOOL=_Form(_Decoders(bool | int), _pack_booleans, False),
+    BOOL=_BOOL_FORM,
     BYTES=_Form(_Decoders(str), _pack_strings, False),
 )
 
