@@ -84,8 +84,10 @@ def pack_json(
     depth = 1 if text[1] > _SPACE and text[1] != _OPEN else _depth(text, shape, name)
     if depth > 1 and len(text) >= LARGE and kind.itemsize:
         text, depth = _unnest(text, kind, shape, name), 1
-    if len(text) >= LARGE and depth == 1 and form is _BOOL_FORM:
-        return _pack_large_booleans(text, kind, shape, count, name)
+    if len(text) >= LARGE and form is _BOOL_FORM:
+        packed = _slices_of_booleans(text, 0, len(text), count)
+        if packed is not None:
+            return packed
     try:
         values = form.decode[depth](text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -112,7 +114,10 @@ def pack_array(
     Raises:
         InvalidInput: the array does not fit shape or datatype; the message names the input.
     """
-    if not count or not _FORMS[kind.name].by_buffer:
+    form = _FORMS[kind.name]
+    if count and form is _BOOL_FORM:
+        return _slices_of_booleans(text, *place, count)
+    if not count or not form.by_buffer:
         return None
     return pack_numbers(text, *place, kind, shape, count, name)
 
@@ -303,30 +308,29 @@ def _pack_booleans(values: list[Any], kind: Datatype, shape: Sequence[int], name
     return packed
 
 
-def _pack_large_booleans(
-    text: bytes, kind: Datatype, shape: Sequence[int], count: int, name: str
-) -> bytes:
-    """Pack a flat array in slices, between which other threads get the interpreter's lock."""
-    whole, start, end = BytesIO(), 1, len(text) - 1
-    decode = _BOOL_FORM.decode[1]
+def _slices_of_booleans(text: bytes, start: int, end: int, count: int) -> bytes | None:
+    """A flat array `text[start:end]` in slices, between which other threads get their turn.
+
+    None if there is anything wrong with it.
+    """
+    whole, decode = BytesIO(), _BOOL_FORM.decode[1]
+    start, end = start + 1, end - 1
     while start < end:
-        # No comma is within an element: with a quote or a bracket in it, a slice is no list.
+        # No comma is within an element: a slice of something else is no list of booleans.
         comma = text.find(b",", min(start + LARGE, end), end)
         stop = end if comma < 0 else comma
         try:
-            whole.write(bytes(decode(b"[%b]" % text[start:stop])))
+            values = decode(b"[%b]" % text[start:stop])
+            whole.write(bytes(values))
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
-            # All of it is looked at again, to say what is wrong, and where.
-            values = _decode_again(text, kind, 1, shape, name)
-            return _pack_booleans(values, kind, shape, name)
+            return None
+        if not values:
+            return None
         start = stop + 1
     packed = whole.getvalue()
-    if len(packed) != count:
-        raise wrong_count(len(packed), shape, count, name)
-    if packed.translate(None, b"\0\1"):
-        index = next(i for i, value in enumerate(packed) if value > 1)
-        raise not_boolean(index, shape, name)
-    return packed
+    is_right = len(packed) == count and not packed.translate(None, b"\0\1")
+    # After the last comma of an array comes another element.
+    return packed if is_right and text[end - 1 : end] != b"," else None
 
 
 def _pack_strings(values: list[Any], kind: Datatype, shape: Sequence[int], name: str) -> bytes:

@@ -338,3 +338,41 @@ def test_an_output_that_is_not_text_has_to_be_requested_as_binary() -> None:
 def test_an_output_of_bytes_cut_short_is_a_bad_output() -> None:
     with pytest.raises(BadModelOutput, match="'y'"):
         json_values(Tensor("y", "BYTES", [1], b"\5\0\0\0a"))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (b"[true,false, 1,0 ,true]", 5),
+        (b"[true]", 1),
+        (b"[true,,false]", 2),
+        (b"[true,false,]", 2),
+        (b"[true,false, ]", 2),
+        (b"[,true,false]", 2),
+        (b"[true,2,false]", 3),
+        (b"[true,256,false]", 3),
+        (b'[true,"a,b",false]', 3),
+        (b"[true,[false,true],1]", 3),
+        (b"[true,null]", 2),
+        (b"[true,false]", 3),
+    ],
+)
+def test_booleans_in_slices_are_read_as_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, text: bytes, count: int
+) -> None:
+    def read(large: int) -> Any:
+        monkeypatch.setattr(rest_data, "LARGE", large)
+        try:
+            return bytes(pack_json(text, DATATYPES["BOOL"], [count], count, "x"))
+        except InvalidInput as error:
+            return error.message
+
+    assert read(1) == read(10**9)
+
+
+def test_many_texts_are_packed_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps([str(number) for number in range(100)]).encode()
+    whole = pack_json(text, DATATYPES["BYTES"], [100], 100, "x")
+    monkeypatch.setattr(rest_data, "_PACKED", 7)
+
+    assert pack_json(text, DATATYPES["BYTES"], [100], 100, "x") == whole
