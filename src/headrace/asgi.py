@@ -48,7 +48,9 @@ DECIDED = {
         ),
         "what runs the application takes the requests",
     ),
-    **dict.fromkeys(("grpc_port", "native_grpc"), "an application is called over HTTP"),
+    **dict.fromkeys(
+        ("grpc_port", "native_grpc", "grpc_connection_age"), "an application is called over HTTP"
+    ),
     **dict.fromkeys(("metrics_port", "ready_fd"), "an application listens on no port"),
     **dict.fromkeys(
         ("drain_delay", "drain_timeout"), "what runs the application decides when it stops"

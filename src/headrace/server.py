@@ -23,9 +23,10 @@ from headrace.access.needs import READ_ALL
 from headrace.admin.certificate_metrics import CertificateCollector
 from headrace.admin.observed import Observed
 from headrace.application import Application
+from headrace.connection_limit import ConnectionLimit
 from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.errors import ConfigurationError, ShuttingDown, listing
-from headrace.executors import processors, thread_counts
+from headrace.executors import descriptors, processors, thread_counts
 from headrace.executors.early_worker import EarlyWorker
 from headrace.http.listener import Listener
 from headrace.observability.service_manager import ServiceManager
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace")
 
+# Connections to the port for metrics, whatever other ports have.
+METRICS_CONNECTIONS = 32
 # Exit status when requests were still running at the end of the drain.
 INCOMPLETE_DRAIN = 3
 # Seconds that refusing those requests may then take.
@@ -130,19 +133,24 @@ class Server:
         _bind(settings.host, settings.grpc_port, "--grpc-port").close()
         # One request of the largest size has to fit.
         budget = ReceiveBudget(max(settings.max_receive_bytes, settings.max_body_size))
+        most = descriptors.for_connections(settings)
+        # grpcio counts its connections by itself.
+        limit = ConnectionLimit(most if settings.native_grpc else max(1, most // 2))
         for app, sock in apps:
             refuse = application.refusals.refuse
+            own = limit if app is application.http else ConnectionLimit(METRICS_CONNECTIONS)
             listener = await Listener.start(
                 *(app, [sock], settings, refuse),
                 budget=budget,
                 certificates=self._certificates,
+                limit=own,
             )
             self._listeners.append(listener)
         # Live by now, and answering while grpc is imported.
         grpc_listener = await asyncio.to_thread(_grpc_listener)
         grpc = await grpc_listener.start(
             *(application.dataplane, application.calls, settings),
-            *(budget, self._certificates),
+            *(budget, self._certificates, limit),
         )
         if self._certificates is not None:
             self._renewal = asyncio.create_task(self._certificates.follow())

@@ -136,9 +136,17 @@ class ServerSettings:
     )
     max_connections: int = setting(
         10_000,
-        "HTTP connections, and gRPC connections, that may be open at once; further ones are "
-        "refused",
+        "HTTP and gRPC connections that may be open at once; further ones take the place of idle "
+        "ones, and are refused if none is idle",
         unit="connections",
+        above=0,
+    )
+    grpc_connection_age: float | None = setting(
+        None,
+        "how long a gRPC connection lasts; its client is then told to open another, which may lead "
+        "to another replica",
+        unit="seconds",
+        unset="for as long as it is used",
         above=0,
     )
     header_timeout: float = setting(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import headrace
-from headrace.executors import confinement, processors, thread_counts
+from headrace.executors import confinement, descriptors, processors, thread_counts
 from headrace.executors.confinement import Confinement
 from headrace.executors.keeper import keeper
 from headrace.executors.worker_folder import WorkerFolder
@@ -130,6 +130,7 @@ class WorkerProgram:
             raise
         finally:
             os.close(writing)
+        descriptors.give_back(process.pid)
         return process, reading
 
 

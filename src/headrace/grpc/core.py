@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import grpc
 
+from headrace.connection_limit import ConnectionLimit
 from headrace.errors import ConfigurationError
 from headrace.grpc.http2_connection import MAX_STREAMS
-from headrace.grpc.http2_server import Http2Server
+from headrace.grpc.http2_server import KEEP_ALIVE, Http2Server
 from headrace.grpc.restarted_server import RestartedServer
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
@@ -50,8 +51,9 @@ class NativeCore:
         settings: ServerSettings,
         budget: ReceiveBudget | None = None,
         certificates: Certificates | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
-        self._server = Http2Server(settings, budget=budget, certificates=certificates)
+        self._server = Http2Server(settings, budget=budget, certificates=certificates, limit=limit)
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         self._server.add_registered_method_handlers(service, handlers)
@@ -72,8 +74,13 @@ class NativeCore:
 class GrpcioCore:
     """grpcio's."""
 
-    def __init__(self, settings: ServerSettings, certificates: Certificates | None = None) -> None:
-        self._server = RestartedServer(_options(settings))
+    def __init__(
+        self,
+        settings: ServerSettings,
+        connections: int,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._server = RestartedServer(_options(settings, connections))
         self._certificates = certificates
 
     def register(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
@@ -107,14 +114,16 @@ def core(
     settings: ServerSettings,
     budget: ReceiveBudget | None = None,
     certificates: Certificates | None = None,
+    limit: ConnectionLimit | None = None,
 ) -> Core:
-    """The core that the settings ask for; only the server's own counts what arrives.
+    """The core that the settings ask for; only the server's own shares bounds with others.
 
     With `certificates`, it speaks TLS.
     """
     if settings.native_grpc:
-        return NativeCore(settings, budget, certificates)
-    return GrpcioCore(settings, certificates)
+        return NativeCore(settings, budget, certificates, limit)
+    most = settings.max_connections if limit is None else limit.most
+    return GrpcioCore(settings, most, certificates)
 
 
 def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
@@ -136,7 +145,12 @@ def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(configuration(shown), changed, needs_client)
 
 
-def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+def milliseconds(seconds: float | None) -> int:
+    """A time as grpcio's options have it; without one, longer than any."""
+    return LARGEST_OPTION if seconds is None else min(round(seconds * 1000), LARGEST_OPTION)
+
+
+def _options(settings: ServerSettings, connections: int) -> list[tuple[str, int]]:
     message = min(settings.max_body_size, LARGEST_OPTION)
     metadata = min(settings.max_header_size, LARGEST_OPTION)
     return [
@@ -146,6 +160,11 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", metadata),
         ("grpc.absolute_max_metadata_size", metadata),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.max_allowed_incoming_connections", min(connections, LARGEST_OPTION)),
+        ("grpc.max_connection_idle_ms", milliseconds(settings.keep_alive_timeout)),
+        ("grpc.max_connection_age_ms", milliseconds(settings.grpc_connection_age)),
+        ("grpc.keepalive_time_ms", KEEP_ALIVE[0] * 1000),
+        ("grpc.keepalive_timeout_ms", KEEP_ALIVE[1] * 1000),
         # A stream that is closed but not yet freed counts as open for this protection, and the
         # next call of a busy caller is refused although it kept to the limit.
         ("grpc.http.overload_protection", 0),

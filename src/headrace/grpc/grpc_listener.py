@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from headrace.connection_limit import ConnectionLimit
 from headrace.dataplane import Calls, DataPlane
 from headrace.grpc import health, reflecting, servicer
 from headrace.grpc.calls import CallRunner
@@ -28,6 +29,7 @@ class GrpcListener:
         settings: ServerSettings,
         budget: ReceiveBudget | None = None,
         certificates: Certificates | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self.announce_close = False
         self.port = 0
@@ -35,7 +37,7 @@ class GrpcListener:
         counts = Counts.of(settings)
         self._runner = CallRunner(calls, counts)
         self._closing: asyncio.Task[None] | None = None
-        self._core = core(settings, budget, certificates)
+        self._core = core(settings, budget, certificates, limit)
         services = (servicer.SERVICE, health.SERVICE, reflecting.SERVICE)
         inference = servicer.InferenceService(dataplane, calls, self._runner, counts)
         handlers = inference.handlers()
@@ -54,15 +56,17 @@ class GrpcListener:
         settings: ServerSettings,
         budget: ReceiveBudget | None = None,
         certificates: Certificates | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> GrpcListener:
         """Listen on `--grpc-port`; port 0 picks a free one, which is then `port`.
 
-        What is received counts in `budget`, which other listeners may share.
+        What is received counts in `budget`, and connections in `limit`, which other listeners may
+        share.
 
         Raises:
             ConfigurationError: the address is unknown, taken or not allowed.
         """
-        self = cls(dataplane, calls, settings, budget, certificates)
+        self = cls(dataplane, calls, settings, budget, certificates, limit)
         self.port = await self._core.start(settings.host, settings.grpc_port)
         return self
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,11 @@ class Http2Connection(Http2Output, asyncio.Protocol):
         self.is_leaving = False
         self._has_left = False
         self._received = 0
+        age = server.settings.grpc_connection_age
+        # They would all come back at once if they were all told to go at once.
+        self._ages_at = (
+            NEVER if age is None else server.loop.time() + age * random.uniform(0.9, 1.1)
+        )
         # The header block being received: its number, its flags and its parts.
         self._block: tuple[int, int, list[bytes]] | None = None
 
@@ -74,12 +80,11 @@ class Http2Connection(Http2Output, asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self.peer = _peer(transport.get_extra_info("peername"))
-        connections = self._server.connections
-        connections.add(self)
+        self._server.connections.add(self)
         most = self._settings.max_header_size
         values = {frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS, frames.MAX_HEADER_LIST_SIZE: most}
         self.write(frames.settings(values))
-        if len(connections) > self._settings.max_connections:
+        if not self._server.limit.add(self):
             self._end(Fault.ENHANCE_YOUR_CALM, "too many connections (--max-connections)")
             return
         # What is kept of each call is bounded; the connection's own window need not be.
@@ -345,8 +350,23 @@ class Http2Connection(Http2Output, asyncio.Protocol):
 
     # How it ends.
 
+    @property
+    def idle_since(self) -> float | None:
+        """The loop time since when nothing is being received or answered; None if something is."""
+        if self.streams or self.is_paused or self.is_leaving or self._transport.is_closing():
+            return None
+        if not self._is_greeted or self._block is not None:
+            return self.deadline - self._settings.header_timeout
+        return self.deadline - self._settings.keep_alive_timeout
+
+    def make_way(self) -> None:
+        """Close, which is idle, for a connection that has no place otherwise."""
+        self._end(Fault.NO_ERROR, "other clients need the connection (--max-connections)")
+
     def expire(self, now: float) -> None:
         """End what is overdue: the connection, or calls on it."""
+        if self._ages_at <= now:
+            self.go_away()
         if self.deadline <= now:
             is_idle = self._is_greeted and self._block is None and not self.streams
             if is_idle and not self.is_leaving and not self._transport.is_closing():

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from headrace.connection_limit import ConnectionLimit
 from headrace.grpc.http2_connection import Http2Connection
 from headrace.grpc.http2_frames import DEFAULT_WINDOW, MAX_WINDOW
 from headrace.grpc.message_reader import Reception
@@ -39,6 +40,7 @@ class Http2Server:
         sweep_interval: float = SWEEP_INTERVAL,
         budget: ReceiveBudget | None = None,
         certificates: Certificates | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
@@ -47,17 +49,19 @@ class Http2Server:
         most = min(settings.max_body_size, MAX_WINDOW - DEFAULT_WINDOW)
         self.reception = Reception(most, budget or ReceiveBudget(settings.max_receive_bytes))
         self.connections: set[Http2Connection] = set()
+        self.limit = limit or ConnectionLimit(settings.max_connections)
         self.tasks: set[asyncio.Task[None]] = set()
         self._connect: Callable[[], asyncio.BaseProtocol] = self._new_connection
         self._tls: TlsDoor | None = None
         if certificates is not None:
             self._connect = self._tls = TlsDoor(
                 *(certificates, GRPC, self._new_connection),
-                open_connections=self.connections.__len__,
+                # Those are counted once they are open, and may take the place of an idle one.
+                open_connections=int,
                 # Whatever has the form of HTTP/2 would make clients connect again at once.
                 hint=b"",
                 timeout=settings.header_timeout,
-                most=settings.max_connections,
+                most=max(1, self.limit.most // 4),
             )
         self._sweep_interval = sweep_interval
         self._servers: list[asyncio.Server] = []
@@ -111,6 +115,7 @@ class Http2Server:
     def lost(self, connection: Http2Connection) -> None:
         """A connection is closed."""
         self.connections.discard(connection)
+        self.limit.remove(connection)
         if not self.connections:
             self._is_over.set()
 

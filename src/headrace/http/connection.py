@@ -65,7 +65,7 @@ class Connection(EndingConnection):
         self.flow = Flow(transport)
         self.write = transport.write
         self.is_closing = transport.is_closing
-        if len(self.connections) > self._settings.max_connections:
+        if not self._limit.add(self):
             self.connections.discard(self)
             error = Overloaded("the server has as many connections as --max-connections allows")
             transport.write(self._render("", error))

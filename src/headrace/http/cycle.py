@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from headrace.adapters.adapter import JSON_HEADERS, Reply
+from headrace.connection_limit import ConnectionLimit
 from headrace.http.half_closed import HalfClosed
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
@@ -176,8 +177,10 @@ class AnswerHeads(ServerState):
         self,
         half_closed: HalfClosed | None = None,
         budget: ReceiveBudget | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         super().__init__()
+        self.limit = limit or ConnectionLimit(ServerSettings.max_connections)
         self.budget = budget or ReceiveBudget(ServerSettings.max_receive_bytes)
         self.half_closed = half_closed
         self.common_head = b""

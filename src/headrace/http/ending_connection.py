@@ -54,6 +54,7 @@ class EndingConnection(HttpToolsProtocol):
         self._unsent = 0
         self._refusal = b""
         self._lingering = False
+        self._limit = server_state.limit
         self._budget = server_state.budget
         # What is counted of the requests that are being received or answered.
         self._upload: Upload | None = None
@@ -68,6 +69,7 @@ class EndingConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_longer_awaited()
         self._release()
+        self._limit.remove(self)
         if self._half_closed is not None:
             self._half_closed.forget(self._watched, self.transport)
         super().connection_lost(exc)
@@ -147,6 +149,21 @@ class EndingConnection(HttpToolsProtocol):
             self._close_with(b"")
         else:
             self.transport.close()
+
+    @property
+    def idle_since(self) -> float | None:
+        """The loop time since when nothing is being received or answered; None if something is."""
+        if self._receiving or self.flow.write_paused or self.transport.is_closing():
+            return None
+        if self.cycle is None:
+            return self.deadline - self._settings.header_timeout
+        if not self.cycle.response_complete:
+            return None
+        return self.deadline - self._settings.keep_alive_timeout
+
+    def make_way(self) -> None:
+        """Close, which is idle, for a connection that has no place otherwise."""
+        self.transport.close()
 
     @property
     def is_new(self) -> bool:

@@ -15,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace import garbage
+from headrace.connection_limit import ConnectionLimit
 from headrace.http.connection import Connection
 from headrace.http.cycle import AnswerHeads
 from headrace.http.direct import Direct, Heads
@@ -47,7 +48,11 @@ class Listener:
     """
 
     def __init__(
-        self, app: Any, settings: ServerSettings, budget: ReceiveBudget | None = None
+        self,
+        app: Any,
+        settings: ServerSettings,
+        budget: ReceiveBudget | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self._direct: Direct | None = getattr(app, "inference", None)
         self._settings = settings
@@ -66,6 +71,7 @@ class Listener:
         self._state = AnswerHeads(
             HalfClosed.of(asyncio.get_running_loop()),
             budget or ReceiveBudget(settings.max_receive_bytes),
+            limit or ConnectionLimit(settings.max_connections),
         )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
@@ -85,14 +91,16 @@ class Listener:
         sweep_interval: float = SWEEP_INTERVAL,
         budget: ReceiveBudget | None = None,
         certificates: Certificates | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> Listener:
         """Accept connections on `sockets`, which the listener owns from now on.
 
         `refuse` answers requests that are refused while they are being received.
         Deadlines are met within `sweep_interval` seconds. What is received counts in `budget`,
-        which other listeners may share. With `certificates`, it speaks TLS.
+        and connections in `limit`, which other listeners may share. With `certificates`, it speaks
+        TLS.
         """
-        self = cls(app, settings, budget)
+        self = cls(app, settings, budget, limit)
         self._refresh_headers()
         loop = asyncio.get_running_loop()
         arguments = (self._config, self._state, settings, refuse, loop)
@@ -105,10 +113,11 @@ class Listener:
         if certificates is not None:
             self._connect = self._tls = TlsDoor(
                 *(certificates, HTTP, connect),
-                open_connections=self.connections.__len__,
+                # Those are counted once they are open, and may take the place of an idle one.
+                open_connections=int,
                 hint=SPEAK_TLS,
                 timeout=settings.header_timeout,
-                most=settings.max_connections,
+                most=max(1, self._state.limit.most // 4),
             )
         for sock in sockets:
             server = await loop.create_server(self._connect, sock=sock, backlog=BACKLOG)

@@ -123,8 +123,9 @@ def test_calls_on_one_connection_are_bounded() -> None:
 @TCP_ONLY
 def test_connections_are_bounded() -> None:
     async def scenario(server: Http2Server, client: Http2Client) -> None:
-        client.send(call(1, ECHO, b"x"))
-        assert await client.status(1) == (0, "")
+        client.send(call(1, WAIT, b"x"))
+        while not server.tasks:
+            await asyncio.sleep(0)
         other = await Http2Client.connect(port_of(server))
         fault, details = await other.fault()
         await other.aclose()
@@ -133,6 +134,35 @@ def test_connections_are_bounded() -> None:
         assert "--max-connections" in details
 
     run(scenario, max_connections=1)
+
+
+def test_an_idle_connection_makes_way_for_another() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(call(1, ECHO, b"x"))
+        assert await client.status(1) == (0, "")
+        other = await Http2Client.connect(port_of(server))
+        other.send(call(1, ECHO, b"x"))
+        assert await other.status(1) == (0, "")
+        await other.aclose()
+
+        farewell = await client.next(frames.GOAWAY)
+        assert farewell.payload[4:8] == bytes(4)
+        assert b"--max-connections" in farewell.payload
+
+    run(scenario, max_connections=1)
+
+
+def test_an_old_connection_is_told_to_go_and_finishes_its_calls() -> None:
+    async def scenario(server: Http2Server, client: Http2Client) -> None:
+        client.send(begin(1, STREAM), data(1, message(b"one")))
+        await client.next(frames.DATA, 1)
+        await client.next(frames.GOAWAY)
+        client.send(data(1, message(b"two"), frames.END_STREAM))
+        assert (await client.next(frames.DATA, 1)).payload == message(b"two")
+        assert await client.status(1) == (0, "")
+        assert await client.rest() is not None
+
+    run(scenario, grpc_connection_age=0.05)
 
 
 def test_who_says_nothing_is_hung_up_on() -> None:

@@ -27,7 +27,7 @@ async def connected(port: int) -> Http2Client:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_path_that_is_not_utf_8_does_not_end_the_server_for_others() -> None:
     async def main() -> None:
-        core = GrpcioCore(ServerSettings(native_grpc=False), certificates())
+        core = GrpcioCore(ServerSettings(native_grpc=False), 100, certificates())
         core.register("test.Test", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
         port = await core.start("127.0.0.1", 0)
         hostiles = []

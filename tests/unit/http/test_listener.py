@@ -79,13 +79,26 @@ def test_a_request_refused_after_an_upgrade_offer_gets_its_own_answer():
 
 @TCP_ONLY
 def test_over_the_connection_cap_is_answered_503_at_once():
-    async def scenario(_listener, connect):
-        first, second = await connect(), await connect()
-        assert (await first.ask(GET))[0] == 200
+    async def scenario(listener, connect):
+        first = await connect()
+        await first.send(GET[:-2])
+        await until(listener.in_flight)
+        second = await connect()
         status, headers, _ = await second.read_answer()
         assert (status, headers["retry-after"]) == (503, "1")
         assert await second.is_closed()
+        assert (await first.ask(GET[-2:]))[0] == 200
+
+    serve(scenario, max_connections=1)
+
+
+def test_an_idle_connection_makes_way_for_another():
+    async def scenario(_listener, connect):
+        first = await connect()
         assert (await first.ask(GET))[0] == 200
+        second = await connect()
+        assert (await second.ask(GET))[0] == 200
+        assert await first.is_closed()
 
     serve(scenario, max_connections=1)
 
