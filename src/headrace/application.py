@@ -8,7 +8,7 @@ import os
 import sys
 
 from headrace import platform_table
-from headrace.access.keyring import Keyring
+from headrace.access import credentials
 from headrace.adapters.adapter import Adapter
 from headrace.adapters.agent_info import AgentInfo
 from headrace.adapters.chat_completions import ChatCompletions
@@ -117,9 +117,9 @@ class Application:
         followed = [model for model in models if model.follow is not None]
         self._observes_rollouts = False
         self.calls = Calls(observers(settings))
-        self._keyring = Keyring(settings.api_keys_file) if settings.api_keys_file else None
-        if self._keyring is not None:
-            self.calls.observe(Gate(self._keyring.find))
+        self._accepted = credentials.accepted(settings)
+        if self._accepted:
+            self.calls.observe(Gate(credentials.finder(self._accepted)))
         self._shadows = Shadows(self.calls.observe)
         self._shadowing = Shadowing(loader, self._shadows, settings.follow_incompatible)
         self._follower = Follower(
@@ -173,11 +173,9 @@ class Application:
             more += mlflow_webhook_routes(secret, self._follower.poll_registered)
         return more
 
-    def _looking_at(self, supply: Supply) -> list[Reloader | Watcher | Keyring]:
+    def _looking_at(self, supply: Supply) -> list[Reloader | Watcher]:
         """What looks at files while they are served."""
-        lookers: list[Reloader | Watcher | Keyring] = []
-        if self._keyring is not None:
-            lookers.append(self._keyring)
+        lookers: list[Reloader | Watcher] = []
         if (service := supply.reloaded) is not None:
             lookers.append(
                 Reloader(
@@ -222,6 +220,8 @@ class Application:
 
     async def load(self) -> bool:
         """Load all models; False if there are some and none could be loaded."""
+        # From now on: models may take long to load.
+        self._looking += [asyncio.create_task(each.run()) for each in self._accepted]
         artifacts.sweep()
         worker_folder.sweep()
         if self._settings.load_models_at_startup:

@@ -282,6 +282,28 @@ class ServerSettings:
         "it changes",
         unset="no keys are asked for",
     )
+    jwt_issuer: str | None = setting(
+        None,
+        "issuer of the JSON Web Tokens that callers may send in the place of keys, the claim iss",
+        unset="no tokens are accepted",
+    )
+    jwt_audience: str | None = setting(
+        None, "who these tokens are for, the claim aud", unset="an error, if there is an issuer"
+    )
+    jwt_keys: str | None = setting(
+        None,
+        "the issuer's public keys (JWKS), an https URL or a file",
+        unset="an error, if there is an issuer",
+    )
+    jwt_algorithms: tuple[str, ...] = setting(
+        ("RS256", "ES256"), "algorithms that tokens may be signed with, separated by commas"
+    )
+    jwt_scopes_claim: str = setting("scope", "claim with the scopes of a token")
+    jwt_models_claim: str | None = setting(
+        None,
+        "claim with the models that a token is for; one without the claim is for none",
+        unset="tokens are for all models",
+    )
     server_name: str = setting("headrace", "name of the server in its metadata")
     server_version: str | None = setting(
         None, "version of the server in its metadata", unset="the version of Headrace"
@@ -364,7 +386,7 @@ class ServerSettings:
     @property
     def asks_for_keys(self) -> bool:
         """Whether callers have to say who they are."""
-        return self.api_keys_file is not None
+        return self.api_keys_file is not None or self.jwt_issuer is not None
 
 
 @dataclass(frozen=True)

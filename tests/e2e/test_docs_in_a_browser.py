@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from support.agents import CHAT, RESPONSES, save_agents
+from support.api_keys import write_keys
 from support.browser import Browser, browsing, chromium
 from support.custom import write_model
 from support.serving import Server, serving
@@ -195,3 +196,24 @@ def test_nothing_is_wider_than_a_phone(page: Browser) -> None:
     page.evaluate("[...document.querySelectorAll('details')].forEach((each) => each.open = true)")
 
     assert page.evaluate("document.scrollingElement.scrollWidth") == 360
+
+
+def test_the_page_asks_for_a_key_where_the_server_does(tmp_path: Path) -> None:
+    assert BROWSER is not None
+    keys = write_keys(tmp_path / "keys.json", one={"scopes": ["read"]})
+    with (
+        serving(write_model(tmp_path), "--api-keys-file", keys) as server,
+        browsing(BROWSER, tmp_path / "browser") as browser,
+    ):
+        browser.open(f"{server.http}/docs", shows="input[type=password]")
+        assert "send an API key" in browser.evaluate("document.body.textContent")
+        browser.evaluate(
+            """new Promise((done) => {
+              document.querySelector("input[type=password]").value = "hr_one";
+              document.querySelector("form").requestSubmit();
+              const look = () =>
+                document.querySelector("details") ? done() : setTimeout(look, 20);
+              look();
+            })"""
+        )
+        assert "/v2/models/m/infer" in browser.evaluate("document.body.textContent")
