@@ -46,7 +46,7 @@ class Counted:
         self._folder = folder
         self._pids = {kind: pids[0] for kind, pids in server.processes().items()}
         for pid in self._pids.values():
-            _control("--instr=on", pid)
+            self._control("--instr=on", pid)
 
     def count(self, request: bytes, times: int, at_once: int, warm_up: int) -> dict[str, float]:
         """Send whole HTTP requests, and return the instructions of `front` and `workers` for each.
@@ -64,7 +64,7 @@ class Counted:
             for _ in range(warm_up):
                 self._ask(connections, request)
             for pid in self._pids.values():
-                _control("--zero", pid)
+                self._control("--zero", pid)
             each = max(1, times // PARTS)
             totals: dict[str, list[int]] = {kind: [] for kind in self._pids}
             for _ in range(PARTS):
@@ -87,12 +87,21 @@ class Counted:
 
     def _total(self, pid: int) -> int:
         before = set(self._folder.glob(f"counts.{pid}.*"))
-        _control("--dump", pid)
+        self._control("--dump", pid)
         (dump,) = set(self._folder.glob(f"counts.{pid}.*")) - before
         found = TOTALS.search(dump.read_text())
         if found is None:
             raise CannotCount(f"callgrind wrote no total to {dump}")
         return int(found[1])
+
+    def _control(self, what: str, pid: int) -> None:
+        command = ["callgrind_control", _pipes(self._folder), what, str(pid)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=CONTROL_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise CannotCount(f"`{' '.join(command)}` did not end") from None
+        if "OK" not in done.stdout:
+            raise CannotCount(f"`{' '.join(command)}`: {done.stdout[-300:]}{done.stderr[-300:]}")
 
 
 def require() -> None:
@@ -119,6 +128,7 @@ def counting(models: Path, source: Path, folder: Path) -> Iterator[Counted]:
     def command(name: str, port: int) -> list[str]:
         return [
             *("valgrind", "--tool=callgrind", "--instr-atstart=no", "--trace-children=yes"),
+            _pipes(folder),
             f"--callgrind-out-file={folder}/counts.%p",
             *(sys.executable, "-c", START, "serve", str(models), "--env-manager", "local"),
             *("--http-port", str(port), "--grpc-port", "0", "--metrics-port", "0"),
@@ -129,14 +139,9 @@ def counting(models: Path, source: Path, folder: Path) -> Iterator[Counted]:
         yield Counted(server, folder)
 
 
-def _control(what: str, pid: int) -> None:
-    command = ["callgrind_control", what, str(pid)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CONTROL_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        raise CannotCount(f"`{' '.join(command)}` did not end") from None
-    if "OK" not in done.stdout:
-        raise CannotCount(f"`{' '.join(command)}`: {done.stdout[-300:]}{done.stderr[-300:]}")
+def _pipes(folder: Path) -> str:
+    """Where callgrind is told what to do: by default in `TMPDIR`, of which each worker has one."""
+    return f"--vgdb-prefix={folder}/vgdb"
 
 
 def _receive(connection: socket.socket) -> None:
