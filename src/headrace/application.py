@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 
 from headrace import platform_table
 from headrace.access import credentials
@@ -222,8 +223,8 @@ class Application:
         """Load all models; False if there are some and none could be loaded."""
         # From now on: models may take long to load.
         self._looking += [asyncio.create_task(each.run()) for each in self._accepted]
-        artifacts.sweep()
-        worker_folder.sweep()
+        # Aside: there may be gigabytes, and nobody has to wait until they are gone.
+        threading.Thread(target=_sweep, name="sweep", daemon=True).start()
         if self._settings.load_models_at_startup:
             await asyncio.gather(self.repository.load_all(self._models), self._follower.start())
         else:
@@ -252,3 +253,9 @@ class Application:
         await self._shadowing.close()
         self._shadows.close()
         await self.repository.close()
+
+
+def _sweep() -> None:
+    """Remove what servers left behind that were killed."""
+    artifacts.sweep()
+    worker_folder.sweep()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
+import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
+from headrace.application import Application
 from headrace.executors import worker_folder
 from headrace.executors.worker_folder import PREFIX, WorkerFolder
+from headrace.settings import ServerSettings
+from headrace.sources.supply import Supply
+
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -49,3 +57,21 @@ def test_what_a_killed_server_left_is_swept(place: Path) -> None:
     assert fresh.exists()
     assert Path(held.path, "file").exists()
     held.remove()
+
+
+def test_a_server_loads_its_models_while_much_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = threading.Event()
+    swept: Queue[bool] = Queue()
+    monkeypatch.setattr(worker_folder, "sweep", lambda: swept.put(loaded.wait(PATIENCE)))
+
+    async def load() -> bool:
+        settings = ServerSettings(parallel_workers=0, allow_empty=True)
+        application = Application(settings, Supply([], lambda name: []))
+        try:
+            return await application.load()
+        finally:
+            loaded.set()
+            await application.close()
+
+    assert asyncio.run(load())
+    assert swept.get(timeout=PATIENCE), "the sweep had to end before the models were loaded"
