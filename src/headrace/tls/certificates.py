@@ -32,6 +32,8 @@ HTTP, GRPC = "http/1.1", "h2"
 INTERVAL = 3.0
 # Larger files are no certificates; those of authorities are bundles of hundreds.
 LARGEST_FILE = 4 * 1024 * 1024
+# Bytes; OpenSSL takes no longer ones.
+LONGEST_PASSWORD = 1024
 # A certificate ends soon if this many seconds are left, and less than this part of its life.
 SOON, LAST_PART = 7 * 24 * 3600.0, 1 / 3
 
@@ -146,6 +148,11 @@ class Certificates:
         context.set_alpn_protocols([protocol])
         key = self._files.get(KEY)
         password = held.get(PASSWORD, b"").rstrip(b"\r\n")
+        if len(password) > LONGEST_PASSWORD:
+            raise self._wrong(
+                PASSWORD,
+                f"expected a password of at most {LONGEST_PASSWORD} bytes, got {len(password)}",
+            )
         try:
             # Without a password, OpenSSL would ask for one at the terminal.
             context.load_cert_chain(self._files[CERTIFICATE], key, password=lambda: password)

@@ -101,6 +101,22 @@ def test_a_wrong_password_names_its_file_and_is_not_shown(
     assert "hunter" not in message
 
 
+def test_a_file_that_is_no_password_is_refused_by_name(
+    authority: Authority, tmp_path: Path
+) -> None:
+    pair = authority.issue()
+    encrypt(pair, b"hunter2")
+    file = tmp_path / "password"
+    file.write_bytes(b"a" * 3000)
+
+    message = refusal(settings(pair, ssl_keyfile_password_file=str(file)))
+
+    assert message == (
+        f"--ssl-keyfile-password-file: '{file}': expected a password of at most 1024 bytes, "
+        "got 3000"
+    )
+
+
 def test_grpcio_takes_no_encrypted_key(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue()
     encrypt(pair, b"hunter2")
