@@ -27,8 +27,9 @@ from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
 from headrace.protocol.open_inference.triton_parameters import take_options
 from headrace.protocol.short_keys import remember_short
 
+JSON = b"application/json"
 MEDIA_TYPES = (
-    b"application/json",
+    JSON,
     b"application/octet-stream",
     # No type at all, and curl's default for a body, which is parsed as JSON all the same.
     b"",
@@ -59,7 +60,8 @@ class OpenInference(Adapter):
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         headers, body = request.headers, request.body
-        if not _is_accepted(headers.get(b"content-type", b"")):
+        content_type = headers.get(b"content-type", b"")
+        if content_type != JSON and not _is_accepted(content_type):
             raise UnsupportedMedia(
                 "this route takes application/json, or application/octet-stream with "
                 "Inference-Header-Content-Length"

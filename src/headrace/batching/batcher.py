@@ -132,7 +132,9 @@ class Batcher:
         Raises:
             Overloaded: the queue is full, or too long for the request's time.
         """
-        now, size = self._loop.time(), max(request.nbytes, received)
+        now, size = self._loop.time(), request.nbytes
+        if received > size:
+            size = received
         if self._waiting.nbytes or self._waiting.requests:
             self._waiting.require_room(size, self._limits, now)
         unbatched = self._limits.unbatched

@@ -64,7 +64,8 @@ class Channel(asyncio.Protocol):
         self._lost: WorkerLost | None = None
         # What ends the waiting calls once it is known how the worker died.
         self.on_hang_up: Callable[[], None] | None = None
-        self._has_hung_up = False
+        # Whether the worker is gone, so that no call can be made.
+        self.is_lost = False
         self._asked: asyncio.Future[Any] | None = None
         self._measured: list[Any] = []
         self._runners = RunnerAnswers(self, ask)
@@ -103,11 +104,6 @@ class Channel(asyncio.Protocol):
             return True
         finally:
             os.close(answers)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the worker is gone, so that no call can be made."""
-        return self._has_hung_up or self._lost is not None
 
     @property
     def calls(self) -> int:
@@ -171,7 +167,8 @@ class Channel(asyncio.Protocol):
         Raises:
             InvalidInput, WorkerLost: as `infer`.
         """
-        self._require_worker()
+        if self.is_lost:
+            raise self._lost or WorkerLost(DIED)
         call = next(self._ids)
         # First: what cannot be sent was not begun.
         frame = self._request_frame(Kind.INFER, call, key, request)
@@ -312,6 +309,7 @@ class Channel(asyncio.Protocol):
         if self._lost is not None:
             return
         self._lost = error
+        self.is_lost = True
         calls, self._calls = self._calls, {}
         for future in calls.values():
             if not future.done():
@@ -325,14 +323,9 @@ class Channel(asyncio.Protocol):
         self._lent.end_all()
         self._requests.clear()
 
-    def _require_worker(self) -> None:
-        if self._lost is not None:
-            raise self._lost
-        if self._has_hung_up:
-            raise WorkerLost(DIED)
-
     def _open(self) -> tuple[int, asyncio.Future[Any]]:
-        self._require_worker()
+        if self.is_lost:
+            raise self._lost or WorkerLost(DIED)
         call = next(self._ids)
         future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[call] = future
@@ -348,24 +341,23 @@ class Channel(asyncio.Protocol):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one frame, unless the worker is gone."""
-        if not self.is_lost:
-            self._write(buffers)
+        self._write(buffers)
 
     def _fetch(self, offset: int, size: int) -> Buffer:
         assert self._placed is not None, "a worker placed a tensor in memory it was not given"
         return self._placed.fetch(offset, size)
 
     def _release(self, offsets: list[int]) -> None:
-        if not self.is_lost:
-            self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
+        self._write(frames.encode(Kind.RELEASE, 0, orjson.dumps(offsets)))
 
     def _write(self, buffers: list[Buffer]) -> None:
         """Send one frame, with whatever else this turn of the event loop sends to the worker. Hot.
 
+        Nothing is sent to a worker that is gone.
         uvloop sends what is written in one turn at its end, with one system call.
         """
         assert self._transport is not None, "the channel is used before it is connected"
-        if not self._has_hung_up:
+        if not self.is_lost:
             self._transport.write(b"".join(buffers))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -457,8 +449,8 @@ class Channel(asyncio.Protocol):
 
     def _restored(self, meta: Any, payload: Buffer) -> list[Tensor]:
         tensors = frames.restore(meta["tensors"], payload, self._fetch)
-        if self._placed is not None:
-            self._placed.release_copied()
+        if (placed := self._placed) is not None and placed.copied:
+            placed.release_copied()
         return tensors
 
     def _forget(self, call: int) -> asyncio.Future[Any] | Begun | None:
@@ -468,7 +460,7 @@ class Channel(asyncio.Protocol):
         return self._calls.pop(call, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._has_hung_up = True
+        self.is_lost = True
         if self.on_hang_up is None:
             self.lose(WorkerLost(DIED))
         elif self._lost is None:

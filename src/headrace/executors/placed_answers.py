@@ -26,12 +26,12 @@ class PlacedAnswers:
         self._loop = loop
         self._release = release
         # Those that are copied and not released yet.
-        self._copied: list[int] = []
+        self.copied: list[int] = []
 
     def fetch(self, offset: int, size: int) -> Buffer:
         """The bytes of a tensor: a copy, or a view of those that are large."""
         if size < IN_PLACE:
-            self._copied.append(offset)
+            self.copied.append(offset)
             return self._arena.fetch(offset, size)
         array = self._arena.view(offset, size)
         # It is over when no view of the array is left, in whichever thread that is.
@@ -40,9 +40,8 @@ class PlacedAnswers:
 
     def release_copied(self) -> None:
         """Release what has been copied since the last time."""
-        if self._copied:
-            copied, self._copied = self._copied, []
-            self._release(copied)
+        copied, self.copied = self.copied, []
+        self._release(copied)
 
     def close(self) -> None:
         """The worker is gone; what is still read goes with its last view."""

@@ -243,7 +243,11 @@ class DirectCycle:
         state = connection.server_state
         if fields is JSON_HEADERS and status == 200 and keep_alive and state.common_head:
             head = b"%b%b\r\ncontent-length: %d\r\n\r\n"
-            self._send(head % (state.common_head, request_id.encode(), len(body)), body)
+            head %= (state.common_head, request_id.encode(), len(body))
+            if len(body) < LARGE:
+                connection.transport.write(head + body)
+            else:
+                self._send(head, body)
             self.response_started = self.response_complete = True
             connection.on_response_complete()
             return

@@ -189,8 +189,11 @@ def encode_response(
     answer["id"] = id
     if response.parameters is not None:
         answer["parameters"] = response.parameters
+    size = 0
+    for tensor in response.outputs:
+        size += len(tensor.data)
     try:
-        if response.nbytes >= LARGE:
+        if size >= LARGE:
             return encode_large(answer, response, binary_outputs)
         answer["outputs"], raw = _outputs(response, binary_outputs)
         head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
