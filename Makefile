@@ -81,7 +81,7 @@ faults-registry: $(VENV)/.installed ## Follow a registry that is killed, through
 fuzz: $(FUZZ)/.installed ## Try generated input on every decoder and route, in five minutes; ARGS='--only tar'
 	PYTHONPATH=tests:. $(FUZZ)/bin/python -m fuzz $(ARGS)
 
-fuzz-long: $(FUZZ)/.installed ## The same by the million, in two hours or so, and write the figures
+fuzz-long: $(FUZZ)/.installed ## The same by the million, in under an hour, and write the figures
 	PYTHONPATH=tests:. $(FUZZ)/bin/python -m fuzz --long $(ARGS)
 
 test-newest: $(VENV)/.installed ## Run the tests with the newest versions that pyproject.toml allows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from sklearn.linear_model import LinearRegression
 
 from support.asking import Answer, ask, numbers
 from support.custom import write_model
+from support.memory_group import memory_group
 from support.mounts import python_with
-from support.serving import COMMAND, Server, serving, starting
+from support.serving import COMMAND, Server, serving, starting, until
 from support.wine import save_mlflow, trained, wines
 
 pytestmark = pytest.mark.e2e
@@ -116,7 +118,7 @@ def test_sagemaker_hears_that_the_model_is_not_ready_until_it_has_loaded(tmp_pat
 
 
 @pytest.fixture
-def hosting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def hosting_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A server of a multi-model endpoint that has loaded nothing yet."""
     (tmp_path / "image").mkdir()
     monkeypatch.chdir(tmp_path / "image")
@@ -124,7 +126,12 @@ def hosting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Where SageMaker puts models is no folder of a test's.
     variables["HEADRACE_TRUSTED_FOLDERS"] = f"/opt/ml,{tmp_path}"
     with serving(env={**IN_IMAGE, **variables}, ports=()) as server:
-        yield server.http
+        yield server
+
+
+@pytest.fixture
+def hosting(hosting_server: Server):
+    return hosting_server.http
 
 
 def test_sagemaker_loads_lists_invokes_and_unloads_models(hosting: str, tmp_path: Path):
@@ -199,18 +206,36 @@ def test_a_load_that_memory_is_too_short_for_is_a_507(hosting: str, tmp_path: Pa
     assert ask(hosting, "GET", "/models").json == {"models": []}
 
 
-def test_a_worker_that_is_killed_while_a_model_loads_is_short_memory_and_costs_no_neighbour(
-    hosting: str, tmp_path: Path
+def test_a_model_that_takes_all_memory_while_it_loads_is_a_507_and_costs_no_neighbour(
+    hosting_server: Server, tmp_path: Path
 ):
-    assert load(hosting, "a", str(write_model(tmp_path, name="a"))).status == 200
-    killed = write_model(tmp_path, name="killed", load="os.kill(os.getpid(), 9)")
+    url, limit = hosting_server.http, 600 * 1024 * 1024
+    hungry = write_model(tmp_path, name="hungry", load=f"self.x = np.ones({2 * limit // 8})")
+    with memory_group(limit) as group:
+        # Workers that start from now on are in the group too.
+        (group / "cgroup.procs").write_text(str(hosting_server.process.pid))
+        assert load(url, "a", str(write_model(tmp_path, name="a"))).status == 200
+        (before,) = hosting_server.workers()
+        os.kill(before, signal.SIGKILL)
+        until(lambda: hosting_server.workers() not in ([], [before]), 60, "a worker in the group")
 
-    refused = load(hosting, "killed", str(killed))
+        refused = load(url, "hungry", str(hungry))
 
-    assert (refused.status, refused.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
-    assert [each["modelName"] for each in ask(hosting, "GET", "/models").json["models"]] == ["a"]
-    answer = ask(hosting, "POST", "/models/a/invoke", {"inputs": [2.0]})
-    assert answer.json == {"predictions": [4.0]}
+        assert (refused.status, refused.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
+        assert [each["modelName"] for each in ask(url, "GET", "/models").json["models"]] == ["a"]
+        answer = ask(url, "POST", "/models/a/invoke", {"inputs": [2.0]})
+        assert answer.json == {"predictions": [4.0]}
+        # The group has to be empty at the end of the test.
+        hosting_server.signal()
+        assert hosting_server.wait(60) == 0
+
+
+def test_a_worker_that_is_killed_while_a_model_loads_costs_no_load(hosting: str, tmp_path: Path):
+    killed = "os.path.exists(mark := os.path.join(HERE, 'mark')) or open(mark, 'w').close() "
+    killed += "or os.kill(os.getpid(), 9)"
+    folder = write_model(tmp_path, name="killed", load=killed)
+
+    assert load(hosting, "killed", str(folder)).status == 200
 
 
 NAMES = ["8f1c" * 256, "a b", "naïve 模型", "100%25", "a?b#c", "..", "%2e%2e", "invoke", "a:b;c=d"]

@@ -23,6 +23,9 @@ from headrace.settings import ServerSettings
 # A refused client may still be sending. Reading on for a moment lets it see the answer; closing
 # at once would reset the connection and lose it.
 LINGER_SECONDS = 3.0
+# A client that sends nothing more may have left. If an answer to it has begun, only the next bytes
+# of that can tell; when it takes none for so long, it has.
+SILENT_SECONDS = 2.0
 
 NEVER = math.inf
 IDLE, HEAD, BODY = range(3)
@@ -61,6 +64,8 @@ class EndingConnection(HttpToolsProtocol):
         self._half_closed = server_state.half_closed
         # What that watches, once the client sends nothing more.
         self._watched: int | None = None
+        # What the client had taken then of the answer that had begun.
+        self._taken: int | None = -1
         self._running: list[Cycle] = []
         # In the tasks of a server that stops, for a request that has begun to arrive and that no
         # task awaits yet.
@@ -131,8 +136,19 @@ class EndingConnection(HttpToolsProtocol):
         self._receiving = IDLE
         if not any(each.response_started for each in self._running if not each.response_complete):
             self.transport.write(PROBE)
+        else:
+            self._taken = self._half_closed.acknowledged(self.transport)
+            self.deadline = self.loop.time() + SILENT_SECONDS
         self._watched = self._half_closed.watch(self.transport)
         return True
+
+    def _has_fallen_silent(self) -> bool:
+        """Whether a client that sends nothing more has taken nothing since either."""
+        return (
+            self._half_closed is not None
+            and self._watched is not None
+            and self._half_closed.acknowledged(self.transport) == self._taken
+        )
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -195,6 +211,8 @@ class EndingConnection(HttpToolsProtocol):
             self._refuse(RequestTimeout(f"the request body did not arrive within {seconds:g} s"))
         elif self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+        elif self._has_fallen_silent():
+            self.transport.abort()
         else:
             self.deadline = NEVER
 

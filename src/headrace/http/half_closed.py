@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
+import struct
 
 # What may precede any answer of HTTP/1.1 (RFC 9110 15.2). The kernel of a client that has closed
 # its socket responds to it with a reset; one that reads passes over it.
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# Of Linux's `struct tcp_info`: where `tcpi_bytes_acked` is.
+_ACKNOWLEDGED = struct.Struct("120xQ")
 
 
 class HalfClosed:
@@ -35,6 +40,19 @@ class HalfClosed:
         # Errors and hang-ups are reported whatever is asked for; the kernel forgets what is closed.
         self._epoll.register(number, select.EPOLLET)
         return number
+
+    @staticmethod
+    def acknowledged(transport: asyncio.Transport) -> int | None:
+        """How many bytes the system of the client has taken; None where that is not known.
+
+        That of a client that has closed its socket takes none.
+        """
+        sock = transport.get_extra_info("socket")
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+        taken: int | None = None
+        if len(info) == _ACKNOWLEDGED.size:
+            (taken,) = _ACKNOWLEDGED.unpack(info)
+        return taken
 
     def forget(self, number: int | None, transport: asyncio.Transport) -> None:
         """A connection is closed; another may have its number by now."""

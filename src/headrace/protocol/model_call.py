@@ -116,7 +116,7 @@ def asgi_scope(call: ModelCall) -> dict[str, Any]:
     """The call as the scope of an ASGI application, without the parameters of its path."""
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": call.method,
         "scheme": call.scheme,

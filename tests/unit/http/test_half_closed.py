@@ -12,6 +12,7 @@ import uvloop
 from raw_http import CHUNKED, GET, POST, answer, echo, serve, until
 
 from headrace.errors import Cancelled
+from headrace.http import ending_connection
 from headrace.http.body import read_body
 from headrace.http.header_fields import collect
 
@@ -183,6 +184,55 @@ def test_an_answer_that_has_begun_goes_on_without_a_probe():
         found = await client.reader.read()
         assert found.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
         assert CONTINUE not in found
+
+    serve(scenario, app)
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer_is_noticed_without_more_of_it(monkeypatch):
+    monkeypatch.setattr(ending_connection, "SILENT_SECONDS", 0.1)
+    left = asyncio.Event()
+
+    async def app(scope, receive, send):
+        scope["headrace.connection"].on_disconnect = left.set
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await left.wait()
+
+    async def scenario(listener, connect):
+        client = await connect()
+        await client.send(GET)
+        await client.reader.readuntil(b"one")
+        close(client)
+        await left.wait()
+        await until(lambda: not listener.connections)
+
+    serve(scenario, app)
+
+
+def test_a_client_that_takes_more_of_its_answer_has_not_left(monkeypatch):
+    monkeypatch.setattr(ending_connection, "SILENT_SECONDS", 1.0)
+    ended, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await ended.wait()
+        await send({"type": "http.response.body", "body": b"two", "more_body": True})
+        await goes_on.wait()
+        await send({"type": "http.response.body", "body": b"three"})
+
+    async def scenario(listener, connect):
+        client = await connect()
+        await client.send(GET)
+        await client.reader.readuntil(b"one")
+        (connection,) = listener.connections
+        client.writer.write_eof()
+        await until(lambda: connection._watched is not None)
+        ended.set()
+        await client.reader.readuntil(b"two")
+        await until(lambda: connection.deadline == ending_connection.NEVER)
+        goes_on.set()
+        assert (await client.reader.read()).endswith(b"three\r\n0\r\n\r\n")
 
     serve(scenario, app)
 
