@@ -1,7 +1,7 @@
 """Fuzzing, as `make fuzz` and `make fuzz-long` run it: first the tests, then every decoder.
 
-It ends with 1 if anything failed. The long form writes `benchmarks/results/fuzz.json`; figures there
-that it has not measured stay as they are.
+It ends with 1 if anything failed. The long form writes `benchmarks/results/fuzz.json`, and leaves
+figures there that it has not measured as they are.
 """
 
 from __future__ import annotations
