@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from headrace import Model
 from headrace.access.grant import Grant
 from headrace.access.tokens import Tokens
-from headrace.errors import ConfigurationError, Overloaded, Unauthenticated
+from headrace.errors import ConfigurationError, HeadraceError, Overloaded, Unauthenticated
 from headrace.settings import ServerSettings
 from headrace.testing import TestClient
 
@@ -106,6 +106,12 @@ def confused() -> bytes:
     return token(n + "x" * 32, "HS256")
 
 
+def nested() -> bytes:
+    """A token whose header no parser of Python can read, as it calls itself for each bracket."""
+    head = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 9_000).rstrip(b"=")
+    return head + b".e30.AAAA"
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -125,11 +131,12 @@ def confused() -> bytes:
         b"..",
         b"\xff.\xff.\xff",
         token(sub="x" * 20_000),
+        nested(),
     ],
     ids=[
         *("expired", "no end", "not yet", "issuer", "no issuer", "audience", "no audience"),
         *("key of another", "algorithm", "none", "confused", "signature", "no token", "empty"),
-        *("no text", "too long"),
+        *("no text", "too long", "nested"),
     ],
 )
 def test_a_token_that_is_not_valid_is_refused_in_the_same_words(file: Path, given: bytes) -> None:
@@ -170,6 +177,9 @@ class Issuer:
         self.keys = keys
         self.asked = 0
         self.url = ""
+        # What it answers instead, and where it leads those who ask.
+        self.raw = b""
+        self.location = ""
 
 
 @contextmanager
@@ -179,7 +189,13 @@ def issuing(keys: bytes) -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.asked += 1
-            self.send_response(200)
+            if issuer.raw:
+                self.wfile.write(issuer.raw)
+                return
+            leads = issuer.location and self.path == "/keys"
+            self.send_response(302 if leads else 200)
+            if leads:
+                self.send_header("Location", issuer.location)
             self.end_headers()
             self.wfile.write(issuer.keys)
 
@@ -227,6 +243,39 @@ def test_an_unknown_key_is_fetched_and_strangers_cannot_make_it_fetch_often() ->
 
     with issuing(key_set(jwk(RSA, "one"))) as issuer:
         asyncio.run(asyncio.wait_for(main(issuer), 60))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"\r\n"],
+    ids=["no HTTP", "no chunk", "nothing"],
+)
+def test_the_keys_from_before_stay_while_the_issuer_answers_nonsense(raw: bytes) -> None:
+    with issuing(key_set(jwk(RSA, "one"))) as issuer:
+        tokens = Tokens(settings(issuer.url))
+        asyncio.run(tokens.refresh())
+        issuer.raw = raw
+
+        asyncio.run(tokens.refresh())
+
+        assert issuer.asked == 2
+        assert tokens.find(token()).name == "ann"
+
+
+def test_keys_are_not_taken_from_where_others_could_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with issuing(key_set(jwk(RSA, "one"))) as issuer:
+        # Here, but no address of the loopback interface.
+        issuer.location = issuer.url.replace("127.0.0.1", "0.0.0.0") + "/moved"
+        tokens = Tokens(settings(issuer.url))
+
+        asyncio.run(tokens.refresh())
+
+    assert issuer.asked == 2
+    assert "--jwt-keys: expected a file or an https URL" in caplog.text
+    with pytest.raises(HeadraceError):
+        tokens.find(token())
 
 
 @pytest.mark.parametrize(

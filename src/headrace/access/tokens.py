@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
 import logging
 import time
 import urllib.request
@@ -167,7 +168,8 @@ class Tokens:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except jwt.PyJWTError as error:
+        # Older versions of PyJWT pass on what the parser of JSON raises.
+        except (jwt.PyJWTError, RecursionError) as error:
             reason = f"a token that is not valid: {shorten(error, 200)}"
             raise Unauthenticated(REFUSED).logged_as(reason) from None
         owner = claims.get("sub") or claims.get("client_id") or claims.get("azp") or "a token"
@@ -220,9 +222,11 @@ def _read(path: str) -> bytes:
 def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT) as answer:
+            # It may have come from elsewhere.
+            _check_url(answer.url)
             text: bytes = answer.read(LARGEST_KEYS)
             return text
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, http.client.HTTPException) as exc:
         raise ConfigurationError(f"--jwt-keys: {shorten(url, 200)}: {shorten(exc, 200)}") from exc
 
 

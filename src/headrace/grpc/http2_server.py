@@ -56,11 +56,10 @@ class Http2Server:
         if certificates is not None:
             self._connect = self._tls = TlsDoor(
                 *(certificates, GRPC, self._new_connection),
-                # Those are counted once they are open, and may take the place of an idle one.
-                open_connections=int,
                 # Whatever has the form of HTTP/2 would make clients connect again at once.
                 hint=b"",
                 timeout=settings.header_timeout,
+                # Once it is open, a connection counts with all others.
                 most=max(1, self.limit.most // 4),
             )
         self._sweep_interval = sweep_interval

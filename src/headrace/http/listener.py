@@ -113,10 +113,9 @@ class Listener:
         if certificates is not None:
             self._connect = self._tls = TlsDoor(
                 *(certificates, HTTP, connect),
-                # Those are counted once they are open, and may take the place of an idle one.
-                open_connections=int,
                 hint=SPEAK_TLS,
                 timeout=settings.header_timeout,
+                # Once it is open, a connection counts with all others.
                 most=max(1, self._state.limit.most // 4),
             )
         for sock in sockets:

@@ -33,9 +33,8 @@ class TlsDoor:
     """What the connections of a listener have in common; a call makes the next one.
 
     `connect` makes the protocol of a connection whose handshake is done, which `protocol` names in
-    it. `open_connections` is how many of them there are. `hint` is what a client that speaks no TLS
-    is answered. A handshake may take `timeout` seconds. Together with those that are open, `most`
-    connections may be in a handshake.
+    it. `hint` is what a client that speaks no TLS is answered. A handshake may take `timeout`
+    seconds, and `most` connections may be in one.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class TlsDoor:
         protocol: str,
         connect: Callable[[], asyncio.Protocol],
         *,
-        open_connections: Callable[[], int],
         hint: bytes,
         timeout: float,
         most: int,
@@ -55,7 +53,6 @@ class TlsDoor:
         self.handshakes: set[TlsTransport] = set()
         self._certificates = certificates
         self._protocol = protocol
-        self._open_connections = open_connections
         self._most = most
         self._waiting: deque[TlsTransport] = deque()
         self._is_advancing = False
@@ -70,8 +67,8 @@ class TlsDoor:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more connections than there may be."""
-        return self._open_connections() + len(self.handshakes) > self._most
+        """Whether more connections are in a handshake than may be."""
+        return len(self.handshakes) > self._most
 
     def advance(self, connection: TlsTransport) -> None:
         """Go on with a handshake, in its turn."""
@@ -131,7 +128,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._raw = cast("asyncio.Transport", transport)
         self._door.handshakes.add(self)
         if self._door.is_full:
-            logger.debug("%s: as many connections as --max-connections allows", self._peer)
+            logger.debug("%s: as many handshakes at once as --max-connections allows", self._peer)
             self.abort()
             return
         loop = asyncio.get_running_loop()

@@ -68,7 +68,6 @@ class World:
     ) -> AsyncIterator[tuple[TlsDoor, Address]]:
         door = TlsDoor(
             *(self.certificates, HTTP, self.connect),
-            open_connections=lambda: 0,
             hint=HINT,
             timeout=timeout,
             most=most,
