@@ -30,6 +30,8 @@ NONE: Given = {}
 # What the number of each setting counts.
 UNITS = {field.name: field.metadata["unit"] for field in fields(ServerSettings)}
 SETTINGS_FILE = "settings.json"
+# The number above it stands for "leave it as it is" in system calls.
+LARGEST_UID = 2**32 - 2
 PATHS = ("root_path", "metrics_endpoint", "health_route", "predict_route")
 DEFAULT = "default"
 # Levels of Python's logging that have another name here.
@@ -234,6 +236,10 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
         )
     if field.name.endswith("_port") and value > 65535:
         raise ConfigurationError(f"{origin}: expected a port from 0 to 65535, got {value}")
+    if field.name.endswith("_uid") and value is not None and value > LARGEST_UID:
+        raise ConfigurationError(
+            f"{origin}: expected the number of a user from 0 to {LARGEST_UID}, got {value}"
+        )
     return value
 
 

@@ -163,6 +163,15 @@ def test_a_model_that_is_too_large_for_its_limit_does_not_load(tmp_path: Path) -
         assert infer(server, 1, "other").status == 200
 
 
+def test_a_limit_too_small_for_a_worker_is_named_in_place_of_a_stack_trace(tmp_path: Path) -> None:
+    write_model(tmp_path, memory_limit=1000)
+    write_model(tmp_path, name="other")
+    with serving(tmp_path) as server:
+        assert infer(server, 1, "other").status == 200
+        assert "memory_limit of 1000 bytes" in server.log()
+        assert "Traceback" not in server.log()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts workers of another user")
 def test_a_worker_of_another_user_is_kept_from_the_files_of_the_server(tmp_path: Path) -> None:
     try:

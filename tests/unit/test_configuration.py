@@ -146,6 +146,7 @@ def test_port_zero_is_followed_by_every_listener():
     [
         ({"HEADRACE_HTTP_PORT": "many"}, "HEADRACE_HTTP_PORT: expected integer, got 'many'"),
         ({"HEADRACE_HTTP_PORT": "70000"}, "0 to 65535"),
+        ({"HEADRACE_WORKER_UID": "4294967295"}, "HEADRACE_WORKER_UID: expected the number"),
         ({"HEADRACE_DRAIN_TIMEOUT": "-1"}, "expected a number of 0 or more, got -1"),
         ({"HEADRACE_INFER_TIMEOUT": "0"}, "HEADRACE_INFER_TIMEOUT: expected a number above 0"),
         ({"MLSERVER_INFER_TIMEOUT": "nan"}, "MLSERVER_INFER_TIMEOUT: expected a number"),
@@ -157,6 +158,7 @@ def test_port_zero_is_followed_by_every_listener():
     ids=[
         "no number",
         "no port",
+        "no user",
         "negative",
         "nothing",
         "NaN",

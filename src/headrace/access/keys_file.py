@@ -109,7 +109,7 @@ def write(path: str, entries: tuple[Entry, ...]) -> None:
             os.unlink(temporary)
             raise
     except OSError as exc:
-        raise ConfigurationError(f"'{path}': {exc.strerror}") from exc
+        raise ConfigurationError(f"--file: '{path}': {exc.strerror}") from exc
 
 
 def checked(entry: Entry) -> Entry:
@@ -139,7 +139,7 @@ def checked(entry: Entry) -> Entry:
     if entry.rate is not None and not 0 < entry.rate < 1e9:
         raise ConfigurationError(f"rate: expected requests a second above 0, got {entry.rate:g}")
     if entry.burst is not None and (entry.rate is None or not 1 <= entry.burst < 1e9):
-        raise ConfigurationError("burst: expected a number of requests from 1, beside a rate")
+        raise ConfigurationError("burst: expected requests at once from 1, and a rate beside it")
     return entry
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headrace.settings import ServerSettings
 
 TIMEOUT = 4.0
+# What a listener with TLS answers to a request without.
+SPEAKS_TLS = b"this port speaks TLS"
 FLAGS = {
     "--host": "address of the server",
     "--http-port": "its port",
@@ -57,13 +59,16 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         connection.request("GET", f"/v2/health/{asked}")
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        status = answer.status
+        speaks_tls = status == 400 and answer.read(len(SPEAKS_TLS)) == SPEAKS_TLS
     except (OSError, http.client.HTTPException) as error:
         print(f"no answer from {host}:{settings.http_port}: {error}", file=sys.stderr)
         return 1
     finally:
         connection.close()
-    print(asked if status == 200 else f"not {asked}: status {status}")
+    hint = "; the server has TLS, so this needs its --ssl-certfile" if speaks_tls else ""
+    print(asked if status == 200 else f"not {asked}: status {status}{hint}")
     return 0 if status == 200 else 1
 
 

@@ -79,7 +79,13 @@ def run_create(options: argparse.Namespace) -> int:
         options.rate,
         options.burst,
     )
-    keys_file.write(path, (*entries, keys_file.checked(entry)))
+    try:
+        keys_file.checked(entry)
+    except ConfigurationError as error:
+        # The name is the one part of an entry that is not a flag.
+        flag = "" if error.message.startswith("name:") else "--"
+        raise ConfigurationError(f"{flag}{error.message}") from None
+    keys_file.write(path, (*entries, entry))
     print(key)
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -33,14 +34,31 @@ HEADERS = {"accept": "application/json, application/octet-stream", "accept-encod
 IDLE_CONNECTIONS = 20
 # The variable with the API key of clients that are given none.
 API_KEY = "HEADRACE_API_KEY"
+_SENDABLE = re.compile(r"[!-~]+")
+_UNSENDABLE = re.compile(r"[\r\n\0]")
 
 
 def with_key(headers: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
-    """Headers with an API key: this one, or that of the environment, unless they say who asks."""
+    """Headers with an API key: this one, or that of the environment, unless they say who asks.
+
+    The key may end with a line feed, as files with keys do.
+
+    Raises:
+        ValueError: a header cannot be sent. The message is ours: those of httpx and grpcio quote
+            the value, which may be a key.
+    """
     found = dict(headers or {})
-    key = os.environ.get(API_KEY) if key is None else key
+    key = (os.environ.get(API_KEY, "") if key is None else key).strip()
     if key and not any(name.lower() in ("authorization", "x-api-key") for name in found):
+        if not _SENDABLE.fullmatch(key):
+            raise ValueError(
+                f"api_key: expected an API key, in {API_KEY} or as an argument, got a text with "
+                "spaces, control characters or others that are not ASCII"
+            )
         found["Authorization"] = f"Bearer {key}"
+    for name, value in found.items():
+        if _UNSENDABLE.search(value):
+            raise ValueError(f"headers: expected one line, got a value with several in '{name}'")
     return found
 
 
@@ -250,6 +268,10 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
 
 def _hint(error: httpx.RequestError) -> str:
     """What a failed connection suggests."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "; `verify` takes the file of the authorities to trust"
+    if "CERTIFICATE_REQUIRED" in str(error):
+        return "; `cert` takes the files of a certificate of yours and its key"
     if "WRONG_VERSION_NUMBER" in str(error):
         return "; does it use TLS? Without it, the address begins with http://"
     if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error).lower():

@@ -52,8 +52,15 @@ class Environment(WorkerProgram):
 class WorkerProcess:
     """A live worker and the channel to it."""
 
-    def __init__(self, started: StartedWorker, channel: Channel, output: Output) -> None:
+    def __init__(
+        self,
+        started: StartedWorker,
+        channel: Channel,
+        output: Output,
+        memory_limit: int | None = None,
+    ) -> None:
         self._process = started.process
+        self._memory_limit = memory_limit
         self._temporary = started.temporary
         self._output = output
         self._pidfd: int | None = None
@@ -75,7 +82,7 @@ class WorkerProcess:
         channel = None
         try:
             channel = await Channel.connect(started.connection, environment.ask)
-            worker = cls(started, channel, output)
+            worker = cls(started, channel, output, environment.confinement.memory_limit)
             worker._watch()
         except BaseException:
             if channel is not None:
@@ -94,6 +101,11 @@ class WorkerProcess:
         """How it ended while loading a model; waits until it has."""
         await self.exited.wait()
         message = f"the worker process {self.fate} while loading it"
+        if self._memory_limit is not None and self.ended is None:
+            # Libraries that get no memory end the process, and say so in words of their own.
+            message += (
+                f", which its memory_limit of {self._memory_limit} bytes may be too small for"
+            )
         return self._lost(message)
 
     def _lost(self, message: str) -> WorkerLost:

@@ -177,9 +177,7 @@ class Certificates:
         if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             return self._wrong(flag, f"the key is not that of the certificate of {CERTIFICATE}")
         if PASSWORD in self._files:
-            return self._wrong(
-                PASSWORD, f"expected the password of the key of {flag} ({_words(reason)})"
-            )
+            return self._wrong(PASSWORD, f"expected the password that opens the key of {flag}")
         return self._wrong(CERTIFICATE, f"certificate or key cannot be read ({_words(reason)})")
 
     def _wrong(self, flag: str, why: str) -> ConfigurationError:

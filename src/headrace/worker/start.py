@@ -37,6 +37,8 @@ if __name__ == "__main__":
 
     # Before a library starts threads, which would keep theirs.
     privileges.drop(sys.argv[1:])
-    from headrace.worker.__main__ import main
-
+    try:
+        from headrace.worker.__main__ import main
+    except MemoryError:
+        sys.exit("headrace: there is not enough memory to start a worker")
     sys.exit(main())

@@ -51,6 +51,37 @@ def echo(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=body, headers=headers)
 
 
+def test_a_key_from_a_file_may_end_with_a_line_feed() -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["authorization"])
+        return echo(request)
+
+    client_of(answer, api_key="hr_secret\n").metadata()
+
+    assert sent == ["Bearer hr_secret"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": "hr_secret\nhr_other"},
+        {"api_key": "hr_secrét"},
+        {"headers": {"Authorization": "Bearer hr_secret\n"}},
+        {"headers": {"X-API-Key": "hr_secret\0"}},
+    ],
+)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "grpc://127.0.0.1:1"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_quoted(
+    url: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"api_key|Authorization|X-API-Key") as refused:
+        Client(url, **options)
+
+    assert "secr" not in str(refused.value)
+
+
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize(
     "value",

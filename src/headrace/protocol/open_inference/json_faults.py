@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 from msgspec import inspect
+
+from headrace.errors import shorten
 
 # Texts of more bytes are not searched for the place of a syntax fault, nor arrays of more elements
 # for a faulty one: it would cost an object for each.
@@ -120,8 +123,13 @@ def _find(raw: bytes, wanted: inspect.Type, path: str) -> Fault | None:
             (item, form.item_type, f"{path}[{index}]")
             for index, item in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw]))
         )
+    if isinstance(form, inspect.DateTimeType):
+        return None if _is_time(raw) else Fault(path, _word(form), "another string")
     if isinstance(form, inspect.StructType):
         members = _members(form.cls, raw)
+        if form.forbid_unknown_fields and (unknown := _unknown(form, raw)):
+            names = ", ".join(field.encode_name for field in form.fields)
+            return Fault(path, f"no other keys than {names}", f"'{shorten(unknown)}'")
         prefix = f"{path}." if path else ""
         for field in form.fields:
             if field.required and field.encode_name not in members:
@@ -152,6 +160,21 @@ def _members(cls: type, raw: bytes) -> dict[str, msgspec.Raw]:
     return {name: value for name, value in members if len(value)}
 
 
+def _unknown(form: inspect.StructType, raw: bytes) -> str | None:
+    """The first key of an object that its struct does not have."""
+    known = {field.encode_name for field in form.fields}
+    keys = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return next((key for key in keys if key not in known), None)
+
+
+def _is_time(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw, type=datetime)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def _first(places: Any) -> Fault | None:
     found = (_find(bytes(raw), wanted, path) for raw, wanted, path in places)
     return next((fault for fault in found if fault is not None), None)
@@ -177,6 +200,8 @@ def _accepted(wanted: inspect.Type) -> tuple[str, ...]:
         return ("number", "integer")
     if isinstance(wanted, (inspect.RawType, inspect.AnyType)):
         return (*_KINDS.values(), "number", "integer")
+    if isinstance(wanted, inspect.DateTimeType):
+        return ("string",)
     return (_word(wanted),)
 
 
@@ -186,6 +211,7 @@ _WORDS: dict[type[inspect.Type], str] = {
     inspect.StrType: "string",
     inspect.BoolType: "boolean",
     inspect.NoneType: "null",
+    inspect.DateTimeType: "time such as 2027-01-31T00:00:00Z",
     inspect.ListType: "array",
     inspect.VarTupleType: "array",
     inspect.DictType: "object",

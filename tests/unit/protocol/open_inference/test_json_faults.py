@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -49,6 +50,31 @@ class Table(msgspec.Struct):
 )
 def test_a_fault_is_named_by_its_place(text: bytes, message: str) -> None:
     assert refusal(text, Table, "it") == message
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    since: datetime | None = None
+    size: int = 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"sice": 3}', "it: expected no other keys than since, size, got 'sice'"),
+        (
+            b'{"since": "yesterday"}',
+            "since: expected time such as 2027-01-31T00:00:00Z, got another string",
+        ),
+        (b'{"since": 5}', "since: expected time such as 2027-01-31T00:00:00Z, got integer"),
+    ],
+)
+def test_a_key_that_is_not_allowed_and_a_text_that_is_no_time_are_named(
+    text: bytes, message: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(text, type=Strict)
+
+    assert refusal(text, Strict, "it") == message
 
 
 def test_a_text_that_the_decoder_takes_has_no_fault() -> None:
