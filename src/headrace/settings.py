@@ -110,7 +110,7 @@ class ServerSettings:
     max_answer_size: int = setting(
         256 * MIB,
         "largest answer of a model, before it is encoded; each piece of a streamed one, and the "
-        "answer to a whole batch",
+        "answer to a whole batch; a text counts as 64 bytes at least",
         unit="bytes",
         above=0,
     )

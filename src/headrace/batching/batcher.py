@@ -30,6 +30,7 @@ logger = logging.getLogger("headrace.batching")
 Execute = Callable[[InferenceRequest, float], Awaitable[InferenceResponse]]
 Withdraw = Callable[[InferenceRequest], None]
 Outcome = InferenceResponse | HeadraceError
+Pieces = list[InferenceResponse] | None
 # Starts a batch if that is possible without waiting; what it is given gets the outcome, later.
 Begin = Callable[[InferenceRequest, float, Callable[[Outcome], None]], bool]
 
@@ -46,11 +47,6 @@ SHORTEST_PAUSE = 0.0005
 LONGEST_PAUSE = 0.1
 # Expired requests fail at most this many seconds late.
 SWEEP_INTERVAL = 0.05
-# Errors of a batch for which one of its requests may be to blame: all that a model can answer.
-OF_ONE_REQUEST = (
-    "model_error", "invalid_argument", "malformed_body", "unauthenticated", "forbidden",
-    "not_found", "conflict", "rate_limited", "unimplemented", "answer_too_large",
-)  # fmt: skip
 
 
 class Batcher:
@@ -337,28 +333,37 @@ class Batcher:
         try:
             if isinstance(outcome, HeadraceError):
                 raise outcome
-            self._deliver(run, outcome)
+            if policy.splits_slowly(batch, outcome):
+                self._start(self._run(batch, run, outcome))
+            else:
+                self._deliver(run, outcome)
         except Exception as error:
-            self._start(self._run(batch, error))
+            self._start(self._run(batch, run, error))
         if self._ended_one is not None and not self._ended_one.done():
             self._ended_one.set_result(None)
         if not isinstance(outcome, WorkerCrashed):
             self._pace.batch_ended(run.at, self._loop.time(), bool(self._waiting.groups))
         self._dispatch_next()
 
-    def _deliver(self, run: Run, response: InferenceResponse) -> None:
+    def _deliver(self, run: Run, response: InferenceResponse, pieces: Pieces = None) -> None:
         """Give each request of a batch its part of the answer.
 
         Raises:
             BadModelOutput: the answer cannot be divided.
         """
         batch, ended = run.batch, perf_counter()
-        pieces = [response] if len(batch) == 1 else policy.split(response, run.counts)
+        if pieces is None:
+            pieces = [response] if len(batch) == 1 else policy.split(response, run.counts)
         times = ended - run.began, run.began - run.taken, perf_counter() - ended
         self._counts.succeed(len(batch), run.rows, run.queued, *times)
         for entry, piece in zip(batch, pieces, strict=True):
             if not entry.future.done():
                 entry.future.set_result(piece)
+
+    async def _deliver_slowly(self, run: Run, response: InferenceResponse) -> None:
+        slow = policy.splits_slowly(run.batch, response)
+        divide = partial(policy.split, response, run.counts)
+        self._deliver(run, response, await asyncio.to_thread(divide) if slow else None)
 
     def _next_batch(self) -> list[Entry] | None:
         """Take the batch whose turn it is; None when every group is still held open."""
@@ -399,14 +404,19 @@ class Batcher:
         self._timer = None
         self._wake()
 
-    async def _run(self, batch: list[Entry], error: BaseException | None = None) -> None:
-        """Run a batch, or deal with the error that it has ended with already."""
+    async def _run(
+        self, batch: list[Entry], run: Run | None = None, outcome: Outcome | Exception | None = None
+    ) -> None:
+        """Run a batch, or deal with the outcome of a run that has ended already."""
         self._executing.update(batch)
         try:
             try:
-                if error is not None:
-                    raise error
-                await self._run_batch(batch)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                if run is not None and outcome is not None:
+                    await self._deliver_slowly(run, outcome)
+                else:
+                    await self._run_batch(batch)
             except HeadraceError as exc:
                 # What a dead worker was lost with lives on; the batch in its traceback must not.
                 await self._recover(batch, exc.with_traceback(None))
@@ -429,7 +439,7 @@ class Batcher:
             # An observer times every request, or none does.
             if batch[0].timing is not None:
                 note_times(batch, run.rows, run.began)
-        self._deliver(run, response)
+        await self._deliver_slowly(run, response)
 
     def _due(self, batch: Sequence[Entry]) -> float:
         """When the execution of a batch is ended."""
@@ -446,7 +456,7 @@ class Batcher:
             self._pace.interrupted()
             for entry in batch:
                 entry.count_death(error)
-        if not died and (len(batch) == 1 or error.kind not in OF_ONE_REQUEST):
+        if not died and (len(batch) == 1 or error.kind not in policy.OF_ONE_REQUEST):
             fail(batch, error)
             return
         for entry in batch:

@@ -19,6 +19,15 @@ from headrace.protocol.mlflow.signature import SCORING
 from headrace.protocol.reserved_parameters import BATCH_DIM, PYTHON_VALUE
 from headrace.protocol.tensor import Tensor
 
+# Bytes of text from which on an answer is split in a thread: 64,000 texts at most are below it,
+# which take ten milliseconds.
+MANY_TEXTS = 256 * 1024
+# Errors of a batch for which one of its requests may be to blame: all that a model can answer.
+OF_ONE_REQUEST = (
+    "model_error", "invalid_argument", "malformed_body", "unauthenticated", "forbidden",
+    "not_found", "conflict", "rate_limited", "unimplemented", "answer_too_large",
+)  # fmt: skip
+
 
 def rows(request: InferenceRequest) -> int | None:
     """The number of rows all inputs agree on, or None when the request cannot be merged.
@@ -109,6 +118,14 @@ def _common(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in first.items()
         if all(key in other and other[key] == value for other in others)
     }
+
+
+def splits_slowly(batch: Sequence[Any], response: InferenceResponse) -> bool:
+    """Whether to split an answer is too much for the event loop: each text in it is looked at."""
+    if len(batch) == 1:
+        return False
+    texts = [len(tensor.data) for tensor in response.outputs if tensor.datatype == "BYTES"]
+    return sum(texts) >= MANY_TEXTS
 
 
 def split(response: InferenceResponse, counts: Sequence[int]) -> list[InferenceResponse]:

@@ -28,7 +28,7 @@ from headrace.grpc.stream_forms import StreamForm
 from headrace.grpc.stream_order import StreamOrder, Turn, Write
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.counts import COUNTS, Counts
-from headrace.protocol.open_inference.wire_counts import check_message
+from headrace.protocol.open_inference.packed_numbers import NO_NUMBERS, set_aside
 
 if TYPE_CHECKING:
     from headrace.grpc.http2_stream import Stream
@@ -61,16 +61,17 @@ class Rpc:
 
     `form` is how a stream is answered, which its first message decides. `turn` is the place of the
     message, if others of its stream are answered at the same time. `decoded` is for what
-    a `DirectMethod` has to know again when it ends.
+    a `DirectMethod` has to know again when it ends. `numbers` are set aside from the message.
     """
 
-    __slots__ = ("call", "context", "decoded", "form", "turn")
+    __slots__ = ("call", "context", "decoded", "form", "numbers", "turn")
 
     def __init__(self, context: Any, call: RpcCall, form: StreamForm | None = None) -> None:
         self.context = context
         self.call = call
         self.form = form
         self.decoded: Any = None
+        self.numbers = NO_NUMBERS
         self.turn: Turn | None = None
 
     @property
@@ -391,17 +392,17 @@ class CallRunner:
     async def _take(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
         """The message of a call, once the call is admitted."""
         self._admit(body, rpc)
-        return await self.parse(kind, body)
+        return await self.parse(kind, body, rpc)
 
-    async def parse(self, kind: Any, body: bytes) -> Any:
-        """A message of a kind; what a large one has is counted first.
+    async def parse(self, kind: Any, body: bytes, rpc: Rpc) -> Any:
+        """The message of a call; what a large one has is counted first, and its numbers set aside.
 
         Raises:
             InvalidInput: the bytes are none.
             TooLarge: it has more of something than is allowed.
         """
         if len(body) >= LARGE and kind is pb.ModelInferRequest:
-            await asyncio.to_thread(check_message, body, self._counts)
+            body, rpc.numbers = await asyncio.to_thread(set_aside, body, self._counts)
         return parse(kind, body)
 
     async def _refuse(self, rpc: Rpc, exc: Exception) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from headrace.protocol.open_inference.grpc_messages import (
 from headrace.protocol.open_inference.grpc_parameters import write_parameters
 from headrace.protocol.open_inference.known_messages import KnownAnswers, KnownRequests
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
+from headrace.protocol.open_inference.packed_numbers import PackedNumbers
 from headrace.protocol.open_inference.triton_parameters import NO_SHARED_MEMORY, take_options
 from headrace.serving.served_model import ServedModel
 
@@ -214,7 +215,7 @@ class InferenceService:
         return encoded
 
     async def _answer_large(self, body: bytes, rpc: Rpc) -> bytes:
-        message = await self._runner.parse(pb.ModelInferRequest, body)
+        message = await self._runner.parse(pb.ModelInferRequest, body, rpc)
         # The message has all of it.
         del body
         return await self._in_task(message, rpc, self._find(message, rpc))
@@ -292,7 +293,7 @@ class InferenceService:
 
     async def _decode(self, message: Any, rpc: Rpc, model: ServedModel) -> Decoded:
         if rpc.call.received >= LARGE:
-            decoded = await asyncio.to_thread(_decode_large, message, self._counts)
+            decoded = await asyncio.to_thread(_decode_large, message, self._counts, rpc.numbers)
         else:
             decoded = decode_request(message, self._counts)
         return self._with_options(decoded, rpc, model)
@@ -342,8 +343,10 @@ class InferenceService:
         return self._calls.stream(rpc.call, decoded.model, request, decoded.timeout)
 
 
-def _decode_large(message: Any, counts: Counts) -> GrpcRequest:
-    decoded = decode_request(message, counts)
+def _decode_large(
+    message: Any, counts: Counts, numbers: Mapping[int, PackedNumbers]
+) -> GrpcRequest:
+    decoded = decode_request(message, counts, numbers)
     large_buffers.move(decoded.request.inputs)
     return decoded
 

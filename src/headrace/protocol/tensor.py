@@ -8,7 +8,8 @@ form and every executor carries it unchanged, so a tensor is encoded at most onc
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Any, Union
 
 from headrace.errors import InvalidInput
@@ -78,22 +79,29 @@ def check_size(tensor: Tensor, where: str) -> None:
                 f"needs {expected} bytes, got {tensor.nbytes}"
             )
         return
-    offsets(tensor.data, count, where)
+    for _ in _ends(tensor.data, count, where):
+        pass
 
 
-def offsets(data: Buffer, count: int, where: str) -> list[int]:
+def offsets(data: Buffer, count: int, where: str) -> array[int]:
     """Start of each BYTES element in `data`, and the end of the last.
 
     Raises:
         InvalidInput: the data is cut short, or holds more than `count` elements.
     """
+    # A list would take five times the memory.
+    starts = array("q", [0])
+    starts.extend(_ends(data, count, where))
+    return starts
+
+
+def _ends(data: Buffer, count: int, where: str) -> Iterator[int]:
     # Each element has a prefix of four bytes: refuse a wrong count before reading that many.
     size = len(data)
     if count * 4 > size:
         raise InvalidInput(
             f"{where}: {count} BYTES elements need at least {count * 4} bytes, got {size}"
         )
-    starts = [0]
     position = 0
     for index in range(count):
         if position + 4 > size:
@@ -103,12 +111,11 @@ def offsets(data: Buffer, count: int, where: str) -> list[int]:
             raise InvalidInput(
                 f"{where}: the length of BYTES element {index} reaches past the end of the data"
             )
-        starts.append(position)
+        yield position
     if position != size:
         raise InvalidInput(
             f"{where}: {size - position} bytes follow the last of {count} BYTES elements"
         )
-    return starts
 
 
 def pack_bytes(elements: Sequence[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from headrace.errors import AnswerTooLarge, BadModelOutput, listing, shorten
@@ -15,6 +16,8 @@ from headrace.worker.frames import Frame
 # The most bytes of JSON that describe an answer: the names, shapes and parameters of its outputs,
 # and its own. The front reads them in one go, which takes it some ten milliseconds.
 LONGEST_DESCRIPTION = 4 * 1024 * 1024
+# What an element of text counts as, if it has fewer bytes: the front makes an object of each.
+_TEXT = 64
 
 
 def require_size(response: InferenceResponse, settings: ModelSettings) -> InferenceResponse:
@@ -28,12 +31,16 @@ def require_size(response: InferenceResponse, settings: ModelSettings) -> Infere
     for tensor in response.outputs if isinstance(response, InferenceResponse) else ():
         size += len(tensor.data) or _rows(tensor)
     most = settings.max_answer_size
-    if most is not None and size > most:
-        largest = max(response.outputs, key=lambda tensor: len(tensor.data) or _rows(tensor))
-        raise AnswerTooLarge(
-            f"model '{shorten(settings.name)}' answered {size} bytes, most of them in output "
-            f"{listing([largest.name])}, and {most} are allowed; --max-answer-size raises the bound"
-        )
+    # Elements of text have four bytes at least, so that few answers need to be counted.
+    if most is not None and size > most * 4 // _TEXT:
+        size = sum(map(_size, response.outputs))
+        if size > most:
+            largest = max(response.outputs, key=_size)
+            raise AnswerTooLarge(
+                f"model '{shorten(settings.name)}' answered {size} bytes, most of them in output "
+                f"{listing([largest.name])}, and {most} are allowed, where a text counts as "
+                f"{_TEXT} at least; --max-answer-size raises the bound"
+            )
     return response
 
 
@@ -77,6 +84,13 @@ def error_meta(exc: Exception, frame: Frame) -> bytes:
         )
     except AnswerTooLarge as too_large:
         return dump(frames.error_meta(too_large))
+
+
+def _size(tensor: Tensor) -> int:
+    size = len(tensor.data) or _rows(tensor)
+    # A shape may say anything, but no element has fewer bytes than its length.
+    texts = min(prod(tensor.shape), size // 4) if tensor.datatype == "BYTES" else 0
+    return max(size, texts * _TEXT)
 
 
 def _rows(tensor: Tensor) -> int:

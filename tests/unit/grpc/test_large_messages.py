@@ -14,6 +14,7 @@ from headrace.grpc.calls import RpcCall
 from headrace.grpc.servicer import LARGE, MANY, InferenceService
 from headrace.protocol.messages import InferenceResponse, ModelMetadata
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.packed_numbers import NO_NUMBERS
 from headrace.protocol.tensor import Tensor
 
 
@@ -63,7 +64,9 @@ def _infer(message: Any, received: int, outputs: list[Tensor] | None = None) -> 
     service = InferenceService(plane, plane, cast(Any, None))
     call = RpcCall("grpc", "ModelInfer", "1")
     call.received = received
-    rpc = SimpleNamespace(call=call, request_id="1", timeout=lambda: None, context=None)
+    rpc = SimpleNamespace(
+        numbers=NO_NUMBERS, call=call, request_id="1", timeout=lambda: None, context=None
+    )
     asyncio.run(cast(Any, service.model_infer(message, cast(Any, rpc))))
 
 

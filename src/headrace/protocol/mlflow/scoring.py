@@ -18,7 +18,7 @@ from headrace.protocol.mlflow.loose_json import load
 from headrace.protocol.mlflow.packing import NeedsDataFrame
 from headrace.protocol.mlflow.python_json import loads
 from headrace.protocol.mlflow.scoring_answer import encode
-from headrace.protocol.mlflow.scoring_tables import build_inputs, split_form, table_of
+from headrace.protocol.mlflow.scoring_tables import build_inputs, large_inputs, split_form, table_of
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.table_request import TableRequest
@@ -34,6 +34,9 @@ _LLM_KEYS = ("messages", "prompt", "input")
 KEYS = (*FORMS, "params")
 _KEYS = frozenset(KEYS)
 _NOTHING = msgspec.Raw()
+# Characters of a body from which on it is read by a worker, unless that takes no object for each
+# of its values: a parser holds the interpreter's lock, and takes up to 16 times the bytes.
+LARGE = 1024 * 1024
 
 
 class ScoringRequest:
@@ -79,21 +82,28 @@ def decode(body: bytes, content_type: str | None, signature: Signature | None) -
         return ScoringRequest(_payload(body, media_type, signature))
     if signature is not None and (table := table_of(body, signature)) is not None:
         return ScoringRequest(TableRequest(table, _parameters(None, signature)))
-    fields = _fields(body)
+    try:
+        fields = _fields(body)
+    except NeedsDataFrame:
+        return ScoringRequest(_payload(body, JSON, signature))
     if any(key in fields for key in _LLM_KEYS):
         _check_text(body)
         return ScoringRequest(_payload(body, JSON, signature), wrapped=False)
-    form = _form(fields, body, signature)
+    form = _form(fields, signature)
     if not fields.keys() <= _KEYS:
         _pass_over(fields, signature)
     value = fields[form]
+    large = len(body) >= LARGE
     if signature is None or not signature.is_simple:
         _check_text(body)
-        _check_outline(form, value)
+        if not large:
+            _check_outline(form, value)
         return ScoringRequest(_payload(body, JSON, signature))
-    params = _params(fields)
     try:
-        inputs = build_inputs(form, value, signature)
+        if large and len(fields.get("params", b"")) >= LARGE:
+            raise NeedsDataFrame
+        params = _params(fields)
+        inputs = (large_inputs if large else build_inputs)(form, value, signature)
     except NeedsDataFrame:
         return ScoringRequest(_payload(body, JSON, signature))
     return ScoringRequest(InferenceRequest(inputs, _parameters(params, signature)))
@@ -183,9 +193,16 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 
 def _all_fields(body: bytes) -> dict[str, Any]:
+    """The top-level fields of a body that has unknown ones, or is JSON only loosely.
+
+    Raises:
+        NeedsDataFrame: it is large, and no strict JSON.
+    """
     try:
         return _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(body) >= LARGE:
+            raise NeedsDataFrame from None
         return _object(body)
 
 
@@ -216,11 +233,11 @@ def _names(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _form(fields: dict[str, Any], body: bytes, signature: Signature | None) -> str:
+def _form(fields: dict[str, Any], signature: Signature | None) -> str:
     """Which of `FORMS` the body has."""
     found = [form for form in FORMS if form in fields]
     if len(found) != 1:
-        got = found or sorted(_object(body))
+        got = found or sorted(fields)
         # The body of MLflow 1, which a Content-Type parameter told apart from a list of records.
         is_split = "data" in got and set(got) <= {"columns", "index", "data"}
         raise MalformedBody(

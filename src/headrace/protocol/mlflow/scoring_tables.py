@@ -43,7 +43,16 @@ class _SplitBody(msgspec.Struct, forbid_unknown_fields=True):
     dataframe_split: _Split
 
 
+class _LargeSplit(msgspec.Struct, forbid_unknown_fields=True):
+    """`dataframe_split` of which the numbers are read elsewhere."""
+
+    data: msgspec.Raw
+    columns: list[str]
+    index: list[int | str] | None = None
+
+
 _SPLIT = msgspec.json.Decoder(_Split)
+_LARGE_SPLIT = msgspec.json.Decoder(_LargeSplit)
 _SPLIT_BODY = msgspec.json.Decoder(_SplitBody)
 
 
@@ -98,6 +107,23 @@ def build_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return _records(value, signature, form)
     return _unnamed(value, signature, form)
+
+
+def large_inputs(form: str, value: Any, signature: Signature) -> list[Tensor]:
+    """As `build_inputs`, for a large value, of which no Python objects are made.
+
+    Raises:
+        NeedsDataFrame: a worker has to read it, whether to accept it or to explain a fault.
+    """
+    found = None
+    if isinstance(value, msgspec.Raw):
+        if form == "dataframe_split" and signature.is_columns:
+            found = _many_doubles(value, signature)
+        elif form in ("inputs", "instances") and (large := _large(value, signature)) is not None:
+            found = [large]
+    if found is None:
+        raise NeedsDataFrame
+    return found
 
 
 def split_form(value: Any) -> tuple[list[str], list[list[Any]]]:
@@ -166,6 +192,36 @@ def _doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
         ]
     columns = np.array(rows, "<f8").T
     return [Tensor(name, "FP64", [len(rows)], columns[index].tobytes()) for name, index in order]
+
+
+def _many_doubles(raw: msgspec.Raw, signature: Signature) -> list[Tensor] | None:
+    """As `_doubles`, without an object per number; None as well if something is wrong."""
+    if not signature.is_double:
+        return None
+    try:
+        split = _LARGE_SPLIT.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    text, width = bytes(split.data), len(split.columns)
+    count = text.count(b",") + 1
+    if (
+        split.index is not None
+        or not width
+        or count % width
+        or sorted(split.columns) != sorted(signature.names)
+    ):
+        return None
+    shape = [count // width, width]
+    try:
+        data = pack_json(text, DATATYPES["FP64"], shape, count, "dataframe_split")
+    except InvalidInput:
+        return None
+    columns = np.frombuffer(data, "<f8").reshape(shape).T
+    places = [split.columns.index(name) for name in signature.names]
+    return [
+        Tensor(name, "FP64", [shape[0]], columns[place].tobytes())
+        for name, place in zip(signature.names, places, strict=True)
+    ]
 
 
 def _large(raw: msgspec.Raw, signature: Signature) -> Tensor | None:

@@ -75,15 +75,9 @@ def read_contents(
     if not present:
         raise InvalidInput(f"{where}: data is missing")
     field = FIELDS.get(kind.name)
-    if field is None:
-        raise InvalidInput(
-            f"{where}: {kind.name} has no typed contents; send it as raw_input_contents"
-        )
     names = [descriptor.name for descriptor, _ in present]
-    if names != [field.name]:
-        raise InvalidInput(
-            f"{where}: {kind.name} belongs in {field.name}, got {' and '.join(names)}"
-        )
+    if field is None or names != [field.name]:
+        raise wrong_field(kind, names, where)
     values = present[0][1]
     if len(values) != count:
         raise InvalidInput(
@@ -101,6 +95,16 @@ def read_contents(
         part = values[start : start + _STEP]
         wide[start : start + len(part)] = part
     return _narrow(wide, kind, shape, name)
+
+
+def wrong_field(kind: Datatype, names: list[str], where: str) -> InvalidInput:
+    """The error for contents in other fields than the one for their datatype."""
+    field = FIELDS.get(kind.name)
+    if field is None:
+        return InvalidInput(
+            f"{where}: {kind.name} has no typed contents; send it as raw_input_contents"
+        )
+    return InvalidInput(f"{where}: {kind.name} belongs in {field.name}, got {' and '.join(names)}")
 
 
 def write_contents(tensor: Tensor, contents: Any) -> None:

@@ -26,6 +26,7 @@ from headrace.protocol.open_inference.grpc_contents import (
 )
 from headrace.protocol.open_inference.grpc_large import Written, encode_large
 from headrace.protocol.open_inference.grpc_parameters import read_parameters, write_parameters
+from headrace.protocol.open_inference.packed_numbers import NO_NUMBERS, PackedNumbers
 from headrace.protocol.open_inference.request_id import checked_id
 from headrace.protocol.open_inference.rest_binary import NO_CLASSES, check_raw
 from headrace.protocol.open_inference.triton_parameters import refuse_shared_memory
@@ -42,8 +43,12 @@ class GrpcRequest(NamedTuple):
     classes: Mapping[str, int] = NO_CLASSES
 
 
-def decode_request(message: pb.ModelInferRequest, counts: Counts = COUNTS) -> GrpcRequest:
-    """Decode a `ModelInferRequest`.
+def decode_request(
+    message: pb.ModelInferRequest,
+    counts: Counts = COUNTS,
+    numbers: Mapping[int, PackedNumbers] = NO_NUMBERS,
+) -> GrpcRequest:
+    """Decode a `ModelInferRequest`; `numbers` are set aside from it.
 
     Raises:
         InvalidInput: the request breaks the protocol; the error names the input.
@@ -66,7 +71,10 @@ def decode_request(message: pb.ModelInferRequest, counts: Counts = COUNTS) -> Gr
     if contents:
         inputs = [_raw(item, data) for item, data in zip(items, contents, strict=True)]
     else:
-        inputs = [_typed(item) for item in items]
+        inputs = [
+            _typed(item, numbers.get(index) if numbers else None)
+            for index, item in enumerate(items)
+        ]
     if len(inputs) > 1:
         _refuse_duplicates([tensor.name for tensor in inputs], "inputs")
     outputs: list[str] | None = None
@@ -142,7 +150,7 @@ def _raw(item: Any, data: bytes) -> Tensor:
     return tensor
 
 
-def _typed(item: Any) -> Tensor:
+def _typed(item: Any, numbers: PackedNumbers | None) -> Tensor:
     where = label(item.name)
     kind = datatype(item.datatype, where)
     shape = list(item.shape)
@@ -152,7 +160,10 @@ def _typed(item: Any) -> Tensor:
         if len(texts) == 1 and shape == [len(texts[0])]:
             # MLServer's clients send the length of a lone text as its shape.
             shape, count = [1], 1
-    data = read_contents(item.contents, kind, shape, count, item.name)
+    if numbers is not None:
+        data = numbers.read(kind, shape, count, item.name)
+    else:
+        data = read_contents(item.contents, kind, shape, count, item.name)
     return Tensor(item.name, kind.name, shape, data, _parameters(item, where))
 
 
