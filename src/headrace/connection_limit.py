@@ -21,7 +21,7 @@ class LimitedConnection(Protocol):
         """The loop time since when nothing is being received or answered; None if something is."""
 
     def make_way(self) -> None:
-        """Close, which is idle."""
+        """Close; it is idle."""
 
 
 class ConnectionLimit:

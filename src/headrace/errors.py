@@ -279,7 +279,7 @@ def _subclasses(root: type[HeadraceError]) -> dict[str, type[HeadraceError]]:
     found = {}
     for sub in root.__subclasses__():
         found.update(_subclasses(sub))
-    # What is no kind of its own is what it is derived from.
+    # A class without a kind of its own has that of its parent, which stands for it.
     return {**found, root.kind: root}
 
 

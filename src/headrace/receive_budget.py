@@ -110,7 +110,7 @@ class ReceiveBudget:
         upload.resume()
 
     def _settle(self, upload: Upload) -> None:
-        """An upload is arriving no more."""
+        """An upload is complete, or over."""
         if upload in self._arriving:
             del self._arriving[upload]
             self._running.pop(upload, None)
@@ -182,7 +182,7 @@ class Upload:
             self._budget._go_on()
 
     def release(self, kept: int = 0) -> None:
-        """Count no more than `kept` bytes of it any more; with 0, it is over."""
+        """Stop counting all but `kept` bytes of it; with 0, it is over."""
         budget = self._budget
         freed = self.held - kept
         self.held = kept

@@ -26,7 +26,7 @@ def accepted(settings: ServerSettings) -> list[Keyring | Tokens]:
 
 
 def finder(kinds: list[Keyring | Tokens]) -> Callable[[bytes], Grant]:
-    """What tells the grant of a credential, or raises Unauthenticated; there is at least one."""
+    """A function that finds the grant of a credential, or raises Unauthenticated."""
     first, *others = kinds
     if not others:
         return first.find

@@ -30,7 +30,7 @@ class Grant:
         self.models = None if models is None else tuple(models)
         self.expires = expires
         self.bucket = bucket
-        # What tells whether a model is not for this caller; None if all of them are.
+        # Says whether a model is hidden from this caller; None if no model is.
         self.hides = None if self.models is None else self._hides
 
     def _hides(self, model: str) -> bool:
@@ -39,5 +39,5 @@ class Grant:
 
 
 def hides_all(model: str) -> bool:
-    """What a stranger may see of the models: none."""
+    """As `Grant.hides`, for strangers: they see no model."""
     return True

@@ -78,7 +78,7 @@ class Keyring:
 
     def _take(self, entries: tuple[Entry, ...]) -> None:
         known = self._grants
-        # The limit on a key that has not changed must not begin anew.
+        # A key that has not changed keeps the state of its rate limit.
         self._grants = {
             entry.sha256: known[entry.sha256]
             if entry.sha256 in known and known[entry.sha256][0] == entry

@@ -47,12 +47,12 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def new_key() -> str:
-    """A key that nobody has seen yet."""
+    """A new random key."""
     return PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def digest_of(key: bytes) -> str:
-    """What the file has of a key."""
+    """The digest of a key, which is all that the file has of it."""
     return hashlib.sha256(key).hexdigest()
 
 

@@ -16,7 +16,7 @@ class TokenBucket:
         self._at = clock()
 
     def take(self) -> float:
-        """Take a token; returns 0, or if there is none the seconds until there is one. Hot."""
+        """Take a token; returns 0, or the seconds until there is one. Hot."""
         now = self._clock()
         tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now

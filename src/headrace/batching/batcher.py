@@ -170,7 +170,7 @@ class Batcher:
         return size
 
     def let_go(self, size: int) -> None:
-        """Count a request no more that was held."""
+        """Stop counting a request that was held."""
         self._waiting.nbytes -= size
 
     async def drain(self) -> None:

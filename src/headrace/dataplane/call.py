@@ -43,7 +43,7 @@ class Call:
 
     `needs` is what the route needs its callers to be allowed. Where the server asks who is calling,
     `principal` is the name of the key or token, `credential` that of the header which has it, and
-    `hides` tells of each model whether it is not for this caller; None if all of them are.
+    `hides` says whether a model is hidden from this caller; None if no model is.
     """
 
     # Class attributes, because setting them on each instance would cost every request time.

@@ -27,7 +27,7 @@ _OWN_SECRETS = re.compile(
     r"(?:HEADRACE|MLSERVER)_(?!MODEL_)\w*(?:KEY|SECRET|TOKEN|PASSWORD|PASSPHRASE|CREDENTIAL)\w*"
 )
 # What a worker gets where `--worker-env` names its variables: where programs and libraries are,
-# how much they compute with, and what describes models. Patterns as of a shell.
+# how much they compute with, and what describes models. These are shell patterns.
 USUAL = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "TMPDIR"),
     *("LD_LIBRARY_PATH", "PYTHON*", "VIRTUAL_ENV", "SSL_CERT_*", "JAVA_HOME", "MALLOC_*"),

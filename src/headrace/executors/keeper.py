@@ -66,7 +66,7 @@ class Keeper:
             try:
                 self._start()
             except OSError as error:
-                logger.debug("nobody ends what models start if the server is killed: %s", error)
+                logger.debug("what models start outlives this server if it is killed: %s", error)
 
     def _start(self) -> None:
         # In a session of its own, so that it outlives what is sent to the server's group. It needs

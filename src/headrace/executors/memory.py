@@ -41,7 +41,7 @@ def has_room_for(size: int, root: Path = Path("/")) -> bool:
 
 
 class OutOfMemory:
-    """Tells whether the kernel has killed processes because memory ran out, since the last time.
+    """Finds out whether the kernel has killed processes for lack of memory since the last look.
 
     It counts those of this process's control group, or else of the machine.
     """
@@ -51,7 +51,7 @@ class OutOfMemory:
         self._kills = self._count()
 
     def has_struck(self) -> bool | None:
-        """Whether it has since this was asked last; None where that cannot be known."""
+        """Whether it has since this was last asked; None where that cannot be known."""
         before, self._kills = self._kills, self._count()
         if before is None or self._kills is None:
             return None

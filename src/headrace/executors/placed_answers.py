@@ -11,13 +11,13 @@ from functools import partial
 from headrace.protocol.tensor import Buffer
 from headrace.worker.arena import Arena
 
-# Bytes from which on a tensor is read in place: to copy it would hold the event loop for longer
-# than it takes to say when it may go.
+# Bytes from which on a tensor is read in place. Below, a copy takes less time than keeping track of
+# when its place is free again.
 IN_PLACE = 4 * 1024 * 1024
 
 
 class PlacedAnswers:
-    """Takes tensors out of a worker's memory, and has `release` say which of them may go there."""
+    """Takes tensors out of a worker's memory; `release` lets the worker use their places again."""
 
     def __init__(
         self, arena: Arena, loop: asyncio.AbstractEventLoop, release: Callable[[list[int]], None]

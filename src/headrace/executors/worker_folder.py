@@ -1,4 +1,4 @@
-"""The folder that a worker has for temporary files, and nobody else."""
+"""The folder for temporary files that each worker has for itself."""
 
 from __future__ import annotations
 

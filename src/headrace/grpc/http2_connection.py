@@ -360,7 +360,7 @@ class Http2Connection(Http2Output, asyncio.Protocol):
         return self.deadline - self._settings.keep_alive_timeout
 
     def make_way(self) -> None:
-        """Close, which is idle, for a connection that has no place otherwise."""
+        """Close, since it is idle, to make room for another connection."""
         self._end(Fault.NO_ERROR, "other clients need the connection (--max-connections)")
 
     def expire(self, now: float) -> None:

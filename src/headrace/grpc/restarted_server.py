@@ -96,7 +96,7 @@ class RestartedServer:
 
 
 async def _started(server: grpc.aio.Server) -> list[asyncio.Task[Any]]:
-    """Start a server; returns the tasks of which the first to end tells that it has ended.
+    """Start a server; returns tasks, of which one ends as soon as the server does.
 
     A server that fails has to end all its calls before it says that it has terminated, and waits
     for clients that may not answer. The task that takes calls ends at once. It is grpcio's own, and

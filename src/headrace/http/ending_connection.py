@@ -178,7 +178,7 @@ class EndingConnection(HttpToolsProtocol):
         return self.deadline - self._settings.keep_alive_timeout
 
     def make_way(self) -> None:
-        """Close, which is idle, for a connection that has no place otherwise."""
+        """Close, since it is idle, to make room for another connection."""
         self.transport.close()
 
     @property

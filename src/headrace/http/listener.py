@@ -30,7 +30,7 @@ from headrace.tls.tls_transport import TlsDoor
 
 SWEEP_INTERVAL = 1.0
 FLUSH_INTERVAL = 0.01
-# What a client that speaks no TLS is answered where it has to.
+# The answer to a client that does not speak TLS on a port that does.
 HINT = b"this port speaks TLS: its addresses begin with https\n"
 SPEAK_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"

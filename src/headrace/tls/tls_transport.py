@@ -33,7 +33,7 @@ class TlsDoor:
     """What the connections of a listener have in common; a call makes the next one.
 
     `connect` makes the protocol of a connection whose handshake is done, which `protocol` names in
-    it. `hint` is what a client that speaks no TLS is answered. A handshake may take `timeout`
+    it. `hint` is the answer to a client that does not speak TLS. A handshake may take `timeout`
     seconds, and `most` connections may be in one.
     """
 

@@ -154,7 +154,7 @@ def error_meta(error: HeadraceError) -> dict[str, Any]:
 
 
 def failure_meta(failure: Exception, frame: Frame) -> dict[str, Any]:
-    """What went wrong with a frame, as it crosses; what nobody raised on purpose is for the log."""
+    """A failure as it is sent; what was not raised on purpose is described in the log only."""
     if isinstance(failure, HeadraceError):
         return error_meta(failure)
     logger.error("a frame of kind %d failed", frame.kind, exc_info=failure)

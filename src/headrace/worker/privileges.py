@@ -49,16 +49,16 @@ def drop(command: list[str]) -> None:
 
 
 def leave_network() -> None:
-    """Go on with a loopback of one's own as the only network; sockets that are open stay so.
+    """Leave every network but a loopback of this process's own; open sockets stay connected.
 
     Raises:
         OSError: the system does not allow it.
     """
     if sys.platform != "linux":
-        raise OSError("only Linux has namespaces of networks")
+        raise OSError("only Linux has network namespaces")
     user, group = os.geteuid(), os.getegid()
     if _libc().unshare(CLONE_NEWNET) != 0:
-        # Whoever may not do so as they are may do so in a namespace of users.
+        # What this process has no privilege for is allowed in a user namespace.
         if _libc().unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
             raise OSError(f"the kernel refuses a namespace: {os.strerror(ctypes.get_errno())}")
         for name, text in [
@@ -85,7 +85,7 @@ def _limit_core() -> None:
 
 
 def _limit_memory(limit: int) -> None:
-    """Bound what the process may write to and shares with nobody; files that it maps are free."""
+    """Bound the private, writable memory of the process; files that it maps do not count."""
     import resource
 
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS

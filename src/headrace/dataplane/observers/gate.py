@@ -55,7 +55,7 @@ class Gate(Observer):
             raise error
 
     def _recognize(self, call: Call) -> None:
-        """Find out who asks where nobody has to say it: names of models are not for strangers."""
+        """Find out who asks where no key is needed: strangers must not see the names of models."""
         call.hides = hides_all
         try:
             grant = self._granted(call)

@@ -39,7 +39,7 @@ _TEXTS = _number(pb.InferTensorContents, "bytes_contents")
 
 
 class _Cut(Exception):
-    """The message is none: protobuf says so better."""
+    """The message is malformed; the error of protobuf says how."""
 
 
 class Contents(NamedTuple):
@@ -77,7 +77,7 @@ class _Walk:
         self._body = body
         self._counts = counts
         self._found = dict.fromkeys(counts._fields, 0)
-        # Fields that are none of these: numbers that are not packed, and unknown ones.
+        # All other fields: numbers that are not packed, and unknown ones.
         self._others = 0
 
     def request(self) -> dict[int, Contents]:
