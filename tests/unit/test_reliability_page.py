@@ -63,15 +63,20 @@ def test_what_others_reported_has_a_test_of_ours(issue: PeerIssue) -> None:
 def test_a_fault_that_was_not_measured_says_so() -> None:
     fault = every()["drain"]
 
-    assert f"| {UNMEASURED} |" in page([fault], {}, None, None)
+    assert f"{fault.bar} | {UNMEASURED} |" in page([fault], {}, None, None)
 
 
 def test_a_row_has_the_figures_of_its_fault() -> None:
     fault = every()["drain"]
     text = page([fault], {"drain": RESULT}, None, None)
 
-    assert "| 50 | 1,234 | 0 | 0 | exit after: 1 s; refused: 7; " in text
-    assert "| 20 / 30 | 2 / 4 | nothing |" in text
+    lines = [
+        "2026-01-02, 50 times", "1,234 requests: 0 failed, 0 wrong", "exit after: 1 s",
+        "refused: 7", "refusal: 2 / 3 ms", "request: 20 / 30 ms", "health: 2 / 4 ms",
+        "left: nothing",
+    ]  # fmt: skip
+    assert f"| {'<br>'.join(lines)} |" in text
+    assert "Of 1 promises, 1 were measured and 1 of those held." in text
     assert "Did not hold" not in text
 
 
@@ -79,7 +84,7 @@ def test_slow_health_checks_are_bold() -> None:
     slow = {**RESULT, "health_ms": {"p50": 1.0, "p99": 101.0, "max": 400.0}}
     text = page([every()["drain"]], {"drain": slow}, None, None)
 
-    assert "| **101 / 400** |" in text
+    assert "health: **101 / 400** ms" in text
 
 
 def test_a_promise_that_did_not_hold_is_marked() -> None:
@@ -88,7 +93,8 @@ def test_a_promise_that_did_not_hold_is_marked() -> None:
     text = page([fault], {"drain": broken}, None, None)
 
     assert "**Did not hold.** It holds." in text
-    assert "| 3 descriptors |" in text
+    assert "1 were measured and 0 of those held" in text
+    assert "left: 3 descriptors |" in text
 
 
 def test_fuzzed_inputs_are_counted() -> None:
