@@ -65,14 +65,17 @@ class RestClient:
             OSError, EOFError: an earlier one broke.
         """
         await self._drop_idle()
-        if not self._free:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        while self._free:
+            reader, writer, _ = self._free.pop()
+            if not reader.at_eof():
                 return await self._send_on(reader, writer, message)
-            except BROKEN as error:
-                raise ShutOut(str(error)) from error
-        reader, writer, _ = self._free.pop()
-        return await self._send_on(reader, writer, message)
+            # The server needed its place, as clients find out before they send.
+            await _closed(writer)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            return await self._send_on(reader, writer, message)
+        except BROKEN as error:
+            raise ShutOut(str(error)) from error
 
     async def _send_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes

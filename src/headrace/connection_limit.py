@@ -11,6 +11,9 @@ from typing import Protocol
 SHARE = 16
 # Seconds until idle connections are looked for again, if there was none.
 PAUSE = 0.1
+# Whoever has just been answered may be about to ask again. Seconds for which such a connection
+# is spared if there are others.
+SPARED = 1.0
 
 
 class LimitedConnection(Protocol):
@@ -20,12 +23,19 @@ class LimitedConnection(Protocol):
     def idle_since(self) -> float | None:
         """The loop time since when nothing is being received or answered; None if something is."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no request has arrived yet."""
+
     def make_way(self) -> None:
         """Close; it is idle."""
 
 
 class ConnectionLimit:
-    """Takes `most` connections; those that have been idle for longest make way for others."""
+    """Takes `most` connections; those that have been idle for longest make way for others.
+
+    Of those that have been idle for a moment only, the ones that have never been used come first.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -48,12 +58,14 @@ class ConnectionLimit:
         if now < self._searches_at:
             return False
         idle = [
-            (since, id(each), each) for each in self._open if (since := each.idle_since) is not None
+            (since > now - SPARED and not each.is_new, since, id(each), each)
+            for each in self._open
+            if (since := each.idle_since) is not None
         ]
         if not idle:
             self._searches_at = now + PAUSE
             return False
-        for _, _, each in heapq.nsmallest(max(1, self.most // SHARE), idle):
+        for *_, each in heapq.nsmallest(max(1, self.most // SHARE), idle):
             self._open.discard(each)
             each.make_way()
         return True

@@ -158,7 +158,6 @@ def test_a_clock_that_jumps_by_an_hour_costs_nobody_an_answer(stage: Stage) -> N
         stage.repeat(server, jump, "m")
 
 
-@pytest.mark.xfail(strict=False, reason="idle connections leave no descriptor for a new worker")
 @fault(
     "descriptors-used-up",
     promise="While idle connections use up the descriptors, who is connected is served, and a "

@@ -6,8 +6,9 @@ from headrace.connection_limit import ConnectionLimit
 
 
 class Client:
-    def __init__(self, idle_since: float | None) -> None:
+    def __init__(self, idle_since: float | None, is_new: bool = False) -> None:
         self.idle_since = idle_since
+        self.is_new = is_new
         self.is_open = True
 
     def make_way(self) -> None:
@@ -21,6 +22,19 @@ def test_those_that_have_been_idle_for_longest_make_way() -> None:
     assert all(limit.add(each) for each in clients)
     assert limit.add(Client(100.0))
     assert [each.idle_since for each in clients if not each.is_open] == [1.0, 0.0]
+
+
+def test_who_was_just_answered_stays_while_there_are_others() -> None:
+    limit = ConnectionLimit(3)
+    just_now = 1e9
+    answered, silent, old = Client(just_now), Client(just_now + 1, is_new=True), Client(0.0)
+
+    for newcomer in (answered, silent, old, Client(None), Client(None), Client(None)):
+        assert limit.add(newcomer)
+        if newcomer.idle_since is None:
+            left = [each.is_open for each in (old, silent, answered)]
+            assert left == sorted(left)
+    assert left == [False, False, False]
 
 
 def test_nobody_who_is_busy_makes_way() -> None:

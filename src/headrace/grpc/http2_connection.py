@@ -359,6 +359,11 @@ class Http2Connection(Http2Output, asyncio.Protocol):
             return self.deadline - self._settings.header_timeout
         return self.deadline - self._settings.keep_alive_timeout
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no call has arrived yet."""
+        return not self._last_number
+
     def make_way(self) -> None:
         """Close, since it is idle, to make room for another connection."""
         self._end(Fault.NO_ERROR, "other clients need the connection (--max-connections)")
