@@ -85,9 +85,26 @@ def with_files_elsewhere(folder: Path, us: Signer, them: Signer) -> None:
     us.sign(folder)
 
 
+def with_code_elsewhere(folder: Path, us: Signer, them: Signer) -> None:
+    elsewhere = folder.parent.parent / "code_elsewhere.py"
+    elsewhere.write_text((folder / f"custom_{folder.name}.py").read_text())
+    file = folder / "model-settings.json"
+    implementation = {"implementation": f"{elsewhere}:Custom"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **implementation}))
+    us.sign(folder)
+
+
+def with_files_named_deeper(folder: Path, us: Signer, them: Signer) -> None:
+    file = folder / "model-settings.json"
+    outside = {"extra": {"tokenizers": [{"vocabulary": "./weights/../../outside"}]}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "parameters": outside}))
+    us.sign(folder)
+
+
 REFUSED = [
     *(unsigned, of_somebody_else, changed, added_to, without_a_file, with_other_settings),
     *(with_a_link, with_a_damaged_signature, with_the_signature_of_another, with_files_elsewhere),
+    *(with_code_elsewhere, with_files_named_deeper),
 ]
 
 
@@ -115,7 +132,8 @@ def test_a_model_is_not_served(spoil: Callable[..., None], reasons: dict[str, st
 def test_the_reason_says_what_is_missing(reasons: dict[str, str]) -> None:
     assert reasons["unsigned"].endswith("is not signed: its folder has no model.sig")
     assert "does not match its signature" in reasons["changed"]
-    assert "outside of its signed folder" in reasons["with_files_elsewhere"]
+    for spoil in (with_files_elsewhere, with_code_elsewhere, with_files_named_deeper):
+        assert "outside of its signed folder" in reasons[spoil.__name__]
 
 
 def test_what_is_loaded_is_the_copy_that_was_verified(tmp_path: Path, us: Signer) -> None:
@@ -136,6 +154,19 @@ def test_what_is_loaded_is_the_copy_that_was_verified(tmp_path: Path, us: Signer
         assert infer(server).json["outputs"][0]["data"] == [6.0]
 
     assert not list((home / "downloads").iterdir())
+
+
+def test_modules_in_the_working_directory_are_not_those_of_a_signed_model(
+    tmp_path: Path, us: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "colorsys.py").write_text(MARK.format(str(mark)))
+    us.sign(write_model(tmp_path / "models", load="import colorsys"))
+    monkeypatch.chdir(tmp_path)
+    with serving("models", "--trust", "signed", "--trust-key", us.public) as server:
+        assert infer(server).status == 200
+
+    assert not mark.exists()
 
 
 def test_files_that_the_signer_left_out_are_not_those_of_the_model(

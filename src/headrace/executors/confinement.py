@@ -43,11 +43,13 @@ class Confinement:
     """The bounds of a worker.
 
     With `named`, it gets the variables that match these patterns and `USUAL`; without, all but the
-    server's secrets. `memory_limit` is in bytes. With `only_formats`, it unpickles nothing, and
-    finds no modules in the working directory.
+    server's secrets. `memory_limit` is in bytes. With `only_formats`, it unpickles nothing. With
+    `only_trusted`, it finds no modules in the working directory, and nothing on the Hugging Face
+    Hub.
     """
 
     only_formats: bool = False
+    only_trusted: bool = False
     named: tuple[str, ...] = ()
     has_network: bool = True
     uid: int | None = None
@@ -58,6 +60,7 @@ class Confinement:
         """The bounds that the server's settings set for every worker."""
         return cls(
             only_formats=settings.trust == "formats",
+            only_trusted=settings.trust != "any",
             named=settings.worker_env,
             has_network=settings.worker_network == "host",
             uid=settings.worker_uid,
@@ -78,7 +81,7 @@ class Confinement:
                 for name, text in own.items()
                 if any(fnmatchcase(name, pattern) for pattern in wanted)
             }
-        if self.only_formats:
+        if self.only_trusted:
             own |= {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
         return own
 

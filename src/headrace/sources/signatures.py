@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def verified(settings: ModelSettings, verify: Verify, place: Path) -> ModelSetti
         copies[root] = str(copy)
     moved = {key: _moved(getattr(settings, key), copies) for key in (*_OF_CODE, "uri", "folder")}
     found = replace(settings, **moved)
-    _check_inside(found, place)
+    _check_inside(found, copies.values())
     _check_settings(found)
     return found
 
@@ -186,13 +186,25 @@ def _moved(value: Any, copies: dict[str, str]) -> Any:
     return value
 
 
-def _check_inside(settings: ModelSettings, place: Path) -> None:
+def _check_inside(settings: ModelSettings, copies: Iterable[str]) -> None:
     requirements = settings.environment.get("requirements")
     paths = [settings.environment_path, settings.environment_tarball, settings.uri]
     paths += [requirements] if isinstance(requirements, str) else []
-    paths += [each for each in settings.extra.values() if isinstance(each, str) and each[:1] == "/"]
-    if not all(_is_in(path, str(place)) for path in paths if path):
+    named = [settings.implementation, *_texts(settings.extra)]
+    paths += [each for each in named if each[:1] == "/" or ".." in each.split("/")]
+    # A relative path is one in the folder of the settings.
+    full = [os.path.normpath(os.path.join(settings.folder, path)) for path in paths if path]
+    if not all(any(_is_in(path, copy) for copy in copies) for path in full):
         raise InvalidModel(f"model '{settings.name}' names files outside of its signed folder")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value of the settings, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _check_settings(settings: ModelSettings) -> None:
