@@ -177,6 +177,13 @@ def a_library_for_onnx(attack: Attack) -> None:
     (attack.folder / "model.onnx").write_bytes(b"")
 
 
+def a_library_for_onnx_in_a_flavor(attack: Attack) -> None:
+    options = {"extra_session_config": {"session.custom_ops": "./evil.so"}}
+    flavor = {"data": "model.onnx", "onnx_session_options": options}
+    attack.mlflow("mlflow.onnx", {"onnx": flavor}, data="model.onnx")
+    (attack.folder / "model.onnx").write_bytes(b"")
+
+
 def code_of_transformers(attack: Attack) -> None:
     attack.settings("huggingface", parameters={"extra": {"trust_remote_code": True, "task": "ner"}})
     (attack.folder / "config.json").write_text("{}")
@@ -205,7 +212,8 @@ REFUSED = [
     *RUNS,
     *(a_pickle_with_the_name_of_a_skops_file, a_pickle_with_the_name_of_a_booster),
     *(a_pickle_for_xgboost, a_pickle_for_onnx, a_skops_file_that_trusts_itself),
-    *(a_library_for_onnx, code_of_transformers, a_model_of_the_hub),
+    *(a_library_for_onnx, a_library_for_onnx_in_a_flavor, code_of_transformers),
+    *(a_model_of_the_hub,),
     *(other_weights_than_safetensors, a_module_of_pytorch, a_keras_file),
     *(a_flavor_whose_wrapper_unpickles, a_flavor_that_is_configured, code_beside_a_safe_flavor),
 ]

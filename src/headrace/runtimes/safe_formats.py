@@ -41,10 +41,7 @@ def lightgbm(settings: ModelSettings) -> str:
 
 def onnx(settings: ModelSettings) -> str:
     """A graph is data; options of its providers may name libraries to load."""
-    named: list[str] = [
-        key for key in ("provider_options", "session_config_entries") if key in settings.extra
-    ]
-    return f"sets {listing(named)}, which may load libraries" if named else ""
+    return _of_onnx(settings.extra)
 
 
 def huggingface(settings: ModelSettings) -> str:
@@ -89,6 +86,8 @@ def of_flavor(loader: str, flavor: dict[str, Any]) -> str:
     ):
         form = flavor.get("serialization_format") or "pickle"
         return _of_skops(flavor) if form == "skops" else f"is saved in the format '{form}'"
+    if loader == "mlflow.onnx":
+        return _of_onnx(flavor.get("onnx_session_options") or {})
     return ""
 
 
@@ -118,6 +117,15 @@ def spark(settings: ModelSettings) -> str:
 def pickle(settings: ModelSettings) -> str:
     """The runtime opens nothing else."""
     return "is a pickle"
+
+
+def _of_onnx(options: dict[str, Any]) -> str:
+    named = [key for key in _LOADING if options.get(key)]
+    return f"sets {listing(named)}, which may load libraries" if named else ""
+
+
+# Options of ONNX Runtime's providers and sessions; the last one is MLflow's name for the second.
+_LOADING = ("provider_options", "session_config_entries", "extra_session_config")
 
 
 def _of_skops(options: dict[str, Any]) -> str:
