@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import grpc
 import pytest
 
 import headrace
+from headrace.access import keys_file
 from headrace.client.client_errors import ClientError
+from headrace.errors import ConfigurationError
 from headrace.protocol.open_inference import GRPC_SERVICE
 from support.api_keys import KEYS, bearer, write_keys
 from support.asking import ask
@@ -145,3 +148,26 @@ def test_a_file_is_scored_with_the_key_in_a_file(server: Server, tmp_path: Path)
     assert (refused.returncode, "send an API key" in refused.stderr) == (1, True)
     assert scored.returncode == 0, scored.stderr
     assert "hr_infer" not in refused.stderr + scored.stderr + scored.stdout
+
+
+def test_keys_that_are_created_at_the_same_time_are_all_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    names = [f"key-{number}" for number in range(8)]
+    command = [*COMMAND, "keys", "create", "--file", str(path)]
+    started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL) for name in names]
+
+    assert [each.wait(120) for each in started] == [0] * len(names)
+    assert sorted(entry.name for entry in keys_file.read(str(path), "--file")) == names
+
+
+def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigurationError, match="expected a plain file"):
+        keys_file.read(str(path), "--api-keys-file")
+
+
+def test_a_rate_that_no_wait_can_be_told_for_is_refused(tmp_path: Path) -> None:
+    path = write_keys(tmp_path / "keys.json", slow={"scopes": ["infer"], "rate": 5e-324})
+    with pytest.raises(ConfigurationError, match="rate: expected requests a second, at least"):
+        keys_file.read(str(path), "--api-keys-file")

@@ -61,7 +61,11 @@ class Keyring:
         """Read the file again whenever it changes, until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            await asyncio.to_thread(self.refresh)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception:
+                # Keys that are revoked later must not stay in force.
+                logger.exception("the API keys could not be looked at; this is a bug")
 
     def refresh(self) -> None:
         """Read the file again if it has changed. One that is wrong changes nothing but the log."""

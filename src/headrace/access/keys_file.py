@@ -6,12 +6,15 @@ which can be guessed; nobody guesses 256 bits, and each request would pay for on
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from headrace.protocol.open_inference.json_faults import refusal
 PREFIX = "hr_"
 KEY_BYTES = 32
 LARGEST = 4 * 1024 * 1024
+# Requests a second: one in eleven days.
+LEAST_RATE = 1e-6
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -64,8 +69,11 @@ def read(path: str, origin: str) -> tuple[Entry, ...]:
     """
     where = f"{origin}: '{path}'"
     try:
-        with Path(path).open("rb") as opened:
+        # A pipe would keep its reader waiting, and with it the server.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
             status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigurationError(f"{where}: expected a plain file")
             text = opened.read(LARGEST + 1)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
@@ -112,6 +120,25 @@ def write(path: str, entries: tuple[Entry, ...]) -> None:
         raise ConfigurationError(f"--file: '{path}': {exc.strerror}") from exc
 
 
+@contextmanager
+def changing(path: str) -> Iterator[None]:
+    """Let nobody else change the file meanwhile: a key that was revoked must not come back.
+
+    Raises:
+        ConfigurationError: its folder cannot be opened.
+    """
+    # The file itself is replaced, and a lock on it would be one on what was there before.
+    try:
+        folder = os.open(Path(path).resolve().parent, os.O_RDONLY)
+    except OSError as exc:
+        raise ConfigurationError(f"'{path}': {exc.strerror}") from exc
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def checked(entry: Entry) -> Entry:
     """The entry itself.
 
@@ -136,8 +163,10 @@ def checked(entry: Entry) -> Entry:
         raise ConfigurationError(
             "expires: expected a time with its zone, such as 2027-01-31T00:00:00Z"
         )
-    if entry.rate is not None and not 0 < entry.rate < 1e9:
-        raise ConfigurationError(f"rate: expected requests a second above 0, got {entry.rate:g}")
+    if entry.rate is not None and not LEAST_RATE <= entry.rate < 1e9:
+        raise ConfigurationError(
+            f"rate: expected requests a second, at least {LEAST_RATE:g}, got {entry.rate:g}"
+        )
     if entry.burst is not None and (entry.rate is None or not 1 <= entry.burst < 1e9):
         raise ConfigurationError("burst: expected requests at once from 1, and a rate beside it")
     return entry

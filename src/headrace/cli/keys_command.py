@@ -63,6 +63,13 @@ def add_command(commands: Parsers[argparse.ArgumentParser]) -> None:
 def run_create(options: argparse.Namespace) -> int:
     """Add a key and print it; it cannot be printed again."""
     path = _path(options)
+    with keys_file.changing(path):
+        key = _add(options, path)
+    print(key)
+    return 0
+
+
+def _add(options: argparse.Namespace, path: str) -> str:
     entries = _entries(path)
     if any(entry.name == options.name for entry in entries):
         raise ConfigurationError(
@@ -86,8 +93,7 @@ def run_create(options: argparse.Namespace) -> int:
         flag = "" if error.message.startswith("name:") else "--"
         raise ConfigurationError(f"{flag}{error.message}") from None
     keys_file.write(path, (*entries, entry))
-    print(key)
-    return 0
+    return key
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -101,12 +107,13 @@ def run_list(options: argparse.Namespace) -> int:
 def run_revoke(options: argparse.Namespace) -> int:
     """Take a key out; servers notice within seconds."""
     path = _path(options)
-    entries = keys_file.read(path, "--file")
-    kept = tuple(entry for entry in entries if entry.name != options.name)
-    if kept == entries:
-        hint = did_you_mean(options.name, [entry.name for entry in entries])
-        raise ConfigurationError(f"there is no key '{shorten(options.name)}'{hint}")
-    keys_file.write(path, kept)
+    with keys_file.changing(path):
+        entries = keys_file.read(path, "--file")
+        kept = tuple(entry for entry in entries if entry.name != options.name)
+        if kept == entries:
+            hint = did_you_mean(options.name, [entry.name for entry in entries])
+            raise ConfigurationError(f"there is no key '{shorten(options.name)}'{hint}")
+        keys_file.write(path, kept)
     return 0
 
 
