@@ -186,6 +186,30 @@ def test_strangers_do_not_learn_what_is_served(server: Server, method: str, path
     assert ask(server.http, method, path, headers=bearer("infer")).status != 401
 
 
+@pytest.mark.parametrize("path", ["/own", "/v2/models/other/infer", "/v2"])
+def test_refusals_of_strangers_do_not_name_the_methods_of_a_route(
+    server: Server, path: str
+) -> None:
+    answer = ask(server.http, "PUT", path)
+
+    assert answer.status == 401
+    assert "allow" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_a_key_for_other_models_does_not_tell_a_models_own_route_from_none(
+    server: Server, method: str
+) -> None:
+    hidden, absent = (
+        ask(server.http, method, path, [1], {**bearer("restricted"), "X-Request-Id": "one"})
+        for path in ("/own", "/owl")
+    )
+
+    assert (hidden.status, hidden.body) == (404, absent.body.replace(b"/owl", b"/own"))
+    assert hidden.headers.keys() == absent.headers.keys()
+    assert ask(server.http, "PUT", "/own", headers=bearer("infer")).headers["allow"] == "GET, POST"
+
+
 def test_the_metrics_port_needs_a_key_too(server: Server) -> None:
     statuses = [
         ask(server.metrics, "GET", "/metrics", headers=bearer(key) if key else None).status

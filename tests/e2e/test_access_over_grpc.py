@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 
 from headrace.dataplane import Calls
 from headrace.grpc.grpc_listener import GrpcListener
+from headrace.grpc.reflecting import SERVICE as REFLECTION
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.settings import ServerSettings
 from support.api_keys import KEYS, PRESENTED, bearer, expected, write_keys
 from support.custom import write_model
-from support.serving import serving
+from support.serving import serving, until
 
 pytestmark = pytest.mark.e2e
 
@@ -127,6 +133,58 @@ def test_a_key_for_some_models_reaches_those_alone_over_grpc(rpcs: grpc.Channel)
         grpc.StatusCode.OK
     )
     assert [model.name for model in index.models] == ["other"]
+
+
+def test_a_stream_of_a_stranger_is_refused_before_its_first_message(rpcs: grpc.Channel) -> None:
+    silent = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        silent.wait(60)
+        yield from ()
+
+    for service, method in ((INFERENCE, "ModelStreamInfer"), (REFLECTION, "ServerReflectionInfo")):
+        call = rpcs.stream_stream(f"/{service}/{method}")(messages(), timeout=60)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(call)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    silent.set()
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+@pytest.mark.parametrize("order", [("infer", "wrong"), ("wrong", "infer"), ("infer", "infer")])
+def test_two_keys_are_none(rpcs: grpc.Channel, name: str, order: tuple[str, str]) -> None:
+    kind = "Bearer " if name == "authorization" else ""
+    given = tuple((name, f"{kind}hr_{key}") for key in order)
+    with pytest.raises(grpc.RpcError) as refused:
+        rpc(rpcs, "ModelMetadata")(b"", metadata=given, timeout=60)
+
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_each_message_of_a_stream_of_reflection_needs_a_key_that_is_in_force(
+    tmp_path: Path,
+) -> None:
+    keys = write_keys(tmp_path / "keys.json", **KEYS)
+    write_model(tmp_path / "models", name="m")
+    listing = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    sent: queue.Queue[bytes | None] = queue.Queue()
+    with (
+        serving(tmp_path / "models", "--api-keys-file", keys) as server,
+        grpc.insecure_channel(server.announced["grpc"]) as channel,
+    ):
+        call = channel.stream_stream(f"/{REFLECTION}/ServerReflectionInfo")(
+            iter(sent.get, None), metadata=metadata("read"), timeout=60
+        )
+        sent.put(listing)
+        assert next(call)
+        write_keys(keys, infer=KEYS["infer"])
+        until(lambda: "1 API keys are in force" in server.log(), 60, "the file is read again")
+        sent.put(listing)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(call)
+        sent.put(None)
+
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_each_message_of_a_stream_is_for_a_model_of_the_key(rpcs: grpc.Channel) -> None:

@@ -88,7 +88,7 @@ def admin_app(
     own = (route for route in routes if route.endpoint != control.inference_only)
     routes += [_with_slash(route) for route in own if route.path != "/"]
     app = Starlette(
-        routes=[*routes, ModelRoutes(dataplane, router, inference, routes)],
+        routes=[*routes, ModelRoutes(dataplane, router, inference, refusals, routes)],
         exception_handlers={
             HTTPException: control.on_http_error,
             HeadraceError: control.on_error,
@@ -240,9 +240,11 @@ class Control:
         else:
             error = NotFound(f"nothing is served at {path}")
         response = await self.on_error(request, error)
-        response.headers.update(exc.headers or {})
-        if exc.status_code == 405 and self._router.declared(route_path(request.scope)):
-            response.headers["allow"] = "POST"
+        # Not if the caller is refused for who it is, who must not learn what there is.
+        if response.status_code == 405:
+            response.headers.update(exc.headers or {})
+            if self._router.declared(route_path(request.scope)):
+                response.headers["allow"] = "POST"
         return response
 
 

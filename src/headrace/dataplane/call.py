@@ -122,6 +122,15 @@ class Calls:
         for admit in self._observers.admit:
             admit(call)
 
+    def open(self, call: Call) -> None:
+        """Let observers look at a stream of gRPC before its first message, which may never come.
+
+        Raises:
+            HeadraceError: one of them refuses it.
+        """
+        for opened in self._observers.opened:
+            opened(call)
+
     def begin(self, call: Call) -> None:
         """Let observers look at a call whose request is decoded; `submit` and `stream` do it too.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from headrace.grpc import http2_frames as frames
+from headrace.grpc.call_metadata import collect
 from headrace.grpc.hpack import CompressionError, Decoder, Field
 from headrace.grpc.http2_frames import ConnectionFault, Fault
 
@@ -75,7 +76,7 @@ class CallHead:
             elif name not in OWN and not name.startswith(b"grpc-"):
                 metadata.append((name.decode(), _value(name, value)))
         self.metadata: Metadata = tuple(metadata)
-        self.headers: Mapping[str, str | bytes] = MappingProxyType(dict(metadata))
+        self.headers: Mapping[str, str | bytes] = MappingProxyType(collect(metadata))
         if pseudo[b":method"] != b"POST":
             self.http_status, self.why = 405, "gRPC needs POST"
         elif CONTENT_TYPE.fullmatch(kind) is None:

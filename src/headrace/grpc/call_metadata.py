@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.errors import BadModelOutput, shorten
@@ -15,12 +16,26 @@ VALUE = re.compile(r"[\x20-\x7e]*")
 OURS = frozenset(("content-type", "te", "user-agent", "x-request-id"))
 
 
+def collect(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str | bytes]:
+    """Metadata by name; text that is sent more than once is joined with commas, as in HTTP."""
+    given = tuple(metadata or ())
+    found = dict(given)
+    if len(found) != len(given):
+        found = {}
+        for name, value in given:
+            first = found.get(name)
+            if isinstance(first, str) and isinstance(value, str):
+                value = f"{first}, {value}"
+            found[name] = value
+    return found
+
+
 def request_context(context: Any, credential: bytes | str | None = None) -> dict[str, Any]:
     """The metadata of a call in the form of `InferenceRequest.context`, without binary values.
 
     The one with the caller's `credential` is for the server alone.
     """
-    found = dict(context.invocation_metadata() or ())
+    found = collect(context.invocation_metadata())
     headers = {
         name: value
         for name, value in found.items()

@@ -21,7 +21,8 @@ from google.protobuf.message import DecodeError
 
 from headrace.access.needs import Needs
 from headrace.dataplane import Call, Calls, as_error
-from headrace.errors import InvalidInput, ShuttingDown
+from headrace.errors import HeadraceError, InvalidInput, ShuttingDown
+from headrace.grpc import call_metadata
 from headrace.grpc.direct_handler import Direct
 from headrace.grpc.status_codes import Metadata, details, error_metadata, row
 from headrace.grpc.stream_forms import StreamForm
@@ -249,6 +250,7 @@ class CallRunner:
             rpc = self._begin(name, needs, context)
             order = StreamOrder(context.write)
             try:
+                self._calls.open(rpc.call)
                 with self.streaming():
                     try:
                         async for body in bodies:
@@ -272,17 +274,25 @@ class CallRunner:
     def foreign(
         self, name: str, needs: Needs, method: Callable[[Any, Any], AsyncGenerator[Any, None]]
     ) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
-        """A streaming method of another library, once the call is admitted."""
+        """A streaming method of another library, which gets the messages that are admitted."""
 
         async def behave(messages: Any, context: Any) -> AsyncGenerator[Any, None]:
             rpc = self._begin(name, needs, context)
+
+            async def admitted() -> AsyncGenerator[Any, None]:
+                nonlocal rpc
+                async for message in messages:
+                    rpc = rpc.next_message()
+                    self._calls.admit(rpc.call)
+                    yield message
+
             try:
-                self._calls.admit(rpc.call)
-            except Exception as exc:
-                await self._refuse(rpc, exc)
-            async with aclosing(method(messages, context)) as answers:
-                async for answer in answers:
-                    yield answer
+                self._calls.open(rpc.call)
+                async with aclosing(method(admitted(), context)) as answers:
+                    async for answer in answers:
+                        yield answer
+            except HeadraceError as error:
+                await self._refuse(rpc, error)
 
         return behave
 
@@ -374,7 +384,7 @@ class CallRunner:
             self.in_flight.discard(answered)
 
     def _begin(self, name: str, needs: Needs, context: Any) -> Rpc:
-        metadata = dict(context.invocation_metadata())
+        metadata = call_metadata.collect(context.invocation_metadata())
         id = self._request_id(metadata)
         context.set_trailing_metadata((("x-request-id", id),))
         call = RpcCall(PROTOCOL, name, id, context.peer(), metadata)

@@ -24,6 +24,7 @@ from headrace.errors import NotFound, shorten
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.header_fields import FRAMING, field
 from headrace.http.inference import InferenceRoutes
+from headrace.http.refusals import Refusals
 from headrace.http.router import RouteMatch, Router, route_path
 from headrace.protocol import model_call
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelRoute
@@ -67,11 +68,13 @@ class ModelRoutes(BaseRoute):
         dataplane: DataPlane,
         router: Router,
         inference: InferenceRoutes,
+        refusals: Refusals,
         server: Sequence[BaseRoute],
     ) -> None:
         self._dataplane = dataplane
         self._router = router
         self._inference = inference
+        self._refusals = refusals
         self._server = server
         dataplane.watch(self._take)
 
@@ -79,20 +82,23 @@ class ModelRoutes(BaseRoute):
         """Whether a model has such a route, by path and method or by path alone."""
         if scope["type"] != "http":
             return Match.NONE, {}
-        allowed = set()
+        others = []
         for found in self._candidates(route_path(scope)):
             if found.route.method == scope["method"]:
                 return Match.FULL, {FOUND: found}
-            allowed.add(found.route.method)
-        if not allowed:
-            return Match.NONE, {}
-        return Match.PARTIAL, {FOUND: ", ".join(sorted(allowed))}
+            others.append(found)
+        return (Match.PARTIAL, {FOUND: others}) if others else (Match.NONE, {})
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request that matched."""
         found = scope[FOUND]
         if not isinstance(found, Found):
-            raise HTTPException(405, headers={"allow": found})
+            hides = self._refusals.admitted(scope).hides
+            seen = [each for each in found if hides is None or not hides(each.model.name)]
+            if not seen:
+                raise HTTPException(404)
+            allowed = sorted({each.route.method for each in seen})
+            raise HTTPException(405, headers={"allow": ", ".join(allowed)})
         model = found.model
         adapter = OwnRoute(found.route, found.parameters)
         match = RouteMatch(adapter, _route(found.route), model.name, model.version)

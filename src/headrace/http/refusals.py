@@ -12,7 +12,7 @@ from headrace.adapters.error_bodies import error_headers
 from headrace.dataplane import Call, Calls, as_error
 from headrace.errors import HeadraceError
 from headrace.http.header_fields import collect, given_id, sent
-from headrace.http.router import Router
+from headrace.http.router import Router, route_path
 
 # In the scope of a request: its call.
 CALL = "headrace.call"
@@ -54,17 +54,31 @@ class Refusals:
         """
         call: Call | None = scope.get(CALL)
         if call is None:
-            headers = collect(scope["headers"])
-            match = self._router.match(path)
-            route = "" if match is None else match.route.path
-            id = self._calls.request_id(given_id(headers))
-            call = Call("http", route, id, scope.get("client"), headers)
-            call.method = scope.get("method", "unknown")
-            # Without a path, there may be no headers to say who is calling.
-            call.needs = KNOWN if path else OPEN
+            call = self._call(path, scope)
             try:
                 self._calls.admit(call)
             except Exception as refused:
                 error = refused
         form = partial(self._router.error_body, path)
         return refusal(self._calls, call, error, form), call.request_id
+
+    def admitted(self, scope: dict[str, Any]) -> Call:
+        """The call of a request that is about to be refused, which depends on who is calling.
+
+        Raises:
+            HeadraceError: observers refuse it.
+        """
+        call = scope[CALL] = self._call(route_path(scope), scope)
+        self._calls.admit(call)
+        return call
+
+    def _call(self, path: str, scope: Mapping[str, Any]) -> Call:
+        headers = collect(scope["headers"])
+        match = self._router.match(path)
+        route = "" if match is None else match.route.path
+        id = self._calls.request_id(given_id(headers))
+        call = Call("http", route, id, scope.get("client"), headers)
+        call.method = scope.get("method", "unknown")
+        # Without a path, there may be no headers to say who is calling.
+        call.needs = KNOWN if path else OPEN
+        return call

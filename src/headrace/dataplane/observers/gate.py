@@ -34,12 +34,25 @@ class Gate(Observer):
         self._find = find
 
     def admit(self, call: Call) -> None:
+        grant = self._allowed(call)
+        if grant is None or grant.bucket is None:
+            return
+        if seconds := grant.bucket.take():
+            error = RateLimited("this key has sent more requests than it may; try again later")
+            error.retry_after = max(1, math.ceil(seconds))
+            raise error
+
+    def opened(self, call: Call) -> None:
+        self._allowed(call)
+
+    def _allowed(self, call: Call) -> Grant | None:
+        """What allows a call; None if everybody is."""
         needs = call.needs
         if needs is None:
             raise Forbidden("nobody has decided who may call this route; this is a bug")
         if needs is OPEN:
             self._recognize(call)
-            return
+            return None
         grant = self._granted(call)
         call.principal, call.hides = grant.name, grant.hides
         if needs is not KNOWN:
@@ -49,10 +62,7 @@ class Gate(Observer):
                 )
             if needs.whole and grant.hides is not None:
                 raise Forbidden("this is about all models, and the key is for some of them")
-        if grant.bucket is not None and (seconds := grant.bucket.take()):
-            error = RateLimited("this key has sent more requests than it may; try again later")
-            error.retry_after = max(1, math.ceil(seconds))
-            raise error
+        return grant
 
     def _recognize(self, call: Call) -> None:
         """Find out who asks where no key is needed: strangers must not see the names of models."""

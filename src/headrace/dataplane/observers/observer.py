@@ -26,6 +26,13 @@ class Observer:
             HeadraceError: to refuse the call.
         """
 
+    def opened(self, call: Call) -> None:
+        """A stream of gRPC begins, each message of which will be admitted as a call of its own.
+
+        Raises:
+            HeadraceError: to refuse all of it.
+        """
+
     def decoded(self, call: Call) -> None:
         """The call's model is found and its request decoded.
 
@@ -64,6 +71,7 @@ class Observers:
             )
 
         self.admit = hooks("admit")
+        self.opened = hooks("opened")
         self.decoded = hooks("decoded")
         self.submitted = hooks("submitted")
         self.answered = hooks("answered")
