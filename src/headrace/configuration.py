@@ -329,7 +329,8 @@ def _unknown_keys(read: Given) -> Iterator[str]:
 
 
 def _unknown_members(given: Any, value: Any, origin: str) -> Iterator[str]:
-    if isinstance(value, CorsSettings):
+    # Those of one that was made in Python are known.
+    if isinstance(value, CorsSettings) and given is not value:
         members = given if isinstance(given, dict) else _json(given, origin)
         known = [field.name for field in fields(CorsSettings)]
         for name in members:

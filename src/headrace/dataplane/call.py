@@ -23,6 +23,8 @@ logger = logging.getLogger("headrace.dataplane")
 
 # The protocol of the routes that are about the server and its models, such as those that load them.
 ADMIN = "admin"
+# That of the routes which models and services declare.
+OWN_ROUTE = "model_route"
 NO_HEADERS: Mapping[Any, Any] = MappingProxyType({})
 
 

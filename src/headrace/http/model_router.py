@@ -20,6 +20,7 @@ from headrace.adapters.adapter import (
     Route,
 )
 from headrace.dataplane import DataPlane
+from headrace.dataplane.call import OWN_ROUTE
 from headrace.errors import NotFound, shorten
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.header_fields import FRAMING, field
@@ -173,7 +174,7 @@ def _route(own: ModelRoute) -> Route:
 class OwnRoute(Adapter):
     """The adapter of one request to a model's own route, which a handler in the worker answers."""
 
-    name = "model_route"
+    name = OWN_ROUTE
     # Another version need not have the same handlers.
     reaches_canaries = False
 

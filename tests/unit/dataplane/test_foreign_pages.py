@@ -1,4 +1,4 @@
-"""Pages of other sites cannot make a browser change what is served."""
+"""Pages of other sites cannot make a browser ask models, or change what is served."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from headrace import Model
+from headrace.access.needs import ADMIN, INFER, OPEN, READ, Needs
 from headrace.dataplane import Call
+from headrace.dataplane.call import OWN_ROUTE
 from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.errors import Forbidden
-from headrace.settings import ServerSettings
+from headrace.settings import CorsSettings, ServerSettings
 from headrace.testing import TestClient
 
 HOST = {"host": "localhost:8080"}
@@ -42,11 +44,11 @@ OWN: list[dict[str, str]] = [
 
 def admit(
     headers: dict[str, str], *, method: str = "POST", protocol: str = "admin", local: bool = True,
-    **settings: Any,
+    needs: Needs | None = ADMIN, **settings: Any,
 ) -> None:  # fmt: skip
     fields = {name.encode(): value.encode() for name, value in {**HOST, **headers}.items()}
     call = Call(protocol, "/route", "id", None, fields)
-    call.method = method
+    call.method, call.needs = method, needs
     ForeignPages(ServerSettings(**settings), local).admit(call)
 
 
@@ -73,8 +75,66 @@ def test_programs_and_the_pages_of_the_server_are_admitted(headers: dict[str, st
     admit(headers)
 
 
-def test_what_models_answer_is_left_to_cors() -> None:
-    admit(FOREIGN[0], protocol="open_inference")
+@pytest.mark.parametrize("needs", [INFER, READ])
+def test_a_page_of_another_site_cannot_ask_either(needs: Needs) -> None:
+    for headers in FOREIGN[0], FOREIGN[3], FOREIGN[5], FOREIGN[6], FOREIGN[8]:
+        with pytest.raises(Forbidden, match="cors-settings"):
+            admit(headers, needs=needs)
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site"])
+def test_a_page_of_the_same_site_may_ask_through_a_proxy_that_changes_the_host(site: str) -> None:
+    page = {"origin": "https://app.example", "sec-fetch-site": site}
+    admit(page, needs=INFER)
+    with pytest.raises(Forbidden):
+        admit(page)
+
+
+@pytest.mark.parametrize(
+    "cors",
+    [
+        CorsSettings(("https://app.example",)),
+        CorsSettings(allow_origin_regex=r"https://.*\.example"),
+        CorsSettings(("*",)),
+    ],
+)
+def test_a_page_that_cors_allows_may_ask(cors: CorsSettings) -> None:
+    for needs in (INFER, READ):
+        admit({"origin": "https://app.example"}, needs=needs, cors_settings=cors)
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.page.example", "http://app.example", ""])
+def test_a_page_that_cors_does_not_allow_may_not(origin: str) -> None:
+    cors = CorsSettings(("https://app.example",), r"https://[a-z]*\.example")
+    with pytest.raises(Forbidden):
+        admit({"origin": origin}, needs=INFER, cors_settings=cors)
+
+
+def test_a_page_that_cors_names_may_load_and_unload() -> None:
+    admit({"origin": "https://app.example"}, cors_settings=CorsSettings(("https://app.example",)))
+
+
+@pytest.mark.parametrize(
+    "cors", [CorsSettings(("*", "null")), CorsSettings(allow_origin_regex=".*")]
+)
+def test_one_that_cors_allows_among_others_may_not(cors: CorsSettings) -> None:
+    for origin in ("https://app.example", "*", "null"):
+        with pytest.raises(Forbidden):
+            admit({"origin": origin}, cors_settings=cors)
+
+
+def test_routes_that_models_declare_and_health_see_to_it_themselves() -> None:
+    admit(FOREIGN[0], protocol=OWN_ROUTE, needs=INFER)
+    admit(FOREIGN[0], needs=OPEN)
+
+
+def test_a_page_is_known_by_the_host_that_a_proxy_was_asked_for() -> None:
+    page = {"origin": "http://models.example", "x-forwarded-host": "models.example"}
+    admit(page, local=False)
+    with pytest.raises(Forbidden):
+        admit(page)
+    with pytest.raises(Forbidden):
+        admit({**page, "origin": "http://page.example"}, local=False)
 
 
 def test_a_server_for_others_takes_pages_of_any_name_that_it_is_asked_under() -> None:
@@ -117,3 +177,26 @@ def test_routes_that_load_and_unload_are_guarded() -> None:
             answer = client.post(path, headers={"Origin": "http://page.example"})
             assert answer.status_code == 403
         assert client.get("/v2/models/Double/ready").status_code == 200
+
+
+BODY = '{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [2]}]}'
+
+
+# What a page can send to any site without being asked by the browser whether it may.
+@pytest.mark.parametrize("content_type", ["", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", ["/v2/models/Double/infer", "/v1/models/Double:predict"])
+def test_routes_that_infer_are_guarded(path: str, content_type: str) -> None:
+    with TestClient(Double) as client:
+        fields = {"Content-Type": content_type, "Origin": "http://page.example"}
+        assert client.post(path, content=BODY, headers=fields).status_code == 403
+
+
+def test_cors_settings_of_mlserver_let_a_page_list_unload_and_ask() -> None:
+    page = {"Origin": "https://app.example"}
+    with TestClient(Double, cors_settings=CorsSettings(("https://app.example",))) as client:
+        asked = client.post("/v2/models/Double/infer", content=BODY, headers=page)
+        index = client.post("/v2/repository/index", json={}, headers=page)
+        unloaded = client.post("/v2/repository/models/Double/unload", headers=page)
+    for answer in asked, index, unloaded:
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
