@@ -8,11 +8,14 @@ has pandas.
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from headrace.errors import InvalidInput, MalformedBody, UnsupportedMedia, listing, shorten
+from headrace.protocol import large_buffers
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.loose_json import load
 from headrace.protocol.mlflow.packing import NeedsDataFrame
@@ -22,7 +25,7 @@ from headrace.protocol.mlflow.scoring_tables import build_inputs, large_inputs, 
 from headrace.protocol.mlflow.signature import KEY, PAYLOAD, READS, SCORING, Signature
 from headrace.protocol.open_inference.strange_keys import Typos
 from headrace.protocol.table_request import TableRequest
-from headrace.protocol.tensor import Tensor, pack_bytes
+from headrace.protocol.tensor import LENGTH, Buffer, Tensor, pack_bytes
 
 __all__ = ["FORMS", "MEDIA_TYPES", "ScoringRequest", "decode", "encode"]
 
@@ -63,6 +66,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_DECODER = codecs.getincrementaldecoder("utf-8")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -169,18 +173,43 @@ def _media_type(content_type: str | None) -> str:
 
 def _payload(body: bytes, media_type: str, signature: Signature | None) -> InferenceRequest:
     """The undecoded body as a request for a worker."""
-    tensor = Tensor(PAYLOAD, "BYTES", [1], pack_bytes([body]), {"content_type": media_type})
+    tensor = Tensor(PAYLOAD, "BYTES", [1], _packed(body), {"content_type": media_type})
     parameters: dict[str, Any] = {"content_type": SCORING}
     if signature is not None and signature.pass_over is not None:
         parameters[READS] = "mlflow"
     return InferenceRequest([tensor], parameters)
 
 
+def _packed(body: bytes) -> Buffer:
+    """The body as the only element of a tensor; a large one where a worker reads it, too."""
+    if len(body) < LARGE:
+        return pack_bytes([body])
+    packed = large_buffers.empty(LENGTH.size + len(body), "u1")
+    LENGTH.pack_into(packed.data, 0, len(body))
+    # The interpreter's lock is free meanwhile.
+    np.copyto(packed[LENGTH.size :], np.frombuffer(body, np.uint8))
+    return packed.data.toreadonly()
+
+
 def _check_text(body: bytes) -> None:
+    """Check that a body is UTF-8; a large one in slices, each a millisecond's work.
+
+    Raises:
+        MalformedBody: it is not.
+    """
     try:
-        body.decode()
+        if len(body) < LARGE:
+            body.decode()
+            return
+        view, decode = memoryview(body), _DECODER().decode
+        for start in range(0, len(body), LARGE):
+            decode(view[start : start + LARGE], start + LARGE >= len(body))
     except UnicodeDecodeError as error:
-        raise MalformedBody(f"the body is not valid UTF-8 at byte {error.start}") from None
+        place = error.start
+        if len(body) >= LARGE:
+            # From the beginning of a character that the slice before may have begun.
+            place = max(0, start + error.start - len(error.object) + len(view[start:][:LARGE]))
+        raise MalformedBody(f"the body is not valid UTF-8 at byte {place}") from None
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any
 
 import pytest
 
+from headrace.errors import MalformedBody
 from headrace.protocol.mlflow import scoring, scoring_tables
 from headrace.protocol.mlflow.signature import PAYLOAD, Signature
 from headrace.protocol.tensor import unpack_bytes
@@ -73,3 +75,29 @@ def test_other_large_bodies_are_left_to_a_worker(
 
     assert sent.name == PAYLOAD
     assert unpack_bytes(sent.data, 1) == [body]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("body", ["a,b\né,😀\n".encode(), b"a,\xc3\xa9\xff,b", b"a,b\n\xf0\x9f"])
+def test_large_text_is_checked_in_slices(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, size: int
+) -> None:
+    given: list[int] = []
+
+    class Decoder(codecs.getincrementaldecoder("utf-8")):  # type: ignore[misc]
+        def decode(self, data: Any, final: bool = False) -> str:
+            given.append(len(data))
+            return str(super().decode(data, final))
+
+    monkeypatch.setattr(scoring, "_DECODER", Decoder)
+    outcomes = []
+    for large in (size, 10**9):
+        monkeypatch.setattr(scoring, "LARGE", large)
+        try:
+            (sent,) = scoring.decode(body, "text/csv", None).request.inputs
+            outcomes.append(unpack_bytes(sent.data, 1))
+        except MalformedBody as error:
+            outcomes.append(error.message)
+
+    assert outcomes[0] == outcomes[1]
+    assert max(given) <= size
