@@ -284,11 +284,13 @@ class ServerSettings:
     )
     jwt_issuer: str | None = setting(
         None,
-        "issuer of the JSON Web Tokens that callers may send in the place of keys, the claim iss",
+        "issuer of the JSON Web Tokens that callers may send instead of keys, the claim iss",
         unset="no tokens are accepted",
     )
     jwt_audience: str | None = setting(
-        None, "who these tokens are for, the claim aud", unset="an error, if there is an issuer"
+        None,
+        "who these tokens are for, the claim aud",
+        unset="an error, if there is an issuer",
     )
     jwt_keys: str | None = setting(
         None,
@@ -386,7 +388,13 @@ class ServerSettings:
     @property
     def asks_for_keys(self) -> bool:
         """Whether callers have to say who they are."""
-        return self.api_keys_file is not None or self.jwt_issuer is not None
+        return self.api_keys_file is not None or self.accepts_tokens
+
+    @property
+    def accepts_tokens(self) -> bool:
+        """Whether any setting is about whose tokens count; without the others, none is valid."""
+        asked = (self.jwt_issuer, self.jwt_audience, self.jwt_keys)
+        return any(value is not None for value in asked)
 
 
 @dataclass(frozen=True)

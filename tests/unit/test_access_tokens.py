@@ -297,6 +297,17 @@ def test_a_wrong_setting_is_said(file: Path, change: dict[str, Any], words: str)
         Tokens(ServerSettings(**given))
 
 
+@pytest.mark.parametrize("name", ["jwt_issuer", "jwt_audience", "jwt_keys"])
+def test_a_server_that_was_told_only_a_part_about_tokens_does_not_start(
+    name: str, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="tokens need --jwt-issuer"),
+        TestClient(Double, **{name: str(tmp_path / "any")}),
+    ):
+        pass
+
+
 def test_a_server_takes_tokens_and_keys(file: Path, tmp_path: Path) -> None:
     from support.api_keys import bearer, write_keys
 

@@ -20,7 +20,7 @@ def accepted(settings: ServerSettings) -> list[Keyring | Tokens]:
     found: list[Keyring | Tokens] = []
     if settings.api_keys_file is not None:
         found.append(Keyring(settings.api_keys_file))
-    if settings.jwt_issuer is not None:
+    if settings.accepts_tokens:
         found.append(Tokens(settings))
     return found
 

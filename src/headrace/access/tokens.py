@@ -227,7 +227,11 @@ def _fetch(url: str) -> bytes:
             text: bytes = answer.read(LARGEST_KEYS)
             return text
     except (OSError, ValueError, http.client.HTTPException) as exc:
-        raise ConfigurationError(f"--jwt-keys: {shorten(url, 200)}: {shorten(exc, 200)}") from exc
+        # That of urllib is `<urlopen error ...>` around it.
+        reason = getattr(exc, "reason", None) or exc
+        raise ConfigurationError(
+            f"--jwt-keys: '{shorten(url, 200)}': {shorten(reason, 200)}"
+        ) from exc
 
 
 def _words(value: Any) -> list[str]:
