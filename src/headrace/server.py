@@ -26,7 +26,7 @@ from headrace.application import Application
 from headrace.connection_limit import ConnectionLimit
 from headrace.dataplane.observers.foreign_pages import ForeignPages
 from headrace.errors import ConfigurationError, ShuttingDown, listing
-from headrace.executors import descriptors, processors, thread_counts
+from headrace.executors import confinement, descriptors, processors, thread_counts
 from headrace.executors.early_worker import EarlyWorker
 from headrace.http.listener import Listener
 from headrace.observability.service_manager import ServiceManager
@@ -161,6 +161,11 @@ class Server:
         if not (knows_callers or is_loopback(settings.host)):
             logger.warning(
                 "whoever reaches this server can call its models: --api-keys-file asks for keys"
+            )
+
+        if names := confinement.unset(settings, os.environ):
+            logger.warning(
+                "--worker-env: not set here, so workers do not get it: %s", listing(names)
             )
 
     async def _load(self) -> bool:

@@ -163,6 +163,12 @@ def test_a_model_that_is_too_large_for_its_limit_does_not_load(tmp_path: Path) -
         assert infer(server, 1, "other").status == 200
 
 
+def test_a_variable_for_workers_that_the_server_has_not_is_in_the_log(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    with serving(tmp_path, "--worker-env", "PATH,OPENAI_KEY") as server:
+        assert "workers do not get it: 'OPENAI_KEY'" in server.log()
+
+
 def test_a_limit_too_small_for_a_worker_is_named_in_place_of_a_stack_trace(tmp_path: Path) -> None:
     write_model(tmp_path, memory_limit=1000)
     write_model(tmp_path, name="other")

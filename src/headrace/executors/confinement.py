@@ -93,6 +93,13 @@ class Confinement:
         return [*flags, "--only-formats"] if self.only_formats else flags
 
 
+def unset(settings: ServerSettings, environ: Mapping[str, str]) -> list[str]:
+    """The variables that workers are to get, and that the server does not have itself."""
+    return [
+        name for name in settings.worker_env if not set(name) & set("*?[") and name not in environ
+    ]
+
+
 def check(settings: ServerSettings) -> None:
     """Find out whether this machine can confine workers as the settings ask.
 

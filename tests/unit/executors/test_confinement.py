@@ -45,6 +45,12 @@ def test_a_worker_gets_no_variables_but_these(settings: dict[str, object], kept:
     assert ENVIRON.keys() - given.keys() == kept
 
 
+def test_a_variable_that_is_not_set_is_told_and_a_pattern_without_a_match_is_not() -> None:
+    settings = ServerSettings(worker_env=("PATH", "OPENAI_KEY", "AZURE_*"))
+
+    assert confinement.unset(settings, ENVIRON) == ["OPENAI_KEY"]
+
+
 def test_workers_that_do_not_exist_cannot_be_confined() -> None:
     settings = ServerSettings(parallel_workers=0, worker_network="none")
 
