@@ -298,7 +298,8 @@ def test_a_key_for_some_models_learns_the_name_of_no_other(server: Server) -> No
 
 
 def test_models_get_the_headers_of_a_request_without_the_key(server: Server) -> None:
-    for sent in (bearer("infer"), {"X-API-Key": "hr_infer"}):
+    key = {"X-API-Key": "hr_infer"}
+    for sent in (bearer("infer"), key, {**bearer("infer"), **key}):
         answer = ask(server.http, "GET", "/own", headers={**sent, "X-Mine": "kept"})
         assert answer.json["x-mine"] == "kept"
         assert "hr_infer" not in answer.body.decode()

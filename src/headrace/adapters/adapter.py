@@ -66,7 +66,7 @@ class Reply(NamedTuple):
 class HttpRequest(Protocol):
     """A request over HTTP: header fields by lower-case name, decoded body, ASGI scope.
 
-    If the server asks who is calling, `credential` is the name of the header that says so, and
+    If the server asks who is calling, `credentials` are the names of the headers that say so, and
     `hides` tells of each model whether it is not for this caller; None if all of them are.
     """
 
@@ -77,7 +77,7 @@ class HttpRequest(Protocol):
     @property
     def scope(self) -> Mapping[str, Any]: ...
     @property
-    def credential(self) -> bytes | str | None: ...
+    def credentials(self) -> tuple[bytes | str, ...]: ...
     @property
     def hides(self) -> Callable[[str], bool] | None: ...
 

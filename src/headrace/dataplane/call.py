@@ -44,7 +44,7 @@ class Call:
     `for_canary`, that is a canary; see `CanaryCall`.
 
     `needs` is what the route needs its callers to be allowed. Where the server asks who is calling,
-    `principal` is the name of the key or token, `credential` that of the header which has it, and
+    `principal` is the name of the key or token, `credentials` are the headers that have it, and
     `hides` says whether a model is hidden from this caller; None if no model is.
     """
 
@@ -64,7 +64,7 @@ class Call:
     for_canary = False
     needs: Needs | None = None
     principal: str | None = None
-    credential: bytes | str | None = None
+    credentials: tuple[bytes | str, ...] = ()
     hides: Callable[[str], bool] | None = None
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from headrace.errors import BadModelOutput, shorten
@@ -30,16 +30,16 @@ def collect(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str
     return found
 
 
-def request_context(context: Any, credential: bytes | str | None = None) -> dict[str, Any]:
+def request_context(context: Any, credentials: Collection[bytes | str] = ()) -> dict[str, Any]:
     """The metadata of a call in the form of `InferenceRequest.context`, without binary values.
 
-    The one with the caller's `credential` is for the server alone.
+    Those with the caller's `credentials` are for the server alone.
     """
     found = collect(context.invocation_metadata())
     headers = {
         name: value
         for name, value in found.items()
-        if isinstance(value, str) and name != credential
+        if isinstance(value, str) and name not in credentials
     }
     return {"headers": headers, "bytes": True}
 

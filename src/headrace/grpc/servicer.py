@@ -309,7 +309,7 @@ class InferenceService:
         decoded.request.received = rpc.call.received
         if model.model_metadata.takes_headers:
             decoded.request.context = call_metadata.request_context(
-                rpc.context, rpc.call.credential
+                rpc.context, rpc.call.credentials
             )
             if model.cloud_events is not None:
                 decoded.request.context["headers"].update(model.cloud_events.of_request(id))

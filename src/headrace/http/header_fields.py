@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,17 +42,17 @@ def given_id(headers: Headers) -> str | None:
 
 
 def request_context(
-    headers: Mapping[bytes, bytes], credential: bytes | str | None = None
+    headers: Mapping[bytes, bytes], credentials: Collection[bytes | str] = ()
 ) -> dict[str, Any]:
     """The headers of a request for `InferenceRequest.context`, with lower-case names.
 
-    The one with the caller's `credential` is for the server alone.
+    Those with the caller's `credentials` are for the server alone.
     """
     return {
         "headers": {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers.items()
-            if name != credential
+            if name not in credentials
         }
     }
 

@@ -372,7 +372,7 @@ class InferenceRoutes:
         # A failure is logged by this process and by the worker, both under the request's id.
         decoded.id = call.request_id
         if model.model_metadata.takes_headers and decoded.context is None:
-            decoded.context = header_fields.request_context(headers, call.credential)
+            decoded.context = header_fields.request_context(headers, call.credentials)
             if model.cloud_events is not None:
                 decoded.context["headers"].update(model.cloud_events.of_request(call.shown))
         given = headers.get(b"x-request-timeout")

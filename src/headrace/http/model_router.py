@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -207,7 +207,7 @@ class OwnRoute(Adapter):
             path=scope["path"],
             raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
-            headers=_given(scope["headers"], len(request.body), request.credential),
+            headers=_given(scope["headers"], len(request.body), request.credentials),
             path_params=self._parameters,
             scheme=scope.get("scheme", "http"),
             client=list(scope["client"]) if scope.get("client") else None,
@@ -227,16 +227,16 @@ class OwnRoute(Adapter):
 
 
 def _given(
-    headers: Sequence[tuple[bytes, bytes]], size: int, credential: bytes | str | None
+    headers: Sequence[tuple[bytes, bytes]], size: int, credentials: Collection[bytes | str]
 ) -> list[list[str]]:
     """The header fields of a request, whose body has been decompressed and is `size` long.
 
-    The one with the caller's `credential` is for the server alone.
+    Those with the caller's `credentials` are for the server alone.
     """
     fields = [
         [name.decode("latin-1"), value.decode("latin-1")]
         for name, value in headers
-        if name != credential
+        if name not in credentials
     ]
     if not any(name == "content-encoding" for name, _ in fields):
         return fields

@@ -79,19 +79,28 @@ class Gate(Observer):
             presented = _presented(call.headers)
             if presented is None:
                 raise Unauthenticated(HOW)
-            call.credential, secret = presented
+            call.credentials, secret = presented
             return self._find(secret)
         except Unauthenticated as error:
             error.challenge = CHALLENGE
             raise
 
 
-def _presented(headers: Mapping[Any, Any]) -> tuple[bytes | str, bytes] | None:
-    """What a caller presents, with the name of its header; None if it presents nothing."""
+def _presented(headers: Mapping[Any, Any]) -> tuple[tuple[bytes | str, ...], bytes] | None:
+    """What a caller presents, with the names of its headers; None if it presents nothing."""
+    bearer = _bearer(headers)
     for name in API_KEY:
         value = headers.get(name)
         if value is not None:
-            return name, _bytes(value)
+            secret = _bytes(value)
+            # Some clients send the same key in both.
+            if bearer is not None and bearer[1] == secret:
+                return (name, bearer[0]), secret
+            return (name,), secret
+    return None if bearer is None else ((bearer[0],), bearer[1])
+
+
+def _bearer(headers: Mapping[Any, Any]) -> tuple[bytes | str, bytes] | None:
     for name in AUTHORIZATION:
         value = headers.get(name)
         if value is not None:
