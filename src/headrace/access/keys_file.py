@@ -131,7 +131,7 @@ def changing(path: str) -> Iterator[None]:
     try:
         folder = os.open(Path(path).resolve().parent, os.O_RDONLY)
     except OSError as exc:
-        raise ConfigurationError(f"'{path}': {exc.strerror}") from exc
+        raise ConfigurationError(f"--file: '{path}': {exc.strerror}") from exc
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
