@@ -128,9 +128,20 @@ _STREAM = msgspec.json.Decoder(_Stream)
 _STREAM_KEY = b'"stream"'
 
 
+def _names_stream(body: bytes) -> bool:
+    """Whether a body has the key anywhere; a search holds the interpreter's lock, so it is cut."""
+    if len(body) < LARGE:
+        return _STREAM_KEY in body
+    more = len(_STREAM_KEY) - 1
+    return any(
+        body.find(_STREAM_KEY, start, start + LARGE + more) >= 0
+        for start in range(0, len(body), LARGE)
+    )
+
+
 def wants_stream(body: bytes) -> bool:
     """Whether a body asks for its answer in pieces, by `"stream": true` at its top level."""
-    if _STREAM_KEY not in body:
+    if not _names_stream(body):
         return False
     try:
         return bytes(_STREAM.decode(body).stream) == b"true"
@@ -140,7 +151,7 @@ def wants_stream(body: bytes) -> bool:
 
 def without_stream(body: bytes) -> bytes:
     """The body without a boolean `stream` at its top level, which is only for the server."""
-    if _STREAM_KEY not in body:
+    if not _names_stream(body):
         return body
     try:
         fields = _OBJECT.decode(body)

@@ -101,3 +101,12 @@ def test_large_text_is_checked_in_slices(
 
     assert outcomes[0] == outcomes[1]
     assert max(given) <= size
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_key_is_found_wherever_a_body_is_cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(scoring, "LARGE", size)
+
+    assert scoring.wants_stream(b'{"inputs":[1],"stream":true}')
+    assert not scoring.wants_stream(b'{"inputs":[1],"strea":true}')
+    assert scoring.without_stream(b'{"stream":true,"inputs":[1]}') == b'{"inputs":[1]}'
