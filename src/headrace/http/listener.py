@@ -216,7 +216,8 @@ class Listener:
                 if connection.deadline <= now:
                     connection.expire(now)
             if self._state.budget.leaves_memory():
-                await asyncio.to_thread(garbage.give_back_free_memory)
+                # Not awaited: deadlines are met whatever else the threads have to do.
+                loop.run_in_executor(None, garbage.give_back_free_memory)
 
     def _refresh_headers(self) -> None:
         self._state.refresh(formatdate(time.time(), usegmt=True), self._announce_close)

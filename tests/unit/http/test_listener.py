@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gzip
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from raw_http import CHUNKED, GET, POST, serve, until
@@ -28,6 +30,23 @@ def test_requests_follow_each_other_on_one_connection():
             assert (await client.ask(request))[2] == b"/v2 " + number
 
     serve(scenario)
+
+
+def test_deadlines_are_met_while_all_threads_are_busy():
+    async def scenario(listener, connect):
+        free = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, free.wait, 30)
+        try:
+            # So that memory is to be given back, which is done in a thread.
+            listener._state.budget._peak = 2**30
+            await until(lambda: listener._state.budget._peak == 0)
+            assert (await (await connect()).ask(GET[:-2]))[0] == 408
+        finally:
+            free.set()
+
+    serve(scenario, header_timeout=0.2)
 
 
 def test_an_error_on_a_pipelined_request_follows_the_answer_owed_before_it():
