@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ from headrace.settings import ServerSettings
 from headrace.sockets import BACKLOG, waiting
 from headrace.tls.certificates import HTTP, Certificates
 from headrace.tls.tls_transport import TlsDoor
+
+logger = logging.getLogger("headrace.http")
 
 SWEEP_INTERVAL = 1.0
 FLUSH_INTERVAL = 0.01
@@ -214,10 +217,19 @@ class Listener:
             now = loop.time()
             for connection in list(self.connections):
                 if connection.deadline <= now:
-                    connection.expire(now)
+                    _expire(connection, now)
             if self._state.budget.leaves_memory():
                 # Not awaited: deadlines are met whatever else the threads have to do.
                 loop.run_in_executor(None, garbage.give_back_free_memory)
 
     def _refresh_headers(self) -> None:
         self._state.refresh(formatdate(time.time(), usegmt=True), self._announce_close)
+
+
+def _expire(connection: Connection, now: float) -> None:
+    """Have a connection handle its deadline; one that cannot must not end those of all others."""
+    try:
+        connection.expire(now)
+    except Exception:
+        logger.exception("a connection failed at its deadline; this is a bug")
+        connection.transport.abort()

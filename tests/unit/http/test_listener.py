@@ -49,6 +49,19 @@ def test_deadlines_are_met_while_all_threads_are_busy():
     serve(scenario, header_timeout=0.2)
 
 
+def test_a_connection_that_fails_at_its_deadline_ends_no_other_deadline():
+    async def scenario(listener, connect):
+        failing = await connect()
+        await failing.send(GET[:-2])
+        await until(lambda: listener.connections)
+        (connection,) = listener.connections
+        connection.expire = None
+        assert await failing.reader.read() == b""
+        assert (await (await connect()).ask(GET[:-2]))[0] == 408
+
+    serve(scenario, header_timeout=0.2)
+
+
 def test_an_error_on_a_pipelined_request_follows_the_answer_owed_before_it():
     async def scenario(_listener, connect):
         client = await connect()
