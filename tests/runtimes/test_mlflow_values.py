@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from headrace.errors import InvalidInput
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow import scoring
+from headrace.protocol.mlflow.scoring_answer import PREDICTIONS
 from headrace.protocol.mlflow.signature import Signature
 from headrace.protocol.tensor import Tensor, pack_bytes
 from headrace.runtimes import create
@@ -65,7 +66,8 @@ def predictions(runtime, body, media=JSON):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     raw = runtime.metadata().signature
     decoded = scoring.decode(body, media, Signature.parse(raw) if raw else None)
-    answer = json.loads(scoring.encode(runtime.infer(decoded.request), decoded.wrapped))
+    key = PREDICTIONS if decoded.wrapped else None
+    answer = json.loads(scoring.encode(runtime.infer(decoded.request), key))
     return answer["predictions"] if decoded.wrapped else answer
 
 
