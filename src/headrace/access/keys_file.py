@@ -81,7 +81,7 @@ def read(path: str, origin: str) -> tuple[Entry, ...]:
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigurationError(
             f"{where}: expected a file that only its owner can write to, got mode "
-            f"{stat.S_IMODE(status.st_mode):04o}; whoever writes to it can add keys: chmod 600"
+            f"{stat.S_IMODE(status.st_mode):04o}; who can write to it can add keys: chmod 600"
         )
     if status.st_uid not in (0, os.geteuid()):
         raise ConfigurationError(
@@ -190,7 +190,7 @@ def expiry(text: str, now: datetime | None = None) -> datetime:
     """A time in the future: `90d`, `12h`, or one with its date.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not one.
     """
     now = now or datetime.now(UTC)
     if span := re.fullmatch(r"(\d{1,5})([dh])", text):
