@@ -296,16 +296,19 @@ class Connection(FramePeer):
     def _give_way(self, lane: Lane) -> None:
         """Let the threads of models that are asked more often be woken first."""
         with self._reading:
+            if self._is_over:
+                return
             lane.come_last()
             # Whoever runs no model reads what nobody else is free for.
-            if self._wait is not None and not self._is_over:
+            if self._wait is not None:
                 self._wait.come_last()
 
     def _share_reading(self, lane: Lane) -> None:
         """Let the thread of a model read, unless there are many, or a loop reads."""
         with self._reading:
             reading = sum(each.reads for each in self._lanes.values())
-            if self._wait is None or self._loop is not None or reading >= MOST_READING:
+            is_read_by_models = self._wait is not None and self._loop is None
+            if self._is_over or not is_read_by_models or reading >= MOST_READING:
                 return
             if not lane.reads:
                 lane.read_from(SocketWait(self._sock))

@@ -6,6 +6,7 @@ import os
 import queue
 import select
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -34,6 +35,8 @@ class SocketWait:
         os.set_blocking(self._wake, False)
         self._poll.register(self._woken, select.EPOLLIN)
         self._register()
+        # Whoever wakes a wait that has just been closed would write to somebody else's descriptor.
+        self._closing = threading.Lock()
 
     def wait(self) -> bool:
         """Wait until the socket can be read; False if `wake` was called before."""
@@ -44,10 +47,11 @@ class SocketWait:
         return self._fd in ready
 
     def wake(self) -> None:
-        """End the present wait, or else the next one. Any thread."""
+        """End the present wait, or else the next one; nothing once it is closed. Any thread."""
         # If it is full, it has been woken already.
-        with suppress(BlockingIOError):
-            os.write(self._wake, b"\0")
+        with self._closing, suppress(BlockingIOError):
+            if not self._poll.closed:
+                os.write(self._wake, b"\0")
 
     def come_last(self) -> None:
         """Let those that wait already be woken first, from now on."""
@@ -56,9 +60,10 @@ class SocketWait:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        self._poll.close()
-        os.close(self._woken)
-        os.close(self._wake)
+        with self._closing:
+            self._poll.close()
+            os.close(self._woken)
+            os.close(self._wake)
 
     def _register(self) -> None:
         self._poll.register(self._fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)

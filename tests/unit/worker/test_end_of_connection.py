@@ -17,6 +17,7 @@ from headrace.settings import ModelSettings
 from headrace.worker import frames, front_connection
 from headrace.worker.frames import FrameError, Kind
 from headrace.worker.front_connection import Connection
+from headrace.worker.host import ModelHost
 
 calls = count(1)
 
@@ -37,22 +38,19 @@ STOP = frame(Kind.STOP)
 FAR = 20
 
 
-class FakeHost:
+class FakeHost(ModelHost):
     """Models that do nothing; `unloaded` is set once every one in it has been unloaded."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.loaded: set[str] = set()
         self.unloaded = threading.Event()
         self.answer: Callable[[], Any] = lambda: None
+        self.loading: Callable[[], Any] = lambda: None
         self.unloading: Callable[[str], Any] = lambda key: None
 
-    def is_concurrent(self, key: str) -> bool:
-        return False
-
-    def loop(self, other_than: str = "") -> None:
-        return None
-
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
+        self.loading()
         self.loaded.add(key)
         return ModelMetadata()
 
@@ -76,7 +74,7 @@ def serve(host: FakeHost, *sent: bytes, leaves: bool = False) -> bool:
             ours.close()
         else:
             ours.shutdown(socket.SHUT_WR)
-        return Connection(theirs, host).serve()  # type: ignore[arg-type]
+        return Connection(theirs, host).serve()
 
 
 def test_a_front_that_says_stop_ends_the_worker() -> None:
@@ -135,10 +133,26 @@ def test_a_model_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyP
     with ours, theirs:
         ours.sendall(HELLO + about(Kind.LOAD, "m") + about(Kind.INFER, "m") + STOP)
 
-        assert Connection(theirs, host).serve() is True  # type: ignore[arg-type]
+        assert Connection(theirs, host).serve() is True
         assert not host.unloaded.is_set()
         gate.set()
         assert host.unloaded.wait(FAR)
+
+
+def test_a_load_that_ends_after_its_connection_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front_connection, "LAST_UNLOADS", 0.0)
+    gate, host = threading.Event(), FakeHost()
+    host.loading = lambda: gate.wait(FAR)
+    serve(host, HELLO, about(Kind.LOAD, "m"), STOP)
+    loading = [each for each in threading.enumerate() if each.name == "model m"]
+    gate.set()
+    for thread in loading:
+        # pytest reports what a thread raises.
+        thread.join(FAR)
+
+    assert host.unloaded.is_set()
 
 
 @pytest.mark.parametrize(

@@ -20,30 +20,23 @@ from headrace.settings import ModelSettings
 from headrace.worker import frames, measured
 from headrace.worker.arena import SUPPORTED
 from headrace.worker.frames import Frame, Kind
+from headrace.worker.host import ModelHost
 from headrace.worker.streams import WINDOW
 from support.front_end import FAR, Front
 
 LARGE = Tensor("x", "UINT8", [THRESHOLD], bytes(range(256)) * (THRESHOLD // 256))
 
 
-class FakeHost:
+class FakeHost(ModelHost):
     """Models that answer what they are asked, unless `answers` or `pieces` has something else."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.done: list[tuple[str, str]] = []
         self.settings: dict[str, ModelSettings] = {}
         self.asked: list[InferenceRequest] = []
         self.answers: dict[str, Callable[[], Any]] = {}
         self.pieces: dict[str, Generator[Any, None, None]] = {}
-
-    def concurrency(self, key: str) -> int:
-        return 1
-
-    def is_concurrent(self, key: str) -> bool:
-        return False
-
-    def loop(self, other_than: str = "") -> None:
-        return None
 
     def load(self, key: str, settings: ModelSettings) -> ModelMetadata:
         self.done.append(("load", key))

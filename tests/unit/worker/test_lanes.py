@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -135,3 +136,19 @@ def test_a_lane_reads_for_others_if_nothing_was_for_itself_for_a_while(pair) -> 
     lane.come_last()
     assert not lane.reads_for_others()
     lane.close()
+
+
+def test_waking_a_closed_wait_writes_to_nobody_elses_descriptor(pair) -> None:
+    ours, theirs = pair
+    wait = SocketWait(theirs)
+    wait.close()
+    # These get the numbers that the wait has given back.
+    pipes = [os.pipe() for _ in range(2)]
+    wait.wake()
+
+    for reading, writing in pipes:
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+        os.close(reading)
+        os.close(writing)
