@@ -328,6 +328,12 @@ def _grpc_inputs(message: Any) -> None:
         message.inputs.add(name=str(index), datatype="INT8", shape=[1])
 
 
+def _grpc_outputs(message: Any) -> None:
+    for index in range(1_000_000):
+        message.outputs.add(name=str(index))
+    message.inputs.add(name="x", datatype="INT8", shape=[1]).contents.int_contents.append(1)
+
+
 def _answer(kind: str, more: bytes = b"") -> Callable[[], Sent]:
     wanted = b',"parameters":{"kind":"%b","size":%d%b}' % (kind.encode(), ANSWER, more)
     return lambda: Sent(_tensor("FP64", 1, b"[1]", wanted))
@@ -377,6 +383,7 @@ REQUESTS: dict[str, Callable[[], Sent]] = {
     "gRPC, raw texts": _message(_raw_texts),
     "gRPC, 3 million parameters": _message(_grpc_parameters),
     "gRPC, a million inputs": _message(_grpc_inputs),
+    "gRPC, a million outputs": _message(_grpc_outputs),
     "/invocations, split": _split,
     "/invocations, records": _records,
     "/invocations, CSV": _csv,

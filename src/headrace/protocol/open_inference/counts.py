@@ -12,7 +12,9 @@ from headrace.settings import ServerSettings
 
 # Bytes of a body that are looked at in one go, so that other threads get a turn.
 _STEP = 1024 * 1024
-_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+_QUOTE, _BACKSLASH, _BRACE = ord('"'), ord("\\"), ord("{")
+# Bodies of fewer bytes may have whatever they can: it is made in a few milliseconds.
+_UNCOUNTED = 1024 * 1024
 # Texts of JSON that come with an input, an output or a parameter: its keys, its name, its datatype.
 _MOST_TEXTS = 16
 
@@ -53,6 +55,24 @@ class Counts(NamedTuple):
         """
         self.check("parameters", sum(len(each) for each in objects if each))
 
+    def check_objects(self, text: bytes) -> None:
+        """Check a body of JSON before anything is made of its inputs, outputs and parameters.
+
+        Braces that are within a text are not counted.
+
+        Raises:
+            TooLarge: there are more objects than any request within the bounds has.
+        """
+        # The body and its parameters, each input and output with its own, and each parameter.
+        most = 2 + 2 * (self.inputs + self.outputs) + self.parameters
+        if len(text) < _UNCOUNTED or _braces(text, most) <= most:
+            return
+        if _outer_braces(text, most) > most:
+            raise TooLarge(
+                f"the request has more than {most} objects; --max-inputs, --max-outputs and "
+                "--max-parameters raise the cap"
+            )
+
     def check_texts(self, text: bytes) -> None:
         """Check a body of JSON before anything is made of its texts.
 
@@ -78,6 +98,37 @@ class Counts(NamedTuple):
                     f"the request has more than {self.text_elements} text elements; "
                     "--max-text-elements raises the cap"
                 )
+
+
+def _braces(text: bytes, most: int) -> int:
+    """How many braces are opened in a text, within texts too; counting ends above `most`."""
+    found = 0
+    for start in range(0, len(text), _STEP):
+        part = np.frombuffer(text, np.uint8, min(_STEP, len(text) - start), start)
+        found += int(np.count_nonzero(part == _BRACE))
+        if found > most:
+            break
+    return found
+
+
+def _outer_braces(text: bytes, most: int) -> int:
+    """How many braces are opened outside of texts; counting ends above `most`."""
+    found = is_within = 0
+    escape = b""
+    for start in range(0, len(text), _STEP):
+        part = escape + text[start : start + _STEP]
+        # Both from the left, so that a backslash which is escaped itself escapes nothing.
+        part = part.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
+        # It comes again in the next part, before what it escapes.
+        escape = b"\\" if part.endswith(b"\\") else b""
+        characters = np.frombuffer(part, np.uint8)
+        # Odd within a text, also where it has become too large for its type.
+        quotes = np.cumsum(characters == _QUOTE, dtype=np.uint8) + np.uint8(is_within)
+        found += int(np.count_nonzero((characters == _BRACE) & (quotes & 1 == 0)))
+        if found > most:
+            break
+        is_within = int(quotes[-1]) & 1
+    return found
 
 
 COUNTS = Counts()

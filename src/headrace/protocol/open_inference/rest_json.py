@@ -116,7 +116,9 @@ def decode_request(
     """
     raw = inputs = None
     if len(body) >= SMALLEST:
-        counts.check_texts(body if header_length is None else body[:header_length])
+        text = body if header_length is None else body[:header_length]
+        counts.check_texts(text)
+        counts.check_objects(text)
     if header_length is None:
         if len(body) < SMALLEST and SIGN in body:
             floats = read_floats(body, counts.inputs, columns)

@@ -10,6 +10,7 @@ from headrace.protocol.open_inference.counts import Counts
 
 FEW = Counts(text_elements=20_000, inputs=3, outputs=3, parameters=3)
 MANY_TEXTS = 30_000
+MIB = 1024 * 1024
 
 
 def tensor(name: str = "x", **more: Any) -> dict[str, Any]:
@@ -69,3 +70,33 @@ def test_very_many_texts_are_refused_before_they_are_read(text: str) -> None:
     body = json.dumps({"inputs": [texts(100_000, text)]}).encode()
     with pytest.raises(TooLarge, match="--max-text-elements raises the cap"):
         FEW.check_texts(body)
+
+
+def objects(count: int, text: str = "") -> bytes:
+    """A body of so many objects, with spaces behind them so that it is large."""
+    outputs = [{"name": f"{number}{text}"} for number in range(count - 2)]
+    body = {"inputs": [tensor()], "outputs": outputs}
+    return json.dumps(body).encode() + b" " * MIB
+
+
+@pytest.mark.parametrize("text", ["", "{{{{{{{{", '{"{\\', "\\{\\\\{", "\\" * 1001 + '"{'])
+def test_objects_are_counted_before_they_are_made_and_braces_of_texts_are_not(text: str) -> None:
+    # The body and its parameters, those of each input and output, and a parameter for each of 3.
+    most = 2 + 2 * (3 + 3) + 3
+    FEW.check_objects(objects(most, text))
+    with pytest.raises(TooLarge, match="--max-inputs, --max-outputs and --max-parameters"):
+        FEW.check_objects(objects(most + 1, text))
+
+
+@pytest.mark.parametrize("text", ['"{', "\\", "\\{", "{"])
+@pytest.mark.parametrize("before", range(8))
+def test_a_text_that_is_cut_by_a_step_of_counting_is_still_a_text(text: str, before: int) -> None:
+    names = json.dumps([text] * (MIB // 2)).encode()
+    FEW.check_objects(b" " * before + names)
+    with pytest.raises(TooLarge):
+        FEW.check_objects(b" " * before + names + b"{" * 20)
+
+
+def test_a_body_of_very_many_outputs_is_refused_before_they_are_made() -> None:
+    with pytest.raises(TooLarge, match="--max-inputs, --max-outputs and --max-parameters"):
+        rest_json.decode_request(objects(200_000), None, FEW._replace(text_elements=10**6))
