@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.agents import ECHOES, save_agents, tracked
+from support.api_keys import KEYS, write_keys
 from support.clients import TEST_TIMEOUT, environment, run_script
 from support.serving import serving
 
@@ -92,3 +93,23 @@ def test_a_refusal_is_an_error_of_the_client_that_says_why(answers, name, status
 def test_a_failure_in_the_middle_of_a_stream_is_an_error_of_the_client(answers):
     assert answers["later"]["code"] == "model_error"
     assert "secret" not in answers["later"]["message"]
+
+
+def test_its_key_is_the_servers_and_reaches_what_it_is_for(tmp_path):
+    agents = tmp_path / "agents"
+    save_agents(agents, {name: ECHOES[name] for name in ("chat", "responses")})
+    keys = {**KEYS, "restricted": {"scopes": ["infer"], "models": ["chat"]}}
+    file = write_keys(tmp_path / "keys.json", **keys)
+    python = environment("openai")
+    flags = ("--env-manager", "local", "--api-keys-file", file)
+    with serving(agents, *flags, env=tracked(tmp_path)) as server:
+        answers = run_script(python, "openai_keys.py", server.http, timeout=120)
+
+    calls = ("models", "one", "chat", "streamed", "responses")
+    hidden, refused = "NotFoundError", ["PermissionDeniedError"] * 3
+    assert {key: [told[call] for call in calls] for key, told in answers.items()} == {
+        "hr_wrong": ["AuthenticationError"] * 5,
+        "hr_read": ["chat responses", "responses", *refused],
+        "hr_infer": ["chat responses", "responses", "hello", "hello", "hello"],
+        "hr_restricted": ["chat", hidden, "hello", "hello", hidden],
+    }

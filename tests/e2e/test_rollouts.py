@@ -14,6 +14,7 @@ import pytest
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.sources.follow import Followed
 from headrace.sources.model_file import read_model
+from support.api_keys import bearer, write_keys
 from support.asking import ask
 from support.pages import blocks
 from support.registered import World, answers
@@ -222,6 +223,47 @@ def test_a_restart_and_another_server_know_what_was_decided(world, tmp_path):
     with rollout.serve(**homes[0]) as server:
         assert rollout.status(server)["rollout"]["outcome"] == "rolled_back"
         assert Counter(rollout.ask(server) for _ in range(10)) == {rollout.stable: 10}
+
+
+def test_a_key_for_the_model_reaches_its_canary_and_another_key_neither(world, tmp_path):
+    rollout = Rollout(world, "guarded", tmp_path, answers(2))
+    scopes = ["infer", "read", "admin"]
+    keys = {"its": {"scopes": scopes, "models": ["guarded"]}}
+    keys |= {"others": {"scopes": scopes, "models": ["other"]}}
+    file = write_keys(tmp_path / "keys.json", **keys)
+    with rollout.serve("--api-keys-file", file) as server, inference_client(server) as client:
+        rollout.wait(server)
+        state = "/v2/repository/models/guarded/rollout"
+        body = {"dataframe_split": {"columns": ["x"], "data": [[1.0]]}}
+        for version in (rollout.stable, rollout.canary):
+            named, own = {"x-model-version": version}, f"/versions/{version}"
+            metadata = [("authorization", "Bearer hr_its"), ("x-model-version", version)]
+            assert rollout.ask(server, **bearer("its"), **named) == version
+            assert rollout.ask_grpc(client, *metadata) == version
+            for key, reached in (("its", {200}), ("others", {404})):
+                headers = bearer(key)
+                path = "/v2/models/guarded"
+                assert reached == {
+                    ask(server.http, "POST", f"{path}/invocations", body, headers | named).status,
+                    ask(server.http, "GET", path, headers=headers | named).status,
+                    ask(server.http, "GET", state, headers=headers).status,
+                }
+                for verb in ("/invocations", "/infer", "/raw", ""):
+                    method = "POST" if verb else "GET"
+                    answer = ask(server.http, method, path + own + verb, body, headers)
+                    assert (answer.status == 404) is (key == "others"), (verb, answer.body)
+            with pytest.raises(grpc.RpcError) as refused:
+                rollout.ask_grpc(
+                    client, ("authorization", "Bearer hr_others"), ("x-model-version", version)
+                )
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        index = ask(server.http, "POST", "/v2/repository/index", {}, bearer("others"))
+        decided = ask(server.http, "POST", f"{state}/promote", {}, bearer("others"))
+        seen = Counter(rollout.ask(server, **bearer("its")) for _ in range(50))
+
+    assert index.json == []
+    assert decided.status == 404
+    assert abs(seen[rollout.canary] - 10) <= 1
 
 
 def test_the_settings_of_the_page_are_read(tmp_path):
