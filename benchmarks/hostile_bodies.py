@@ -24,6 +24,7 @@ from benchmarks import machine, result_files, servers, session
 
 from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_contents import varint
 
 NAME = "hostile_bodies"
 HEALTH_GOAL_MS, MEMORY_GOAL = 100.0, 6.0
@@ -313,6 +314,23 @@ def _typed(field: str, datatype: str, values: Callable[[], Any]) -> Callable[[],
     return _message(fill)
 
 
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
+
+
+def _wire(datatype: str, shape: bytes, contents: bytes) -> Callable[[], Sent]:
+    """A message of one input as its bytes; `contents` are those of the field, with its key."""
+    described = _field(1, b"x") + _field(2, datatype.encode()) + _field(3, shape)
+    tensor = described + (_field(5, contents) if contents else b"")
+    return lambda: Sent(_field(1, b"anything") + _field(5, tensor), path="")
+
+
+def _pieces(datatype: str, number: int, piece: bytes, count: int) -> Callable[[], Sent]:
+    """Packed numbers of a byte each, divided."""
+    shape = varint(len(piece) * count)
+    return lambda: _wire(datatype, shape, _field(number, piece) * count)()
+
+
 def _raw_texts(message: Any) -> None:
     message.inputs.add(name="x", datatype="BYTES", shape=[SIZE // 4])
     message.raw_input_contents.append(bytes(SIZE))
@@ -380,6 +398,19 @@ REQUESTS: dict[str, Callable[[], Sent]] = {
     "binary texts": _binary_texts,
     "gRPC, 30 million texts": _typed("bytes_contents", "BYTES", lambda: [b""] * 30_000_000),
     "gRPC, 60 million numbers": _typed("int_contents", "INT8", lambda: bytes(60_000_000)),
+    "gRPC, negative numbers": lambda: _wire(
+        "INT8", varint(SIZE // 10), _field(2, (b"\xff" * 9 + b"\1") * (SIZE // 10))
+    )(),
+    "gRPC, numbers in two pieces": _pieces("INT8", 2, b"\1" * (SIZE // 2), 2),
+    "gRPC, numbers in pieces of one": _pieces("INT8", 2, b"\1", SIZE // 3),
+    "gRPC, pieces of nothing": _pieces("INT8", 2, b"", SIZE // 2),
+    "gRPC, booleans": _pieces("BOOL", 1, b"\1" * SIZE, 1),
+    "gRPC, floats": lambda: _wire("FP32", varint(SIZE // 4), _field(6, bytes(SIZE)))(),
+    "gRPC, doubles in two pieces": lambda: _wire(
+        "FP64", varint(SIZE // 8), _field(7, bytes(SIZE // 2)) * 2
+    )(),
+    "gRPC, numbers that are not packed": lambda: _wire("INT8", b"\1", b"\x10\1" * (SIZE // 2))(),
+    "gRPC, a long shape": lambda: _wire("INT8", b"\1" * SIZE, b"")(),
     "gRPC, raw texts": _message(_raw_texts),
     "gRPC, 3 million parameters": _message(_grpc_parameters),
     "gRPC, a million inputs": _message(_grpc_inputs),

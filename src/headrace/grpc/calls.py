@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from headrace.access.needs import Needs
 from headrace.dataplane import Call, Calls, as_error
-from headrace.errors import HeadraceError, InvalidInput, ShuttingDown
+from headrace.errors import HeadraceError, InvalidInput, ShuttingDown, TooLarge
 from headrace.grpc import call_metadata
 from headrace.grpc.direct_handler import Direct
 from headrace.grpc.status_codes import Metadata, details, error_metadata, row
@@ -40,6 +40,8 @@ OK = grpc.StatusCode.OK.name
 STOPPING = "the server is stopping"
 # Bytes of a message from which on what it has is counted before it is parsed.
 LARGE = 256 * 1024
+# Bytes of the largest message that infers nothing, as of the bodies of such requests over HTTP.
+LARGEST_OTHER = 1024 * 1024
 
 
 class RpcCall(Call):
@@ -409,9 +411,15 @@ class CallRunner:
 
         Raises:
             InvalidInput: the bytes are none.
-            TooLarge: it has more of something than is allowed.
+            TooLarge: it has more of something than is allowed, or infers nothing and is large.
         """
-        if len(body) >= LARGE and kind is pb.ModelInferRequest:
+        if kind is not pb.ModelInferRequest:
+            if len(body) > LARGEST_OTHER:
+                raise TooLarge(
+                    f"the {kind.DESCRIPTOR.name} message has {len(body)} bytes, at most "
+                    f"{LARGEST_OTHER} allowed"
+                )
+        elif len(body) >= LARGE:
             body, rpc.numbers = await asyncio.to_thread(set_aside, body, self._counts)
         return parse(kind, body)
 

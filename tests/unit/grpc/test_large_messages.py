@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.errors import InvalidInput
-from headrace.grpc.calls import RpcCall
+from headrace.errors import InvalidInput, TooLarge
+from headrace.grpc.calls import LARGEST_OTHER, CallRunner, RpcCall
 from headrace.grpc.servicer import LARGE, MANY, InferenceService
 from headrace.protocol.messages import InferenceResponse, ModelMetadata
 from headrace.protocol.open_inference import inference_pb2 as pb
@@ -95,3 +95,15 @@ def test_a_large_answer_is_encoded_off_the_event_loop(
     _infer(message, 100, outputs)
 
     assert (outputs.read_by != threading.get_ident()) is is_large
+
+
+@pytest.mark.parametrize(
+    "kind", [pb.RepositoryModelLoadRequest, pb.ModelMetadataRequest, pb.ServerLiveRequest]
+)
+def test_a_large_message_that_infers_nothing_is_not_parsed(kind: Any) -> None:
+    runner = CallRunner(cast(Any, None))
+    body = b"\xff" * (LARGEST_OTHER + 1)
+    with pytest.raises(InvalidInput):
+        asyncio.run(runner.parse(kind, body[:-1], cast(Any, None)))
+    with pytest.raises(TooLarge, match=f"{kind.DESCRIPTOR.name} message has {len(body)} bytes"):
+        asyncio.run(runner.parse(kind, body, cast(Any, None)))

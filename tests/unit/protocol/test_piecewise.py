@@ -11,18 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import BadModelOutput
+from headrace.errors import AnswerTooLarge, BadModelOutput
 from headrace.protocol import blocks, nullable, piecewise
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.mlflow import large_answer, scoring_answer
 from headrace.protocol.open_inference import grpc_large, grpc_messages, rest_json, rest_large
 from headrace.protocol.open_inference import inference_pb2 as pb
+from headrace.protocol.open_inference.grpc_contents import FIELDS, varint
 from headrace.protocol.tensor import Tensor, pack_bytes
 
 NUMPY = {
     "FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "BF16": "<u2", "INT64": "<i8", "INT8": "|i1",
     "UINT64": "<u8", "BOOL": "|b1",
 }  # fmt: skip
+INTEGERS = [name for name, kind in DATATYPES.items() if kind.is_integer and name in FIELDS]
 NEVER = 10**12
 
 
@@ -176,3 +179,31 @@ def test_no_encoder_gets_much_at_once(
 
     # A number of a byte may be four characters and a comma, and one of text six of each byte.
     assert max(written) < 6 * 2 * 64
+
+
+@pytest.mark.parametrize("low", [-200, 0])
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_typed_integers_that_are_too_large_are_refused_before_they_are_encoded(
+    datatype: str, low: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = DATATYPES[datatype]
+    edges = [
+        0,
+        low,
+        kind.low,
+        kind.high,
+        *(2**bit - up for bit in range(7, 64, 7) for up in (0, 1)),
+    ]
+    values = [each for each in edges if kind.low <= each <= kind.high] * 5
+    data = np.array(values, kind.numpy).tobytes()
+    response = InferenceResponse([Tensor("y", datatype, [len(values)], data)])
+    contents = pb.InferTensorContents()
+    getattr(contents, FIELDS[datatype].name).extend(values)
+    size = len(contents.SerializeToString()) - 1 - len(varint(contents.ByteSize()))
+
+    monkeypatch.setattr(grpc_large, "LARGEST", size)
+    grpc_large.encode_large(pb.ModelInferResponse(), response, raw=False)
+    monkeypatch.setattr(grpc_large, "LARGEST", size - 1)
+    monkeypatch.setattr(grpc_large, "write_contents", None)
+    with pytest.raises(AnswerTooLarge, match=f"output 'y' has more than {size - 1} bytes"):
+        grpc_large.encode_large(pb.ModelInferResponse(), response, raw=False)

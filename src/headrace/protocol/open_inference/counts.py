@@ -32,6 +32,11 @@ class Counts(NamedTuple):
         """Those that a server is set to."""
         return cls(*(getattr(settings, f"max_{name}") for name in cls._fields))
 
+    @property
+    def around(self) -> int:
+        """More texts than the inputs, outputs and parameters of any request have around them."""
+        return _MOST_TEXTS * (self.inputs + self.outputs + self.parameters)
+
     def check(self, what: str, count: int) -> None:
         """Check a number of things that have been counted.
 
@@ -83,7 +88,7 @@ class Counts(NamedTuple):
         Raises:
             TooLarge: there are more texts than any request within the bounds has.
         """
-        around = _MOST_TEXTS * (self.inputs + self.outputs + self.parameters)
+        around = self.around
         # Half of the bytes of a text are quotes at most.
         if len(text) <= 2 * (self.text_elements + around):
             return

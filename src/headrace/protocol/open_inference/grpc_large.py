@@ -7,10 +7,14 @@ output. Source: Protocol Buffers, "Encoding".
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
+
+import numpy as np
 
 from headrace.errors import AnswerTooLarge, shorten
 from headrace.protocol import nullable
 from headrace.protocol.blocks import STEP, blocks, elements, flat
+from headrace.protocol.datatypes import DATATYPES
 from headrace.protocol.messages import InferenceResponse
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.grpc_contents import FIELDS, varint, write_contents
@@ -87,8 +91,9 @@ def _contents(tensor: Tensor) -> deque[Buffer]:
     Raises:
         AnswerTooLarge: they are too large for a message.
     """
+    if 10 * len(tensor.data) > LARGEST:
+        _check_size(tensor)
     parts: deque[Buffer] = deque()
-    size = 0
     for block in blocks(flat(tensor)):
         if tensor.datatype == "BYTES" and block.nbytes > 2 * STEP:
             for element in elements(block):
@@ -99,14 +104,34 @@ def _contents(tensor: Tensor) -> deque[Buffer]:
         write_contents(block, contents)
         text = contents.SerializeToString()
         parts.append(_field(_CONTENTS, len(text)) + text)
-        size += len(text)
-        # A negative integer of one byte takes ten.
-        if size > LARGEST:
-            raise AnswerTooLarge(
-                f"output '{shorten(tensor.name)}' has more than {LARGEST} bytes as typed contents; "
-                "ask with raw_input_contents, which is answered with raw_output_contents"
-            )
     return parts
+
+
+def _check_size(tensor: Tensor) -> None:
+    """Check how many bytes the numbers of a tensor have in a message, before it has any of them.
+
+    Raises:
+        AnswerTooLarge: they are too many.
+    """
+    kind = DATATYPES[tensor.datatype]
+    size = len(tensor.data)
+    if kind.is_integer:
+        steps = blocks(flat(tensor))
+        size = sum(_packed_size(np.frombuffer(each.data, kind.numpy)) for each in steps)
+    if size > LARGEST:
+        raise AnswerTooLarge(
+            f"output '{shorten(tensor.name)}' has more than {LARGEST} bytes as typed contents; "
+            "ask with raw_input_contents, which is answered with raw_output_contents"
+        )
+
+
+def _packed_size(integers: Any) -> int:
+    """Bytes that integers have as varints: seven bits in each, and ten of them below zero."""
+    size = len(integers) + 9 * int(np.count_nonzero(integers < 0))
+    bits = np.iinfo(integers.dtype).bits - (integers.dtype.kind == "i")
+    for shift in range(7, bits, 7):
+        size += int(np.count_nonzero(integers >= integers.dtype.type(1 << shift)))
+    return size
 
 
 def _field(field: bytes, size: int) -> bytes:

@@ -16,10 +16,13 @@ import numpy as np
 from headrace.errors import InvalidInput
 from headrace.protocol import large_buffers
 from headrace.protocol.datatypes import Datatype
+from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.counts import Counts
 from headrace.protocol.open_inference.data_faults import label, out_of_range
 from headrace.protocol.open_inference.grpc_contents import FIELDS, varint, wrong_field
-from headrace.protocol.open_inference.wire_counts import check_message
+from headrace.protocol.open_inference.tags import tag
+from headrace.protocol.open_inference.wire_counts import MALFORMED, Contents, check_message
+from headrace.protocol.piecewise import Pieces
 from headrace.protocol.tensor import Buffer
 
 # Bytes of packed numbers from which on they are set aside.
@@ -28,11 +31,14 @@ LARGE = 256 * 1024
 _STEP = 256 * 1024
 # Bytes of the longest number.
 _LONGEST = 10
-_TOO_LONG = "the request is not a valid ModelInferRequest message"
 # What each datatype's numbers are cut to, if they have more bits, as protobuf does.
 _WIDE = {name: field.wide for name, field in FIELDS.items() if field.wide[1:2] in ("i", "u")}
 _WIDE["BOOL"] = "|b1"
 _NAMES = {FIELDS[name].number: FIELDS[name].name for name in _WIDE}
+# Numbers that have the same bytes as in the tensor, and how many each has.
+_SAME_BYTES = {FIELDS["FP32"].number: 4, FIELDS["FP64"].number: 8}
+_NAMES.update({FIELDS[name].number: FIELDS[name].name for name in ("FP32", "FP64")})
+_INPUT = tag(pb.ModelInferRequest, "inputs")
 
 
 def set_aside(body: bytes, counts: Counts) -> tuple[bytes, Mapping[int, PackedNumbers]]:
@@ -40,35 +46,50 @@ def set_aside(body: bytes, counts: Counts) -> tuple[bytes, Mapping[int, PackedNu
 
     Raises:
         TooLarge: it has more of something than `counts` allows.
+        InvalidInput: it is malformed, or has large contents that are refused anyway.
     """
     found = {
         index: contents
         for index, contents in check_message(body, counts).items()
-        if contents.number in _NAMES
-        and contents.end - contents.start >= LARGE
-        # The last byte of a number says that it is the last.
-        and body[contents.end - 1] < 0x80
+        if contents.number in _NAMES and contents.size >= LARGE
     }
     view, taken = memoryview(body), 0
     parts: list[Buffer] = []
     for contents in found.values():
-        first, last = contents.input
-        left = last - first - (contents.end - contents.key)
-        parts += (
-            view[taken : first - len(varint(last - first))],
-            varint(left),
-            view[first : contents.key],
-        )
-        taken = contents.end
+        key, first, last = contents.input
+        left = last - first - sum(end - start for start, end in contents.cuts)
+        parts += (view[taken:key], _INPUT, varint(left))
+        taken = first
+        for start, end in contents.cuts:
+            parts.append(view[taken:start])
+            taken = end
     numbers = {
-        index: PackedNumbers(contents.number, view[contents.start : contents.end])
+        index: PackedNumbers(contents.number, _joined(view, contents))
         for index, contents in found.items()
     }
     return (b"".join([*parts, view[taken:]]) if found else body), numbers
 
 
+def _joined(view: memoryview, contents: Contents) -> memoryview:
+    """All numbers of some contents; they are copied if they come in several pieces.
+
+    Raises:
+        InvalidInput: a piece ends within a number.
+    """
+    itemsize = _SAME_BYTES.get(contents.number)
+    whole = Pieces()
+    for start, end in contents.pieces:
+        is_cut = (end - start) % itemsize if itemsize else end > start and view[end - 1] > 0x7F
+        if is_cut:
+            raise InvalidInput(MALFORMED)
+        if len(contents.pieces) == 1:
+            return view[start:end]
+        whole.add_buffer(view[start:end])
+    return memoryview(whole.whole())
+
+
 class PackedNumbers(NamedTuple):
-    """The numbers of an input, of a field with some number, in a part of a message."""
+    """The numbers of an input, of a field with some number, as a message has them."""
 
     field: int
     packed: memoryview
@@ -84,14 +105,13 @@ class PackedNumbers(NamedTuple):
         expected = FIELDS.get(kind.name)
         if expected is None or expected.number != self.field:
             raise wrong_field(kind, [_NAMES[self.field]], where)
-        found = 0
-        for start in range(0, len(self.packed), _STEP):
-            part = np.frombuffer(self.packed[start : start + _STEP], np.uint8)
-            found += int(np.count_nonzero(part < 0x80))
+        found = self._count()
         if found != count:
             raise InvalidInput(
                 f"{where}: shape {list(shape)} needs {count} elements, data has {found}"
             )
+        if self.field in _SAME_BYTES:
+            return self.packed
         values = large_buffers.empty(count, kind.numpy)
         done = start = 0
         while start < len(self.packed):
@@ -104,6 +124,15 @@ class PackedNumbers(NamedTuple):
             start += int(ends[-1]) + 1
         return values.view(np.uint8).data
 
+    def _count(self) -> int:
+        if itemsize := _SAME_BYTES.get(self.field):
+            return len(self.packed) // itemsize
+        found = 0
+        for start in range(0, len(self.packed), _STEP):
+            part = np.frombuffer(self.packed[start : start + _STEP], np.uint8)
+            found += int(np.count_nonzero(part < 0x80))
+        return found
+
 
 def _numbers(part: Any, ends: Any) -> Any:
     """The numbers that end at `ends`, of 64 bits.
@@ -114,12 +143,12 @@ def _numbers(part: Any, ends: Any) -> Any:
     if len(ends) == len(part):
         return part
     if not len(ends):
-        raise InvalidInput(_TOO_LONG)
+        raise InvalidInput(MALFORMED)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     longest = int(lengths.max())
     if longest > _LONGEST:
-        raise InvalidInput(_TOO_LONG)
+        raise InvalidInput(MALFORMED)
     numbers = np.zeros(len(ends), np.uint64)
     for index in range(longest):
         there = np.flatnonzero(lengths > index)
