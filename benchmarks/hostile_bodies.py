@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import grpc
 from benchmarks import machine, result_files, servers, session
 
+from headrace.admin.object_body import LARGEST_BODY
 from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.grpc_contents import varint
@@ -61,6 +62,16 @@ class Anything(Model):
         else:
             tensor = Tensor("y", "BYTES", [size // 6], pack_bytes([b"ab"]) * (size // 6))
         return InferenceResponse([tensor])
+
+class Payload(Anything):
+    def metadata(self):
+        found = super().metadata()
+        found.parameters["request_content_type"] = "text/plain"
+        return found
+
+    def infer(self, request):
+        parts = [pack_bytes([each]) for each in (b"", b"text/plain")]
+        return InferenceResponse([Tensor("y", "BYTES", [1], part) for part in parts])
 """
 
 
@@ -104,18 +115,21 @@ def cases() -> dict[str, tuple[Callable[[], Sent], bool]]:
     """What is sent, by name, and whether the memory it takes has a goal."""
     requests = {f"request: {name}": (make, True) for name, make in REQUESTS.items()}
     answers = {f"answer: {name}": (make, False) for name, make in ANSWERS.items()}
-    return {**requests, **answers}
+    # Next to which whatever a server takes for a request is much.
+    small = {f"small request: {name}": (make, False) for name, make in SMALL.items()}
+    return {**requests, **answers, **small}
 
 
 def measure(name: str, make: Callable[[], Sent], has_goal: bool) -> dict[str, Any]:
     """What one request does to a server of its own."""
     sent = make()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as place:
-        folder = Path(place) / "anything"
-        folder.mkdir()
-        (folder / "anything.py").write_text(MODEL)
-        settings = {"name": "anything", "implementation": "anything:Anything"}
-        (folder / "model-settings.json").write_text(json.dumps(settings))
+        for each in ("anything", "payload"):
+            folder = Path(place) / each
+            folder.mkdir()
+            (folder / f"{each}.py").write_text(MODEL)
+            settings = {"name": each, "implementation": f"{each}:{each.capitalize()}"}
+            (folder / "model-settings.json").write_text(json.dumps(settings))
         with servers.running("headrace-many", Path(place), Path(place) / "log") as server:
             figures = _measured(server, sent)
     memory = figures["peak"] <= MEMORY_GOAL or not has_goal
@@ -267,7 +281,22 @@ def _csv() -> Sent:
 def _multipart() -> Sent:
     part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'
     body = part * (SIZE // len(part)) + b"--b--\r\n"
-    return Sent(body, "/v2/models/anything/raw", "multipart/form-data; boundary=b")
+    return Sent(body, "/v2/models/payload/raw", "multipart/form-data; boundary=b")
+
+
+def _form_of(piece: bytes) -> Callable[[], Sent]:
+    def make() -> Sent:
+        head = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+        body = head + piece * (SIZE // len(piece)) + b"\r\n--b--\r\n"
+        return Sent(body, "/v2/models/payload/raw", "multipart/form-data; boundary=b")
+
+    return make
+
+
+def _control() -> Sent:
+    """As large a body as is read."""
+    value = _list(b"[]", LARGEST_BODY - 100)[1]
+    return Sent(b'{"parameters":{"a":%b}}' % value, "/v2/repository/models/anything/load")
 
 
 def _v1(value: bytes) -> Sent:
@@ -424,9 +453,13 @@ REQUESTS: dict[str, Callable[[], Sent]] = {
     "/v1, texts": lambda: _v1(_list(b'""')[1]),
     "/v1, lists": lambda: _v1(_list(b"[1]")[1]),
     "chat": _chat,
-    "a form": _multipart,
+    "a form of many parts": _multipart,
+    "a form of zeros": _form_of(b"\0"),
+    "a form of line ends": _form_of(b"\r\n"),
+    "a form of what begins like a boundary": _form_of(b"\r\n--"),
     "load": _load,
 }
+SMALL: dict[str, Callable[[], Sent]] = {"load": _control}
 ANSWERS: dict[str, Callable[[], Sent]] = {
     "numbers": _answer("FP64"),
     "bytes": _answer("INT8"),

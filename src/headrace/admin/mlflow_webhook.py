@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -46,11 +45,17 @@ ENTITIES = frozenset(
 )
 
 
+class Data(msgspec.Struct):
+    """What a delivery says of a registered model: its name, if it is one."""
+
+    name: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class Event(msgspec.Struct):
-    """What the body of a delivery is read for; `data` has the registered model's name."""
+    """What the body of a delivery is read for; nothing is made of all else."""
 
     entity: str
-    data: dict[str, Any]
+    data: Data
 
 
 def read_secret(file: str) -> bytes:
@@ -143,8 +148,11 @@ class Webhook:
             event = msgspec.json.decode(body, type=Event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise InvalidInput(refusal(body, Event, "the request body")) from None
-        name = event.data.get("name")
-        if event.entity not in ENTITIES or not isinstance(name, str):
+        try:
+            name = msgspec.json.decode(event.data.name, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []
+        if event.entity not in ENTITIES:
             return []
         models = self._poll(name)
         for model in models:

@@ -11,7 +11,8 @@ from headrace.errors import InvalidInput
 from headrace.http.body import read_small_body
 from headrace.http.header_fields import collect
 
-LARGEST_BODY = 1024 * 1024
+# As many bytes of JSON as are read in half of the time in which health is to answer.
+LARGEST_BODY = 256 * 1024
 
 
 async def read_object(request: Request) -> dict[str, Any]:

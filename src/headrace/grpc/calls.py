@@ -41,7 +41,7 @@ STOPPING = "the server is stopping"
 # Bytes of a message from which on what it has is counted before it is parsed.
 LARGE = 256 * 1024
 # Bytes of the largest message that infers nothing, as of the bodies of such requests over HTTP.
-LARGEST_OTHER = 1024 * 1024
+LARGEST_OTHER = 256 * 1024
 
 
 class RpcCall(Call):

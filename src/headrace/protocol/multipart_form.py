@@ -19,6 +19,8 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 # A form holds one payload and perhaps a few fields; each costs the parser some Python calls.
 MOST_PARTS = 100
+# Bytes that the parser gets at once: it searches them while no other thread may run.
+STEP = 256 * 1024
 # Of the transfer encodings those that leave the bytes as they are (RFC 2045 6.2).
 UNENCODED = (b"7bit", b"8bit", b"binary")
 
@@ -78,7 +80,8 @@ def parts(body: bytes, content_type: str) -> list[Part]:
     reader = _Reader()
     try:
         parser = MultipartParser(boundary, reader.callbacks())
-        parser.write(body)
+        for start in range(0, len(body), STEP):
+            parser.write(body[start : start + STEP])
         parser.finalize()
     except FormParserError:
         raise InvalidInput("the body is not a valid multipart form") from None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.adapters.multipart import payload
 from headrace.errors import InvalidInput, UnsupportedMedia
+from headrace.protocol import multipart_form
 from headrace.protocol.multipart_form import MOST_PARTS
 
 TYPE = "multipart/form-data; boundary=XX"
@@ -24,6 +25,15 @@ def form(*parts):
 def test_the_bytes_of_a_file_come_back_unchanged(data):
     if b"\r\n--XX" not in b"\r\n" + data:
         assert payload(form((FILE, data)), TYPE) == (data, "image/png")
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("piece", [b"\r", b"\r\n", b"\r\n--", b"\r\n--X", b"\r\n--XY", b"--XX--"])
+def test_a_form_that_is_read_in_steps_loses_nothing_between_them(step, piece, monkeypatch):
+    monkeypatch.setattr(multipart_form, "STEP", step)
+    data = piece * 9
+
+    assert payload(form((FILE, data), (FIELD, b"a")), TYPE) == (data, "image/png")
 
 
 def test_the_only_file_is_the_payload_whatever_fields_are_around_it():

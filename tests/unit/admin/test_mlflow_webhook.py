@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.requests import Request
 
@@ -176,6 +177,8 @@ def test_the_ids_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch
         {**MOVED, "entity": "prompt_alias"},
         {**MOVED, "data": {"title": "no name"}},
         {**MOVED, "data": {"name": 7}},
+        {**MOVED, "data": {"name": None}},
+        {**MOVED, "data": {"name": [["wine"]]}},
     ],
 )
 def test_a_genuine_delivery_about_something_else_is_answered_and_asks_nothing(body: Any) -> None:
@@ -183,6 +186,14 @@ def test_a_genuine_delivery_about_something_else_is_answered_and_asks_nothing(bo
 
     assert hook.take(*delivery(body)) == {"models": []}
     assert hook.asked == []
+
+
+def test_nothing_is_made_of_what_else_a_delivery_says() -> None:
+    _, body = delivery({**MOVED, "data": {"tags": [[], {}], "name": "wine", "more": {"a": "b"}}})
+    event = msgspec.json.decode(body, type=mlflow_webhook.Event)
+
+    assert bytes(event.data.name) == b'"wine"'
+    assert event.__struct_fields__ + event.data.__struct_fields__ == ("entity", "data", "name")
 
 
 @pytest.mark.parametrize("body", [[], {"entity": "model_version"}, "text", None])
