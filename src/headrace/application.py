@@ -138,7 +138,7 @@ class Application:
         self._lookers = self._looking_at(supply)
         self._looking: list[asyncio.Task[None]] = []
         self._runner_calls = RunnerCalls(
-            self.repository.get, self.calls, lambda error: row(error).status
+            self.repository.get, self.calls, lambda error: row(error).status, settings
         )
         router = Router(protocols(settings))
         path = settings.metrics_endpoint

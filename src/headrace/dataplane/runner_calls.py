@@ -7,10 +7,12 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.dataplane.call import Call, Calls, as_error
-from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, shorten
+from headrace.errors import Cancelled, HeadraceError, ModelFailed, NotFound, TooLarge, shorten
 from headrace.executors.runner_answers import Answered
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
+from headrace.protocol.open_inference.counts import Counts
 from headrace.serving.served_model import ServedModel
+from headrace.settings import ServerSettings
 
 PROTOCOL = "runner"
 
@@ -27,8 +29,11 @@ class RunnerCalls:
         get: Callable[[str], ServedModel],
         calls: Calls,
         status_of: Callable[[HeadraceError], int],
+        settings: ServerSettings,
     ) -> None:
         self._get = get
+        self._largest = settings.max_body_size
+        self._counts = Counts.of(settings)
         self._status_of = status_of
         self._calls = calls
 
@@ -41,6 +46,7 @@ class RunnerCalls:
 
         Raises:
             ModelFailed: the service does not list the runner.
+            TooLarge: the request has more bytes, or more of something, than a client's may.
             ModelNotReady, InvalidInput, Overloaded: as `ServedModel.submit`.
         """
         call = Call(PROTOCOL, name, request.id)
@@ -48,6 +54,7 @@ class RunnerCalls:
         call.received = request.received
         try:
             model = call.model = self._model(name)
+            self._check_size(name, request)
             _name_input(model, request)
             future = self._calls.submit(call, model, request, timeout)
         except Exception as exc:
@@ -66,6 +73,21 @@ class RunnerCalls:
                 f"runner '{shorten(name)}' is not served: add it to the runners of the service, "
                 "Service(..., runners=[...])"
             ) from None
+
+    def _check_size(self, name: str, request: InferenceRequest) -> None:
+        """Hot."""
+        if request.received > self._largest:
+            raise TooLarge(
+                f"the request for runner '{shorten(name)}' has {request.received} bytes, at most "
+                f"{self._largest} allowed; --max-body-size raises the cap"
+            )
+        inputs, outputs = request.inputs, request.outputs
+        # What most requests have is not counted.
+        if len(inputs) > 1 or outputs or request.parameters:
+            self._counts.check("inputs", len(inputs))
+            self._counts.check("outputs", len(outputs or ()))
+            each = (tensor.parameters for tensor in inputs)
+            self._counts.check_parameters(request.parameters, *each)
 
     def _ended(
         self, call: Call, answered: Answered, future: asyncio.Future[InferenceResponse]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, Protocol
 
 import orjson
 
 from headrace.errors import BadModelOutput, HeadraceError
+from headrace.protocol import large_buffers
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.protocol.tensor import Buffer, Tensor
 from headrace.worker import frames
 from headrace.worker.frames import Kind
 
+# Bytes from which on an answer is copied in a thread.
+LARGE = 1024 * 1024
 Answered = Callable[["asyncio.Future[InferenceResponse]"], None]
 # Queues a request for the model of a name, with the seconds that it may take; the future holds the
 # answer, and is cancelled to withdraw the request. `Answered` gets it when it is done. Raises a
@@ -86,6 +90,25 @@ class RunnerAnswers:
             self._refuse(call, error)
             return
         response = future.result()
+        if response.nbytes < LARGE:
+            self._send(call, response)
+            return
+        loop = asyncio.get_running_loop()
+        moving = self._waiting[call] = loop.run_in_executor(None, _moved, response)
+        moving.add_done_callback(partial(self._is_moved, call))
+
+    def _is_moved(self, call: int, moving: asyncio.Future[InferenceResponse]) -> None:
+        if self._waiting.pop(call, None) is None:
+            return
+        error = (
+            HeadraceError("the call was cancelled") if moving.cancelled() else moving.exception()
+        )
+        if error is not None:
+            self._refuse(call, error)
+            return
+        self._send(call, moving.result())
+
+    def _send(self, call: int, response: InferenceResponse) -> None:
         described, payload = self._peer.described(response.outputs)
         meta = {"tensors": described, "parameters": response.parameters, "form": response.form}
         try:
@@ -101,3 +124,11 @@ class RunnerAnswers:
             error = HeadraceError("the server failed on a runner's call; its log has the details")
         text = orjson.dumps(frames.error_meta(error))
         self._peer.send(frames.encode(Kind.CALL_ERROR, call, text))
+
+
+def _moved(response: InferenceResponse) -> InferenceResponse:
+    """The answer with its large tensors in the memory that the workers read."""
+    # Others may have the same tensors.
+    outputs = [copy(tensor) for tensor in response.outputs]
+    large_buffers.move(outputs)
+    return InferenceResponse(outputs, response.parameters, response.form)
