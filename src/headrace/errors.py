@@ -40,6 +40,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection, Iterable
 
+from headrace.masking import without_credentials
+
 
 class HeadraceError(Exception):
     """Base of every error the server raises on purpose.
@@ -61,7 +63,7 @@ class HeadraceError(Exception):
 
     @property
     def message(self) -> str:
-        return str(self.args[0]) if self.args else self.kind
+        return without_credentials(str(self.args[0])) if self.args else self.kind
 
     def logged_as(self, text: str) -> HeadraceError:
         """The same error, with a reason that only the log has."""
@@ -291,13 +293,19 @@ def from_kind(kind: str, message: str) -> HeadraceError:
     return BY_KIND.get(kind, HeadraceError)(message)
 
 
+# Characters in which credentials are looked for, where a text is shortened.
+_LONGEST_ADDRESS = 4096
+
+
 def shorten(text: object, limit: int = 64) -> str:
     """A client's string made safe for a message: at most `limit` characters, all of them printable.
 
-    A backslash is doubled, so that what was escaped can be told from what was not.
+    A backslash is doubled, so that what was escaped can be told from what was not. Addresses are
+    shown without credentials, of which a part might be left otherwise.
     """
     # One character more than is shown; what a caller sent may be megabytes.
-    shown = str(text)[: limit + 1].replace("\\", "\\\\")
+    shown = without_credentials(str(text)[: limit + _LONGEST_ADDRESS])[: limit + 1]
+    shown = shown.replace("\\", "\\\\")
     if not shown.isprintable():
         shown = "".join(
             each if each.isprintable() else each.encode("unicode_escape").decode("ascii")

@@ -78,6 +78,7 @@ def test_what_kubernetes_sets_for_services_is_no_setting() -> None:
 def test_variables_that_are_read_elsewhere_are_known() -> None:
     environ = {
         "HEADRACE_HOME": "/here",
+        "HEADRACE_API_KEY": "hr_1",
         "HEADRACE_INFER_URL": "there:8080",
         "HEADRACE_MODEL_ONNX_PROVIDERS": "CPUExecutionProvider",
         "MLSERVER_MODEL_HUGGINGFACE_TASK": "text-generation",

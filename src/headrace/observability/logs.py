@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
+from headrace.masking import masked, without_credentials
+
 # Fields a caller may pass with `extra=`; each appears in the line under its own name.
 FIELDS = (
     *("request_id", "protocol", "route", "model", "version", "role", "status"),
@@ -45,25 +47,6 @@ def log(logger: logging.Logger, level: int, message: str, fields: dict[str, Any]
         logger.handle(record)
 
 
-# What follows a name in an address, and what is said to be a secret.
-_SECRETS = (
-    re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)"),
-    re.compile(
-        r"""((?:password|passwd|secret|token|api[_-]?key|access[_-]?key)\w*["']?\s*[:=]\s*["']?)"""
-        r"""(?!["'\s])[^\s"',;&)\]}]+""",
-        re.IGNORECASE,
-    ),
-)
-
-
-def masked(text: str) -> str:
-    """A text of somebody else's code without the passwords, tokens and keys that it shows."""
-    if "=" in text or ":" in text:
-        for secret in _SECRETS:
-            text = secret.sub(r"\1***", text)
-    return text
-
-
 class JsonFormatter(logging.Formatter):
     """One JSON object per line, written by `dumps`."""
 
@@ -76,7 +59,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_credentials(record.getMessage()),
         }
         line.update(_fields(record))
         if record.exc_info:
@@ -89,7 +72,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
-        message = _escape(record.getMessage())
+        message = _escape(without_credentials(record.getMessage()))
         line = f"{_time(record)} {record.levelname:<7} {message}{fields}"
         if record.exc_info:
             line += "\n" + masked(self.formatException(record.exc_info))
@@ -100,7 +83,7 @@ class PatternFormatter(logging.Formatter):
     """A pattern of Python's logging, such as `%(levelname)s: %(message)s`, on one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _escape(super().formatMessage(record))
+        return _escape(without_credentials(super().formatMessage(record)))
 
 
 def is_pattern(form: str) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from headrace.errors import InvalidModel, LoadFailed, MissingDependency, did_you_mean, shorten
-from headrace.observability.logs import masked
+from headrace.masking import masked
 
 _IN_DATABASE = re.compile(r"unsupported URI '(?:sqlite|mysql|postgresql|mssql)")
 _NO_SCHEME = re.compile(
     r"artifact repository for: (?P<scheme>[\w.+-]+):.*schemes are: (?P<known>.*)"
 )
-_USER = re.compile(r"(?<=//)[^/@\s]*@")
+# A store may quote a URI without its scheme.
+_PASSWORD = re.compile(r"""([^\s/:@'"]+:)[^\s/@'"]+(?=@)""")
 # What signs an address is in its query.
 _QUERY = re.compile(r"(?<=//)([^\s?'\"]*)\?[^\s'\")]*")
 # MLflow puts its code before the words of its server.
@@ -79,7 +80,7 @@ def reason(error: Exception) -> str:
 
     The client alone knows no tracking store in a database, which is where MLflow 3 logs by default.
     """
-    text = _QUERY.sub(r"\1", masked(_USER.sub("", _CODE.sub("", str(error)))))
+    text = _QUERY.sub(r"\1", _PASSWORD.sub(r"\1***", masked(_CODE.sub("", str(error)))))
     words = shorten(text.strip(), 300)
     found = status(error)
     if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":

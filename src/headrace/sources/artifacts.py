@@ -24,6 +24,7 @@ from headrace.errors import (
     from_kind,
 )
 from headrace.executors.executor import Exhausted
+from headrace.masking import without_credentials
 from headrace.runtimes.artefact import path_of_file_uri
 from headrace.settings import home_folder
 from headrace.sources.names import is_uri
@@ -40,7 +41,6 @@ REGISTRY_VARIABLES = ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
 
 # A logged model has an identifier, which needs no version.
 _UNVERSIONED = re.compile(r"models:/+(?!m-[0-9a-f]{32}$)([^/@]+)")
-_USER = re.compile(r"(?<=//)[^/@]*@")
 
 
 class Fetched(NamedTuple):
@@ -72,7 +72,7 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
         return Fetched(uri)
     if uri.startswith("file:"):
         return Fetched(path_of_file_uri(uri))
-    shown = _USER.sub("", uri)
+    shown = without_credentials(uri)
     server = _server(uri)
     source = f" from {server}" if server else ""
     progress(f"fetching {shown}{source}, for at most {timeout:g} s (--fetch-timeout)")
@@ -150,7 +150,7 @@ def _trouble(line: bytes) -> str:
 def _server(uri: str) -> str:
     """The server on which MLflow's client looks up a URI, or an empty string."""
     place = next((os.environ[name] for name in _variables(uri) if os.environ.get(name)), "")
-    return _USER.sub("", place) if "://" in place else ""
+    return without_credentials(place) if "://" in place else ""
 
 
 def _hint(uri: str) -> str:

@@ -13,8 +13,8 @@ OURS, THEIRS = "HEADRACE_", "MLSERVER_"
 PREFIXES = (OURS, THEIRS)
 # Flags of `headrace serve` that are no settings of the server.
 ARGUMENTS = ("name", "plugin", "plugin_class", "packages", "conf")
-# Read elsewhere: by what is kept between runs, by images, and by build files.
-ELSEWHERE = ("home", "container", "bundle", "mlflow_model_path")
+# Read elsewhere: by what is kept between runs, by images, by build files, and by clients.
+ELSEWHERE = ("home", "container", "bundle", "mlflow_model_path", "api_key")
 # What begins like this is read by `headrace infer`, by a runtime, or by the tests of this project.
 FAMILIES = ("infer_", "model_huggingface_", "model_onnx_", "test_")
 

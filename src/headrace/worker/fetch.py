@@ -18,11 +18,11 @@ from contextlib import suppress
 from typing import Any, Callable
 
 from headrace.errors import MissingDependency, shorten
+from headrace.masking import without_credentials
 from headrace.runtimes import fetch_failure
 from headrace.runtimes.catalog import MLFLOW
 
 _VERSION = re.compile(r"models:/+([^/@]+)/([0-9]+)")
-_USER = re.compile(r"(?<=//)[^/@]*@")
 # MLflow's client writes it into what it has fetched, and it names the version.
 _ADDED = frozenset(("registered_model_meta",))
 
@@ -78,7 +78,7 @@ def origin(uri: str, path: str) -> dict[str, str]:
             from mlflow.tracking import MlflowClient
 
             source = MlflowClient().get_model_version_download_uri(version[1], version[2])
-            found["source"] = _USER.sub("", source)
+            found["source"] = without_credentials(source)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import ConfigurationError, shorten
 from headrace.observability import json_lines, logs
 
 FORMS = [logs.dumps, json_lines.dumps]
@@ -79,6 +80,18 @@ def test_a_value_with_spaces_is_one_field_of_the_text_form() -> None:
         ('Authorization token: "hunter2"', 'Authorization token: "***"'),
         ("http://host:80/a@b", "http://host:80/a@b"),
         ("token expired", "token expired"),
+        ("redis://hunter2@db/0", "redis://***@db/0"),
+        ("postgres://admin:hunter2@hunter2@db/x", "postgres://admin:***@db/x"),
+        ("https://host/a?n=1&X-Amz-Signature=hunter2", "https://host/a?n=1&X-Amz-Signature=***"),
+        ("{'Authorization': 'Bearer hunter2'}", "{'Authorization': 'Bearer ***'}"),
+        ("Cookie: hunter2", "Cookie: ***"),
+        ("SMTP_PASS=hunter2 MY_PASS: hunter2", "SMTP_PASS=*** MY_PASS: ***"),
+        ("passed: 3, bypass=yes", "passed: 3, bypass=yes"),
+        ("hr_" + "hunter2" * 6 + "x", "hr_***"),
+        (
+            "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----",
+            "-----BEGIN EC PRIVATE KEY-----***-----END EC PRIVATE KEY-----",
+        ),
     ],
 )
 def test_secrets_in_a_stack_trace_are_masked(text: str, shown: str) -> None:
@@ -92,3 +105,19 @@ def test_secrets_in_a_stack_trace_are_masked(text: str, shown: str) -> None:
         line = formatter.format(record)
         assert "hunter2" not in line
     assert logs.TextFormatter().format(record).endswith(f"ValueError: {shown}")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "%(levelname)s: %(message)s"])
+def test_an_address_in_a_message_shows_no_password(form: str) -> None:
+    line = logs._formatter(form, logs.dumps).format(record("asking https://me:hunter2@host"))
+
+    assert "https://me:***@host" in line
+
+
+def test_a_shortened_address_shows_no_part_of_its_password() -> None:
+    address = f"https://me:{'hunter2' * 100}@host/path"
+
+    assert shorten(address, 40) == "https://me:***@host/path"
+    assert ConfigurationError(f"no answer: {address}").message == (
+        "no answer: https://me:***@host/path"
+    )

@@ -137,4 +137,4 @@ def test_a_kind_of_uri_whose_library_is_missing_names_the_library() -> None:
 def test_a_password_in_an_address_is_not_repeated() -> None:
     error = MlflowException("API request to http://user:secret@host/api failed with exception")
 
-    assert "API request to http://host/api failed" in reason(error)
+    assert "API request to http://user:***@host/api failed" in reason(error)

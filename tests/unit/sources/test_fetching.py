@@ -72,7 +72,7 @@ def test_a_tracking_server_that_is_down_is_told_and_given_up_in_time(
 
     # On a slow machine, others that say that it still waits may follow.
     assert steps[0] == (
-        f"fetching {MODELS} from http://{address}, for at most 250 s (--fetch-timeout)"
+        f"fetching {MODELS} from http://user:***@{address}, for at most 250 s (--fetch-timeout)"
     )
     assert caplog.messages == [
         f"fetching {MODELS}: {address} does not answer: connection refused; trying again, for at "

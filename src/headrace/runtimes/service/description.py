@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headrace.errors import IN_LOG, HeadraceError, InvalidModel, LoadFailed, shorten
-from headrace.observability.logs import masked
+from headrace.masking import masked
 from headrace.runners import Runner
 from headrace.runners.runner_targets import RunnableTarget
 from headrace.runtimes import RUNNABLE
