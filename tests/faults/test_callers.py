@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import struct
 import time
@@ -12,14 +13,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 
+from headrace.grpc import http2_frames as frames
 from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import ask, connect, numbers
 from support.custom import write_model
 from support.fault_table import fault
+from support.leftovers import resident_mb
 from support.services import in_flight
 from support.serving import Server, until
 from support.stage import Stage
+from support.steady_load import RATE, SteadyLoad
 
 FAST = "time.sleep(0.002)\nreturn x * 2"
 # Answers once the file `go` is there, and keeps what it was asked: 0 keeps it busy until then.
@@ -278,6 +283,79 @@ def grpc_message(number: float) -> pb.ModelInferRequest:
     return asked
 
 
+# Of HTTP and gRPC half each, and the fewest that show anything.
+IDLE, FEWEST_IDLE = 2000, 200
+# Descriptors that this process and the server need besides.
+RESERVED = 500
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@fault(
+    "idle-connections",
+    promise="Thousands of idle connections, half of them HTTP and half gRPC, cost those that are "
+    "used nothing, and are given back.",
+    bar="0 failed beside 2,000, at most 32 KiB of memory for each",
+    each=1.5,
+)
+def test_idle_connections_cost_the_others_nothing(stage: Stage) -> None:
+    folder = write_model(stage.folder, FAST, row_independent=True)
+    taken = []
+
+    def idle(load: SteadyLoad) -> None:
+        before = resident_mb(server.process.pid)
+        with ExitStack() as stack:
+            callers = [stack.enter_context(idle_caller(server, n % 2 == 0)) for n in range(count)]
+            taken.append((resident_mb(server.process.pid) - before) * 1024 / count)
+            load.wait_answers(int(RATE))
+            for caller in callers:
+                assert is_open(caller)
+
+    with stage.serving(folder) as server, descriptors_for(IDLE) as count:
+        with stage.under_load(server) as load:
+            idle(load)
+        with stage.leaving_nothing(server), stage.under_load(server) as load:
+            for _ in range(stage.times):
+                idle(load)
+    stage.record(idle_connections=count, memory_for_each=f"{max(taken):.1f} KiB")
+
+
+@contextmanager
+def descriptors_for(connections: int) -> Iterator[int]:
+    """Let this process open so many connections, or those that the system allows; how many.
+
+    The server raises its own limit, and has the same.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else connections + RESERVED
+    count = min(connections, most - RESERVED)
+    if count < FEWEST_IDLE:
+        pytest.skip(f"a process may have {hard} descriptors, too few for idle connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + RESERVED), hard))
+    try:
+        yield count
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def idle_caller(server: Server, over_http: bool) -> socket.socket:
+    """A connection that was answered once, and is ready for a request."""
+    caller = connect(server.http if over_http else f"http://{server.announced['grpc']}", PATIENCE)
+    caller.sendall(LIVE if over_http else frames.PREFACE + frames.settings({}))
+    assert caller.recv(65536)
+    return caller
+
+
+def is_open(caller: socket.socket) -> bool:
+    """Whether the server has not closed a connection; what it has sent on it is read."""
+    caller.setblocking(False)
+    try:
+        while caller.recv(65536):
+            pass
+    except BlockingIOError:
+        return True
+    return False
+
+
 ROWS, BATCH_SECONDS = 4, 0.05
 CAPACITY = ROWS / BATCH_SECONDS
 TIMES = 10
@@ -288,6 +366,8 @@ TIMES = 10
     promise="Ten times as many requests as a model can answer: those beyond the queue are refused "
     "with 503 and Retry-After, and the others are answered right.",
     bar="goodput 90 % of the capacity, 99 % of the rejections within 10 ms",
+    # Five minutes in all, of fifty rounds.
+    per_round=6,
     each=1.0,
     priority=1,
 )
