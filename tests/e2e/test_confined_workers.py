@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -176,25 +175,6 @@ def test_a_limit_too_small_for_a_worker_is_named_in_place_of_a_stack_trace(tmp_p
         assert infer(server, 1, "other").status == 200
         assert "memory_limit of 1000 bytes" in server.log()
         assert "Traceback" not in server.log()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts workers of another user")
-def test_a_worker_of_another_user_is_kept_from_the_files_of_the_server(tmp_path: Path) -> None:
-    try:
-        confinement.check(ServerSettings(worker_uid=54321))
-    except ConfigurationError as refused:
-        pytest.skip(refused.message)
-    secret = tmp_path / "secret"
-    secret.write_text("canary")
-    secret.chmod(0o600)
-    find = f"[os.getuid(), os.getgroups(), os.access({str(secret)!r}, os.R_OK), tempfile.mkdtemp()]"
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest-", tmp_path.name)):
-            folder.chmod(0o755)
-    uid, groups, reads, made = told(tmp_path / "models", find, "--worker-uid", "54321")
-
-    assert (uid, groups, reads) == (54321, [], False)
-    assert made
 
 
 def test_a_model_cannot_choose_to_run_inside_a_server_that_confines_it(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ class WorkerProgram:
         variables["PYTHONNOUSERSITE"] = "1"
         return variables
 
+    def _own_variables(self, temporary: str) -> dict[str, str]:
+        """Those of a worker that has this folder for itself."""
+        variables = {**self.variables(), "TMPDIR": temporary}
+        if self.confinement.uid is not None:
+            # These name the server's user, to whose home the worker's cannot write.
+            variables["HOME"] = temporary
+            for name in ("USER", "LOGNAME"):
+                variables.pop(name, None)
+        return variables
+
     def start(self, imports: Iterable[str] = ()) -> StartedWorker:
         """Start a worker that imports these modules, if it can, before it is asked to load.
 
@@ -114,7 +124,7 @@ class WorkerProgram:
         try:
             process = subprocess.Popen(
                 command,
-                env={**self.variables(), "TMPDIR": temporary},
+                env=self._own_variables(temporary),
                 pass_fds=[fd],
                 stdin=subprocess.DEVNULL,
                 # Standard output is reserved for the server's ready line.
