@@ -87,6 +87,22 @@ def test_a_chart_whose_name_is_another_value_in_yaml_is_valid(name, tmp_path):
     assert objects["ConfigMap"]["metadata"]["name"] == f"{name}-dashboard"
 
 
+def test_secrets_with_keys_and_certificates_are_mounted_where_the_server_looks(tmp_path):
+    env = {"HEADRACE_API_KEYS_FILE": "/keys/keys.json", "HEADRACE_SSL_CERTFILE": "/tls/tls.pem"}
+    chart, _ = write(tmp_path, env=env)
+
+    objects = rendered(chart)
+
+    volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    secrets = {each["name"]: each.get("secret", {}).get("secretName") for each in volumes}
+    mounts = container(objects)["volumeMounts"]
+    assert {each["mountPath"]: secrets[each["name"]] for each in mounts} == {
+        "/tmp": None,
+        "/keys": "m-keys",
+        "/tls": "m-tls",
+    }
+
+
 def test_everything_that_can_be_turned_on_is_valid_too(tmp_path):
     chart, _ = write(tmp_path)
 

@@ -124,7 +124,16 @@ def _add_replica_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the manifest, and to standard error what to do besides."""
-    from headrace.deploy import compose, documents, helm_chart, kserve, ray_service, seldon, systemd
+    from headrace.deploy import (
+        compose,
+        documents,
+        helm_chart,
+        kserve,
+        mounted_files,
+        ray_service,
+        seldon,
+        systemd,
+    )
 
     chosen = _chosen(options)
     if options.target == "helm":
@@ -137,7 +146,8 @@ def run(options: argparse.Namespace) -> int:
         made = {"kserve": kserve, "seldon": seldon, "ray": ray_service, "compose": compose}
         workload, manifests = made[options.target].manifests(options.source, chosen)
         print(documents.joined(manifests), end="")
-    image_sources.print_notes([*workload.notes, *_about_image(workload, options.target)])
+    files = mounted_files.notes(workload, options.target)
+    image_sources.print_notes([*workload.notes, *_about_image(workload, options.target), *files])
     return 0
 
 

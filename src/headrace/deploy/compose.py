@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.deploy import checks, documents, monitoring
+from headrace.deploy import checks, documents, monitoring, mounted_files
 from headrace.deploy.documents import Manifest
 from headrace.deploy.workload import PRE_STOP, Options, Workload, find, require_tracking
 
@@ -63,10 +63,27 @@ def _server(workload: Workload) -> dict[str, Any]:
         "read_only": True,
         # Frameworks may compile code into it and load that.
         "tmpfs": ["/tmp:exec"],
+        **_files(workload),
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "deploy": {"resources": resources},
     }
+
+
+def _files(workload: Workload) -> dict[str, Any]:
+    """The folders with the server's keys and certificates, beside the Compose file."""
+    found = [
+        {
+            "type": "bind",
+            "source": f"./{folder.name}",
+            "target": folder.path,
+            "read_only": True,
+            # An empty folder in the place of one that was forgotten would be hard to explain.
+            "bind": {"create_host_path": False},
+        }
+        for folder in mounted_files.folders(workload)
+    ]
+    return {"volumes": found} if found else {}
 
 
 def _prometheus() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import __version__
-from headrace.deploy import documents, monitoring, pod
+from headrace.deploy import documents, monitoring, mounted_files, pod
 from headrace.deploy.workload import (
     MARGIN,
     PRE_STOP,
@@ -110,6 +110,15 @@ def _what_runs(workload: Workload) -> Iterator[Section]:
         {
             "env": {each["name"]: each["value"] for each in pod.env(_variables(workload))},
             "envFromSecrets": list(options.secrets),
+        },
+    )
+    yield (
+        "Secrets with keys and certificates, and the folders where the variables look for them.",
+        {
+            "files": [
+                {"secret": mounted_files.secret(workload, each), "folder": each.path}
+                for each in mounted_files.folders(workload)
+            ]
         },
     )
 

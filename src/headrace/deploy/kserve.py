@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace import configuration
-from headrace.deploy import checks, pod
+from headrace.deploy import checks, mounted_files, pod
 from headrace.deploy.documents import Manifest
 from headrace.deploy.workload import (
     LEAST_MEMORY,
@@ -169,7 +169,9 @@ def _model(workload: Workload, runtime: Workload) -> dict[str, Any]:
     own = workload.variables(PLATFORM)
     variables = {name: value for name, value in own.items() if common.get(name) != value}
     known = workload.format_version in VERSIONS.get(workload.model_format, ())
+    mounts, volumes = mounted_files.mounts(workload), mounted_files.volumes(workload)
     return {
+        **({"volumes": volumes} if volumes else {}),
         "model": {
             "runtime": workload.options.shared,
             "modelFormat": {
@@ -181,7 +183,9 @@ def _model(workload: Workload, runtime: Workload) -> dict[str, Any]:
             **({"env": pod.env(variables)} if variables else {}),
             **pod.env_from(workload),
             "resources": workload.resources,
-        }
+            # KServe adds these to what the runtime has.
+            **({"volumeMounts": mounts} if mounts else {}),
+        },
     }
 
 
@@ -193,9 +197,10 @@ def _own_container(workload: Workload) -> dict[str, Any]:
         "env": pod.env(workload.variables(PLATFORM)),
         **pod.env_from(workload),
         **_container(workload),
+        "volumeMounts": pod.mounts(workload),
     }
     annotations = _scraping(workload)
-    return {**annotations, "containers": [container], "volumes": [pod.TMP_VOLUME]}
+    return {**annotations, "containers": [container], "volumes": pod.volumes(workload)}
 
 
 def _container(workload: Workload) -> dict[str, Any]:

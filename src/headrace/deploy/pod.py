@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.deploy import mounted_files
 from headrace.deploy.workload import PRE_STOP, Workload
 from headrace.settings import ServerSettings
 
@@ -72,6 +73,16 @@ def env_from(workload: Workload) -> dict[str, Any]:
     """The Secrets whose keys become variables, if there are any."""
     secrets = [{"secretRef": {"name": name}} for name in workload.options.secrets]
     return {"envFrom": secrets} if secrets else {}
+
+
+def mounts(workload: Workload) -> list[dict[str, Any]]:
+    """What the server's container has mounted: a folder to write to, and its files."""
+    return [TMP_MOUNT, *mounted_files.mounts(workload)]
+
+
+def volumes(workload: Workload) -> list[dict[str, Any]]:
+    """The volumes of its pod."""
+    return [TMP_VOLUME, *mounted_files.volumes(workload)]
 
 
 def ports(workload: Workload, http: str = "http", grpc: str = "grpc") -> list[dict[str, Any]]:

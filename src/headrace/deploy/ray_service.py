@@ -154,10 +154,10 @@ def _template(
             "failureThreshold": 2,
         },
         "securityContext": security,
-        "volumeMounts": [pod.TMP_MOUNT, {"name": "shm", "mountPath": "/dev/shm"}],
+        "volumeMounts": [*pod.mounts(workload), {"name": "shm", "mountPath": "/dev/shm"}],
     }
     memory = {"medium": "Memory", "sizeLimit": SHARED_MEMORY}
-    volumes = [pod.TMP_VOLUME, {"name": "shm", "emptyDir": memory}]
+    volumes = [*pod.volumes(workload), {"name": "shm", "emptyDir": memory}]
     # Replicas finish their requests, which may take as long as any request.
     grace = math.ceil(workload.settings.infer_timeout) + MARGIN
     spec = {"terminationGracePeriodSeconds": grace, "containers": [container], "volumes": volumes}

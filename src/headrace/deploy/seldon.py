@@ -83,6 +83,11 @@ def _require_own_settings(workload: Workload) -> None:
             "ssl_certfile: Seldon's agent, in the same pod, speaks no TLS to the server; leave it "
             "out"
         )
+    if workload.settings.asks_for_keys:
+        raise ConfigurationError(
+            "api_keys_file and the settings of tokens: Seldon's agent, in the same pod, has no key "
+            "to show; leave them out"
+        )
 
 
 def _server(workload: Workload) -> Manifest:
@@ -102,7 +107,7 @@ def _server(workload: Workload) -> Manifest:
         **pod.env_from(workload),
         "resources": workload.resources,
         "securityContext": pod.SECURITY,
-        "volumeMounts": [pod.TMP_MOUNT],
+        "volumeMounts": pod.mounts(workload),
     }
     options = workload.options
     return {
@@ -114,7 +119,7 @@ def _server(workload: Workload) -> Manifest:
             "extraCapabilities": capabilities(),
             "replicas": options.replicas,
             **({"maxReplicas": options.max_replicas} if options.max_replicas else {}),
-            "podSpec": {"containers": [container], "volumes": [pod.TMP_VOLUME]},
+            "podSpec": {"containers": [container], "volumes": pod.volumes(workload)},
         },
     }
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.deploy import checks
+from headrace.deploy import checks, mounted_files
 from headrace.deploy.workload import (
     MARGIN,
     Options,
@@ -58,7 +58,7 @@ RestartPreventExitStatus={wrong}
 # A user that exists while the server runs, and a folder that is kept.
 DynamicUser=yes
 StateDirectory={name}
-{folder}UMask=0077
+{folder}{credentials}UMask=0077
 LimitNOFILE=65536
 {resources}
 NoNewPrivileges=yes
@@ -104,7 +104,8 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
     require_tracking(workload)
     place, folder = _place(source, workload)
     paths = [place, folder, program]
-    if any(path.endswith("\\") for path in (*paths, source)):
+    files = dict(mounted_files.named(workload))
+    if any(path.endswith("\\") for path in (*paths, source, *files.values())):
         raise ConfigurationError(
             "systemd joins a line that ends with \\ with the next; rename what has one at its end"
         )
@@ -112,14 +113,17 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
     start = settings.fetch_timeout + settings.environment_timeout + settings.load_timeout
     stop = settings.drain_delay + settings.drain_timeout + MARGIN
     variables = {"HOME": "%S/" + workload.name, "HEADRACE_HOME": "%S/" + workload.name}
-    given = [f"{name}={_literal(value)}" for name, value in options.env.items()]
+    given = {name: _literal(value) for name, value in options.env.items()}
+    # A user that exists only while the server runs can read no file that others may not: systemd
+    # hands it a copy.
+    given |= {f"HEADRACE_{name.upper()}": f"%d/{name}" for name in files}
     text = UNIT.format(
         description=_literal(workload.source),
         # systemd replaces variables in arguments, but not in the program.
         command=" ".join(map(_quoted, (_literal(program), "serve", _argument(place)))),
         environment="\n".join(
             f"Environment={_quoted(pair)}"
-            for pair in [*(f"{name}={value}" for name, value in variables.items()), *given]
+            for pair in (f"{name}={value}" for name, value in {**variables, **given}.items())
         ),
         start=math.ceil(start),
         stop=math.ceil(stop),
@@ -127,6 +131,11 @@ def unit(source: str, options: Options, program: str | None = None) -> tuple[Wor
         wrong=WRONG_SETTINGS,
         name=workload.name,
         folder=f"WorkingDirectory={_literal(folder)}\n" if folder else "",
+        credentials="".join(
+            # What follows the colon is the path, whatever is in it.
+            f"LoadCredential={name}:{_literal(os.path.abspath(path))}\n"
+            for name, path in files.items()
+        ),
         resources="\n".join(_resources(options)),
         homes="read-only" if any(_is_below(HOMES, path) for path in paths) else "yes",
     )

@@ -30,6 +30,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     shutil.copy("/bin/true", program)
     folder = write_model(tmp_path, name="m")
     values = {"A": 'a "b" \\ $x %h ; # \'', "B": ""}
+    values["HEADRACE_API_KEYS_FILE"] = "/a folder/100% of: keys"
     lines = of(folder, str(program), env=values, cpu="1500m", memory="2Gi")
     (tmp_path / "m.service").write_text("\n".join(lines) + "\n")
 
