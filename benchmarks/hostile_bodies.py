@@ -247,6 +247,10 @@ def _parameters() -> Sent:
     return Sent(_tensor("FP64", 1, b"[1]", b',"parameters":{%b}' % members))
 
 
+def _parameter(value: bytes) -> Sent:
+    return Sent(_tensor("FP64", 1, b"[1]", b',"parameters":{"a":%b}' % _list(value)[1]))
+
+
 def _inputs() -> Sent:
     each = b'{"name":"%d","shape":[1],"datatype":"INT8","data":[1]}'
     return Sent(b'{"inputs":[%b]}' % b",".join(each % index for index in range(1_000_000)))
@@ -418,6 +422,11 @@ REQUESTS: dict[str, Callable[[], Sent]] = {
     "brackets": lambda: Sent(_tensor("FP64", 1, _deep())),
     "nothing but brackets": lambda: Sent(_deep()),
     "4 million parameters": _parameters,
+    "lists in a parameter": lambda: _parameter(b"[]"),
+    "numbers in a parameter": lambda: _parameter(b"1.5"),
+    "a long shape": lambda: Sent(
+        b'{"inputs":[{"name":"x","shape":%b,"datatype":"INT8","data":[1]}]}' % _list(b"300")[1]
+    ),
     "a million inputs": _inputs,
     "a million outputs": _outputs,
     "a long id": lambda: Sent(_tensor("FP64", 1, b"[1]", b',"id":"%b"' % (b"x" * SIZE))),

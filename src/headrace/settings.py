@@ -125,7 +125,11 @@ class ServerSettings:
         10_000, "outputs that a request may ask for by name", unit="outputs", above=0
     )
     max_parameters: int = setting(
-        50_000, "parameters of a request and all its inputs", unit="parameters", above=0
+        50_000,
+        "parameters of a request and all its inputs; in JSON of 1 MiB or more, with the values "
+        "within them",
+        unit="parameters",
+        above=0,
     )
     max_receive_bytes: int = setting(
         512 * MIB,

@@ -89,9 +89,7 @@ def element_count(shape: Sequence[int], where: str) -> int:
         InvalidInput: a dimension is negative or over 2^31-1, or the rank is over 32.
     """
     if len(shape) > MAX_RANK:
-        raise InvalidInput(
-            f"{where}: shape has {len(shape)} dimensions, at most {MAX_RANK} allowed"
-        )
+        raise too_many_dimensions(len(shape), where)
     count = 1
     for position, dim in enumerate(shape):
         if not 0 <= dim <= MAX_DIM:
@@ -100,3 +98,8 @@ def element_count(shape: Sequence[int], where: str) -> int:
             )
         count *= dim
     return count
+
+
+def too_many_dimensions(rank: int, where: str) -> InvalidInput:
+    """The error for a shape of more than `MAX_RANK` dimensions."""
+    return InvalidInput(f"{where}: shape has {rank} dimensions, at most {MAX_RANK} allowed")

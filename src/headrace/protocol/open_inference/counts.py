@@ -13,8 +13,10 @@ from headrace.settings import ServerSettings
 # Bytes of a body that are looked at in one go, so that other threads get a turn.
 _STEP = 1024 * 1024
 _QUOTE, _BACKSLASH, _BRACE = ord('"'), ord("\\"), ord("{")
+# What is between the values of objects and lists, and begins these.
+_OF_VALUES = b",{["
 # Bodies of fewer bytes may have whatever they can: it is made in a few milliseconds.
-_UNCOUNTED = 1024 * 1024
+UNCOUNTED = 1024 * 1024
 # Texts of JSON that come with an input, an output or a parameter: its keys, its name, its datatype.
 _MOST_TEXTS = 16
 
@@ -70,12 +72,26 @@ class Counts(NamedTuple):
         """
         # The body and its parameters, each input and output with its own, and each parameter.
         most = 2 + 2 * (self.inputs + self.outputs) + self.parameters
-        if len(text) < _UNCOUNTED or _braces(text, most) <= most:
+        if len(text) < UNCOUNTED or _braces(text, most) <= most:
             return
-        if _outer_braces(text, most) > most:
+        if _outside(text, b"{", most) > most:
             raise TooLarge(
                 f"the request has more than {most} objects; --max-inputs, --max-outputs and "
                 "--max-parameters raise the cap"
+            )
+
+    def check_values(self, text: bytes) -> None:
+        """Check JSON of parameters before anything is made of them; each of its values counts.
+
+        Raises:
+            TooLarge: there are more than a request may have parameters.
+        """
+        # Each has a comma behind it and may have a bracket, and so has each object of them.
+        most = 2 * (1 + self.inputs + self.outputs + self.parameters)
+        if len(text) > most and _outside(text, _OF_VALUES, most) > most:
+            raise TooLarge(
+                f"the parameters of the request have more than {self.parameters} values; "
+                "--max-parameters raises the cap"
             )
 
     def check_texts(self, text: bytes) -> None:
@@ -116,8 +132,8 @@ def _braces(text: bytes, most: int) -> int:
     return found
 
 
-def _outer_braces(text: bytes, most: int) -> int:
-    """How many braces are opened outside of texts; counting ends above `most`."""
+def _outside(text: bytes, wanted: bytes, most: int) -> int:
+    """How often any of some characters is outside of texts; counting ends above `most`."""
     found = is_within = 0
     escape = b""
     for start in range(0, len(text), _STEP):
@@ -129,7 +145,8 @@ def _outer_braces(text: bytes, most: int) -> int:
         characters = np.frombuffer(part, np.uint8)
         # Odd within a text, also where it has become too large for its type.
         quotes = np.cumsum(characters == _QUOTE, dtype=np.uint8) + np.uint8(is_within)
-        found += int(np.count_nonzero((characters == _BRACE) & (quotes & 1 == 0)))
+        outside = characters[quotes & 1 == 0]
+        found += sum(int(np.count_nonzero(outside == each)) for each in wanted)
         if found > most:
             break
         is_within = int(quotes[-1]) & 1

@@ -39,6 +39,15 @@ from headrace.protocol.open_inference.rest_data import (
     pack_json,
     pack_lone_text,
 )
+from headrace.protocol.open_inference.rest_envelope import (
+    ABSENT,
+    Body,
+    OpenBody,
+    OpenInput,
+    OpenOutput,
+    decode,
+    decode_open,
+)
 from headrace.protocol.open_inference.rest_large import encode_large
 from headrace.protocol.open_inference.rest_parts import LARGEST_SHARED, encode_part
 from headrace.protocol.open_inference.set_aside import SMALLEST, Aside, set_aside
@@ -51,48 +60,7 @@ from headrace.protocol.tensor import Buffer, Parameters, Tensor
 
 MAX_DEPTH = 64
 
-_ABSENT = msgspec.Raw(b"")
 _Objects = list[dict[str, msgspec.Raw]] | None
-
-
-class _OpenInput(msgspec.Struct, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw = _ABSENT
-    parameters: dict[str, Any] | None = None
-
-
-class _Input(_OpenInput, gc=False, forbid_unknown_fields=True):
-    pass
-
-
-class _OpenOutput(msgspec.Struct, gc=False):
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class _Output(_OpenOutput, gc=False, forbid_unknown_fields=True):
-    pass
-
-
-class _OpenBody(msgspec.Struct, gc=False):
-    inputs: list[_OpenInput]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_OpenOutput] | None = None
-
-
-class _Body(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    inputs: list[_Input]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_Output] | None = None
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-# For bodies with other keys, which cost a second look.
-_decode_open = msgspec.json.Decoder(_OpenBody).decode
 
 
 def decode_request(
@@ -125,7 +93,7 @@ def decode_request(
             if floats is not None and len(floats[1].parameters or ()) <= counts.parameters:
                 return _completed(*floats)
         found = _read_aside(body, counts) if len(body) >= SMALLEST else None
-        envelope, inputs = found or (_envelope(body), None)
+        envelope, inputs = found or (_envelope(body, counts), None)
     else:
         if not 0 <= header_length <= len(body):
             raise InvalidInput(
@@ -133,7 +101,7 @@ def decode_request(
                 "the body"
             )
         view = memoryview(body)
-        envelope = _envelope(view[:header_length])
+        envelope = _envelope(view[:header_length], counts)
         raw = RawTensors(view[header_length:])
     if inputs is None:
         _check_counts(envelope, counts)
@@ -145,7 +113,7 @@ def decode_request(
     return _completed(InferenceRequest(inputs), envelope)
 
 
-def _completed(request: InferenceRequest, envelope: _Body | _OpenBody | FloatsBody) -> RestRequest:
+def _completed(request: InferenceRequest, envelope: Body | OpenBody | FloatsBody) -> RestRequest:
     """The request with everything that a body says of it besides the inputs."""
     if envelope.id:
         request.id = checked_id(envelope.id)
@@ -235,7 +203,7 @@ def _outputs(
     return outputs, raw
 
 
-def _check_counts(envelope: _Body | _OpenBody, counts: Counts) -> None:
+def _check_counts(envelope: Body | OpenBody, counts: Counts) -> None:
     inputs, outputs = envelope.inputs, envelope.outputs or ()
     # What most requests have is not counted one by one.
     if len(inputs) > 1 or outputs:
@@ -253,7 +221,7 @@ class _NotAside(Exception):
     """What was set aside cannot be read on its own."""
 
 
-def _read_aside(body: bytes, counts: Counts) -> tuple[_Body, list[Tensor]] | None:
+def _read_aside(body: bytes, counts: Counts) -> tuple[Body, list[Tensor]] | None:
     """A body, if its large arrays can be read apart from what is around them.
 
     Raises:
@@ -263,7 +231,7 @@ def _read_aside(body: bytes, counts: Counts) -> tuple[_Body, list[Tensor]] | Non
     if not aside.arrays:
         return None
     try:
-        envelope = _decode_body(aside.rest)
+        envelope = decode(aside.rest, counts)
         _check_counts(envelope, counts)
         if sum(aside.place(item.data) is not None for item in envelope.inputs) == len(aside.arrays):
             return envelope, [_tensor(item, None, aside) for item in envelope.inputs]
@@ -272,14 +240,14 @@ def _read_aside(body: bytes, counts: Counts) -> tuple[_Body, list[Tensor]] | Non
     return None
 
 
-def _open_envelope(text: bytes | memoryview) -> _OpenBody:
+def _open_envelope(text: bytes | memoryview, counts: Counts) -> OpenBody:
     """A body with keys that mean nothing here.
 
     Raises:
         InvalidInput: one is a typo, or the body breaks the protocol in another way.
     """
     try:
-        envelope = _decode_open(text)
+        envelope = decode_open(text, counts)
         # The keys that mean nothing are read only here, and may not be UTF-8.
         whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         inputs, outputs = (
@@ -287,10 +255,10 @@ def _open_envelope(text: bytes | memoryview) -> _OpenBody:
             for key in ("inputs", "outputs")
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput(refusal(text, _OpenBody, "the request body") + _likely(text)) from None
+        raise InvalidInput(refusal(text, OpenBody, "the request body") + _likely(text)) from None
     typos = Typos()
-    typos.refuse(whole, _OpenBody.__struct_fields__, "the request body")
-    for key, kind, items in (("inputs", _OpenInput, inputs), ("outputs", _OpenOutput, outputs)):
+    typos.refuse(whole, OpenBody.__struct_fields__, "the request body")
+    for key, kind, items in (("inputs", OpenInput, inputs), ("outputs", OpenOutput, outputs)):
         for index, item in enumerate(items):
             typos.refuse(item, kind.__struct_fields__, f"{key}[{index}]")
     return envelope
@@ -310,19 +278,19 @@ def _likely(text: bytes | memoryview) -> str:
     return f"; '{theirs[0]}' is for MLflow's route, /invocations" if theirs else ""
 
 
-def _envelope(text: bytes | memoryview) -> _Body | _OpenBody:
+def _envelope(text: bytes | memoryview, counts: Counts) -> Body | OpenBody:
     if not text:
         raise InvalidInput("the request body is empty, expected a JSON object with inputs")
     try:
-        envelope: _Body | _OpenBody = _decode_body(text)
+        envelope: Body | OpenBody = decode(text, counts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        envelope = _open_envelope(text)
+        envelope = _open_envelope(text, counts)
     if not envelope.inputs:
         raise InvalidInput("inputs is empty, expected at least one tensor")
     return envelope
 
 
-def _tensor(item: _OpenInput, raw: RawTensors | None, aside: Aside | None = None) -> Tensor:
+def _tensor(item: OpenInput, raw: RawTensors | None, aside: Aside | None = None) -> Tensor:
     name = item.name
     shape = item.shape
     kind = DATATYPES.get(item.datatype) or datatype(item.datatype, label(name))
@@ -340,7 +308,7 @@ def _tensor(item: _OpenInput, raw: RawTensors | None, aside: Aside | None = None
         count *= dim
         if dim < 0 or dim > MAX_DIM:
             element_count(shape, label(name))
-    if item.data is _ABSENT:
+    if item.data is ABSENT:
         raise InvalidInput(f"{label(name)}: data is missing")
     if aside is not None and (place := aside.place(item.data)) is not None:
         found = pack_array(aside.text, place, kind, shape, count, name)
@@ -357,14 +325,14 @@ def _tensor(item: _OpenInput, raw: RawTensors | None, aside: Aside | None = None
     return Tensor(name, kind.name, shape, data, parameters or None)
 
 
-def _binary_tensor(item: _OpenInput, raw: RawTensors | None) -> Tensor:
+def _binary_tensor(item: OpenInput, raw: RawTensors | None) -> Tensor:
     where = label(item.name)
     parameters = item.parameters or {}
     if raw is None:
         raise InvalidInput(
             f"{where}: binary_data_size needs the header Inference-Header-Content-Length"
         )
-    if item.data is not _ABSENT:
+    if item.data is not ABSENT:
         raise InvalidInput(f"{where}: expected either data or binary_data_size, got both")
     data = raw.take(parameters["binary_data_size"], where)
     tensor = Tensor(item.name, item.datatype, item.shape, data, _visible(parameters, where))
@@ -377,14 +345,14 @@ def _refuse_duplicates(names: list[str], where: str) -> NoReturn:
     raise InvalidInput(f"{where} names {listing(twice)} more than once")
 
 
-def _output_names(outputs: Sequence[_OpenOutput]) -> list[str]:
+def _output_names(outputs: Sequence[OpenOutput]) -> list[str]:
     names = [output.name for output in outputs]
     if len(set(names)) != len(names):
         _refuse_duplicates(names, "outputs")
     return names
 
 
-def _overrides(outputs: Sequence[_OpenOutput]) -> dict[str, bool]:
+def _overrides(outputs: Sequence[OpenOutput]) -> dict[str, bool]:
     return {
         output.name: flag(output.parameters, "binary_data", f"outputs[{position}]", default=False)
         for position, output in enumerate(outputs)
@@ -392,7 +360,7 @@ def _overrides(outputs: Sequence[_OpenOutput]) -> dict[str, bool]:
     }
 
 
-def _class_counts(outputs: Sequence[_OpenOutput]) -> dict[str, int]:
+def _class_counts(outputs: Sequence[OpenOutput]) -> dict[str, int]:
     for output in outputs:
         if output.parameters:
             refuse_shared_memory(output.parameters, f"output '{shorten(output.name)}'")
