@@ -69,6 +69,11 @@ def create_app(
     `model` is a folder, a URI, or a class, which then runs in this process. `settings` are fields
     of `ServerSettings`; environment variables and `settings.json` count as well.
 
+    An application cannot know where its host listens, and believes the setting `host`: with its
+    default, which is a loopback address, callers without keys may load and unload models, and a
+    model in any format is opened without a warning. Give `host` the address that the host really
+    listens on, such as `host="0.0.0.0"`, or set `allow_repository_api` and `trust`.
+
     Raises:
         TypeError: there is no setting of that name.
         ConfigurationError: a setting or a model's file is wrong, or the setting is one that only

@@ -17,6 +17,7 @@ from headrace.observability import logs
 from headrace.platforms import NOWHERE, Found
 from headrace.protocol.open_inference.json_faults import syntax_fault
 from headrace.settings import CorsSettings, ServerSettings
+from headrace.sockets import is_address
 from headrace.sources import server_keys, variables
 from headrace.sources.model_keys import HINTS
 from headrace.sources.server_keys import IGNORED, ROOT, SWITCHES
@@ -34,6 +35,8 @@ SETTINGS_FILE = "settings.json"
 LARGEST_UID = 2**32 - 2
 PATHS = ("root_path", "metrics_endpoint", "health_route", "predict_route")
 DEFAULT = "default"
+# As a request names its host, which is an ASCII name whatever the browser shows.
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 # Levels of Python's logging that have another name here.
 LEVELS = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}
 
@@ -210,6 +213,8 @@ def _checked(field: Field[Any], value: Any, origin: str) -> Any:
     choices = field.metadata.get("choices")
     if field.name == "host":
         return _host(value, origin)
+    if field.name == "allowed_hosts":
+        _check_names(value, origin)
     if isinstance(value, CorsSettings):
         _check_origins(value.allow_origin_regex or "", origin)
     if choices and not (field.name == "log_format" and logs.is_pattern(value)):
@@ -276,6 +281,16 @@ def _host(value: str, origin: str) -> str:
             "and --grpc-port set the ports"
         )
     return value[1:-1] if value[:1] == "[" and value[-1:] == "]" else value
+
+
+def _check_names(names: tuple[str, ...], origin: str) -> None:
+    """Refuse what no request can name as its host, which would keep everybody out unnoticed."""
+    for name in names:
+        if not (HOST_NAME.fullmatch(name) or is_address(name.strip("[]"))):
+            raise ConfigurationError(
+                f"{origin}: expected the names of this server, such as models.example.com, without "
+                f"scheme, port, path and wildcards, got '{shorten(name)}'"
+            )
 
 
 def _check_ports(settings: ServerSettings, origins: Mapping[str, str]) -> None:

@@ -62,6 +62,15 @@ def waiting(sock: socket.socket) -> Iterator[socket.socket]:
         yield accepted
 
 
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, and not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that listens on this host."""
     if host == "localhost":

@@ -57,6 +57,27 @@ def test_a_key_that_is_added_counts_and_one_that_is_revoked_does_not(
         assert passes("second")
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, "it has no keys"),
+        ({"old": {"scopes": ["read"], "expires": "2020-01-01T00:00:00Z"}}, "have expired"),
+    ],
+)
+def test_a_file_that_lets_nobody_in_is_warned_of(
+    model: Path, tmp_path: Path, keys: dict[str, Any], words: str
+) -> None:
+    file = write_keys(tmp_path / "keys.json", **keys)
+    with serving(model, "--api-keys-file", file) as server:
+        assert f"{words}, so no key is accepted" in server.log()
+        write_keys(file, new={"scopes": ["read"]})
+        until(
+            lambda: ask(server.http, "GET", "/v2", headers=bearer("new")).status == 200,
+            *(60, "the new key counts"),
+        )
+        assert server.log().count("no key is accepted") == 1
+
+
 def test_a_key_with_a_rate_is_refused_beyond_it(model: Path, tmp_path: Path) -> None:
     slow = {"scopes": ["read", "infer"], "rate": 0.01, "burst": 3}
     keys = write_keys(tmp_path / "keys.json", slow=slow, fast={"scopes": ["read"]})

@@ -82,7 +82,11 @@ HAPPENED = (
         "'HF_TOKEN': '***'",
     ),
     *("'Authorization': 'Bearer ***'", "MLflow cannot fetch 's3://me:***@", "X-Amz-Signature=***"),
-    *("an unknown API key", "a token that is not valid", "--jwt-keys: 'http://me:***@"),
+    *(
+        "an unknown API key",
+        "a token that is not valid",
+        "--jwt-keys: 'http://127.0.0.1:1/jwks?token=***'",
+    ),
     *("the signature is not that of the secret", "its requirements could not be installed"),
 )
 STAY = "keys from before stay in force"
@@ -164,7 +168,7 @@ def flags(folder: Path) -> list[object]:
         *("--mlflow-webhook-secret-file", folder / "webhook"),
         *("--api-keys-file", write_keys_with(folder / "keys.json")),
         *("--jwt-issuer", "http://127.0.0.1:1/", "--jwt-audience", "headrace", "--jwt-keys"),
-        f"http://me:{PLANTED['jwks password']}@127.0.0.1:1/jwks?token={PLANTED['jwks query']}",
+        f"http://127.0.0.1:1/jwks?token={PLANTED['jwks query']}",
     ]
 
 
@@ -286,7 +290,7 @@ def test_no_secret_is_in_an_answer(told: tuple[str, list[object]]) -> None:
     [
         # A key in the place of its file, and an address that is none of a set of keys.
         ("--api-keys-file", key("key")),
-        ("--jwt-keys", f"ftp://me:{PLANTED['jwks password']}@127.0.0.1/jwks"),
+        ("--jwt-keys", f"https://me:{PLANTED['jwks password']}@127.0.0.1/jwks"),
     ],
 )
 def test_what_is_wrong_at_the_start_is_told_without_the_secret(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -262,6 +264,33 @@ def test_the_keys_from_before_stay_while_the_issuer_answers_nonsense(raw: bytes)
         assert tokens.find(token()).name == "ann"
 
 
+def drip(listener: socket.socket, begins: bytes) -> None:
+    """Answer one request with a byte now and then, until its sender leaves."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(begins)
+        # Long before the time for one operation is over.
+        while not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(b"x")
+
+
+@pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_an_issuer_that_sends_a_byte_now_and_then_is_given_up(
+    begins: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headrace.access.tokens.FETCH_TIMEOUT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener, begins), daemon=True)
+        thread.start()
+        tokens = Tokens(settings(f"http://127.0.0.1:{listener.getsockname()[1]}/keys"))
+        asyncio.run(asyncio.wait_for(tokens.refresh(), 60))
+        thread.join(60)
+
+    assert not thread.is_alive()
+    assert "it was not read in time" in caplog.text or "timed out" in caplog.text
+
+
 def test_keys_are_not_taken_from_where_others_could_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -285,6 +314,7 @@ def test_keys_are_not_taken_from_where_others_could_answer(
         ({"jwt_audience": None}, "--jwt-audience is missing"),
         ({"jwt_keys": "http://issuer.example/keys"}, "expected a file or an https URL"),
         ({"jwt_keys": "ftp://issuer.example/keys"}, "expected a file or an https URL"),
+        ({"jwt_keys": "https://me:word@issuer.example/keys"}, "without a user"),
         ({"jwt_keys": "/nowhere.json"}, "No such file"),
         ({"jwt_algorithms": ("none",)}, "--jwt-algorithms"),
         ({"jwt_algorithms": ("HS256",)}, "--jwt-algorithms"),

@@ -257,6 +257,35 @@ def test_a_host_that_is_something_else_is_refused_with_what_it_is(host: str, wor
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://foo:80",
+        "foo:80",
+        "foo/path",
+        "*.example.com",
+        "*",
+        "foo bar",
+        "-foo",
+        "[::1]:80",
+        "@",
+    ],
+)
+def test_an_allowed_host_that_no_request_can_name_is_refused(name: str) -> None:
+    for given, place in (({"allowed_hosts": ("a", name)}, "--allowed-hosts"), ({}, "HEADRACE_ALL")):
+        with pytest.raises(ConfigurationError) as caught:
+            resolve(given, {"HEADRACE_ALLOWED_HOSTS": f"a,{name}"}, None)
+
+        assert caught.value.message.startswith(place)
+        assert f"without scheme, port, path and wildcards, got '{name}'" in caught.value.message
+
+
+def test_names_and_addresses_are_allowed_hosts() -> None:
+    names = ("Models.example.com", "my_host", "10.0.0.1", "[::1]", "xn--bcher-kva.example")
+
+    assert resolve({"allowed_hosts": names}, {}, None).settings.allowed_hosts == names
+
+
 def test_an_address_may_have_the_brackets_that_it_has_in_a_url() -> None:
     assert resolve({"host": "[::1]"}, {}, None).settings.host == "::1"
 

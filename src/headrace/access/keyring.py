@@ -89,6 +89,14 @@ class Keyring:
             else (entry, _grant(entry))
             for entry in entries
         }
+        now = self._clock()
+        grants = [grant for _, grant in self._grants.values()]
+        if all(grant.expires is not None and grant.expires <= now for grant in grants):
+            what = "all keys in it have expired" if grants else "it has no keys"
+            logger.warning(
+                "%s: '%s': %s, so no key is accepted; `headrace keys create` adds one",
+                *(ORIGIN, self._path, what),
+            )
 
 
 def _grant(entry: Entry) -> Grant:

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import logging
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from headrace.access import timed_download
 from headrace.access.grant import Grant
 from headrace.access.needs import SCOPES
 from headrace.errors import (
@@ -201,6 +201,11 @@ def _required(value: str | None, flag: str) -> str:
 
 def _check_url(url: str) -> None:
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            "--jwt-keys: expected a URL without a user, which is not sent, got "
+            f"'{shorten(url, 200)}'"
+        )
     # Whoever answers in the place of the issuer could sign as it.
     if parts.scheme != "https" and not (
         parts.scheme == "http" and is_loopback(parts.hostname or "")
@@ -221,17 +226,16 @@ def _read(path: str) -> bytes:
 
 def _fetch(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT) as answer:
-            # It may have come from elsewhere.
-            _check_url(answer.url)
-            text: bytes = answer.read(LARGEST_KEYS)
-            return text
+        # It may come from elsewhere than where it was asked for.
+        text, found_at = timed_download.read(url, FETCH_TIMEOUT, LARGEST_KEYS)
     except (OSError, ValueError, http.client.HTTPException) as exc:
         # That of urllib is `<urlopen error ...>` around it.
         reason = getattr(exc, "reason", None) or exc
         raise ConfigurationError(
             f"--jwt-keys: '{shorten(url, 200)}': {shorten(reason, 200)}"
         ) from exc
+    _check_url(found_at)
+    return text
 
 
 def _words(value: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from headrace.access.needs import OPEN
@@ -11,6 +10,7 @@ from headrace.dataplane.call import OWN_ROUTE
 from headrace.dataplane.observers.observer import Observer
 from headrace.errors import Forbidden, shorten
 from headrace.settings import ServerSettings
+from headrace.sockets import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,11 +110,7 @@ def is_unambiguous(name: str) -> bool:
     """Whether no DNS server decides where this name leads."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return is_address(name.strip("[]"))
 
 
 def name_of(authority: str) -> str:
