@@ -59,8 +59,23 @@ def huggingface(settings: ModelSettings) -> str:
         if name and not os.path.isdir(folder):
             return f"takes '{shorten(name)}' from the Hub, whose files nobody here has seen"
         folders.append(folder)
-    weights = [name for name in os.listdir(folders[0]) if name.endswith(".safetensors")]
-    return "" if weights else "has no weights in safetensors, and others are pickles"
+    return _of_weights(os.listdir(folders[0]))
+
+
+def _of_weights(names: list[str]) -> str:
+    """Transformers is told to take weights in safetensors, and opens none of the others then."""
+    if any(name.endswith(".safetensors") for name in names):
+        return ""
+    for kind, endings in _OTHER_WEIGHTS.items():
+        if others := sorted(name for name in names if name.endswith(endings)):
+            return f"has no weights in safetensors, only {kind}: {listing(others)}"
+    return "has no weights in safetensors"
+
+
+_OTHER_WEIGHTS = {
+    "pickles": (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"),
+    "files of other frameworks": (".h5", ".keras", ".msgpack", ".onnx", ".gguf"),
+}
 
 
 def mlflow(settings: ModelSettings) -> str:
