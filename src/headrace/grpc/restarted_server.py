@@ -31,6 +31,8 @@ class RestartedServer:
         self._ends: list[asyncio.Task[Any]] = []
         self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
+        # Why the last try to start a new server failed.
+        self._failure = ""
 
     def _made(self) -> grpc.aio.Server:
         return grpc.aio.server(options=self._options)
@@ -70,40 +72,68 @@ class RestartedServer:
 
     async def _watch(self) -> None:
         while not self._is_stopping:
-            await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in self._ends:
-                if end.done() and not end.cancelled() and (error := end.exception()):
-                    logger.error("grpcio's server has ended, and is started again: %s", error)
-                # The others fail with the same, later.
-                end.add_done_callback(lambda done: done.cancelled() or done.exception())
+            error = await _end(self._ends)
+            if not self._is_stopping:
+                logger.error("grpcio's server has ended, and is started again: %s", error)
             while not self._is_stopping and not await self._restarted():
                 await asyncio.sleep(RETRY)
 
     async def _restarted(self) -> bool:
-        """Whether a new server has been started."""
+        """Whether a new server has been started.
+
+        Whatever keeps it from that may pass, as a lack of descriptors does. Without another try,
+        gRPC would be gone for good.
+        """
         server = self._made()
         try:
             for step in self._steps:
                 step(server)
-        except RuntimeError:
+            self._ends = await _started(server)
+        except Exception as error:
+            self._log_failure(error)
             await server.stop(None)
             return False
-        self._ends = await _started(server)
+        self._failure = ""
         if self._is_stopping:
             await server.stop(None)
         self._server = server
         return True
 
+    def _log_failure(self, error: Exception) -> None:
+        """Once for all tries that fail alike."""
+        failure = f"{type(error).__name__}: {error}"
+        if failure != self._failure:
+            logger.error("grpcio's server cannot be started again yet: %s", failure)
+        self._failure = failure
+
 
 async def _started(server: grpc.aio.Server) -> list[asyncio.Task[Any]]:
-    """Start a server; returns tasks, of which one ends as soon as the server does.
+    """Start a server; returns the tasks that tell of its end: see `_end`.
 
     A server that fails has to end all its calls before it says that it has terminated, and waits
     for clients that may not answer. The task that takes calls ends at once. It is grpcio's own, and
-    the only one here whose coroutine is not Python's.
+    only those have coroutines that are not Python's.
     """
     before = asyncio.all_tasks()
     await server.start()
     new = asyncio.all_tasks() - before
-    taking = [task for task in new if not inspect.iscoroutine(task.get_coro())]
-    return [*taking, asyncio.create_task(server.wait_for_termination())]
+    own = [task for task in new if not inspect.iscoroutine(task.get_coro())]
+    for task in own:
+        # They all fail with the same, one after the other.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return [asyncio.create_task(server.wait_for_termination()), *own]
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> BaseException | None:
+    """Wait until a server ends; returns what ended it, if that is known.
+
+    The first of the tasks waits for its termination. Of the others, one that fails has ended the
+    server; one that does not has taken a call, or answered it.
+    """
+    termination, pending = tasks[0], set(tasks)
+    while termination in pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()):
+                return error
+    return None
