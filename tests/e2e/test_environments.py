@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -116,21 +117,22 @@ def test_the_second_start_builds_nothing(tmp_path: Path, env: dict[str, str]) ->
         assert answer(server, "m") == [10]
 
 
-def test_a_server_that_is_stopped_while_it_builds_leaves_nothing(
-    tmp_path: Path, env: dict[str, str]
-) -> None:
-    root = tmp_path / "models"
-    slow = "import time\nwhile True: time.sleep(1)\n"
+def write_endless_build(tmp_path: Path) -> Path:
+    """A folder of a model whose environment takes forever: uv runs `slow.py` to build a package."""
     project = tmp_path / "project"
     project.mkdir()
-    # uv runs this while it builds the package.
     (project / "pyproject.toml").write_text(
         "[build-system]\nrequires=[]\nbuild-backend='slow'\nbackend-path=['.']\n"
     )
-    (project / "slow.py").write_text(slow)
-    write_model(root, environment={"packages": [str(project)]})
+    (project / "slow.py").write_text("import time\nwhile True: time.sleep(1)\n")
+    write_model(tmp_path / "models", environment={"packages": [str(project)]})
+    return tmp_path / "models"
 
-    with starting(root, env=env) as server:
+
+def test_a_server_that_is_stopped_while_it_builds_leaves_nothing(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    with starting(write_endless_build(tmp_path), env=env) as server:
         server.wait_listening()
         until(lambda: "slow" in commands(server), 30, "uv builds the package")
         server.signal()
@@ -138,6 +140,16 @@ def test_a_server_that_is_stopped_while_it_builds_leaves_nothing(
         assert server.wait(30) == 0, server.log()
         until(lambda: not server.workers(), 20, "no process is left")
     assert list((tmp_path / "home/environments").glob("*/pyvenv.cfg")) == []
+
+
+def test_a_build_ends_with_a_server_that_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
+    with starting(write_endless_build(tmp_path), env=env) as server:
+        server.wait_listening()
+        until(lambda: "slow" in commands(server), 30, "uv builds the package")
+        server.signal(signal.SIGKILL)
+
+        server.wait(30)
+        until(lambda: not server.workers(), 20, "no process is left")
 
 
 def commands(server: Server) -> str:

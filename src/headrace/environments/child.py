@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import OUTSIDE
+from headrace.keeper import keeper
 
 # How much is kept of the end of the output, and of each line, in bytes.
 KEPT = 8 * 1024
@@ -50,7 +51,8 @@ async def run(
 ) -> Outcome:
     """Run the program; `on_line` gets each line of its output as it comes.
 
-    However this ends, nothing in the program's process group is left running.
+    However this ends, nothing in the program's process group is left running, not even when this
+    process is killed.
 
     Raises:
         Overdue: it did not end within `timeout` seconds.
@@ -66,6 +68,7 @@ async def run(
         pass_fds=tuple(program.locks),
         start_new_session=True,
     )
+    keeper.add(process.pid)
     try:
         async with asyncio.timeout(timeout):
             return await _finish(process, program.stdin, on_line)
@@ -74,6 +77,7 @@ async def run(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        keeper.remove(process.pid)
         await process.wait()
 
 

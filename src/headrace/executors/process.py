@@ -12,11 +12,11 @@ from headrace.errors import OUTSIDE
 from headrace.executors.channel import DIED, Channel
 from headrace.executors.early_worker import EarlyWorker
 from headrace.executors.executor import WorkerLost
-from headrace.executors.keeper import keeper
 from headrace.executors.memory import out_of_memory
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.executors.worker_program import StartedWorker, WorkerProgram
+from headrace.keeper import keeper
 
 # Seconds that a process may take to end once it has closed its connection.
 LINGER = 0.5

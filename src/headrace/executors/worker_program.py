@@ -21,8 +21,8 @@ from pathlib import Path
 import headrace
 from headrace.executors import confinement, descriptors, processors, thread_counts
 from headrace.executors.confinement import Confinement
-from headrace.executors.keeper import keeper
 from headrace.executors.worker_folder import WorkerFolder
+from headrace.keeper import keeper
 from headrace.observability import logs
 from headrace.settings import ModelSettings, ServerSettings
 

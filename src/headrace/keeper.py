@@ -1,8 +1,9 @@
-"""Ends what models have started when the server is gone, however that ended.
+"""Ends what models and builds have started when the server is gone, however that ended.
 
-The kernel ends the workers with the server, but not what runs in their process groups. Nothing that
-is killed can clean up after itself, so a shell of a few hundred kilobytes waits for the server's
-end. Standard library only, as for all that starts the first worker.
+The kernel ends the workers with the server, but not what runs in their process groups, nor the
+programs that build environments. Nothing that is killed can clean up after itself, so a shell of a
+few hundred kilobytes waits for the server's end. Standard library only, as for all that starts the
+first worker.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import subprocess
 import threading
 
-logger = logging.getLogger("headrace.executors")
+logger = logging.getLogger("headrace.keeper")
 
 SHELL = "/bin/sh"
 # Each line adds a process group or takes one away. At the end of its input, the server is gone.
@@ -35,7 +36,7 @@ class Keeper:
     """The process groups that end with this process. Thread-safe.
 
     There is a shell for as long as there are groups. Without a shell on the machine, what a model
-    started goes on if the server is killed.
+    or a build started goes on if the server is killed.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,9 @@ class Keeper:
             try:
                 self._start()
             except OSError as error:
-                logger.debug("what models start outlives this server if it is killed: %s", error)
+                logger.debug(
+                    "what models and builds start outlives this server if it is killed: %s", error
+                )
 
     def _start(self) -> None:
         # In a session of its own, so that it outlives what is sent to the server's group. It needs
