@@ -56,9 +56,12 @@ class MethodsRuntime(Model):
         if not chosen and methods and not self._default:
             self._default = self._available[-1]
         if self._default not in self._available:
+            if not self._available:
+                asked = f" '{shorten(chosen)}', nor another" if chosen else ""
+                raise InvalidModel(f"{what} has no method{asked} that can be served")
             raise InvalidModel(
-                f"{what} has no method '{shorten(self._default or 'predict')}', only "
-                f"{listing(self._available) or 'none that can be served'}"
+                f"{what} has no method '{shorten(self._default or 'predict')}'; "
+                f"it has {listing(self._available)}"
             )
 
     def unload(self) -> None:
