@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from headrace.adapters.adapter import JSON_HEADERS, Reply
 from headrace.connection_limit import ConnectionLimit
+from headrace.http.body import SOURCE
 from headrace.http.half_closed import HalfClosed
 from headrace.receive_budget import ReceiveBudget
 from headrace.settings import ServerSettings
@@ -74,6 +75,11 @@ class Cycle(RequestResponseCycle):
             Overloaded: all requests together have too many.
         """
         self.transport.hold(size, unpacked=True)  # type: ignore[attr-defined]
+
+    async def run_asgi(self, app: Any) -> None:
+        await super().run_asgi(app)
+        # Each refers to the other, and would stay until the collector of cycles looks for them.
+        self.scope.pop(SOURCE, None)  # type: ignore[misc]
 
     async def send(self, message: Any) -> None:
         """Send one ASGI message of the answer. Hot."""
@@ -224,6 +230,10 @@ class DirectCycle:
         self.body = bytearray()
         self.keep_alive = keep_alive
         self.response_started = self.response_complete = False
+
+    def let_go(self) -> None:
+        """Refer to nothing that refers to this object, which nobody uses any more."""
+        del self._connection, self.message_event
 
     def take(self, part: bytes) -> bool:
         """Keep a part of the body; never so much that reading has to stop. Hot."""

@@ -34,6 +34,11 @@ class DirectConnection(Connection):
         # The text of the head that is about to be parsed, if it begins the segment.
         self._text = b""
 
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._head = self._match = None
+        self._direct_cycle.let_go()
+
     def data_received(self, data: bytes) -> None:
         if self._receiving == IDLE:
             end = data.find(b"\r\n\r\n") + 4

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+import weakref
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from headrace import Model
 from headrace.application import Application
 from headrace.asgi import create_app
+from headrace.http.connection import Connection
 from headrace.http.inference import LARGE, HttpCall
 from headrace.http.listener import Listener
 from headrace.protocol.open_inference import rest_json
@@ -100,6 +102,25 @@ def test_a_large_body_is_gone_while_its_model_works() -> None:
 
     gc.collect()
     asyncio.run(_with_app(ask, Bodies))
+
+
+def test_a_connection_that_has_asked_a_model_is_freed_without_the_collector() -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v2/models/Repeats/infer", content=body(1))
+        assert answer.status_code == 200
+        asked = [weakref.ref(each) for each in gc.get_objects() if isinstance(each, Connection)]
+        assert asked
+        await client.aclose()
+        async with asyncio.timeout(60):
+            while any(each() is not None for each in asked):
+                await asyncio.sleep(0.001)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(_with_server(ask))
+    finally:
+        gc.enable()
 
 
 async def _with_app(ask: Any, model: type[Model] = Repeats) -> None:
