@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -23,6 +24,7 @@ import grpc
 from benchmarks import machine, result_files, servers, session
 
 from headrace.admin.object_body import LARGEST_BODY
+from headrace.http.large_requests import MUCH_TEXT
 from headrace.protocol.open_inference import GRPC_SERVICE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from headrace.protocol.open_inference.grpc_contents import varint
@@ -30,6 +32,7 @@ from headrace.protocol.open_inference.grpc_contents import varint
 NAME = "hostile_bodies"
 HEALTH_GOAL_MS, MEMORY_GOAL = 100.0, 6.0
 HEALTH_STEP = 0.005
+MEMORY_STEP = 0.002
 TIMEOUT = 120.0
 # Bytes of the largest bodies, within the default bound, and of the answers.
 SIZE = 60_000_000
@@ -146,21 +149,21 @@ def measure(name: str, make: Callable[[], Sent], has_goal: bool) -> dict[str, An
 
 def _measured(server: servers.Server, sent: Sent) -> dict[str, Any]:
     warm = Sent(b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP64","data":[1]}]}')
-    _send(server, warm)
-    pid = server.process.pid
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-    idle = _peak_mb(pid)
+    # Large enough to start the process that decodes.
+    _send(server, Sent(warm.body + b" " * MUCH_TEXT))
+    pids = [server.process.pid, *_decoders(server.process.pid)]
     ours, theirs = multiprocessing.Pipe()
     watch = multiprocessing.get_context("spawn").Process(target=_watch, args=(theirs, server.url))
     watch.start()
     ours.recv()
+    memory = Memory(pids)
     begun = time.monotonic()
     status = _send(server, sent)
     seconds = time.monotonic() - begun
     ours.send(None)
     latencies = ours.recv()
     watch.join()
-    more = _peak_mb(pid) - idle
+    more = memory.stop()
     _send(server, warm)
     return {
         "body_bytes": len(sent.body),
@@ -173,11 +176,44 @@ def _measured(server: servers.Server, sent: Sent) -> dict[str, Any]:
     }
 
 
-def _peak_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    raise result_files.NoResult("the system does not say what memory a process took at most")
+def _decoders(server: int) -> list[int]:
+    tasks = Path(f"/proc/{server}/task").glob("*/children")
+    children = [int(pid) for task in tasks for pid in task.read_text().split()]
+    named = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return [pid for pid, command in named.items() if b"headrace.decoding" in command]
+
+
+class Memory(threading.Thread):
+    """Watches how much a server and the process that decodes for it hold."""
+
+    def __init__(self, pids: list[int]) -> None:
+        super().__init__(daemon=True)
+        self._pids = pids
+        self._is_over = threading.Event()
+        self.idle_mb = self.most_mb = self._held_mb()
+        self.start()
+
+    def run(self) -> None:
+        """Look again and again; for `start` alone to call."""
+        while not self._is_over.wait(MEMORY_STEP):
+            self.most_mb = max(self.most_mb, self._held_mb())
+
+    def stop(self) -> float:
+        """The most that they held more than at the beginning."""
+        self._is_over.set()
+        self.join()
+        return self.most_mb - self.idle_mb
+
+    def _held_mb(self) -> float:
+        own, shared = 0, [0]
+        for pid in self._pids:
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name == "RssAnon":
+                    own += int(value.split()[0])
+                elif name == "RssShmem":
+                    shared.append(int(value.split()[0]))
+        return (own + max(shared)) / 1024
 
 
 def _send(server: servers.Server, sent: Sent) -> int | str:

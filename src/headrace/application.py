@@ -35,6 +35,7 @@ from headrace.dataplane.observers.mlserver_counters import MLServerCounters
 from headrace.dataplane.observers.observer import Observer
 from headrace.dataplane.observers.rollout_observer import RolloutObserver
 from headrace.dataplane.observers.shadow import Shadows
+from headrace.decoding.decoder import Decoder
 from headrace.environments.environments import Environments
 from headrace.executors import worker_folder
 from headrace.executors.early_worker import EarlyWorker
@@ -151,8 +152,10 @@ class Application:
         elif settings.metrics_rest_server_prefix is None:
             self.dataplane.watch(self._on_ready)
         self.refusals = Refusals(self.calls, router)
-        limit = settings.max_body_size
-        inference = InferenceRoutes(self.dataplane, self.calls, router, limit)
+        self._decoder = Decoder()
+        inference = InferenceRoutes(
+            self.dataplane, self.calls, router, self._decoder, settings.max_body_size
+        )
         more = self._more_routes(hosted, loads)
         admin = admin_app(
             self.dataplane, self.calls, router, self.refusals, inference, self.metrics, more
@@ -253,6 +256,7 @@ class Application:
         await self._shadowing.close()
         self._shadows.close()
         await self.repository.close()
+        await self._decoder.close()
 
 
 def _sweep() -> None:

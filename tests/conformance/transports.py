@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 
 from headrace.grpc.status_codes import TABLE as GRPC_TABLE
+from headrace.http.large_requests import MUCH_TEXT
 from headrace.protocol.error_table import TABLE as HTTP_TABLE
 from headrace.protocol.open_inference import inference_pb2 as pb
 from support.asking import Client
@@ -134,6 +135,15 @@ class RestJson:
             for o in response["outputs"]
         ]
         return _rest_answer(response, outputs, answer)
+
+
+class RestLarge(RestJson):
+    """Open Inference over REST, in JSON with so much text that another process decodes it."""
+
+    def _encode(self, tensors: list[Tensor], more: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+        body, _ = super()._encode(tensors, more)
+        padded = json.dumps(body).encode() + b" " * MUCH_TEXT
+        return padded, {"Content-Type": "application/json"}
 
 
 class RestBinary(RestJson):
@@ -364,6 +374,7 @@ def _wanted(more: dict[str, Any]) -> list[dict[str, Any]]:
 
 TRANSPORTS = {
     "REST JSON": RestJson,
+    "REST JSON, much of it": RestLarge,
     "REST binary": RestBinary,
     "gRPC typed": GrpcTyped,
     "gRPC raw": GrpcRaw,

@@ -13,7 +13,7 @@ from headrace.access.needs import Needs
 from headrace.adapters.adapter import Route
 from headrace.application import protocols
 from headrace.asgi import create_app
-from headrace.http.inference import HttpCall
+from headrace.http.http_call import HttpCall
 from headrace.settings import ServerSettings
 from support import mlserver_sources as sources
 from support.api_keys import KEYS, PRESENTED, bearer, expected, write_keys

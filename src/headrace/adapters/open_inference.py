@@ -24,6 +24,7 @@ from headrace.protocol.open_inference.classification import classify
 from headrace.protocol.open_inference.counts import COUNTS, Counts
 from headrace.protocol.open_inference.mlserver_answers import as_of_mlserver
 from headrace.protocol.open_inference.rest_binary import NO_OUTPUTS, RestRequest
+from headrace.protocol.open_inference.set_aside import set_aside
 from headrace.protocol.open_inference.triton_parameters import take_options
 from headrace.protocol.short_keys import remember_short
 
@@ -57,6 +58,11 @@ class OpenInference(Adapter):
 
     def __init__(self, counts: Counts = COUNTS) -> None:
         self._counts = counts
+
+    def text_size(self, request: HttpRequest) -> int:
+        if (length := request.headers.get(b"inference-header-content-length")) is not None:
+            return int(length) if length.isdigit() and len(length) <= 18 else 0
+        return len(set_aside(request.body).rest)
 
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         headers, body = request.headers, request.body

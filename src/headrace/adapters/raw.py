@@ -33,6 +33,10 @@ class Raw(Adapter):
     def speaks(self, model: ModelView) -> bool:
         return model.model_metadata.payload_type is not None
 
+    def text_size(self, request: HttpRequest) -> int:
+        # The payload is for the model to read.
+        return 0
+
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         wanted = model.model_metadata.payload_type
         if wanted is None:

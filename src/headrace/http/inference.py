@@ -6,31 +6,32 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from copy import copy
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar
 
-from headrace.access.needs import INFER
 from headrace.adapters.adapter import HeaderList, Headers, Reply
 from headrace.dataplane import (
     VERSION_HEADER,
-    Call,
     Calls,
     CanaryCall,
     DataPlane,
     as_error,
     seconds_given,
 )
+from headrace.decoding.decoder import Decoder
 from headrace.errors import Cancelled
-from headrace.http import body_members, header_fields
+from headrace.http import header_fields, large_requests
 from headrace.http.body import COMPRESS_IN_THREAD, SOURCE, compress, read_body
 from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.departure import has_left, settled, withdrawn_with_caller
 from headrace.http.events import Events
 from headrace.http.header_fields import collect, given_id
+from headrace.http.http_call import Aside, HttpCall
+from headrace.http.large_requests import MUCH_TEXT, has_much_text
 from headrace.http.refusals import CALL, refusal
 from headrace.http.relay import Relay
 from headrace.http.router import RouteMatch, Router
-from headrace.protocol import large_buffers, model_call
+from headrace.protocol import model_call
 from headrace.protocol.batch_answer import Part
 from headrace.protocol.messages import InferenceRequest, InferenceResponse
 from headrace.serving.served_model import ServedModel
@@ -51,50 +52,6 @@ VERSION_FIELD = VERSION_HEADER.encode()
 CLIENT_CLOSED_REQUEST = 499
 
 
-class HttpCall(Call):
-    """A call over HTTP: the request and, once that is decoded, everything its answer needs.
-
-    It is the `HttpRequest` that adapters read. `shown` is the id in the answer's body.
-    """
-
-    needs = INFER
-    body = b""
-    request: InferenceRequest
-    context: Any
-    shown: str
-    timeout: float | None
-
-    def __init__(self, match: RouteMatch, id: str, headers: Headers, scope: Scope) -> None:
-        adapter = self.adapter = match.adapter
-        self.match = match
-        self.scope = scope
-        super().__init__(adapter.name, match.route.path, id, scope.get("client"), headers)
-
-    @property
-    def method(self) -> str:  # type: ignore[override]
-        # Read by few observers, so that the others pay nothing for it.
-        method: str = self.scope["method"]
-        return method
-
-    def header(self, name: str) -> str | None:
-        value = self.headers.get(name.encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
-
-    def member(self, path: str) -> str | None:
-        if path not in self._members:
-            self._members[path] = body_members.member(self.headers, self.body, path)
-        return self._members[path]
-
-    @cached_property
-    def _members(self) -> dict[str, str | None]:
-        # What was read of a large body in a thread is not read again.
-        return {}
-
-    def selected(self) -> tuple[str | None, str | None]:
-        """The name and the version of the model that the request is for; see `Adapter.select`."""
-        return self.adapter.select(self.match.name, self.match.version, self)
-
-
 class InferenceRoutes:
     """Answers every route that an adapter declared.
 
@@ -104,10 +61,16 @@ class InferenceRoutes:
     """
 
     def __init__(
-        self, dataplane: DataPlane, calls: Calls, router: Router, max_body_size: int
+        self,
+        dataplane: DataPlane,
+        calls: Calls,
+        router: Router,
+        decoder: Decoder,
+        max_body_size: int,
     ) -> None:
         self._dataplane = dataplane
         self._calls = calls
+        self._decoder = decoder
         self._limit = max_body_size
         self.match = router.match_direct
 
@@ -128,17 +91,13 @@ class InferenceRoutes:
             self._calls.admit(call)
             call.body = await read_body(headers, receive, self._limit, scope.get(SOURCE))
             call.received = len(call.body)
-            large = len(call.body) >= LARGE
-            by_body = large and match.adapter.selects_by_body
-            name, version = await in_thread_if(by_body, call.selected)
-            if large and (path := self._dataplane.deciding_member(name)):
-                await asyncio.to_thread(call.member, path)
-            self._find(call, name, version)
-            if call.for_canary:
-                wants_stream = match.adapter.wants_stream
-                streams = await in_thread_if(large, wants_stream, match.route, call.body)
+            if call.received < LARGE:
+                self._find(call, *call.selected())
+                streams = match.adapter.wants_stream(match.route, call.body)
+                if not call.for_canary:
+                    self._decode(call)
             else:
-                streams = await in_thread_if(large, self._read, call)
+                streams = await self._read_aside(call)
             if has_left(scope):
                 raise Cancelled("the caller left before the model began")
             if streams and call.adapter.relays:
@@ -347,13 +306,44 @@ class InferenceRoutes:
         """
         call.model = self._dataplane.find(name, version, call.adapter, call)
 
-    def _read(self, call: HttpCall) -> bool:
-        """Decode the request, and return whether its answer is to be streamed."""
-        self._decode(call)
-        streams = call.adapter.wants_stream(call.match.route, call.body)
-        # Its tensors are all that is needed from here on, and may be as large again.
-        call.body = b""
-        return streams
+    async def _read_aside(self, call: HttpCall) -> bool:
+        """Find the model of a large request and decode it, which holds up nobody else.
+
+        Returns whether the answer is to be streamed.
+        """
+        adapter, match = call.adapter, call.match
+        aside: Aside = in_thread
+        if await in_thread_if(call.received >= MUCH_TEXT, has_much_text, adapter, call):
+            aside = self._decoder.run
+        call.aside = aside
+        name, version = match.name, match.version
+        if adapter.selects_by_body:
+            select, sent = large_requests.select, call.sent_aside()
+            name, version = await aside(select, adapter, name, version, sent)
+            del sent
+        if path := self._dataplane.deciding_member(name):
+            await call.read_member(path)
+        self._find(call, name, version)
+        if call.for_canary:
+            return await aside(large_requests.wants_stream, adapter, match.route, call.body)
+        return await self._decode_aside(call)
+
+    async def _decode_aside(self, call: HttpCall) -> bool:
+        model, route = call.model, call.match.route
+        assert call.aside is not None, "it is large"
+        assert model is not None, "it was found before"
+        sent, seen = call.sent_aside(), large_requests.SeenModel(model)
+        decoding = call.aside(large_requests.decode, call.adapter, route, sent, seen)
+        if not call.for_canary:
+            # Its tensors are all that is needed from here on, and may be as large again.
+            call.body = b""
+        del sent
+        decoded = await decoding
+        for kind, words in decoded.passed_over:
+            model.pass_over(kind, words)
+        call.context = decoded.context
+        self._take(call, decoded.request)
+        return decoded.streams
 
     def _decode(self, call: HttpCall) -> None:
         """Decode the request into the call.
@@ -361,11 +351,14 @@ class InferenceRoutes:
         Raises:
             HeadraceError: the request is refused.
         """
-        adapter, headers, model = call.adapter, call.headers, call.model
+        assert call.model is not None, "it was found before"
+        decoded, call.context = call.adapter.decode(call, call.model)
+        self._take(call, decoded)
+
+    def _take(self, call: HttpCall, decoded: InferenceRequest) -> None:
+        """Make a decoded request that of the call."""
+        headers, model = call.headers, call.model
         assert model is not None, "it was found before"
-        decoded, call.context = adapter.decode(call, model)
-        if call.received >= LARGE:
-            large_buffers.move(decoded.inputs)
         decoded.received = call.received
         call.request = decoded
         call.shown = decoded.id or call.request_id
@@ -389,7 +382,10 @@ class InferenceRoutes:
     async def _prepare(self, call: HttpCall, model: ServedModel, waited: float) -> HttpCall:
         attempt = copy(call)
         attempt.model = model
-        await in_thread_if(len(call.body) >= LARGE, self._decode, attempt)
+        if attempt.aside is None:
+            self._decode(attempt)
+        else:
+            await self._decode_aside(attempt)
         if waited:
             limit = model.infer_timeout if attempt.timeout is None else attempt.timeout
             attempt.timeout = max(limit - waited, 0.0)
@@ -451,9 +447,17 @@ def _is_large(response: InferenceResponse) -> bool:
     return response.nbytes >= LARGE or len(whole.outputs) >= MANY
 
 
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` returns, which takes long."""
+    # The future of a thread would keep it until the garbage is collected.
+    found: list[T] = []
+    await asyncio.to_thread(lambda: found.append(work(*arguments)))
+    return found.pop()
+
+
 async def in_thread_if(large: bool, work: Callable[..., T], *arguments: Any) -> T:
     """What `work` returns; what is large is done in a thread, so that it holds up nobody else."""
-    return await asyncio.to_thread(work, *arguments) if large else work(*arguments)
+    return await in_thread(work, *arguments) if large else work(*arguments)
 
 
 async def send_reply(send: Any, reply: Reply, request_id: str) -> None:

@@ -17,7 +17,8 @@ from headrace import Model
 from headrace.application import Application
 from headrace.asgi import create_app
 from headrace.http.connection import Connection
-from headrace.http.inference import LARGE, HttpCall
+from headrace.http.http_call import HttpCall
+from headrace.http.inference import LARGE
 from headrace.http.listener import Listener
 from headrace.protocol.open_inference import rest_json
 from headrace.settings import ModelSettings, ServerSettings

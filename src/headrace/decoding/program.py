@@ -1,0 +1,78 @@
+"""The process that decodes: it does what the server asks, one call after the other."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import traceback
+
+import numpy as np
+
+from headrace import garbage
+from headrace.decoding.exchange import DONE, RAISED, READY, ROOM, Exchange
+from headrace.protocol import large_buffers
+from headrace.protocol.tensor import Buffer
+from headrace.worker.arena import Arena
+
+
+def main(fd: int, memory: int | None) -> None:
+    """Serve the server's end of the socket `fd` until it is closed.
+
+    `memory` is the descriptor of the memory that the server shares with it and with workers.
+    """
+    # Sent to everything of a terminal or a service: the server is to end first.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    exchange = Exchange(socket.socket(fileno=fd))
+    if memory is not None:
+        lent = LentMemory(exchange, memory)
+        exchange.place = lent.offset
+        large_buffers.share(lent)
+    exchange.send((READY, None))
+    while _served(exchange):
+        garbage.give_back_free_memory()
+
+
+def _served(exchange: Exchange) -> bool:
+    """Do the next thing that is asked; False if there is none."""
+    try:
+        work, arguments = exchange.receive()
+    except (EOFError, ConnectionError):
+        return False
+    try:
+        answer = (DONE, work(*arguments))
+    except Exception as exc:
+        # What was decoded so far is in its frames, and the server knows no frames of this process.
+        exc.add_note("".join(traceback.format_exception(exc)))
+        answer = (RAISED, exc.with_traceback(None))
+    try:
+        exchange.send(answer)
+    except ConnectionError:
+        return False
+    return True
+
+
+class LentMemory:
+    """The server's shared memory, of which the server gives out the parts.
+
+    Raises:
+        OSError: there is no room for it in the address space of this process.
+    """
+
+    def __init__(self, exchange: Exchange, fd: int) -> None:
+        self._exchange = exchange
+        self._arena = Arena(fd)
+        self._start = self._arena.view(0, 1).ctypes.data
+
+    def new(self, size: int) -> memoryview | None:
+        """Writable memory; None if it is full."""
+        self._exchange.send((ROOM, size))
+        offset = self._exchange.receive()
+        return None if offset is None else self._arena.view(offset, size).data
+
+    def offset(self, data: Buffer) -> int | None:
+        """Where a buffer lies in it; None if it is elsewhere."""
+        if type(data) is not memoryview or not data.nbytes:
+            return None
+        offset = np.frombuffer(data, np.uint8).ctypes.data - self._start
+        return offset if 0 <= offset < self._arena.size else None

@@ -1,0 +1,94 @@
+"""Large text is decoded in another process: the same answers, and nothing that stays behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.http.large_requests import MUCH_TEXT
+from support.asking import ask
+from support.custom import write_model
+from support.serving import serving, until
+
+JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
+NUMBERS = {"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2]}
+# Seconds, on a slow machine.
+PATIENCE = 60
+# Requests of every protocol, right ones and wrong ones.
+REQUESTS: dict[str, tuple[str, Any]] = {
+    "tensors": ("/v2/models/m/infer", {"inputs": [NUMBERS]}),
+    "a wrong shape": ("/v2/models/m/infer", {"inputs": [{**NUMBERS, "shape": [3]}]}),
+    "an unknown datatype": ("/v2/models/m/infer", {"inputs": [{**NUMBERS, "datatype": "FP8"}]}),
+    "no inputs": ("/v2/models/m/infer", {}),
+    "requested outputs": ("/v2/models/m/infer", {"inputs": [NUMBERS], "outputs": [{"name": "q"}]}),
+    "instances": ("/v1/models/m:predict", {"instances": [1, 2]}),
+    "neither instances nor inputs": ("/v1/models/m:predict", {"instance": [1, 2]}),
+    "scoring": ("/invocations", {"inputs": [1, 2]}),
+    "a table": ("/invocations", {"dataframe_split": {"columns": ["x"], "data": [[1], [2]]}}),
+    "unknown keys": ("/invocations", {"inputs": [1, 2], "surplus": 1}),
+    "chat with what is no chat": ("/v1/chat/completions", {"model": "m", "messages": []}),
+    "no model of that name": ("/v1/chat/completions", {"model": "n", "messages": []}),
+    "a list": ("/v2/models/m/infer", []),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    folder = write_model(tmp_path_factory.mktemp("models"), "return x * 2", name="m")
+    with serving(folder) as server:
+        yield server
+
+
+def decoders(server: int) -> list[int]:
+    """The processes that decode for a server."""
+    found = []
+    for task in Path(f"/proc/{server}/task").glob("*/children"):
+        for pid in task.read_text().split():
+            if b"headrace.decoding" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
+
+
+@pytest.mark.parametrize("name", list(REQUESTS))
+def test_a_request_is_answered_the_same_whichever_process_decodes_it(server, name: str) -> None:
+    path, value = REQUESTS[name]
+    body = json.dumps(value).encode()
+    small, large = [
+        ask(server.http, "POST", path, sent, {**JSON, "X-Request-Id": "one"})
+        for sent in (body, body + b" " * MUCH_TEXT)
+    ]
+
+    assert (large.status, large.json) == (small.status, small.json)
+    assert decoders(server.process.pid)
+
+
+def test_rows_of_csv_are_decoded_there_too(server) -> None:
+    rows = MUCH_TEXT // 2
+    answer = ask(server.http, "POST", "/invocations", b"x\n" + b"1\n" * rows, CSV)
+
+    assert (answer.status, len(answer.json["predictions"])) == (200, rows)
+
+
+def test_arrays_of_numbers_are_not_text(tmp_path: Path) -> None:
+    count = MUCH_TEXT
+    tensor = {**NUMBERS, "shape": [count], "data": [1.0] * count}
+    with serving(write_model(tmp_path, "return x.sum()", name="m")) as server:
+        answer = ask(server.http, "POST", "/v2/models/m/infer", {"inputs": [tensor]})
+
+        assert answer.json["outputs"][0]["data"] == [count]
+        assert not decoders(server.process.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_process_ends_with_its_server(tmp_path: Path, number: int) -> None:
+    with serving(write_model(tmp_path, "return x", name="m"), exit_code=None) as server:
+        body = json.dumps({"inputs": [NUMBERS]}).encode() + b" " * MUCH_TEXT
+        ask(server.http, "POST", "/v2/models/m/infer", body, JSON)
+        (decoder,) = decoders(server.process.pid)
+        server.signal(number)
+
+        until(lambda: not Path(f"/proc/{decoder}/cmdline").exists(), PATIENCE, "it has ended")
