@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import grpc
 from benchmarks import machine, result_files, servers, session
+from benchmarks.held_memory import Memory, decoders
 
 from headrace.admin.object_body import LARGEST_BODY
 from headrace.http.large_requests import MUCH_TEXT
@@ -32,7 +32,6 @@ from headrace.protocol.open_inference.grpc_contents import varint
 NAME = "hostile_bodies"
 HEALTH_GOAL_MS, MEMORY_GOAL = 100.0, 6.0
 HEALTH_STEP = 0.005
-MEMORY_STEP = 0.002
 TIMEOUT = 120.0
 # Bytes of the largest bodies, within the default bound, and of the answers.
 SIZE = 60_000_000
@@ -151,7 +150,7 @@ def _measured(server: servers.Server, sent: Sent) -> dict[str, Any]:
     warm = Sent(b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP64","data":[1]}]}')
     # Large enough to start the process that decodes.
     _send(server, Sent(warm.body + b" " * MUCH_TEXT))
-    pids = [server.process.pid, *_decoders(server.process.pid)]
+    pids = [server.process.pid, *decoders(server.process.pid)]
     ours, theirs = multiprocessing.Pipe()
     watch = multiprocessing.get_context("spawn").Process(target=_watch, args=(theirs, server.url))
     watch.start()
@@ -174,46 +173,6 @@ def _measured(server: servers.Server, sent: Sent) -> dict[str, Any]:
         "peak_mb": round(more, 1),
         "peak": round(more * 1024 * 1024 / max(len(sent.body), 1), 2),
     }
-
-
-def _decoders(server: int) -> list[int]:
-    tasks = Path(f"/proc/{server}/task").glob("*/children")
-    children = [int(pid) for task in tasks for pid in task.read_text().split()]
-    named = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-    return [pid for pid, command in named.items() if b"headrace.decoding" in command]
-
-
-class Memory(threading.Thread):
-    """Watches how much a server and the process that decodes for it hold."""
-
-    def __init__(self, pids: list[int]) -> None:
-        super().__init__(daemon=True)
-        self._pids = pids
-        self._is_over = threading.Event()
-        self.idle_mb = self.most_mb = self._held_mb()
-        self.start()
-
-    def run(self) -> None:
-        """Look again and again; for `start` alone to call."""
-        while not self._is_over.wait(MEMORY_STEP):
-            self.most_mb = max(self.most_mb, self._held_mb())
-
-    def stop(self) -> float:
-        """The most that they held more than at the beginning."""
-        self._is_over.set()
-        self.join()
-        return self.most_mb - self.idle_mb
-
-    def _held_mb(self) -> float:
-        own, shared = 0, [0]
-        for pid in self._pids:
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                name, _, value = line.partition(":")
-                if name == "RssAnon":
-                    own += int(value.split()[0])
-                elif name == "RssShmem":
-                    shared.append(int(value.split()[0]))
-        return (own + max(shared)) / 1024
 
 
 def _send(server: servers.Server, sent: Sent) -> int | str:
