@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from support.asking import ask, numbers
 from support.custom import write_model
-from support.serving import Server, serving, until
+from support.serving import Server, serving, starting, until
 
 pytestmark = pytest.mark.e2e
 
@@ -109,3 +110,15 @@ def test_what_ends_a_keeper_ends_no_worker_and_another_one_takes_over(tmp_path: 
         kill(server)
 
         until(lambda: not server.workers(), 20, "nothing is left")
+
+
+def test_a_fetch_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    # It takes connections, and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        with starting("models:/m/1", env=env) as server:
+            server.wait_listening()
+            until(lambda: children(server, "headrace.worker.fetch"), 60, "the model is fetched")
+            kill(server)
+
+            until(lambda: not server.workers(), 20, "no process is left")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from headrace.http.large_requests import MUCH_TEXT
 from support.asking import ask
 from support.custom import write_model
-from support.serving import serving, until
+from support.serving import Server, serving, until
+
+pytestmark = pytest.mark.e2e
 
 JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
 NUMBERS = {"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2]}
@@ -43,13 +46,13 @@ def server(tmp_path_factory: pytest.TempPathFactory):
         yield server
 
 
-def decoders(server: int) -> list[int]:
-    """The processes that decode for a server."""
+def decoders(server: Server) -> list[int]:
+    """The live processes that decode for a server."""
     found = []
-    for task in Path(f"/proc/{server}/task").glob("*/children"):
-        for pid in task.read_text().split():
+    for pid in server.workers():
+        with suppress(OSError):
             if b"headrace.decoding" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
+                found.append(pid)
     return found
 
 
@@ -63,7 +66,7 @@ def test_a_request_is_answered_the_same_whichever_process_decodes_it(server, nam
     ]
 
     assert (large.status, large.json) == (small.status, small.json)
-    assert decoders(server.process.pid)
+    assert decoders(server)
 
 
 def test_rows_of_csv_are_decoded_there_too(server) -> None:
@@ -80,7 +83,7 @@ def test_arrays_of_numbers_are_not_text(tmp_path: Path) -> None:
         answer = ask(server.http, "POST", "/v2/models/m/infer", {"inputs": [tensor]})
 
         assert answer.json["outputs"][0]["data"] == [count]
-        assert not decoders(server.process.pid)
+        assert not decoders(server)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -88,7 +91,7 @@ def test_the_process_ends_with_its_server(tmp_path: Path, number: int) -> None:
     with serving(write_model(tmp_path, "return x", name="m"), exit_code=None) as server:
         body = json.dumps({"inputs": [NUMBERS]}).encode() + b" " * MUCH_TEXT
         ask(server.http, "POST", "/v2/models/m/infer", body, JSON)
-        (decoder,) = decoders(server.process.pid)
+        assert decoders(server)
         server.signal(number)
 
-        until(lambda: not Path(f"/proc/{decoder}/cmdline").exists(), PATIENCE, "it has ended")
+        until(lambda: not decoders(server), PATIENCE, "it has ended")

@@ -10,10 +10,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
-import headrace
 from headrace.decoding.exchange import DONE, READY, ROOM, Exchange
 from headrace.errors import WorkerCrashed
 from headrace.executors import descriptors
@@ -30,13 +28,6 @@ T = TypeVar("T")
 IDLE = 60.0
 # Seconds within which it says something: far more than the largest body takes.
 SILENCE = 120.0
-# What was installed with the interpreter comes first, as in the server.
-START = """
-import sys
-sys.path.append(sys.argv[1])
-from headrace.decoding.program import main
-main(*map(int, sys.argv[2:3]), int(sys.argv[3]) if sys.argv[3:] else None)
-"""
 
 
 class Decoder:
@@ -202,9 +193,9 @@ class _Process:
 
 
 def _popen(fds: list[int]) -> subprocess.Popen[bytes]:
-    package = Path(headrace.__file__).parent.parent
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", START, str(package), *map(str, fds)],
+        # With -P, since the working directory may be that of a model, and hold modules.
+        [sys.executable, "-P", "-m", "headrace.decoding", *map(str, fds)],
         # What callers send is parsed there, and the server's secrets are not needed for that.
         env=Confinement().variables(os.environ),
         pass_fds=fds,

@@ -24,6 +24,7 @@ from headrace.errors import (
     from_kind,
 )
 from headrace.executors.executor import Exhausted
+from headrace.keeper import keeper
 from headrace.masking import without_credentials
 from headrace.runtimes.artefact import path_of_file_uri
 from headrace.settings import home_folder
@@ -82,8 +83,12 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
     if with_origin:
         command.append("--origin")
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
+    keeper.add(child.pid)
     troubles: list[str] = []
     waiting = asyncio.create_task(_waits(f"fetching {shown}{source}", timeout, progress))
     try:
@@ -105,6 +110,7 @@ async def fetch(uri: str, timeout: float, progress: Progress, with_origin: bool 
             ) from None
         raise
     finally:
+        keeper.remove(child.pid)
         waiting.cancel()
     return Fetched(str(answer["path"]), folder, answer.get("origin", {}))
 

@@ -1,9 +1,13 @@
-"""The process that decodes: it does what the server asks, one call after the other."""
+"""The process that decodes: it does what the server asks, one call after the other.
+
+Run as `python -m headrace.decoding SOCKET [MEMORY]`, with the numbers of two descriptors.
+"""
 
 from __future__ import annotations
 
 import signal
 import socket
+import sys
 import traceback
 
 import numpy as np
@@ -15,8 +19,8 @@ from headrace.protocol.tensor import Buffer
 from headrace.worker.arena import Arena
 
 
-def main(fd: int, memory: int | None) -> None:
-    """Serve the server's end of the socket `fd` until it is closed.
+def main(fd: int, memory: int | None = None) -> None:
+    """Serve the other end of the socket `fd` until that is closed.
 
     `memory` is the descriptor of the memory that the server shares with it and with workers.
     """
@@ -76,3 +80,7 @@ class LentMemory:
             return None
         offset = np.frombuffer(data, np.uint8).ctypes.data - self._start
         return offset if 0 <= offset < self._arena.size else None
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
