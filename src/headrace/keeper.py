@@ -17,6 +17,11 @@ import threading
 logger = logging.getLogger("headrace.keeper")
 
 SHELL = "/bin/sh"
+# How much more expendable than the server the shell is, in thousandths of all memory. When a worker
+# has been killed because memory ran out, the kernel may look for a second process to kill while the
+# first still gives its memory back. If that was the only one, the server and the shell are left.
+# So the shell goes before a server of up to this size, but after a worker that is not much smaller.
+MORE_EXPENDABLE, MOST_EXPENDABLE = 400, 1000
 # Each line adds a process group or takes one away. At the end of its input, the server is gone.
 SCRIPT = """
 groups=
@@ -84,8 +89,17 @@ class Keeper:
             start_new_session=True,
         )
         assert self._shell.stdin is not None, "it is a pipe"
+        self._make_expendable(self._shell.pid)
         os.set_blocking(self._shell.stdin.fileno(), False)
         self._wrote(b"".join(b"+ %d\n" % group for group in self._groups))
+
+    def _make_expendable(self, pid: int) -> None:
+        """Have the kernel end the shell before this process. Source: proc(5)."""
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{pid}/oom_score_adj") as score:
+                inherited = int(score.read())
+            with open(f"/proc/{pid}/oom_score_adj", "w") as score:
+                score.write(str(min(MOST_EXPENDABLE, inherited + MORE_EXPENDABLE)))
 
     def _wrote(self, data: bytes) -> bool:
         assert self._shell is not None, "it has been started"

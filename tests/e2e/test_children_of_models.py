@@ -123,3 +123,20 @@ def test_a_fetch_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
             kill(server)
 
             until(lambda: not server.workers(), 20, "no process is left")
+
+
+def test_a_keeper_goes_before_the_server_and_after_a_large_worker_when_memory_is_short(
+    tmp_path: Path,
+) -> None:
+    def expendable(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    if expendable(os.getpid()) > 400:
+        pytest.skip("what is started here is too expendable already to be made more so")
+    with serving(write_model(tmp_path)) as server:
+        (keeper,) = children(server, "headrace-keeper")
+        (worker,) = children(server, "worker")
+
+        front = expendable(server.process.pid)
+        # In thousandths of all memory, to which the kernel adds what each process holds.
+        assert front < expendable(worker) < expendable(keeper) < expendable(worker) + 500

@@ -126,7 +126,9 @@ def test_a_request_without_memory_for_it_fails_alone(stage: Stage) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))"
     write_model(stage.folder, BUSY, row_independent=True)
     own_worker = {"inference_pool_gid": "greedy"}
-    write_model(stage.folder, "return np.ones(1 << 33)", limit, name="greedy", **own_worker)
+    write_model(
+        stage.folder, "return np.ones(1 << 33)", limit, name="greedy", parameters=own_worker
+    )
 
     def ask_too_much() -> None:
         answer = ask(server.http, "POST", "/v2/models/greedy/infer", numbers(1))
@@ -148,7 +150,8 @@ def test_a_worker_that_the_kernel_kills_for_lack_of_memory_costs_only_its_reques
 ) -> None:
     greedy = f"if x[0] < 0: x = np.ones({LIMIT // 4})\nreturn x[:1] * 2"
     write_model(stage.folder, BUSY, row_independent=True)
-    write_model(stage.folder, greedy, name="greedy", inference_pool_gid="greedy")
+    own_worker = {"inference_pool_gid": "greedy"}
+    write_model(stage.folder, greedy, name="greedy", parameters=own_worker)
 
     def ask_too_much() -> None:
         answer = ask(server.http, "POST", "/v2/models/greedy/infer", numbers(-1))

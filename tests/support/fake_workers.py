@@ -10,7 +10,7 @@ from headrace.errors import HeadraceError
 from headrace.executors.channel import Channel
 from headrace.executors.executor import WorkerLost
 from headrace.executors.pool import WorkerPool
-from headrace.executors.process import Environment
+from headrace.executors.process import Environment, WorkerProcess
 from headrace.protocol.messages import InferenceRequest, InferenceResponse, ModelMetadata
 from headrace.protocol.tensor import Tensor
 from headrace.settings import ModelSettings
@@ -27,8 +27,12 @@ class FakeProcess:
     It loads what it is told to and answers with its pid, unless the world has something else.
     """
 
+    probe, reacts = WorkerProcess.probe, WorkerProcess.reacts
+    end_if_stuck = WorkerProcess.end_if_stuck
+
     def __init__(self, world: World) -> None:
         self._world = world
+        self._probe: asyncio.Future[Any] | None = None
         self.pid = len(world.workers) + 1
         self.channel = Channel()
         self.channel.connection_made(self)  # type: ignore[arg-type]

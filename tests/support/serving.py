@@ -153,6 +153,11 @@ def starting(
     server = Server(args, env, python, ports)
     try:
         yield server
+    except Exception as error:
+        # A client learns no more of a server's death than that its connection was closed.
+        ended, log = server.process.poll(), server.log()[-9000:]
+        error.add_note(f"the server's exit code: {ended}; the end of its log:\n{log}")
+        raise
     finally:
         server.close()
 

@@ -46,6 +46,7 @@ class Stage:
             **more.pop("env", {}),
         }
         with serving("--no-access-log", *args, env=env, **more) as server:
+            assert "has no effect" not in server.log(), server.log()
             yield server
 
     def python_with(self, before: str = "", redirected: str = "") -> Path:

@@ -134,21 +134,25 @@ class WorkerPool:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """End batches that were begun and are past their deadline, and workers that hang.
 
-        A thread that hangs among many holds up nobody, so its worker stays until all of them do.
+        A thread that hangs among many holds up nobody, so its worker stays until all of them do,
+        unless the worker does not react at all.
         """
         self._sweeper = None
         for process in self._processes:
             late, has_more = process.channel.end_late(loop.time(), _late())
             for key in late:
-                if self._threads.get(key, 1) > 1:
-                    loop.call_later(STOP_GRACE, self._end_if_stuck, process, key)
-                else:
+                if self._threads.get(key, 1) == 1:
                     self._end_overrun(process, key)
+                elif not process.channel.is_lost:
+                    probe = process.probe()
+                    loop.call_later(STOP_GRACE, self._end_if_stuck, process, key, probe)
             if has_more and not process.channel.is_lost and self._sweeper is None:
                 self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep, loop)
 
-    def _end_if_stuck(self, process: WorkerProcess, key: str) -> None:
-        if process.channel.abandoned(key) >= self._threads.get(key, 1):
+    def _end_if_stuck(
+        self, process: WorkerProcess, key: str, probe: asyncio.Future[object]
+    ) -> None:
+        if not probe.done() or process.channel.abandoned(key) >= self._threads.get(key, 1):
             self._end_overrun(process, key)
 
     def _end_overrun(

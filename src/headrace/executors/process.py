@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from headrace.errors import OUTSIDE
 from headrace.executors.channel import DIED, Channel
 from headrace.executors.early_worker import EarlyWorker
-from headrace.executors.executor import WorkerLost
+from headrace.executors.executor import STOP_GRACE, WorkerLost
 from headrace.executors.memory import out_of_memory
 from headrace.executors.output import Output
 from headrace.executors.runner_answers import AskModel, refuse
 from headrace.executors.worker_program import StartedWorker, WorkerProgram
 from headrace.keeper import keeper
+from headrace.worker.frames import Kind
 
 # Seconds that a process may take to end once it has closed its connection.
 LINGER = 0.5
@@ -71,6 +72,8 @@ class WorkerProcess:
         # Why the server ended it, if it did.
         self.ended: WorkerLost | None = None
         self.exited = asyncio.Event()
+        # What `reacts` has asked last.
+        self._probe: asyncio.Future[object] | None = None
 
     @classmethod
     async def spawn(cls, environment: Environment) -> WorkerProcess:
@@ -118,6 +121,33 @@ class WorkerProcess:
         if self._process.poll() is None:
             self.ended = self.ended or reason
             self._process.kill()
+
+    def probe(self) -> asyncio.Future[object]:
+        """A future that is done when the process has answered what no model is needed for.
+
+        One that does not answer is stuck as a whole: it was stopped, or native code that hangs
+        holds the interpreter's lock. It is asked again only after it has answered.
+
+        Raises:
+            WorkerLost: it has ended, or is about to.
+        """
+        if self._probe is None or self._probe.done():
+            # It is answered by a thread of its own, as requests are, and changes nothing.
+            self._probe = self.channel.request(Kind.UNLOAD, {"model": ""})
+            self._probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._probe
+
+    async def reacts(self, timeout: float) -> bool:
+        """Whether the process answers within so many seconds."""
+        if self.channel.is_lost:
+            return False
+        answered, _ = await asyncio.wait([self.probe()], timeout=timeout)
+        return bool(answered)
+
+    async def end_if_stuck(self, why: str) -> None:
+        """End the process if it does not react; `why` says what it should have done."""
+        if not await self.reacts(STOP_GRACE) and not self.channel.is_lost:
+            self.kill(WorkerLost(f"{why}, and the worker does not react", True))
 
     async def stop(self, grace: float) -> None:
         """Ask the process to exit, and end it if it has not done so after `grace` seconds."""

@@ -8,12 +8,10 @@ from collections.abc import Callable
 
 from headrace.executors.executor import STOP_GRACE, WorkerLost
 from headrace.executors.process import WorkerProcess
-from headrace.worker.frames import Kind
 
 logger = logging.getLogger("headrace.executors")
 
-# A worker that does not react for this long is stuck as a whole: native code that hangs can hold
-# the interpreter's lock.
+# A worker that does not react for this long cannot answer for its other models.
 REACTION = 1.0
 # How often to look whether the last answers of a worker have arrived, in seconds.
 CHECK_INTERVAL = 0.05
@@ -58,7 +56,7 @@ class Retiring:
 
     async def _retire(self) -> None:
         process = self.process
-        if not await self._reacts():
+        if not await process.reacts(REACTION):
             self.end("the worker does not react, so that none of its models can answer")
         await first_of(self.replaced, process.exited)
         self.keys.clear()
@@ -67,17 +65,6 @@ class Retiring:
             await asyncio.sleep(CHECK_INTERVAL)
         await process.stop(STOP_GRACE)
         self._on_end(self)
-
-    async def _reacts(self) -> bool:
-        """Whether the worker answers, in time, what no model is needed for."""
-        if self.process.channel.is_lost:
-            return False
-        # It is answered by a thread of its own, as requests are, and changes nothing.
-        answer = self.process.channel.request(Kind.UNLOAD, {"model": ""})
-        answered, _ = await asyncio.wait([answer], timeout=REACTION)
-        if not answered:
-            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return bool(answered)
 
 
 async def first_of(*events: asyncio.Event) -> None:

@@ -110,10 +110,11 @@ class WorkerSlot:
             failure = LoadKilled if death.killed else LoadFailed
             raise failure(f"model '{settings.name}': {death.message}") from death
         except TimeoutError:
-            raise LoadOverdue(
-                f"model '{settings.name}' did not load within {self.load_timeout:g} s "
-                "(--load-timeout)"
-            ) from None
+            overdue = f"model '{settings.name}' did not load within {self.load_timeout:g} s"
+            if self.process is not None:
+                # Otherwise every load that comes to this worker would take as long.
+                await self.process.end_if_stuck(overdue)
+            raise LoadOverdue(f"{overdue} (--load-timeout)") from None
         self.orders[key] = settings
         return metadata
 
@@ -126,11 +127,14 @@ class WorkerSlot:
             self._check_replaced()
         if key in self.loaded and self.process is not None:
             self.loaded.discard(key)
+            process = self.process
             try:
-                answer = self.process.channel.request(Kind.UNLOAD, {"model": key})
+                answer = process.channel.request(Kind.UNLOAD, {"model": key})
                 await asyncio.wait_for(answer, STOP_GRACE)
             except TimeoutError:
-                logger.warning("unloading %s takes more than %g s", key, STOP_GRACE)
+                overdue = f"unloading {key} takes more than {STOP_GRACE:g} s"
+                logger.warning("%s", overdue)
+                await process.end_if_stuck(overdue)
             except HeadraceError as exc:
                 logger.warning("unloading %s failed: %s", key, exc)
 

@@ -325,12 +325,28 @@ def test_a_worker_is_replaced_when_a_model_hangs_in_all_its_threads(world_of: An
     world_of(test)
 
 
+def test_a_worker_that_is_stuck_is_replaced_after_one_late_request_of_many_threads(
+    world_of: Any,
+) -> None:
+    async def test(world: World) -> None:
+        world.loads["many"] = [{**LOAD, "concurrency": 1000}]
+        await world.load("many")
+        world.is_stuck = True
+        assert world.pool.begin("many", request(), soon(5), lambda outcome: None)
+        await asyncio.sleep(6 + STOP_GRACE)
+
+        assert world.workers[0].was_killed
+
+    world_of(test)
+
+
 def test_requests_that_end_when_they_are_withdrawn_count_for_nothing(world_of: Any) -> None:
     async def test(world: World) -> None:
         world.loads["many"] = [{**LOAD, "concurrency": 2}]
         await world.load("many")
         world.answers["many"] = "hangs"
-        for call in range(2, 8):
+        # After each of them, the worker is asked whether it reacts.
+        for call in range(2, 14, 2):
             assert world.pool.begin("many", request(), soon(5), lambda outcome: None)
             await asyncio.sleep(6)
             world.workers[0].send(call, Cancelled("withdrawn"))

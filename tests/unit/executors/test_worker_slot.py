@@ -28,8 +28,12 @@ THEN_DIES = "loads well, then dies"
 class FakeProcess:
     """A worker whose models load as the world says. It is its own channel."""
 
+    probe, reacts = WorkerProcess.probe, WorkerProcess.reacts
+    end_if_stuck = WorkerProcess.end_if_stuck
+
     def __init__(self, world: World) -> None:
         self._world = world
+        self._probe: asyncio.Future[Any] | None = None
         self._waiting: list[asyncio.Future[Any]] = []
         self.pid = len(world.workers) + 1
         self.channel = self
