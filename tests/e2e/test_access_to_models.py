@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from headrace.http.inference import LARGE
+from headrace.http.large_requests import MUCH_TEXT
 from support.api_keys import KEYS, PRESENTED, bearer, expected, write_keys
 from support.asking import Client, ask
 from support.plugins import write_plugin
@@ -16,6 +18,8 @@ from support.serving import Server, serving
 
 pytestmark = pytest.mark.e2e
 
+# What is read on the event loop, in a thread, and, if it is text for the server, elsewhere.
+BODIES = (b"x", b"x" * LARGE, b"x" * MUCH_TEXT)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SERVICE = """
 from starlette.responses import JSONResponse
@@ -92,8 +96,11 @@ def test_mounted_applications_answer_the_right_keys_and_no_others(
             ):
                 wrong["Upgrade", path] = got
         text = {**headers, "Content-Type": "text/plain"}
-        if (got := client.ask("POST", "/shout", b"a", text).status) != status(key, is_for_it):
-            wrong["endpoint"] = got
+        for body in BODIES:
+            for path in ("/shout", "/asgi"):
+                answer = client.ask("POST", path, body, text)
+                if answer.status != status(key, is_for_it):
+                    wrong["POST", path, len(body)] = answer.status, answer.body
     assert wrong == {}
 
 
@@ -101,9 +108,10 @@ def test_mounted_applications_do_not_get_the_key(served: tuple[Server, bool]) ->
     server, _ = served
     for path in ("/asgi", "/wsgi", "/page"):
         for sent in (bearer("infer"), {"X-API-Key": "hr_infer"}):
-            answer = ask(server.http, "GET", path, headers={**sent, "X-Mine": "kept"})
-            assert (answer.status, b"kept" in answer.body) == (200, True)
-            assert b"hr_infer" not in answer.body
+            for body in BODIES:
+                answer = ask(server.http, "POST", path, body, {**sent, "X-Mine": "kept"})
+                assert (answer.status, b"kept" in answer.body) == (200, True)
+                assert b"hr_infer" not in answer.body
 
 
 @pytest.mark.parametrize("key", PRESENTED)
@@ -113,8 +121,9 @@ def test_plugins_answer_the_right_keys_and_no_others(
 ) -> None:
     headers = {"Content-Type": "text/plain", **(bearer(key) if key else {})}
     statuses = {
-        path: ask(plugins.http, "POST", path, b"x", headers).status
+        (path, len(body)): ask(plugins.http, "POST", path, body, headers).status
         for path in (f"/v2/models/{name}/raw", f"/v2/models/{name}/versions/1/raw")
+        for body in BODIES
     }
 
     assert set(statuses.values()) == {status(key, name == "other")}, statuses

@@ -36,8 +36,9 @@ class HttpCall(Call):
     context: Any
     shown: str
     timeout: float | None
-    # Runs what takes long, unless the request is small.
+    # Runs what takes long, unless the request is small; `is_sent` if in another process.
     aside: Aside | None = None
+    is_sent = False
 
     def __init__(self, match: RouteMatch, id: str, headers: Headers, scope: Scope) -> None:
         adapter = self.adapter = match.adapter
@@ -66,9 +67,11 @@ class HttpCall(Call):
         member = body_members.member
         self._members[path] = await self.aside(member, self.headers, self.body, path)
 
-    def sent_aside(self) -> SentRequest:
-        """The request for another process to decode."""
-        return SentRequest(dict(self.headers), self.body)
+    def seen_aside(self) -> HttpCall | SentRequest:
+        """The request as what runs aside sees it."""
+        if not self.is_sent:
+            return self
+        return SentRequest(dict(self.headers), self.body, self.credentials)
 
     @cached_property
     def _members(self) -> dict[str, str | None]:

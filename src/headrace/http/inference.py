@@ -26,7 +26,7 @@ from headrace.http.cycle import WITHOUT_BODY
 from headrace.http.departure import has_left, settled, withdrawn_with_caller
 from headrace.http.events import Events
 from headrace.http.header_fields import collect, given_id
-from headrace.http.http_call import Aside, HttpCall
+from headrace.http.http_call import HttpCall
 from headrace.http.large_requests import MUCH_TEXT, has_much_text
 from headrace.http.refusals import CALL, refusal
 from headrace.http.relay import Relay
@@ -312,15 +312,15 @@ class InferenceRoutes:
         Returns whether the answer is to be streamed.
         """
         adapter, match = call.adapter, call.match
-        aside: Aside = in_thread
-        if await in_thread_if(call.received >= MUCH_TEXT, has_much_text, adapter, call):
-            aside = self._decoder.run
-        call.aside = aside
-        name, version = match.name, match.version
+        is_large = call.received >= MUCH_TEXT
+        call.is_sent = await in_thread_if(is_large, has_much_text, adapter, call)
+        aside = call.aside = self._decoder.run if call.is_sent else in_thread
         if adapter.selects_by_body:
-            select, sent = large_requests.select, call.sent_aside()
-            name, version = await aside(select, adapter, name, version, sent)
-            del sent
+            select, seen = large_requests.select, call.seen_aside()
+            name, version = await aside(select, adapter, match.name, match.version, seen)
+            del seen
+        else:
+            name, version = call.selected()
         if path := self._dataplane.deciding_member(name):
             await call.read_member(path)
         self._find(call, name, version)
@@ -332,12 +332,12 @@ class InferenceRoutes:
         model, route = call.model, call.match.route
         assert call.aside is not None, "it is large"
         assert model is not None, "it was found before"
-        sent, seen = call.sent_aside(), large_requests.SeenModel(model)
-        decoding = call.aside(large_requests.decode, call.adapter, route, sent, seen)
-        if not call.for_canary:
+        seen, view = call.seen_aside(), large_requests.SeenModel(model) if call.is_sent else model
+        decoding = call.aside(large_requests.decode, call.adapter, route, seen, view)
+        if call.is_sent:
             # Its tensors are all that is needed from here on, and may be as large again.
             call.body = b""
-        del sent
+        del seen
         decoded = await decoding
         for kind, words in decoded.passed_over:
             model.pass_over(kind, words)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace.adapters.adapter import Adapter, Headers, HttpRequest, ModelView, Route
 from headrace.protocol import large_buffers
 from headrace.protocol.messages import InferenceRequest
 from headrace.protocol.mlflow.signature import Signature
+
+if TYPE_CHECKING:
+    from headrace.http.http_call import HttpCall
 
 # Bytes of text from which on a parser can hold up everybody else for tens of milliseconds. Arrays
 # of numbers that are read in slices are no text.
@@ -19,12 +22,15 @@ MUCH_TEXT = 1024 * 1024
 
 @dataclass
 class SentRequest:
-    """What decoding needs of a request: the `HttpRequest` of the other process."""
+    """What decoding needs of a request: the `HttpRequest` of the other process.
+
+    The ASGI scope stays here. A protocol that needs more of it has no text: see `text_size`.
+    """
 
     headers: Headers
     body: bytes
+    credentials: tuple[bytes | str, ...]
     scope: dict[str, Any] = field(default_factory=dict)
-    credentials: tuple[bytes | str, ...] = ()
     hides: None = None
 
 
@@ -55,7 +61,10 @@ class SeenModel:
 
 
 class Decoded(NamedTuple):
-    """What `Adapter.decode` returns, whether the answer is streamed, and words passed over."""
+    """What `Adapter.decode` returns, and whether the answer is streamed.
+
+    `passed_over` is what the model is yet to be told of, where it was a `SeenModel`.
+    """
 
     request: InferenceRequest
     context: Any
@@ -69,19 +78,21 @@ def has_much_text(adapter: Adapter, request: HttpRequest) -> bool:
 
 
 def select(
-    adapter: Adapter, name: str | None, version: str | None, request: SentRequest
+    adapter: Adapter, name: str | None, version: str | None, request: HttpRequest
 ) -> tuple[str | None, str | None]:
-    """The model that a request is for. In the other process."""
+    """The model that a request is for."""
     return adapter.select(name, version, request)
 
 
 def wants_stream(adapter: Adapter, route: Route, body: bytes) -> bool:
-    """Whether the answer is to be streamed. In the other process."""
+    """Whether the answer is to be streamed."""
     return adapter.wants_stream(route, body)
 
 
-def decode(adapter: Adapter, route: Route, request: SentRequest, model: SeenModel) -> Decoded:
-    """Decode a request, and let go of its body. In the other process.
+def decode(
+    adapter: Adapter, route: Route, request: HttpCall | SentRequest, model: ModelView
+) -> Decoded:
+    """Decode a request, and let go of its body.
 
     Raises:
         HeadraceError: the request is refused.
@@ -92,4 +103,5 @@ def decode(adapter: Adapter, route: Route, request: SentRequest, model: SeenMode
     request.body = b""
     # What is there already need not be sent.
     large_buffers.move(decoded.inputs)
-    return Decoded(decoded, context, streams, model.passed_over)
+    passed_over = model.passed_over if isinstance(model, SeenModel) else []
+    return Decoded(decoded, context, streams, passed_over)

@@ -195,6 +195,10 @@ class OwnRoute(Adapter):
             raise NotFound(f"nothing is served at {shorten(request.scope['path'])}")
         return name, version
 
+    def text_size(self, request: HttpRequest) -> int:
+        # The body is for the handler to read.
+        return 0
+
     def decode(self, request: HttpRequest, model: ModelView) -> tuple[InferenceRequest, Any]:
         """The HTTP request as an inference request."""
         if self._route.only_body:

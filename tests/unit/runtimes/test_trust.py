@@ -21,6 +21,9 @@ READERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "mar
 # These may, or ask whether one is installed. They run in a worker, or in the process of a user who
 # saves and loads models.
 MAY_UNPICKLE = {
+    # Only what the server and the process that decodes for it tell each other.
+    "decoding/decoder.py",
+    "decoding/exchange.py",
     "frameworks/pickling.py",
     "picklable_model.py",
     "pytorch.py",
