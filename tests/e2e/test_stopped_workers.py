@@ -20,8 +20,16 @@ REPOSITORY = "/v2/repository/models"
 def stop_worker(server: Server) -> Path:
     """Stop the only worker; what is returned exists for as long as it does."""
     (worker,) = server.workers()
+    folder = Path(f"/proc/{worker}")
     os.kill(worker, signal.SIGSTOP)
-    return Path(f"/proc/{worker}")
+    # Its threads run on for a moment.
+    until(lambda: all(map(is_stopped, folder.glob("task/*/stat"))), 60, "it is stopped")
+    return folder
+
+
+def is_stopped(stat: Path) -> bool:
+    """Whether a thread is stopped. Source: proc(5)."""
+    return stat.read_text().rpartition(") ")[2].startswith("T")
 
 
 def infer(server: Server, name: str) -> int:
