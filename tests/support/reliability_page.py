@@ -17,6 +17,7 @@ from support.peer_issues import PEER_ISSUES
 PAGE = ROOT / "RELIABILITY.md"
 FUZZ = ROOT / "benchmarks" / "results" / "fuzz.json"
 FOLLOWED = ROOT / "benchmarks" / "results" / "follow_faults.json"
+HOSTILE = ROOT / "benchmarks" / "results" / "hostile_bodies.json"
 FOLLOW_TEST = "tests/e2e/test_follow_faults.py"
 Result = Mapping[str, Any]
 
@@ -52,7 +53,13 @@ UNMEASURED = "not measured"
 HEALTH_MS = 100.0
 
 
-def page(faults: Iterable[Fault], results: Mapping[str, Result], fuzz: Any, followed: Any) -> str:
+def page(
+    faults: Iterable[Fault],
+    results: Mapping[str, Result],
+    fuzz: Any,
+    followed: Any,
+    hostile: Any = None,
+) -> str:
     """The whole page in Markdown."""
     sections: dict[str, list[list[str]]] = {}
     faults = list(faults)
@@ -61,7 +68,8 @@ def page(faults: Iterable[Fault], results: Mapping[str, Result], fuzz: Any, foll
     parts = [INTRODUCTION, summary([results.get(fault.name) for fault in faults])]
     for file, rows in sections.items():
         parts += [f"## {title(FOLDER / file)}\n", table(HEAD, rows)]
-    parts += [registry_section(followed), fuzz_section(fuzz), peers_section()]
+    parts += [registry_section(followed), hostile_section(hostile)]
+    parts += [fuzz_section(fuzz), peers_section()]
     parts.append(machines_section(results.values()))
     return "\n".join(part for part in parts if part)
 
@@ -146,6 +154,32 @@ def registry_section(followed: Any) -> str:
     )
 
 
+def hostile_section(hostile: Any) -> str:
+    """For how long one body, or one answer, keeps everybody else waiting."""
+    if not hostile:
+        return ""
+    rows = []
+    for name, each in hostile["cases"].items():
+        is_request = name.startswith("request: ")
+        memory = f"{each['peak']:.1f} times" if is_request else f"{each['peak_mb']:.0f} MB"
+        if is_request and each["peak"] > hostile["method"]["memory_goal"]:
+            memory = f"**{memory}**"
+        health = f"{each['health_most_ms']:.0f} ms"
+        if each["health_most_ms"] > HEALTH_MS:
+            health = f"**{health}**"
+        size = f"{each['body_bytes'] / 1e6:.0f} MB" if is_request else ""
+        rows.append([name, size, str(each["status"]), health, memory])
+    text = (
+        "## Bodies and answers that cost more than their bytes\n\n"
+        "One at a time: for how long the server's health went unanswered at most, and what the "
+        "server and the process that decodes for it held more, in times the body. Within 100 ms "
+        "and 6 times is the bar, and what is beyond it is bold. "
+        f"`python -m benchmarks.hostile_bodies` on {hostile['machine']['date'][:10]}.\n"
+    )
+    head = ["what was sent, or asked for", "size", "status", "health", "memory"]
+    return "\n".join([text, table(head, rows)])
+
+
 def fuzz_section(fuzz: Any) -> str:
     """How many inputs were tried, and how many of them failed."""
     if not fuzz:
@@ -200,7 +234,8 @@ def rendered() -> str:
         if fault.result.exists()
     }
     optional = [
-        json.loads(path.read_text()) if path.exists() else None for path in (FUZZ, FOLLOWED)
+        json.loads(path.read_text()) if path.exists() else None
+        for path in (FUZZ, FOLLOWED, HOSTILE)
     ]
     return page(faults.values(), results, *optional)
 

@@ -110,3 +110,13 @@ def test_growth_is_a_slope_that_one_peak_does_not_change() -> None:
 
     assert growth(flat) == 0.0
     assert growth(leaking) == pytest.approx(0.5 * 19)
+
+
+def test_a_body_that_costs_too_much_is_bold() -> None:
+    case = {"body_bytes": 60_000_000, "status": 400, "health_most_ms": 20.0, "peak": 2.1}
+    cases = {"request: spaces": case, "request: texts": {**case, "health_most_ms": 101, "peak": 7}}
+    hostile = {"cases": cases, "method": {"memory_goal": 6.0}, "machine": RESULT["machine"]}
+    text = page([], {}, None, None, hostile)
+
+    assert "| request: spaces | 60 MB | 400 | 20 ms | 2.1 times |" in text
+    assert "| request: texts | 60 MB | 400 | **101 ms** | **7.0 times** |" in text
