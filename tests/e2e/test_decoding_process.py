@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace.http.large_requests import MUCH_TEXT
-from support.asking import ask
+from support.asking import Client, ask
 from support.custom import write_model
 from support.serving import Server, serving, until
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.e2e
 
 JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
 NUMBERS = {"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2]}
+LARGE_BODY = json.dumps({"inputs": [NUMBERS]}).encode() + b" " * MUCH_TEXT
 # Seconds, on a slow machine.
 PATIENCE = 60
 # Requests of every protocol, right ones and wrong ones.
@@ -89,9 +91,39 @@ def test_arrays_of_numbers_are_not_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_process_ends_with_its_server(tmp_path: Path, number: int) -> None:
     with serving(write_model(tmp_path, "return x", name="m"), exit_code=None) as server:
-        body = json.dumps({"inputs": [NUMBERS]}).encode() + b" " * MUCH_TEXT
-        ask(server.http, "POST", "/v2/models/m/infer", body, JSON)
+        ask(server.http, "POST", "/v2/models/m/infer", LARGE_BODY, JSON)
         assert decoders(server)
         server.signal(number)
 
         until(lambda: not decoders(server), PATIENCE, "it has ended")
+
+
+def stop_decoder(server: Server) -> None:
+    """Start the process that decodes, and stop it."""
+    ask(server.http, "POST", "/v2/models/m/infer", LARGE_BODY, JSON)
+    (decoder,) = decoders(server)
+    os.kill(decoder, signal.SIGSTOP)
+
+
+def test_a_request_whose_time_runs_out_while_it_is_decoded_is_refused(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, "return x", name="m")) as server:
+        stop_decoder(server)
+        headers = {**JSON, "X-Request-Timeout": "0.5"}
+        answers = [
+            ask(server.http, "POST", "/v2/models/m/infer", LARGE_BODY, headers) for _ in range(2)
+        ]
+
+        assert [each.status for each in answers] == [504, 504]
+        assert ask(server.http, "GET", "/v2/health/live").status == 200
+
+
+def test_a_server_that_stops_does_not_wait_for_a_process_that_hangs(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "return x", name="m")
+    with serving(folder, "--drain-timeout", 1, exit_code=None) as server:
+        stop_decoder(server)
+        with Client(server.http) as client:
+            client.begin("POST", "/v2/models/m/infer", LARGE_BODY, JSON)
+            server.signal()
+
+            server.wait(20)
+    assert not decoders(server)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
 import numpy as np
 
-from headrace.errors import BY_KIND
+from headrace.errors import BY_KIND, InvalidInput
 from headrace.protocol import large_buffers
+
+SIZE = 1_000_000
 
 
 def process_id() -> int:
@@ -42,3 +45,17 @@ def hang(path: str) -> None:
 
 def variable(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def refuse_text(text: bytes) -> None:
+    """Refuse bytes because of an error that holds them."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("no text") from error
+
+
+def alive(size: int) -> int:
+    """How many bytes objects of this size there are that an error still holds."""
+    errors = [each for each in gc.get_objects() if isinstance(each, UnicodeDecodeError)]
+    return sum(len(each.object) == size for each in errors)

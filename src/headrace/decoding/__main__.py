@@ -5,6 +5,8 @@ Run as `python -m headrace.decoding SOCKET [MEMORY]`, with the numbers of two de
 
 from __future__ import annotations
 
+import gc
+import pickle
 import signal
 import socket
 import sys
@@ -33,7 +35,10 @@ def main(fd: int, memory: int | None = None) -> None:
         exchange.place = lent.offset
         large_buffers.share(lent)
     exchange.send((READY, None))
+    # So that a look for what a body has left in cycles takes no time.
+    gc.freeze()
     while _served(exchange):
+        gc.collect()
         garbage.give_back_free_memory()
 
 
@@ -41,13 +46,15 @@ def _served(exchange: Exchange) -> bool:
     """Do the next thing that is asked; False if there is none."""
     try:
         work, arguments = exchange.receive()
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, pickle.UnpicklingError):
+        # The server has gone, perhaps in the middle of a body.
         return False
     try:
         answer = (DONE, work(*arguments))
     except Exception as exc:
-        # What was decoded so far is in its frames, and the server knows no frames of this process.
         exc.add_note("".join(traceback.format_exception(exc)))
+        # The body is in the frames of what was raised, which are in cycles with it.
+        exc.__cause__ = exc.__context__ = None
         answer = (RAISED, exc.with_traceback(None))
     try:
         exchange.send(answer)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Seconds without anything to decode after which the process ends.
 IDLE = 60.0
 # Seconds within which it says something: far more than the largest body takes.
-SILENCE = 120.0
+SILENCE = 30.0
 
 
 class Decoder:
@@ -58,21 +58,28 @@ class Decoder:
         call: list[Any] = [work, arguments]
         # The process has a copy of its own: a body is let go of once it is sent.
         del arguments
+        job = self._thread.submit(self._run, call)
         try:
-            await asyncio.wrap_future(self._thread.submit(self._run, call))
+            await asyncio.wrap_future(job)
             result: T = call.pop()
             return result
         finally:
+            if job.cancel():
+                # The caller has given up, and the thread would keep the body until its turn.
+                call.clear()
             self._running -= 1
             if not self._running:
                 loop = asyncio.get_running_loop()
                 self._resting = loop.call_later(IDLE, self._rest)
 
     async def close(self) -> None:
-        """End the process once it has done what was asked."""
+        """End the process, whatever it does."""
         if self._resting is not None:
             self._resting.cancel()
         thread, self._thread = self._thread, None
+        if self._process is not None:
+            # The thread may wait for it.
+            self._process.kill()
         if thread is not None:
             await asyncio.wrap_future(thread.submit(self._end))
             thread.end()
@@ -166,11 +173,16 @@ class _Process:
         finally:
             self._lent.clear()
 
+    def kill(self) -> None:
+        """Have it end, and with it the call under way. Any thread."""
+        if self._process is not None:
+            self._process.kill()
+
     def end(self) -> None:
         """End it now."""
         self._exchange.close()
+        self.kill()
         if self._process is not None:
-            self._process.kill()
             self._process.wait()
         # Not before it can write there no more.
         self._lent.clear()

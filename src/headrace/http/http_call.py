@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cached_property
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from headrace.access.needs import INFER
 from headrace.adapters.adapter import Headers
-from headrace.dataplane import Call
+from headrace.dataplane import Call, seconds_given
+from headrace.errors import DeadlineExceeded
 from headrace.http import body_members
 from headrace.http.large_requests import SentRequest
 from headrace.http.router import RouteMatch
@@ -39,6 +42,8 @@ class HttpCall(Call):
     # Runs what takes long, unless the request is small; `is_sent` if in another process.
     aside: Aside | None = None
     is_sent = False
+    # Seconds that this has taken.
+    waited = 0.0
 
     def __init__(self, match: RouteMatch, id: str, headers: Headers, scope: Scope) -> None:
         adapter = self.adapter = match.adapter
@@ -72,6 +77,24 @@ class HttpCall(Call):
         if not self.is_sent:
             return self
         return SentRequest(dict(self.headers), self.body, self.credentials)
+
+    async def in_time(self, decoding: Awaitable[T], limit: float) -> T:
+        """What is decoded aside, within the caller's time and `limit` seconds.
+
+        Raises:
+            DeadlineExceeded: it took longer.
+        """
+        given = self.header("x-request-timeout")
+        if given is not None:
+            limit = min(limit, seconds_given(given))
+        began = monotonic()
+        try:
+            async with asyncio.timeout(limit):
+                return await decoding
+        except TimeoutError:
+            raise DeadlineExceeded("the request's time ran out before it was decoded") from None
+        finally:
+            self.waited = monotonic() - began
 
     @cached_property
     def _members(self) -> dict[str, str | None]:

@@ -97,7 +97,8 @@ class InferenceRoutes:
                 if not call.for_canary:
                     self._decode(call)
             else:
-                streams = await self._read_aside(call)
+                with withdrawn_with_caller(scope, receive):
+                    streams = await self._read_aside(call)
             if has_left(scope):
                 raise Cancelled("the caller left before the model began")
             if streams and call.adapter.relays:
@@ -338,11 +339,13 @@ class InferenceRoutes:
             # Its tensors are all that is needed from here on, and may be as large again.
             call.body = b""
         del seen
-        decoded = await decoding
+        decoded = await call.in_time(decoding, model.infer_timeout)
         for kind, words in decoded.passed_over:
             model.pass_over(kind, words)
         call.context = decoded.context
         self._take(call, decoded.request)
+        limit = model.infer_timeout if call.timeout is None else call.timeout
+        call.timeout = max(limit - call.waited, 0.0)
         return decoded.streams
 
     def _decode(self, call: HttpCall) -> None:

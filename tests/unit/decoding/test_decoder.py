@@ -21,7 +21,18 @@ from headrace.executors.shared_memory import SharedMemory
 from headrace.protocol import large_buffers
 from headrace.worker.arena import SUPPORTED
 from support import decoding_calls
-from support.decoding_calls import counted, die, hang, process_id, refuse, same, variable
+from support.decoding_calls import (
+    SIZE,
+    alive,
+    counted,
+    die,
+    hang,
+    process_id,
+    refuse,
+    refuse_text,
+    same,
+    variable,
+)
 
 # Ends a hang; no test takes as long.
 FAR = 60
@@ -252,5 +263,32 @@ def test_the_servers_secrets_are_not_in_its_environment(monkeypatch: pytest.Monk
     async def test(decoder: Decoder) -> None:
         assert await decoder.run(variable, "HEADRACE_API_KEYS") is None
         assert await decoder.run(variable, "USUAL") == "kept"
+
+    with_decoder(test)
+
+
+def test_what_was_refused_is_let_go_of() -> None:
+    async def test(decoder: Decoder) -> None:
+        for _ in range(3):
+            with pytest.raises(InvalidInput):
+                await decoder.run(refuse_text, b"\xff" * SIZE)
+
+        assert await decoder.run(alive, SIZE) == 0
+
+    with_decoder(test)
+
+
+def test_it_is_closed_while_it_hangs(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    async def test(decoder: Decoder) -> None:
+        pid = await decoder.run(process_id)
+        hanging = asyncio.create_task(decoder.run(hang, str(tmp_path / "pipe")))
+        await asyncio.sleep(0)
+        await decoder.close()
+
+        await ended(pid)
+        with pytest.raises(WorkerCrashed):
+            await hanging
 
     with_decoder(test)
