@@ -329,10 +329,13 @@ def test_a_build_ends_when_everybody_who_waits_has_left(tmp_path: Path, monkeypa
 
 BUILDER = """
 import asyncio, sys
+from headrace import keeper
 from headrace.environments import build
 from headrace.environments.environments import Environments
 from headrace.settings import ModelSettings, ServerSettings
 build.uv.find_uv_bin = lambda: sys.argv[2]
+# As on a machine without a shell, where nobody ends the build with its server.
+keeper.SHELL = "/nowhere"
 environments = Environments(ServerSettings(environments_dir=sys.argv[1]))
 settings = ModelSettings("m", "x:Y", environment={"packages": ["small"]})
 print(asyncio.run(environments.python_for(settings, print)))
