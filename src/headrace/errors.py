@@ -294,7 +294,7 @@ def from_kind(kind: str, message: str) -> HeadraceError:
 
 
 # Characters in which credentials are looked for, where a text is shortened.
-_LONGEST_ADDRESS = 4096
+_LONGEST_ADDRESS = 1024
 
 
 def shorten(text: object, limit: int = 64) -> str:

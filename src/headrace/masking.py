@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 
+# Callers choose some of the text. Names in it are bounded, so that each expression takes time in
+# proportion to its length.
+#
 # What addresses have before their host, the values in their query that sign them, and our own keys.
 _CREDENTIALS = (
     re.compile(r"""(://(?:[^\s/?#'"@:]*:)?)[^\s/?#'"]+(?=@)"""),
     re.compile(
-        r"""([?&][\w.-]*(?:sig|token|key|secret|pass|credential|auth)[\w.-]*=)[^&\s#'"]+""",
+        r"""([?&][\w.-]{0,40}(?:sig|token|key|secret|pass|credential|auth)[\w.-]{0,40}=)[^&\s#'"]+""",
         re.IGNORECASE,
     ),
     re.compile(r"(\bhr_)[A-Za-z0-9_-]{43}"),
@@ -20,7 +23,7 @@ _CREDENTIALS = (
 _SECRETS = (
     re.compile(
         r"""((?:password|passwd|passphrase|[_-]pass(?!\w)|pwd|secret|token|credential|cookie"""
-        r"""|authorization|api[_-]?key|access[_-]?key|private[_-]?key)\w*["']?\s*[:=]\s*["']?"""
+        r"""|authorization|api[_-]?key|access[_-]?key|private[_-]?key)\w{0,40}["']?\s*[:=]\s*["']?"""
         r"""(?:(?:bearer|basic|digest|token)\s+)?)(?!["'\s])[^\s"',;&)\]}]+""",
         re.IGNORECASE,
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import ConfigurationError, shorten
+from headrace.masking import masked
 from headrace.observability import json_lines, logs
 
 FORMS = [logs.dumps, json_lines.dumps]
@@ -121,3 +122,10 @@ def test_a_shortened_address_shows_no_part_of_its_password() -> None:
     assert ConfigurationError(f"no answer: {address}").message == (
         "no answer: https://me:***@host/path"
     )
+
+
+@pytest.mark.parametrize("start", ["://?", "://?a&", "x=", "-----BEGIN PRIVATE KEY-----"])
+def test_text_that_is_made_to_be_slow_is_masked_as_fast_as_any(start: str) -> None:
+    # With expressions that look back again and again, this would take hours.
+    for part in ("sig", "token", "&sig", "a://a:", "hr_"):
+        assert masked(start + part * 100_000)

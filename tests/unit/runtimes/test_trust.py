@@ -22,6 +22,7 @@ READERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "mar
 # saves and loads models.
 MAY_UNPICKLE = {
     # Only what the server and the process that decodes for it tell each other.
+    "decoding/__main__.py",
     "decoding/decoder.py",
     "decoding/exchange.py",
     "frameworks/pickling.py",
