@@ -6,10 +6,11 @@ replaces it, as everybody does who renews a certificate or changes keys.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,11 @@ SYSTEM = frozenset((
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root",
     "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",
 ))  # fmt: skip
+# So are these, and all folders below them.
+SYSTEM_TREES = (
+    *("/bin/", "/boot/", "/dev/", "/lib/", "/lib64/", "/proc/", "/sbin/", "/sys/", "/usr/"),
+    *("/etc/pki/", "/etc/ssl/"),
+)
 # A key of a Secret.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
@@ -61,13 +67,19 @@ def folders(workload: Workload) -> list[Folder]:
     for _, path in named(workload):
         if not _why_not(path):
             place, file = posixpath.split(posixpath.normpath(path))
-            last = checks.name_from(posixpath.basename(place))
-            taken = {each.name for each in found.values() if each.path != place}
-            name = last if last not in taken else f"{last}-{len(found)}"
-            folder = found.setdefault(place, Folder(place, name))
-            if file not in folder.files:
-                folder.files.append(file)
+            if place not in found:
+                found[place] = Folder(place, _free_name(place, found.values()))
+            if file not in found[place].files:
+                found[place].files.append(file)
     return list(found.values())
+
+
+def _free_name(place: str, others: Iterable[Folder]) -> str:
+    """A name for a folder that none of the others has."""
+    last = checks.name_from(posixpath.basename(place))
+    taken = {each.name for each in others}
+    names = itertools.chain([last], (f"{last}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def mounts(workload: Workload) -> list[dict[str, Any]]:
@@ -128,6 +140,6 @@ def _why_not(path: str) -> str:
     if not posixpath.isabs(path):
         return "it is relative to a folder of the image"
     place, file = posixpath.split(posixpath.normpath(path))
-    if place in SYSTEM:
+    if place in SYSTEM or f"{place}/".startswith(SYSTEM_TREES):
         return f"{place} holds other files"
     return "" if _NAME.fullmatch(file) else "a Secret cannot have a key of that name"

@@ -153,3 +153,29 @@ def test_without_such_files_nothing_is_mounted_and_nothing_said(
     for target in ("kserve", "ray", "compose", "systemd"):
         out, err = printed(capsys, target, write_model(tmp_path, name=f"m-{target}"), {})
         assert ("Secret" in err, "secretName" in out, "LoadCredential" in out) == (False,) * 3
+
+
+def test_no_two_folders_have_one_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(tmp_path)
+    env = {
+        "HEADRACE_API_KEYS_FILE": "/a/keys/file",
+        "HEADRACE_SSL_CERTFILE": "/b/keys-2/file",
+        "HEADRACE_SSL_KEYFILE": "/c/keys/file",
+    }
+    manifest, _ = printed(capsys, "kserve", tmp_path, env)
+    (pod,) = pods(list(yaml.safe_load_all(manifest)))
+    names = [each["name"] for each in pod["volumes"] if "secret" in each]
+
+    assert len(names) == len(set(names)) == len(env)
+
+
+@pytest.mark.parametrize("folder", ["/etc/ssl/certs", "/usr/lib", "/usr/local/bin", "/etc"])
+def test_no_folder_that_the_image_needs_is_hidden(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path)
+    env = {"HEADRACE_API_KEYS_FILE": f"{folder}/keys.json"}
+    manifest, notes = printed(capsys, "kserve", tmp_path, env)
+
+    assert f"mountPath: {folder}" not in manifest
+    assert "is not mounted" in notes
