@@ -127,3 +127,11 @@ def test_a_server_that_stops_does_not_wait_for_a_process_that_hangs(tmp_path: Pa
 
             server.wait(20)
     assert not decoders(server)
+
+
+def test_a_wrong_timeout_is_refused_before_anything_is_decoded(server) -> None:
+    headers = {**JSON, "X-Request-Timeout": "soon"}
+    answer = ask(server.http, "POST", "/v2/models/m/infer", LARGE_BODY, headers)
+
+    assert (answer.status, "X-Request-Timeout" in answer.json["error"]) == (400, True)
+    assert "never awaited" not in server.log()

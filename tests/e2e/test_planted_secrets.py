@@ -288,7 +288,7 @@ def test_no_secret_is_in_an_answer(told: tuple[str, list[object]]) -> None:
 @pytest.mark.parametrize(
     ("flag", "wrong"),
     [
-        # A key in the place of its file, and an address that is none of a set of keys.
+        # A key given instead of a file, and an address that serves no set of keys.
         ("--api-keys-file", key("key")),
         ("--jwt-keys", f"https://me:{PLANTED['jwks password']}@127.0.0.1/jwks"),
     ],

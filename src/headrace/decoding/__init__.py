@@ -1,1 +1,1 @@
-"""Decodes large bodies in a process of its own, so that they hold up nobody else's request."""
+"""Decodes large bodies in a separate process, so that they do not block other requests."""

@@ -43,7 +43,7 @@ def main(fd: int, memory: int | None = None) -> None:
 
 
 def _served(exchange: Exchange) -> bool:
-    """Do the next thing that is asked; False if there is none."""
+    """Run the next call; returns False once the server has closed the connection."""
     try:
         work, arguments = exchange.receive()
     except (EOFError, ConnectionError, pickle.UnpicklingError):

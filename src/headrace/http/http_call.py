@@ -78,15 +78,21 @@ class HttpCall(Call):
             return self
         return SentRequest(dict(self.headers), self.body, self.credentials)
 
+    def limit(self, most: float) -> float:
+        """Seconds that the request may take: what its caller allows, and `most` at most.
+
+        Raises:
+            InvalidInput: the caller's header is not a number of seconds.
+        """
+        given = self.header("x-request-timeout")
+        return most if given is None else min(most, seconds_given(given))
+
     async def in_time(self, decoding: Awaitable[T], limit: float) -> T:
-        """What is decoded aside, within the caller's time and `limit` seconds.
+        """What is decoded aside, within `limit` seconds.
 
         Raises:
             DeadlineExceeded: it took longer.
         """
-        given = self.header("x-request-timeout")
-        if given is not None:
-            limit = min(limit, seconds_given(given))
         began = monotonic()
         try:
             async with asyncio.timeout(limit):

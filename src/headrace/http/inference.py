@@ -308,7 +308,7 @@ class InferenceRoutes:
         call.model = self._dataplane.find(name, version, call.adapter, call)
 
     async def _read_aside(self, call: HttpCall) -> bool:
-        """Find the model of a large request and decode it, which holds up nobody else.
+        """Find the model of a large request and decode it, without blocking other requests.
 
         Returns whether the answer is to be streamed.
         """
@@ -333,18 +333,18 @@ class InferenceRoutes:
         model, route = call.model, call.match.route
         assert call.aside is not None, "it is large"
         assert model is not None, "it was found before"
+        limit = call.limit(model.infer_timeout)
         seen, view = call.seen_aside(), large_requests.SeenModel(model) if call.is_sent else model
         decoding = call.aside(large_requests.decode, call.adapter, route, seen, view)
         if call.is_sent:
             # Its tensors are all that is needed from here on, and may be as large again.
             call.body = b""
         del seen
-        decoded = await call.in_time(decoding, model.infer_timeout)
+        decoded = await call.in_time(decoding, limit)
         for kind, words in decoded.passed_over:
             model.pass_over(kind, words)
         call.context = decoded.context
         self._take(call, decoded.request)
-        limit = model.infer_timeout if call.timeout is None else call.timeout
         call.timeout = max(limit - call.waited, 0.0)
         return decoded.streams
 

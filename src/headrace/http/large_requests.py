@@ -15,8 +15,8 @@ from headrace.protocol.mlflow.signature import Signature
 if TYPE_CHECKING:
     from headrace.http.http_call import HttpCall
 
-# Bytes of text from which on a parser can hold up everybody else for tens of milliseconds. Arrays
-# of numbers that are read in slices are no text.
+# Bytes of text from which on a parser can block other requests for tens of milliseconds. Arrays of
+# numbers are read in slices and do not count as text.
 MUCH_TEXT = 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""Which methods of a model are offered, and what is said where there is none."""
+"""Which methods of a model are offered, and what the error says when there are none."""
 
 from __future__ import annotations
 
