@@ -66,7 +66,6 @@ class Runtime(MLModel):
 """
 
 BATCHED = """
-import time
 from mlserver import MLModel, types
 from mlserver.codecs import NumpyCodec
 
@@ -74,7 +73,6 @@ class Runtime(MLModel):
     async def predict(self, payload):
         x = self.decode(payload.inputs[0], default_codec=NumpyCodec)
         headers = payload.parameters.headers
-        time.sleep(0.1)
         found = len(x) * 100 + ("x-mine" in headers) * 10 + ("x-same" in headers)
         return self.encode_response(x * 0 + found)
 """
@@ -87,7 +85,8 @@ def server(tmp_path_factory, request):
     sources.write(root / "copies", COPIES)
     sources.write(root / "breaks", BREAKS)
     sources.write(root / "kinds", KINDS)
-    sources.write(root / "batched", BATCHED, max_batch_size=64)
+    # A batch waits until it is full, so which requests run together is certain.
+    sources.write(root / "batched", BATCHED, max_batch_size=4, max_batch_time=60)
     write_model(root, name="own")
     with serving(root, request.param) as server:
         yield server
@@ -143,11 +142,17 @@ def test_requests_that_differ_in_headers_share_batches_but_no_header(server):
         return infer(server, "batched", {"X-Mine": str(number), "X-Same": "s"})
 
     with ThreadPoolExecutor(12) as threads:
-        answers = [answer.json["outputs"][0]["data"][0] for answer in threads.map(one, range(12))]
+        answers = [answer.json["outputs"][0]["data"] for answer in threads.map(one, range(12))]
 
-    assert 111 in answers  # A request that ran alone has both.
-    assert max(answers) > 200  # Others were merged,
-    assert all(found == 111 or found % 100 == 1 for found in answers)  # with the equal one only.
+    assert answers == [[401]] * 12  # Four rows, and of the two headers the equal one.
+
+
+def test_a_batch_of_one_request_has_all_of_its_headers(server):
+    headers = {"X-Mine": "1", "X-Same": "s"}
+
+    answer = infer(server, "batched", headers, numbers(1, 2, 3, 4))
+
+    assert answer.json["outputs"][0]["data"] == [411] * 4
 
 
 def test_a_model_that_asks_for_none_has_its_own_parameters(server):
